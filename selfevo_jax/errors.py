@@ -1,0 +1,29 @@
+"""The errors a user can cause. Each is one clear line: the thing, what was found, what was expected, the remedy."""
+
+
+class SelfevoError(Exception):
+    """A fault in the user's input or set-up. The command line prints the message alone and exits with code 2."""
+
+
+class ConfigError(SelfevoError):
+    """A config file or override that cannot be used; the message names the key."""
+
+
+class DataError(SelfevoError):
+    """A data row that cannot be used; the message names file, line and field."""
+
+    def __init__(self, file: object, line: int | None, field: str | None, problem: str) -> None:
+        where = str(file) + (f":{line}" if line is not None else "") + (f", field '{field}'" if field else "")
+        super().__init__(f"{where}: {problem}")
+
+
+class ModelError(SelfevoError):
+    """A checkpoint, tokenizer or template that cannot be used; the message names the file and the remedy."""
+
+
+class EmptySelectionError(SelfevoError):
+    """Nothing is left to learn from: the round stops, weights untouched, and is not marked as trained."""
+
+
+class NonFiniteLossError(SelfevoError):
+    """The loss became NaN or infinite; the message names the step and the rows of the batch."""
