@@ -1,0 +1,24 @@
+"""One mesh, and the rules that lay parameters and batches on it."""
+
+from selfevo_jax.sharding.mesh import AXES, make_mesh
+from selfevo_jax.sharding.rules import (
+    DECODE_RULES,
+    TRAIN_RULES,
+    ShardingRules,
+    batch_sharding,
+    replicated,
+    reshard,
+    shardings,
+)
+
+__all__ = [
+    "AXES",
+    "DECODE_RULES",
+    "TRAIN_RULES",
+    "ShardingRules",
+    "batch_sharding",
+    "make_mesh",
+    "replicated",
+    "reshard",
+    "shardings",
+]

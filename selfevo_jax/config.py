@@ -1,0 +1,301 @@
+"""The configuration of a run: YAML plus dotted overrides, checked in full before any work starts.
+
+Unknown keys are refused with the nearest known name; `2e-5` is a number although YAML 1.1 reads it as text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from selfevo_jax.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Section):
+    source: str
+    """`builtin:stories`, `package:NAME` (a GGUF inside an installed package), a `.gguf` file, a Hugging Face
+    directory, one written by `selfevo import`, or `preset:NAME` (random weights, needs `tokenizer`)."""
+    tokenizer: str | None = None
+    """Path of the tokenizer; None takes the one that lies with the model."""
+
+
+class MeshSection(Section):
+    data: int = -1
+    """Devices for data parallelism; -1 takes what the other two leave."""
+    fsdp: int = 1
+    tensor: int = 1
+
+
+class FormatSection(Section):
+    kind: Literal["plain", "chat"] = "plain"
+    """`plain`: the strings below around the texts. `chat`: the model's own chat template."""
+    system: str | None = None
+    respond: str | None = None
+    """Text around `{prompt}`; None takes the default of the kind."""
+    judge: str | None = None
+    """What asks for feedback on the answer so far."""
+    refine: str | None = None
+    """What asks for the refinement by the light of the feedback."""
+    stop_strings: tuple[str, ...] = ()
+
+
+class StageSection(Section):
+    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    """0 is greedy."""
+    top_k: Count = 0
+    """0 is off."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    min_p: Share = 0.0
+    max_new_tokens: Positive = 256
+
+
+class SamplingSection(Section):
+    slots: Positive = 64
+    """Chains that are decoded side by side; results do not depend on it."""
+    cache_length: Positive = 512
+    """Tokens a slot can hold: prompt, response, feedback and refinement together."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    respond: StageSection = StageSection(temperature=0.8)
+    feedback: StageSection = StageSection(temperature=0.7)
+    refine: StageSection = StageSection()
+
+
+class JudgeSection(Section):
+    kind: Literal["verdict", "rating"] = "verdict"
+    good_rating: float = 10.0
+    """With `rating`: the least rating that lets a row through."""
+    scale: float = 10.0
+    """With `rating`: the top mark."""
+
+
+class StoriesSection(Section):
+    """The embedded task: counting stories, made by a generator with a seed."""
+
+    changes: Positive = 3
+    meta_questions: Positive = 300
+    responses_per_question: Positive = 4
+    """Responses sampled from the base for each D_meta question; the annotator writes the feedback."""
+    right_copies: Count = 3
+    """Copies of a right response for each D_meta question: too few, and the critic says only `incorrect`."""
+    evaluation_rows: Positive = 512
+    evaluation_split: Literal["development", "test"] = "test"
+
+
+class DataSection(Section):
+    stories: StoriesSection | None = None
+    """Set it to use the embedded task in place of the files below."""
+    prompts: str | None = None
+    """Unlabeled prompts: JSONL, or `builtin:gsm8k/prompts`."""
+    meta_skill: str | None = None
+    """D_meta rows (JSONL of prompt, response, feedback, refinement, good)."""
+    meta_from_solutions: str | None = None
+    """Build D_meta from worked solutions with planted errors, from this file, in place of `meta_skill`."""
+    meta_rows: Positive | None = None
+    """Use this many D_meta rows; None takes all."""
+    qa: str | None = None
+    """D_QA rows (prompt, answer): plain supervised rows beside D_meta."""
+    evaluation: dict[str, str] = Field(default_factory=dict)
+    """Name -> file of (prompt, answer) rows. Gold answers are read by evaluation alone."""
+    evaluation_rows: Positive | None = None
+    """Use this many rows of each set; None takes all."""
+    prompts_per_round: Positive = 1024
+    samples_per_prompt: Positive = 1
+
+    @model_validator(mode="after")
+    def _some_source(self) -> DataSection:
+        if self.stories is None:
+            if self.prompts is None:
+                raise ValueError("prompts: missing; name a JSONL file of prompts, or set `data.stories`")
+            if (self.meta_skill is None) == (self.meta_from_solutions is None):
+                raise ValueError("name exactly one of meta_skill and meta_from_solutions")
+        return self
+
+
+class TrainSection(Section):
+    steps: Positive = 150
+    learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-3
+    warmup_steps: Count = 20
+    schedule: Literal["cosine", "linear"] = "cosine"
+    end_fraction: Share = 0.1
+    """The last learning rate as a share of the peak."""
+    b1: Share = 0.9
+    b2: Share = 0.98
+    weight_decay: Weight = 0.01
+    clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    batch_rows: Positive = 32
+    """Packed rows a step, over all devices and micro-batches."""
+    length: Positive = 256
+    """Tokens in a packed row; longer examples are dropped and counted."""
+    accumulate: Positive = 1
+    """Micro-batches a step."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    w_feedback: Weight = 1.0
+    w_refine: Weight = 1.0
+    w_direct: Weight = 1.0
+    direct_share: Share = 0.15
+    """Share of the supervised examples that are direct answers (the rest are feedback with refinement)."""
+    qa_share: Share = 0.2
+    """Share of the examples drawn from D_QA, where it is given."""
+    meta_share: Share = 0.2
+    """In a round: share of the examples that replay D_meta (`continual_mixed` and `restart`)."""
+
+
+class RoundsSection(Section):
+    number: Count = 3
+    variant: Literal["restart", "continual_mixed", "continual_self_only"] = "restart"
+    pool: Literal["all", "last"] = "all"
+    """Self-curated rows to learn from: of all rounds so far, or of the last one."""
+    turns: Count = 1
+    """Feedback-refine turns at most; 0 is plain self-training on first responses."""
+    select: Literal["feedback", "none", "random"] = "feedback"
+    """`random` keeps as many rows as the feedback would, drawn blindly (an ablation)."""
+    minimum_kept: Positive = 1
+    controls: Count = 32
+    """Answers made wrong on purpose and shown to the critic; not trained on."""
+    controls_warn_above: Share = 0.2
+    stop_when_worse: bool = False
+    """End the run when direct accuracy on the first evaluation set falls by more than two standard errors."""
+
+
+class EvaluateSection(Section):
+    modes: tuple[Literal["direct", "refined", "consistency", "both"], ...] = ("direct", "refined")
+    """`consistency`: majority of k samples. `both`: majority of k refined samples."""
+    k: Positive = 5
+    temperature: Annotated[float, Field(gt=0.0)] = 0.7
+    """Of the k samples; `direct` and `refined` are greedy."""
+
+
+class Config(Section):
+    """A whole run. The run directory alone is its state; the same command goes on where it was."""
+
+    run_dir: str
+    seed: Count = 0
+    platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    """`auto` takes what JAX finds; the others are refused when absent, never replaced."""
+    model: ModelSection
+    mesh: MeshSection = MeshSection()
+    format: FormatSection = FormatSection()
+    judge: JudgeSection = JudgeSection()
+    data: DataSection
+    sampling: SamplingSection = SamplingSection()
+    meta: TrainSection = TrainSection()
+    learn: TrainSection = TrainSection()
+    """The fine-tuning inside each round."""
+    rounds: RoundsSection = RoundsSection()
+    evaluate: EvaluateSection = EvaluateSection()
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader whose floats include `2e-5` (YAML 1.2), and which refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConfigError(
+                    f"line {key_node.start_mark.line + 1}: key '{key}' stands twice; remove one"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$"),
+    list("-+0123456789."),
+)
+
+
+def _nearest(location: tuple[str | int, ...]) -> str:
+    """The known key nearest to an unknown one, as a hint."""
+    section: Any = Config
+    for part in location[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is None:
+            return ""
+        kinds = getattr(field.annotation, "__args__", (field.annotation,))
+        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+    known = list(getattr(section, "model_fields", {}))
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(known)}"
+
+
+def _explain(origin: str, error: ValidationError) -> ConfigError:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "config"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{origin}: unknown key '{key}'{_nearest(item['loc'])}")
+        else:
+            found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
+            lines.append(f"{origin}: {key}: {item['msg']}{found}")
+    return ConfigError("\n".join(lines))
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"override '{text}': expected key=value, for example rounds.number=2")
+    *path, last = key.split(".")
+    for part in path:
+        branch = tree.setdefault(part, {})
+        if branch is None:
+            branch = tree[part] = {}
+        if not isinstance(branch, dict):
+            raise ConfigError(f"override '{text}': '{part}' is a value, not a section")
+        tree = branch
+    try:
+        tree[last] = yaml.load(value, Loader=_Loader)  # a SafeLoader: builds plain values only
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override '{text}': the value is not valid YAML ({error})") from error
+
+
+def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
+    """Checks a tree of plain values. Raises ConfigError naming every faulty key."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(origin, error) from error
+
+
+def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Config:
+    """Reads a YAML file and applies `key=value` overrides (dotted keys, values as YAML).
+
+    Raises ConfigError naming the file and the key when the file is missing, malformed or has a faulty value.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such config file; see configs/ for examples")
+    try:
+        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not a valid YAML file ({error})") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: expected sections such as 'model:', found {type(tree).__name__}")
+    for text in overrides:
+        _override(tree, text)
+    return parse_config(tree, str(file))
+
+
+def dump_config(config: Config) -> str:
+    """The whole config as YAML, defaults included."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

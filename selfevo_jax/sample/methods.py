@@ -1,0 +1,176 @@
+"""How a token is chosen from logits: temperature, top-k, top-p, min-p, and draws that depend on a key alone.
+
+Every draw is keyed by (seed, round, stage, prompt id, sample, position), so that a completion depends on
+neither the slot, nor the batch, nor the order of work; there is no sampler state to store.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from selfevo_jax.errors import ConfigError
+
+MIN_TEMPERATURE = 1e-5
+"""Positive temperatures below this count as this: fp32 differences of logits divided by less overflow."""
+_MASS_TOLERANCE = 1e-6
+"""Rounding allowed when a cumulative probability is compared with top-p (fp32 softmax of a known distribution)."""
+KEY_WORDS = 7
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """What a request asks of the sampler. `problem` says what is wrong with it; `validated` raises."""
+
+    temperature: float = 1.0
+    """0 is greedy (the first of equal maxima)."""
+    top_k: int = 0
+    """Keep the k most probable tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of most probable tokens whose mass, among those top-k left, reaches p; 1 keeps all."""
+    min_p: float = 0.0
+    """Drop tokens less probable than min_p times the most probable one; 0 keeps all."""
+    max_new_tokens: int = 256
+    stop_ids: tuple[int, ...] = ()
+    stop_strings: tuple[str, ...] = ()
+
+    def problem(self, vocab_size: int | None = None) -> str | None:
+        """One clause that names the field, what was found and what was expected; None when all is well."""
+        if math.isnan(self.temperature) or math.isinf(self.temperature) or self.temperature < 0:
+            return f"temperature is {self.temperature}; expected a finite number >= 0 (0 is greedy)"
+        if self.top_k < 0:
+            return f"top_k is {self.top_k}; expected a number >= 0 (0 keeps all tokens)"
+        if not 0 < self.top_p <= 1:
+            return f"top_p is {self.top_p}; expected a number in (0, 1] (1 keeps all tokens)"
+        if not 0 <= self.min_p <= 1:
+            return f"min_p is {self.min_p}; expected a number in [0, 1] (0 keeps all tokens)"
+        if self.max_new_tokens < 1:
+            return f"max_new_tokens is {self.max_new_tokens}; expected at least 1"
+        if any(not s for s in self.stop_strings):
+            return "a stop string is empty; expected at least one character"
+        for stop in self.stop_ids:
+            if stop < 0 or (vocab_size is not None and stop >= vocab_size):
+                return f"stop id {stop} is outside the vocabulary of {vocab_size} tokens"
+        return None
+
+    def validated(self, vocab_size: int | None = None) -> "SamplingParams":
+        """Self, or ConfigError when a field cannot be used."""
+        found = self.problem(vocab_size)
+        if found is not None:
+            raise ConfigError(f"sampling: {found}")
+        return self
+
+
+def key_words(seed: int, round_: int, stage: str, prompt_id: str, sample: int) -> np.ndarray:
+    """The draw key of a completion as u32[KEY_WORDS]; names enter by a hash that is stable over machines."""
+
+    def hashed(text: str) -> tuple[int, int]:
+        digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
+        return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+
+    words = (seed, round_, *hashed(stage), *hashed(prompt_id), sample)
+    return np.asarray([w & 0xFFFFFFFF for w in words], np.uint32)
+
+
+def make_keys(words: jax.Array) -> jax.Array:
+    """Typed keys [B] from u32[B, KEY_WORDS]: the words folded in one after the other."""
+
+    def one(row: jax.Array) -> jax.Array:
+        key = jax.random.key(0, impl="threefry2x32")
+        for i in range(KEY_WORDS):
+            key = jax.random.fold_in(key, row[i])
+        return key
+
+    return jax.vmap(one)(words)
+
+
+def _keep_largest(scores: jax.Array, ordered: jax.Array, n_keep: jax.Array) -> jax.Array:
+    """bool[B, V]: the n_keep[B] largest scores; of equal ones at the edge, those of lower index."""
+    edge = jnp.take_along_axis(ordered, (n_keep - 1)[:, None], axis=-1)
+    tied = scores == edge
+    room = n_keep - jnp.sum(scores > edge, axis=-1)
+    return (scores > edge) | (tied & (jnp.cumsum(tied, axis=-1) <= room[:, None]))
+
+
+def filter_logits(
+    logits: jax.Array, temperature: jax.Array, top_k: jax.Array, top_p: jax.Array, min_p: jax.Array
+) -> jax.Array:
+    """Tempered and filtered logits f32[B, V]; dropped tokens are -inf, the most probable one always stays.
+
+    The order is temperature, top-k, top-p, min-p. top_p acts on the mass that top-k left, and keeps the smallest
+    set that reaches it (Holtzman et al., 2020); min_p is relative to the most probable token (Nguyen et al., 2024).
+    temperature, top_k, top_p, min_p are [B]; a row of temperature 0 is treated as MIN_TEMPERATURE here.
+    """
+    vocab = logits.shape[-1]
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    scaled = (logits - top) / jnp.maximum(temperature, MIN_TEMPERATURE)[:, None]
+
+    def by_rank(scores: jax.Array) -> jax.Array:
+        ordered = -jnp.sort(-scores, axis=-1)
+        k = jnp.where(top_k > 0, jnp.minimum(top_k, vocab), vocab)
+        in_k = jnp.arange(vocab) < k[:, None]
+        probs = jax.nn.softmax(jnp.where(in_k, ordered, -jnp.inf), axis=-1)
+        before = jnp.cumsum(probs, axis=-1) - probs
+        needed = before < (top_p - _MASS_TOLERANCE)[:, None]
+        in_p = needed | (top_p >= 1)[:, None] | (jnp.arange(vocab) == 0)
+        n_keep = jnp.maximum(jnp.sum(in_k & in_p, axis=-1), 1)
+        return jnp.where(_keep_largest(scores, ordered, n_keep), scores, -jnp.inf)
+
+    ranked = jnp.any((top_k > 0) | (top_p < 1))
+    kept = jax.lax.cond(ranked, by_rank, lambda scores: scores, scaled)
+    floor = jnp.log(jnp.maximum(min_p, 1e-38))[:, None] - _MASS_TOLERANCE
+    return jnp.where((min_p > 0)[:, None] & (kept < floor), -jnp.inf, kept)
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """The sampling settings of B rows as arrays [B]."""
+
+    temperature: jax.Array
+    top_k: jax.Array
+    top_p: jax.Array
+    min_p: jax.Array
+
+
+jax.tree_util.register_dataclass(DrawSettings, ["temperature", "top_k", "top_p", "min_p"], [])
+
+
+def settings_of(params: Sequence[SamplingParams]) -> DrawSettings:
+    """Host arrays [B] from one SamplingParams per row."""
+    return DrawSettings(
+        temperature=np.asarray([p.temperature for p in params], np.float32),  # type: ignore[arg-type]
+        top_k=np.asarray([min(p.top_k, 2**31 - 1) for p in params], np.int32),  # type: ignore[arg-type]
+        top_p=np.asarray([p.top_p for p in params], np.float32),  # type: ignore[arg-type]
+        min_p=np.asarray([p.min_p for p in params], np.float32),  # type: ignore[arg-type]
+    )
+
+
+def draw(
+    logits: jax.Array, keys: jax.Array, positions: jax.Array, settings: DrawSettings
+) -> tuple[jax.Array, jax.Array]:
+    """Choose one token a row: (tokens i32[B], log-probabilities f32[B]).
+
+    Args:
+      logits: f32[B, V].
+      keys: typed keys [B], one a completion; the draw's own key is fold_in(key, position).
+      positions: i32[B], the index of the new token within its completion.
+      settings: arrays [B]; temperature 0 takes the first maximum.
+
+    The log-probability is that of the model's own distribution: neither tempered nor filtered. A row whose logits
+    are not finite gets a log-probability that is not finite either.
+    """
+    greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    def drawn(_: None) -> jax.Array:
+        kept = filter_logits(logits, settings.temperature, settings.top_k, settings.top_p, settings.min_p)
+        here = jax.vmap(jax.random.fold_in)(keys, positions)
+        noise = jax.vmap(lambda key: jax.random.gumbel(key, (logits.shape[-1],), jnp.float32))(here)
+        return jnp.where(settings.temperature > 0, jnp.argmax(kept + noise, axis=-1).astype(jnp.int32), greedy)
+
+    tokens = jax.lax.cond(jnp.any(settings.temperature > 0), drawn, lambda _: greedy, None)
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return tokens, chosen - jax.nn.logsumexp(logits, axis=-1)

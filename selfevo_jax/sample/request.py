@@ -1,0 +1,96 @@
+"""What goes into the engine and what comes out: requests, completions, and chains of them."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from selfevo_jax.sample.methods import SamplingParams
+
+Finish = Literal["stop", "stop_string", "length", "cache", "error"]
+"""Why a completion ended: a stop id, a stop string, its max_new_tokens, the cache's end, or a fault of its request."""
+
+
+@dataclass(frozen=True)
+class DrawKey:
+    """What the random draws of a completion depend on, beside the engine's seed."""
+
+    round: int = 0
+    stage: str = "respond"
+    prompt_id: str = ""
+    sample: int = 0
+
+    def __str__(self) -> str:
+        """How messages name the row."""
+        return f"prompt '{self.prompt_id}' (round {self.round}, stage {self.stage}, sample {self.sample})"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Continue `tokens`: the full list, BOS included; whatever of it lies in the slot's cache is not computed again."""
+
+    tokens: tuple[int, ...]
+    params: SamplingParams = SamplingParams()
+    key: DrawKey = DrawKey()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the model wrote.
+
+    `tokens` holds no stop id and ends before a stop string; `text` is its text in whole characters (half a character
+    at the end is left out); `logprobs` are natural logarithms, one a token, of the untempered model distribution.
+    Where a stop string begins inside a token, `text` keeps that token's first characters and `tokens` does not.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+    logprobs: tuple[float, ...]
+    finish: Finish
+    error: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model itself ended its text, rather than a limit or a fault."""
+        return self.finish in ("stop", "stop_string")
+
+
+def failed(message: str) -> Completion:
+    """The completion of a request that could not be run."""
+    return Completion(tokens=(), text="", logprobs=(), finish="error", error=message)
+
+
+class Chain(Protocol):
+    """A sequence of requests that keeps one slot, each made from the completion of the one before.
+
+    The engine reuses the longest common prefix of the next request and the slot's cache, so that appending,
+    rolling back and forking need no words of their own.
+    """
+
+    @property
+    def id(self) -> str:
+        """A name for messages and records."""
+        ...
+
+    def next(self, last: Completion | None) -> Request | None:
+        """The next request (`last` is None at first), or None when the chain has ended."""
+        ...
+
+
+def request_problem(request: Request, vocab_size: int, cache_length: int) -> str | None:
+    """Why a request cannot be run, naming the row, what was found and the remedy; None when it can.
+
+    A prompt of exactly cache_length tokens passes: its one next token needs no room.
+    """
+    n = len(request.tokens)
+    if n == 0:
+        return f"{request.key}: the prompt is empty (0 tokens); give it at least one token, such as BOS"
+    if n > cache_length:
+        return (
+            f"{request.key}: the prompt has {n} tokens but the cache holds {cache_length}; "
+            "shorten the prompt or raise cache_length"
+        )
+    low, high = min(request.tokens), max(request.tokens)
+    if low < 0 or high >= vocab_size:
+        wrong = low if low < 0 else high
+        return f"{request.key}: token id {wrong} is outside the vocabulary of {vocab_size} tokens"
+    found = request.params.problem(vocab_size)
+    return None if found is None else f"{request.key}: {found}"

@@ -1,0 +1,124 @@
+"""From logical axes to mesh axes: one small table for training, one for decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.sharding.mesh import nearest_divisors
+
+MeshAxes = str | tuple[str, ...] | None
+LogicalAxes = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class ShardingRules:
+    """Logical axis -> mesh axes. An axis that is not named is replicated."""
+
+    table: Mapping[str, MeshAxes] = field(default_factory=dict)
+    replicate_uneven: frozenset[str] = frozenset()
+    """Logical axes that are replicated where the mesh does not divide them; others are an error."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", MappingProxyType(dict(self.table)))
+
+    def mesh_axes(self, name: str | None) -> tuple[str, ...]:
+        axes = self.table.get(name) if name is not None else None
+        return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
+
+    def spec(self, axes: LogicalAxes, shape: tuple[int, ...] | None, mesh: Mesh) -> PartitionSpec:
+        """PartitionSpec of one array. Raises ConfigError on a mesh axis used twice or a size that does not divide."""
+        used: set[str] = set()
+        parts: list[MeshAxes] = []
+        for position, name in enumerate(axes):
+            mesh_axes = self.mesh_axes(name)
+            count = 1
+            for axis in mesh_axes:
+                count *= mesh.shape[axis]
+            if shape is not None and shape[position] % count:
+                if name not in self.replicate_uneven:
+                    near = " or ".join(map(str, nearest_divisors(count, shape[position])))
+                    raise ConfigError(
+                        f"axis '{name}' of size {shape[position]} does not divide over {count} devices "
+                        f"(mesh {dict(mesh.shape)}, axes {mesh_axes}); nearest valid counts: {near}"
+                    )
+                mesh_axes = ()
+            clash = used.intersection(mesh_axes)
+            if clash:
+                raise ConfigError(f"logical axes {axes}: mesh axis {sorted(clash)} is used by two of them")
+            used.update(mesh_axes)
+            parts.append(mesh_axes[0] if len(mesh_axes) == 1 else mesh_axes or None)
+        return PartitionSpec(*parts)
+
+
+# `vocab` and the widths of small models seldom divide; replicating them is right, and cheap at that size.
+_UNEVEN = frozenset({"vocab", "kv_heads", "heads", "embed", "mlp"})
+
+TRAIN_RULES = ShardingRules(
+    {
+        "batch": ("data", "fsdp"),
+        "vocab": "tensor",
+        "embed": "fsdp",
+        "mlp": "tensor",
+        "heads": "tensor",
+        "kv_heads": "tensor",
+    },
+    _UNEVEN,
+)
+"""Training: parameters over fsdp and tensor, rows over data and fsdp."""
+
+DECODE_RULES = ShardingRules(
+    {
+        "batch": ("data", "fsdp"),
+        "vocab": "tensor",
+        "mlp": "tensor",
+        "heads": "tensor",
+        "kv_heads": "tensor",
+    },
+    _UNEVEN,
+)
+"""Decoding: parameters over tensor alone (no gather inside a step), slots over data and fsdp."""
+
+
+def _is_axes(node: Any) -> bool:
+    return isinstance(node, tuple) and all(part is None or isinstance(part, str) for part in node)
+
+
+def shardings(logical: Any, mesh: Mesh, rules: ShardingRules, abstract: Any = None) -> Any:
+    """Pytree of NamedSharding for a pytree of logical axes; `abstract` (same shape) gives sizes to check."""
+    if abstract is None:
+        return jax.tree.map(
+            lambda axes: NamedSharding(mesh, rules.spec(axes, None, mesh)), logical, is_leaf=_is_axes
+        )
+    return jax.tree.map(
+        lambda axes, leaf: NamedSharding(mesh, rules.spec(axes, leaf.shape, mesh)),
+        logical,
+        abstract,
+        is_leaf=_is_axes,
+    )
+
+
+def batch_sharding(mesh: Mesh, rules: ShardingRules, leading: int = 0) -> NamedSharding:
+    """Sharding of `[B, ...]`, or of `[A, B, ...]` with `leading` unsharded axes before the batch axis."""
+    axes = rules.mesh_axes("batch")
+    return NamedSharding(mesh, PartitionSpec(*([None] * leading), axes))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def reshard(tree: Any, to: Any, dtype: Any = None) -> Any:
+    """Moves a pytree to other shardings, cast to `dtype`, on the devices: never through the host."""
+
+    def cast(leaves: Any) -> Any:
+        return jax.tree.map(lambda x: x if dtype is None else jnp.asarray(x, dtype), leaves)
+
+    return jax.jit(cast, out_shardings=to)(tree)
