@@ -209,9 +209,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise ConfigError(
-                    f"line {key_node.start_mark.line + 1}: key '{key}' stands twice; remove one"
-                )
+                raise ConfigError(f"line {key_node.start_mark.line + 1}: key '{key}' stands twice; remove one")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 

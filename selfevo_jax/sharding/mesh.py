@@ -22,9 +22,7 @@ def nearest_divisors(size: int, of: int) -> list[int]:
     return sorted({*below, *above})
 
 
-def make_mesh(
-    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Mesh over `devices` (all by default) with axes `(data, fsdp, tensor)`; one size may be -1 (inferred).
 
     Raises ConfigError naming sizes, device count and the nearest valid sizes when they do not fit.

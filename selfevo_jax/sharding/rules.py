@@ -94,9 +94,7 @@ def _is_axes(node: Any) -> bool:
 def shardings(logical: Any, mesh: Mesh, rules: ShardingRules, abstract: Any = None) -> Any:
     """Pytree of NamedSharding for a pytree of logical axes; `abstract` (same shape) gives sizes to check."""
     if abstract is None:
-        return jax.tree.map(
-            lambda axes: NamedSharding(mesh, rules.spec(axes, None, mesh)), logical, is_leaf=_is_axes
-        )
+        return jax.tree.map(lambda axes: NamedSharding(mesh, rules.spec(axes, None, mesh)), logical, is_leaf=_is_axes)
     return jax.tree.map(
         lambda axes, leaf: NamedSharding(mesh, rules.spec(axes, leaf.shape, mesh)),
         logical,

@@ -1,0 +1,77 @@
+"""Rotary positions and attention as plain functions: the reference path that every platform can run."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from selfevo_jax.model.config import ModelConfig
+
+
+def rope_frequencies(config: ModelConfig) -> np.ndarray:
+    """Angular frequencies `[head_dim / 2]` in radians a position, scaled as the config says.
+
+    Sources: RoFormer (arXiv 2104.09864); the llama3 rule as in Meta's Llama 3.1 reference code.
+    """
+    half = config.head_dim // 2
+    frequencies = config.rope_theta ** -(np.arange(half, dtype=np.float64) / half)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies.astype(np.float32)
+    if scaling.kind == "linear":
+        return (frequencies / scaling.factor).astype(np.float32)
+    wavelength = 2 * math.pi / frequencies
+    turns = scaling.original_max_position / wavelength
+    smooth = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    smooth = np.clip(smooth, 0.0, 1.0)
+    return ((1 - smooth) * frequencies / scaling.factor + smooth * frequencies).astype(np.float32)
+
+
+def rotary(positions: jax.Array, frequencies: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine `[B, L, 1, head_dim / 2]` for integer positions `[B, L]`."""
+    angles = positions.astype(jnp.float32)[:, :, None, None] * frequencies
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def apply_rotary(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    """Rotates `[B, L, heads, head_dim]` by halves (the Hugging Face order of dimensions)."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+def causal_mask(segment_ids: jax.Array | None, length: int, window: int | None) -> jax.Array:
+    """Boolean `[B or 1, L, L]`: query i sees key j <= i of its own segment, within the window. Segment 0 is padding."""
+    index = jnp.arange(length)
+    mask = index[None, :, None] >= index[None, None, :]
+    if window is not None:
+        mask &= index[None, :, None] - index[None, None, :] < window
+    if segment_ids is not None:
+        mask &= segment_ids[:, :, None] == segment_ids[:, None, :]
+    return mask
+
+
+def cache_mask(positions: jax.Array, cache_length: int, window: int | None) -> jax.Array:
+    """Boolean `[B, L, C]`: a query at position p sees the cache indices up to p, within the window."""
+    index = jnp.arange(cache_length)
+    mask = index[None, None, :] <= positions[:, :, None]
+    if window is not None:
+        mask &= index[None, None, :] > positions[:, :, None] - window
+    return mask
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    """Grouped-query attention with an fp32 softmax.
+
+    q `[B, L, H, head_dim]`, k and v `[B, S, K, head_dim]`, mask `[B or 1, L, S]`; returns `[B, L, H, head_dim]`.
+    """
+    batch, length, heads, head_dim = q.shape
+    kv_heads = k.shape[2]
+    grouped = q.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
+    scores = jnp.einsum("blkgd,bskd->bkgls", grouped, k, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask[:, None, None], scores * head_dim**-0.5, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("bkgls,bskd->blkgd", weights, v).reshape(batch, length, heads, head_dim)

@@ -1,0 +1,41 @@
+"""The KV cache: an explicit pytree, passed in and returned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from selfevo_jax.model.config import ModelConfig
+
+
+@flax.struct.dataclass
+class KVCache:
+    """Keys and values, one array a layer, each `[B, C, K, head_dim]`.
+
+    A cache index is a position: a row's token at position p is written at index p, and a query at position q reads
+    the indices up to q. Rolling a row back or forking it is just going on from a smaller position.
+    """
+
+    k: tuple[jax.Array, ...]
+    v: tuple[jax.Array, ...]
+
+    @property
+    def length(self) -> int:
+        """C, the positions a row can hold."""
+        return self.k[0].shape[1]
+
+
+def init_cache(config: ModelConfig, batch: int, length: int, dtype: Any = jnp.float32) -> KVCache:
+    """An empty cache for `batch` rows of `length` positions."""
+    shape = (batch, length, config.n_kv_heads, config.head_dim)
+    return KVCache(
+        k=tuple(jnp.zeros(shape, dtype) for _ in range(config.n_layers)),
+        v=tuple(jnp.zeros(shape, dtype) for _ in range(config.n_layers)),
+    )
+
+
+CACHE_AXES = ("batch", None, "kv_heads", None)
+"""Logical axes of each array of the cache."""

@@ -1,0 +1,146 @@
+"""The shape of a decoder, and presets of known models."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from selfevo_jax.errors import ModelError
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Scaling of rotary frequencies: `linear` divides them all; `llama3` only the long wavelengths (Llama 3.1)."""
+
+    kind: Literal["llama3", "linear"]
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position: int = 8192
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A decoder of the Llama shape: RMSNorm, rotary positions, grouped-query attention, gated feed-forward."""
+
+    vocab_size: int
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    d_ff: int
+    max_position: int = 2048
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = 1e-5
+    tie_embeddings: bool = True
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    activation: Literal["silu", "gelu"] = "silu"
+    sliding_window: int | None = None
+    """A query sees this many last positions, itself included; None sees all."""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "max_position"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"model config: {name} is {getattr(self, name)}, expected 1 or more")
+        if self.n_heads % self.n_kv_heads:
+            raise ModelError(f"model config: n_heads {self.n_heads} is no multiple of n_kv_heads {self.n_kv_heads}")
+        if self.head_dim % 2:
+            raise ModelError(f"model config: head_dim {self.head_dim} is odd; rotary positions need an even one")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> ModelConfig:
+        """Raises ModelError on unknown or missing keys."""
+        scaling = tree.get("rope_scaling")
+        try:
+            return cls(**{**tree, "rope_scaling": RopeScaling(**scaling) if scaling else None})
+        except TypeError as error:
+            raise ModelError(f"model config: {error}") from error
+
+
+def _smollm2(d_model: int, n_layers: int, n_heads: int, n_kv_heads: int, d_ff: int, theta: float) -> ModelConfig:
+    return ModelConfig(
+        49152, d_model, n_layers, n_heads, n_kv_heads, 64, d_ff, max_position=8192, rope_theta=theta, norm_eps=1e-5
+    )
+
+
+def _llama2(d_model: int, n_layers: int, n_heads: int, d_ff: int) -> ModelConfig:
+    return ModelConfig(32000, d_model, n_layers, n_heads, n_heads, 128, d_ff, max_position=4096, tie_embeddings=False)
+
+
+def _qwen25(vocab: int, d: int, layers: int, heads: int, kv: int, d_ff: int, tied: bool) -> ModelConfig:
+    return ModelConfig(
+        vocab,
+        d,
+        layers,
+        heads,
+        kv,
+        d // heads,
+        d_ff,
+        max_position=32768,
+        rope_theta=1e6,
+        norm_eps=1e-6,
+        tie_embeddings=tied,
+        qkv_bias=True,
+    )
+
+
+def _qwen3(d: int, layers: int, heads: int, kv: int, d_ff: int, tied: bool) -> ModelConfig:
+    return ModelConfig(
+        151936,
+        d,
+        layers,
+        heads,
+        kv,
+        128,
+        d_ff,
+        max_position=40960,
+        rope_theta=1e6,
+        norm_eps=1e-6,
+        tie_embeddings=tied,
+        qk_norm=True,
+    )
+
+
+_LLAMA2_7B = _llama2(4096, 32, 32, 11008)
+_LLAMA2_13B = _llama2(5120, 40, 40, 13824)
+
+PRESETS: dict[str, ModelConfig] = {
+    "tiny": ModelConfig(512, 64, 2, 4, 2, 16, 128, max_position=512),
+    "smollm2-135m": _smollm2(576, 30, 9, 3, 1536, 1e5),
+    "smollm2-360m": _smollm2(960, 32, 15, 5, 2560, 1e5),
+    "smollm2-1.7b": _smollm2(2048, 24, 32, 32, 8192, 1.3e5),
+    "llama-2-7b": _LLAMA2_7B,
+    "llama-2-13b": _LLAMA2_13B,
+    "vicuna-7b": _LLAMA2_7B,
+    "vicuna-13b": _LLAMA2_13B,
+    "llama-3.1-8b": ModelConfig(
+        128256,
+        4096,
+        32,
+        32,
+        8,
+        128,
+        14336,
+        max_position=131072,
+        rope_theta=5e5,
+        rope_scaling=RopeScaling("llama3", 8.0),
+        tie_embeddings=False,
+    ),
+    "mistral-7b": ModelConfig(
+        32000, 4096, 32, 32, 8, 128, 14336, max_position=32768, tie_embeddings=False, sliding_window=4096
+    ),
+    "qwen-2.5-0.5b": _qwen25(151936, 896, 24, 14, 2, 4864, True),
+    "qwen-2.5-1.5b": _qwen25(151936, 1536, 28, 12, 2, 8960, True),
+    "qwen-2.5-7b": _qwen25(152064, 3584, 28, 28, 4, 18944, False),
+    "qwen-3-0.6b": _qwen3(1024, 28, 16, 8, 3072, True),
+    "qwen-3-4b": _qwen3(2560, 36, 32, 8, 9728, True),
+    "qwen-3-8b": _qwen3(4096, 36, 32, 8, 12288, False),
+}
+"""Published shapes; Vicuna has Llama 2's (version 1.5), Mistral 7B is version 0.1 with its sliding window."""

@@ -1,0 +1,60 @@
+"""Parameter trees, all derived from the module's own declarations: shapes, logical axes, sharded initial values."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.model.transformer import Transformer
+from selfevo_jax.sharding import ShardingRules, shardings
+
+
+def _init(config: ModelConfig, key: jax.Array, param_dtype: Any) -> Any:
+    zeros = jnp.zeros((1, 1), jnp.int32)
+    return Transformer(config, param_dtype=param_dtype).init(key, zeros, zeros)["params"]
+
+
+@functools.cache
+def _declared(config: ModelConfig, param_dtype: Any) -> Any:
+    return jax.eval_shape(lambda: _init(config, jax.random.key(0), param_dtype))
+
+
+def abstract_params(config: ModelConfig, param_dtype: Any = jnp.float32) -> Any:
+    """Nested dict of ShapeDtypeStruct."""
+    return nn.unbox(_declared(config, jnp.dtype(param_dtype)))
+
+
+def logical_axes(config: ModelConfig) -> Any:
+    """Nested dict of tuples of logical axis names, one name (or None) a dimension."""
+    declared = _declared(config, jnp.dtype(jnp.float32))
+    return jax.tree.map(
+        tuple, nn.get_partition_spec(declared), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec)
+    )
+
+
+def param_shardings(config: ModelConfig, mesh: Mesh, rules: ShardingRules) -> Any:
+    """Nested dict of NamedSharding of the parameters."""
+    return shardings(logical_axes(config), mesh, rules, abstract_params(config))
+
+
+def init_params(
+    config: ModelConfig,
+    key: jax.Array,
+    mesh: Mesh | None = None,
+    rules: ShardingRules | None = None,
+    param_dtype: Any = jnp.float32,
+) -> Any:
+    """Random parameters, each made on its own shard when a mesh is given."""
+    out = param_shardings(config, mesh, rules) if mesh is not None and rules is not None else None
+    return jax.jit(lambda k: nn.unbox(_init(config, k, param_dtype)), out_shardings=out)(key)
+
+
+def param_count(config: ModelConfig) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(config)))
