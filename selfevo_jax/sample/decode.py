@@ -1,0 +1,173 @@
+"""The device side of sampling: `extend` prefills a few tokens of some slots, `decode_many` runs many steps.
+
+Both are pure: the cache goes in (donated) and comes out; all that is known of a slot besides its cache is a handful
+of numbers, `Rows`, which the host hands over with each call. A call works on the whole slot batch or on a gathered
+subset of it; results do not depend on which.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from selfevo_jax.model import KVCache, ModelConfig, Transformer
+from selfevo_jax.sample.methods import DrawSettings, draw, make_keys
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["words", "settings", "token", "position", "count", "limit", "active", "stops"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class Rows:
+    """The state of E slots beside their caches; every field is an array with leading dimension E."""
+
+    words: jax.Array
+    """u32[E, KEY_WORDS]: the draw key."""
+    settings: DrawSettings
+    token: jax.Array
+    """i32[E]: the last token drawn, not yet in the cache."""
+    position: jax.Array
+    """i32[E]: where in the cache it goes."""
+    count: jax.Array
+    """i32[E]: tokens drawn so far in this completion."""
+    limit: jax.Array
+    """i32[E]: tokens at most in this completion."""
+    active: jax.Array
+    """bool[E]."""
+    stops: jax.Array
+    """i32[E, S]: stop ids, filled up with -1."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The compiled functions of one model, dtype and placement; shared by engines that agree on these."""
+
+    extend: Any
+    """(params, cache, slots i32[E] | None, rows, tokens i32[E, L], lengths i32[E])
+    -> (cache, drawn i32[E], logprobs f32[E]). Writes row e's tokens at position[e].. and draws the token after them."""
+    decode_many: Any
+    """(params, cache, slots i32[E] | None, rows, n_steps, floor, *, window, capacity)
+    -> (cache, drawn i32[capacity, E], logprobs f32[capacity, E], made i32[E], steps).
+    At most n_steps (<= capacity) steps; ends early when at most `floor` rows are still active. made[e] counts the
+    tokens of row e, which stand in drawn[:made[e], e]."""
+
+    def compiled(self) -> int:
+        """How many programs have been compiled."""
+        return int(self.extend._cache_size() + self.decode_many._cache_size())
+
+
+def _take(cache: KVCache, slots: jax.Array | None, window: int) -> KVCache:
+    if slots is None:
+        return jax.tree.map(lambda leaf: leaf[:, :window], cache)
+    return jax.tree.map(lambda leaf: leaf[:, :window].at[slots].get(mode="clip"), cache)
+
+
+def _put(cache: KVCache, part: KVCache, slots: jax.Array | None, window: int) -> KVCache:
+    if slots is None:
+        return jax.tree.map(lambda leaf, new: leaf.at[:, :window].set(new), cache, part)
+    return jax.tree.map(lambda leaf, new: leaf.at[slots, :window].set(new, mode="drop"), cache, part)
+
+
+@functools.lru_cache(maxsize=8)
+def make_programs(
+    config: ModelConfig,
+    dtype: str,
+    cache_sharding: NamedSharding | None = None,
+    rows_sharding: NamedSharding | None = None,
+    host_sharding: NamedSharding | None = None,
+) -> Programs:
+    """The two jitted programs. With shardings given: those of the cache leaves, of per-row arrays, and of results
+    that every host reads (replicated)."""
+    model = Transformer(config, dtype=jnp.dtype(dtype))
+
+    def spread(tree: Any) -> Any:
+        if rows_sharding is None:
+            return tree
+        return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, rows_sharding), tree)
+
+    def extend(
+        params: Any,
+        cache: KVCache,
+        slots: jax.Array | None,
+        rows: Rows,
+        tokens: jax.Array,
+        lengths: jax.Array,
+    ) -> tuple[KVCache, jax.Array, jax.Array]:
+        whole = cache.k[0].shape[1]
+        rows, tokens, lengths = spread((rows, tokens, lengths))
+        part = _take(cache, slots, whole)
+        offsets = jnp.arange(tokens.shape[1])
+        real = offsets < lengths[:, None]
+        positions = jnp.where(real, rows.position[:, None] + offsets, whole)  # out of range: written nowhere
+        logits, part = model.apply(
+            {"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0)
+        )
+        drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings)
+        return _put(cache, part, slots, whole), drawn, logprobs
+
+    def decode_many(
+        params: Any,
+        cache: KVCache,
+        slots: jax.Array | None,
+        rows: Rows,
+        n_steps: jax.Array,
+        floor: jax.Array,
+        *,
+        window: int,
+        capacity: int,
+    ) -> tuple[KVCache, jax.Array, jax.Array, jax.Array, jax.Array]:
+        rows = spread(rows)
+        keys = make_keys(rows.words)
+        n_rows = rows.token.shape[0]
+        part = _take(cache, slots, window)
+
+        def go_on(carry: Any) -> jax.Array:
+            step, _, _, _, _, active, _, _ = carry
+            return (step < n_steps) & (jnp.sum(active) > floor)
+
+        def one(carry: Any) -> Any:
+            step, part, token, position, count, active, drawn, logprobs = carry
+            where = jnp.where(active, position, window)
+            logits, part = model.apply({"params": params}, token[:, None], where[:, None], cache=part)
+            new, logprob = draw(logits[:, 0], keys, count, rows.settings)
+            new = jnp.where(active, new, token)
+            drawn = drawn.at[step].set(new)
+            logprobs = logprobs.at[step].set(logprob)
+            grown = active.astype(jnp.int32)
+            count = count + grown
+            ended = jnp.any(new[:, None] == rows.stops, axis=-1) | (count >= rows.limit)
+            ended = ended | ~jnp.isfinite(logprob)
+            return step + 1, part, new, position + grown, count, active & ~ended, drawn, logprobs
+
+        start = (
+            jnp.int32(0),
+            part,
+            rows.token,
+            rows.position,
+            rows.count,
+            rows.active,
+            jnp.zeros((capacity, n_rows), jnp.int32),
+            jnp.zeros((capacity, n_rows), jnp.float32),
+        )
+        step, part, _, _, count, _, drawn, logprobs = jax.lax.while_loop(go_on, one, start)
+        return _put(cache, part, slots, window), drawn, logprobs, count - rows.count, step
+
+    out: Any = {}
+    if cache_sharding is not None:
+        n_layers = config.n_layers
+        caches = KVCache(k=(cache_sharding,) * n_layers, v=(cache_sharding,) * n_layers)
+        out = {"extend": (caches, *[host_sharding] * 2), "decode": (caches, *[host_sharding] * 4)}
+    return Programs(
+        extend=jax.jit(extend, donate_argnums=1, out_shardings=out.get("extend")),
+        decode_many=jax.jit(
+            decode_many,
+            donate_argnums=1,
+            static_argnames=("window", "capacity"),
+            out_shardings=out.get("decode"),
+        ),
+    )

@@ -1,0 +1,220 @@
+"""The host side of sampling: a fixed number of slots, refilled at once, each keeping its cache along a chain."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.model import CACHE_AXES, ModelConfig, init_cache, param_shardings
+from selfevo_jax.sample.decode import Programs, make_programs
+from selfevo_jax.sample.request import Chain, Completion, Request
+from selfevo_jax.sample.schedule import Scheduler
+from selfevo_jax.sample.stops import Stream, TextTokenizer
+from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
+from selfevo_jax.text import StreamDecoder
+
+Progress = Callable[["EngineStats"], None]
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What a run has cost so far."""
+
+    chains: int = 0
+    """Chains that have ended."""
+    requests: int = 0
+    failed: int = 0
+    """Requests with a completion of finish "error"."""
+    prefilled: int = 0
+    """Prompt tokens computed (padding not counted)."""
+    lower_bound: int = 0
+    """Prompt tokens that had to be computed: those in no earlier text of their own chain."""
+    decoded: int = 0
+    """Tokens drawn, stop ids included."""
+    steps: int = 0
+    """Decode steps run on the device."""
+    busy: int = 0
+    """Tokens drawn in those steps; one a slot and step at most."""
+    occupancy: float = 0.0
+    """busy / (slots * steps)."""
+    compiles: int = 0
+    """Programs compiled during this run."""
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens drawn per second of the whole run, prefilling and compiling included."""
+        return self.decoded / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass
+class _One:
+    """The chain of a single request."""
+
+    id: str
+    request: Request
+    completion: Completion | None = None
+
+    def next(self, last: Completion | None) -> Request | None:
+        self.completion = last
+        return self.request if last is None else None
+
+
+def default_row_buckets(slots: int) -> tuple[int, ...]:
+    """Row counts of subset calls: a small one for refills and the final drain, and the whole slot batch."""
+    small = slots // 8 if slots >= 64 else slots // 4
+    return tuple(sorted({max(1, small), slots}))
+
+
+def default_length_buckets(cache_length: int, longest: int = 512) -> tuple[int, ...]:
+    """Powers of two from 8 up to the first that covers the cache, or up to `longest`; longer prompts go in pieces."""
+    buckets = [8]
+    while buckets[-1] < min(cache_length, longest):
+        buckets.append(buckets[-1] * 2)
+    return tuple(buckets)
+
+
+class Engine:
+    """Samples from one model shape. Programs are compiled once an engine; parameters are passed with each run.
+
+    Args:
+      model_config: the decoder's shape.
+      tokenizer: turns tokens into text; its vocabulary may be smaller than the model's.
+      slots: texts decoded side by side; on a mesh rounded up to a multiple of data * fsdp.
+      cache_length: C, tokens a slot can hold (prompt and completion); at most the model's max_position.
+      seed: enters every draw.
+      mesh, rules: where to run; slots lie over data and fsdp, parameters and kv heads over tensor.
+      dtype: of compute and cache. Results are independent of slots, order and mesh in float32 only: in bfloat16 the
+        rounding depends on the shape of the batch.
+      row_buckets, length_buckets: shapes of `extend`; each pair that occurs is one compilation.
+      decode_steps: steps of one dispatch at most; text_steps: the same where a request has stop strings, which the
+        host looks for between dispatches.
+      extend_tokens: tokens of one extend at most, padding included (bounds its memory).
+
+    Raises ConfigError for sizes that cannot work.
+    """
+
+    def __init__(
+        self,
+        model_config: ModelConfig,
+        tokenizer: TextTokenizer,
+        *,
+        slots: int,
+        cache_length: int,
+        seed: int = 0,
+        mesh: Mesh | None = None,
+        rules: ShardingRules | None = None,
+        dtype: Any = jnp.float32,
+        row_buckets: Sequence[int] | None = None,
+        length_buckets: Sequence[int] | None = None,
+        decode_steps: int = 32,
+        text_steps: int = 8,
+        extend_tokens: int = 32768,
+        stream: Callable[[Any], Stream] = StreamDecoder,
+    ) -> None:
+        if slots < 1:
+            raise ConfigError(f"slots is {slots}; expected at least 1")
+        if not 1 < cache_length <= model_config.max_position:
+            raise ConfigError(
+                f"cache_length is {cache_length}; expected 2 to {model_config.max_position}, the longest text "
+                "of this model (max_position)"
+            )
+        self.config, self.tokenizer, self.seed = model_config, tokenizer, seed
+        self.mesh, self.rules = mesh, rules if rules is not None else DECODE_RULES
+        self.cache_length, self.dtype = cache_length, jnp.dtype(dtype)
+        self.decode_steps, self.text_steps, self.extend_tokens = decode_steps, text_steps, extend_tokens
+        self.new_stream = lambda: stream(tokenizer)
+        self._cache_sharding: NamedSharding | None = None
+        rows_sharding: NamedSharding | None = None
+        host_sharding: NamedSharding | None = None
+        if mesh is not None:
+            axes = self.rules.mesh_axes("batch")
+            ways = int(np.prod([mesh.shape[a] for a in axes], dtype=np.int64))
+            slots = -(-slots // ways) * ways
+            shape = (slots, cache_length, model_config.n_kv_heads, model_config.head_dim)
+            self._cache_sharding = NamedSharding(mesh, self.rules.spec(CACHE_AXES, shape, mesh))
+            rows_sharding = NamedSharding(mesh, PartitionSpec(axes))
+            host_sharding = NamedSharding(mesh, PartitionSpec())
+        self.slots = slots
+        alone = mesh is None or mesh.size == 1  # gathering slots across devices would cost more than it saves
+        rows = default_row_buckets(slots) if row_buckets is None else row_buckets
+        self.row_buckets = tuple(sorted({*(r for r in rows if r < slots), slots})) if alone else (slots,)
+        self.decode_rows = tuple(r for r in self.row_buckets if r >= 8 or r == slots)
+        self.length_buckets = tuple(sorted(length_buckets or default_length_buckets(cache_length)))
+        half = -(-cache_length // 64) * 32
+        self.windows = (half, cache_length) if cache_length >= 96 else (cache_length,)
+        self.programs: Programs = make_programs(
+            model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding
+        )
+
+    def new_cache(self) -> Any:
+        """An empty cache [slots, C, K, head_dim] a layer, laid out for this engine's mesh."""
+
+        def make() -> Any:
+            return init_cache(self.config, self.slots, self.cache_length, self.dtype)
+
+        if self._cache_sharding is None:
+            return jax.jit(make)()
+        layout = jax.tree.map(lambda _: self._cache_sharding, jax.eval_shape(make))
+        return jax.jit(make, out_shardings=layout)()
+
+    def place(self, params: Any) -> Any:
+        """The parameters laid out and cast for decoding, on the device; as they are where nothing changes."""
+        wanted = None if self.mesh is None else param_shardings(self.config, self.mesh, self.rules)
+        leaves = jax.tree.leaves(params)
+        same_dtype = all(isinstance(x, jax.Array) and x.dtype == self.dtype for x in leaves)
+        if wanted is None:
+            return params if same_dtype else jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
+        if same_dtype and all(
+            x.sharding.is_equivalent_to(s, x.ndim)
+            for x, s in zip(leaves, jax.tree.leaves(wanted), strict=True)
+        ):
+            return params
+        return reshard(params, wanted, self.dtype)
+
+    def run(
+        self,
+        params: Any,
+        chains: Iterable[Chain],
+        *,
+        on_done: Callable[[Chain], None] | None = None,
+        progress: Progress | None = None,
+    ) -> EngineStats:
+        """Runs every chain to its end, `slots` at a time, pulled from the iterable as slots become free.
+
+        A request that cannot be run (empty or too long a prompt, unusable settings) gives its chain a Completion of
+        finish "error" that names the row; the others go on. `on_done` is called once for each chain, in the order
+        in which they end; `progress` after each dispatch.
+        """
+        begin = time.perf_counter()
+        before = self.programs.compiled()
+        scheduler = Scheduler(self, self.place(params), iter(chains), on_done or (lambda _: None))
+
+        def stats() -> EngineStats:
+            c = scheduler.counts
+            return dataclasses.replace(
+                EngineStats(**c),
+                occupancy=c["busy"] / max(1, self.slots * c["steps"]),
+                compiles=self.programs.compiled() - before,
+                seconds=time.perf_counter() - begin,
+            )
+
+        while scheduler.step():
+            if progress is not None:
+                progress(stats())
+        return stats()
+
+    def generate(
+        self, params: Any, requests: Iterable[Request], *, progress: Progress | None = None
+    ) -> list[Completion]:
+        """The completion of each request, in their order."""
+        ones = [_One(id=str(i), request=request) for i, request in enumerate(requests)]
+        self.run(params, ones, progress=progress)
+        return [one.completion for one in ones if one.completion is not None]
