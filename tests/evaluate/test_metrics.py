@@ -30,4 +30,5 @@ def test_collapse_shows_in_distinct_ngrams_and_entropy() -> None:
     assert distinct_ngrams(varied) == 1.0
     assert distinct_ngrams(same) < 0.5
     assert entropy(varied) > entropy(same)
-    assert math.isnan(distinct_ngrams([])) and math.isnan(entropy([""]))
+    assert math.isnan(distinct_ngrams([]))
+    assert math.isnan(entropy([""]))
