@@ -13,7 +13,7 @@ from selfevo_jax.model.config import ModelConfig
 
 @flax.struct.dataclass
 class KVCache:
-    """Keys and values, one array a layer, each `[B, C, K, head_dim]`.
+    """Keys and values, one array a layer, each `[B, K, C, head_dim]`: positions inside heads, as attention reads them.
 
     A cache index is a position: a row's token at position p is written at index p, and a query at position q reads
     the indices up to q. Rolling a row back or forking it is just going on from a smaller position.
@@ -25,17 +25,17 @@ class KVCache:
     @property
     def length(self) -> int:
         """C, the positions a row can hold."""
-        return self.k[0].shape[1]
+        return self.k[0].shape[2]
 
 
 def init_cache(config: ModelConfig, batch: int, length: int, dtype: Any = jnp.float32) -> KVCache:
     """An empty cache for `batch` rows of `length` positions."""
-    shape = (batch, length, config.n_kv_heads, config.head_dim)
+    shape = (batch, config.n_kv_heads, length, config.head_dim)
     return KVCache(
         k=tuple(jnp.zeros(shape, dtype) for _ in range(config.n_layers)),
         v=tuple(jnp.zeros(shape, dtype) for _ in range(config.n_layers)),
     )
 
 
-CACHE_AXES = ("batch", None, "kv_heads", None)
+CACHE_AXES = ("batch", "kv_heads", None, None)
 """Logical axes of each array of the cache."""

@@ -8,7 +8,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from selfevo_jax.model.attention import apply_rotary, attend, cache_mask, causal_mask, rope_frequencies, rotary
+from selfevo_jax.model.attention import (
+    apply_rotary,
+    attend,
+    attend_cache,
+    cache_mask,
+    causal_mask,
+    rope_frequencies,
+    rotary,
+)
 from selfevo_jax.model.cache import KVCache
 from selfevo_jax.model.config import ModelConfig
 
@@ -94,11 +102,11 @@ class Attention(nn.Module):
         if cached is not None:
             rows = jnp.arange(x.shape[0])[:, None]
             # a padding token has position C: out of range, so it is written nowhere
-            k = cached[0].at[rows, positions].set(k.astype(cached[0].dtype), mode="drop")
-            v = cached[1].at[rows, positions].set(v.astype(cached[1].dtype), mode="drop")
+            k = cached[0].at[rows, :, positions].set(k.astype(cached[0].dtype), mode="drop")
+            v = cached[1].at[rows, :, positions].set(v.astype(cached[1].dtype), mode="drop")
             cached = (k, v)
-        out = attend(q, k.astype(self.dtype), v.astype(self.dtype), mask)
-        return self.o(out), cached
+            return self.o(attend_cache(q, k.astype(self.dtype), v.astype(self.dtype), mask)), cached
+        return self.o(attend(q, k, v, mask)), None
 
 
 class FeedForward(nn.Module):

@@ -63,14 +63,14 @@ class Programs:
 
 def _take(cache: KVCache, slots: jax.Array | None, window: int) -> KVCache:
     if slots is None:
-        return jax.tree.map(lambda leaf: leaf[:, :window], cache)
-    return jax.tree.map(lambda leaf: leaf[:, :window].at[slots].get(mode="clip"), cache)
+        return jax.tree.map(lambda leaf: leaf[:, :, :window], cache)
+    return jax.tree.map(lambda leaf: leaf[:, :, :window].at[slots].get(mode="clip"), cache)
 
 
 def _put(cache: KVCache, part: KVCache, slots: jax.Array | None, window: int) -> KVCache:
     if slots is None:
-        return jax.tree.map(lambda leaf, new: leaf.at[:, :window].set(new), cache, part)
-    return jax.tree.map(lambda leaf, new: leaf.at[slots, :window].set(new, mode="drop"), cache, part)
+        return jax.tree.map(lambda leaf, new: leaf.at[:, :, :window].set(new), cache, part)
+    return jax.tree.map(lambda leaf, new: leaf.at[slots, :, :window].set(new, mode="drop"), cache, part)
 
 
 @functools.lru_cache(maxsize=8)
@@ -98,15 +98,13 @@ def make_programs(
         tokens: jax.Array,
         lengths: jax.Array,
     ) -> tuple[KVCache, jax.Array, jax.Array]:
-        whole = cache.k[0].shape[1]
+        whole = cache.length
         rows, tokens, lengths = spread((rows, tokens, lengths))
         part = _take(cache, slots, whole)
         offsets = jnp.arange(tokens.shape[1])
         real = offsets < lengths[:, None]
         positions = jnp.where(real, rows.position[:, None] + offsets, whole)  # out of range: written nowhere
-        logits, part = model.apply(
-            {"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0)
-        )
+        logits, part = model.apply({"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0))
         drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings)
         return _put(cache, part, slots, whole), drawn, logprobs
 

@@ -1,6 +1,7 @@
 """The host side of sampling: a fixed number of slots, refilled at once, each keeping its cache along a chain."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
 from selfevo_jax.sample.stops import Stream, TextTokenizer
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
-from selfevo_jax.text import StreamDecoder
 
 Progress = Callable[["EngineStats"], None]
 
@@ -117,7 +117,7 @@ class Engine:
         decode_steps: int = 32,
         text_steps: int = 8,
         extend_tokens: int = 32768,
-        stream: Callable[[Any], Stream] = StreamDecoder,
+        stream: Callable[[Any], Stream] | None = None,
     ) -> None:
         if slots < 1:
             raise ConfigError(f"slots is {slots}; expected at least 1")
@@ -130,7 +130,11 @@ class Engine:
         self.mesh, self.rules = mesh, rules if rules is not None else DECODE_RULES
         self.cache_length, self.dtype = cache_length, jnp.dtype(dtype)
         self.decode_steps, self.text_steps, self.extend_tokens = decode_steps, text_steps, extend_tokens
-        self.new_stream = lambda: stream(tokenizer)
+        if stream is None:
+            from selfevo_jax.text import StreamDecoder
+
+            stream = StreamDecoder
+        self.new_stream = functools.partial(stream, tokenizer)
         self._cache_sharding: NamedSharding | None = None
         rows_sharding: NamedSharding | None = None
         host_sharding: NamedSharding | None = None
@@ -138,7 +142,7 @@ class Engine:
             axes = self.rules.mesh_axes("batch")
             ways = int(np.prod([mesh.shape[a] for a in axes], dtype=np.int64))
             slots = -(-slots // ways) * ways
-            shape = (slots, cache_length, model_config.n_kv_heads, model_config.head_dim)
+            shape = (slots, model_config.n_kv_heads, cache_length, model_config.head_dim)
             self._cache_sharding = NamedSharding(mesh, self.rules.spec(CACHE_AXES, shape, mesh))
             rows_sharding = NamedSharding(mesh, PartitionSpec(axes))
             host_sharding = NamedSharding(mesh, PartitionSpec())
@@ -155,7 +159,7 @@ class Engine:
         )
 
     def new_cache(self) -> Any:
-        """An empty cache [slots, C, K, head_dim] a layer, laid out for this engine's mesh."""
+        """An empty cache [slots, K, C, head_dim] a layer, laid out for this engine's mesh."""
 
         def make() -> Any:
             return init_cache(self.config, self.slots, self.cache_length, self.dtype)
@@ -173,8 +177,7 @@ class Engine:
         if wanted is None:
             return params if same_dtype else jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
         if same_dtype and all(
-            x.sharding.is_equivalent_to(s, x.ndim)
-            for x, s in zip(leaves, jax.tree.leaves(wanted), strict=True)
+            x.sharding.is_equivalent_to(s, x.ndim) for x, s in zip(leaves, jax.tree.leaves(wanted), strict=True)
         ):
             return params
         return reshard(params, wanted, self.dtype)

@@ -31,6 +31,9 @@ class Request:
     params: SamplingParams = SamplingParams()
     key: DrawKey = DrawKey()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", tuple(self.tokens))
+
 
 @dataclass(frozen=True)
 class Completion:

@@ -44,9 +44,7 @@ class _Slot:
 class Scheduler:
     """One run of an engine over an iterator of chains; `step` does one refill and one decode dispatch."""
 
-    def __init__(
-        self, engine: Engine, params: Any, chains: Iterator[Chain], on_done: Callable[[Chain], None]
-    ) -> None:
+    def __init__(self, engine: Engine, params: Any, chains: Iterator[Chain], on_done: Callable[[Chain], None]) -> None:
         self.engine, self.params, self.chains, self.on_done = engine, params, chains, on_done
         self.cache = engine.new_cache()
         names = ("chains", "requests", "failed", "prefilled", "lower_bound", "decoded", "steps", "busy")
@@ -112,9 +110,7 @@ class Scheduler:
         self.counts["lower_bound"] += n - known
         slot.request, slot.cached = request, request.tokens[:reused]
         slot.tokens, slot.logprobs = [], []
-        slot.watch = (
-            StopWatch(self.engine.new_stream(), params.stop_strings) if params.stop_strings else None
-        )
+        slot.watch = StopWatch(self.engine.new_stream(), params.stop_strings) if params.stop_strings else None
         self.words[i] = key_words(self.engine.seed, key.round, key.stage, key.prompt_id, key.sample)
         self.temperature[i], self.min_p[i] = params.temperature, params.min_p
         self.top_k[i], self.top_p[i] = min(params.top_k, 2**31 - 1), params.top_p
@@ -172,9 +168,7 @@ class Scheduler:
             piece = request.tokens[self.position[i] : self.position[i] + length]
             tokens[row, : len(piece)], lengths[row] = piece, len(piece)
         rows = self._rows(index, lengths > 0)
-        self.cache, drawn, logprobs = engine.programs.extend(
-            self.params, self.cache, ids, rows, tokens, lengths
-        )
+        self.cache, drawn, logprobs = engine.programs.extend(self.params, self.cache, ids, rows, tokens, lengths)
         drawn, logprobs = jax.device_get((drawn, logprobs))
         self.counts["prefilled"] += int(lengths.sum())
         again = []
@@ -183,9 +177,7 @@ class Scheduler:
             assert slot.request is not None
             self.position[i] += lengths[row]
             slot.cached = slot.request.tokens[: self.position[i]]
-            if len(slot.cached) < len(slot.request.tokens) or self._take(
-                i, [int(drawn[row])], [float(logprobs[row])]
-            ):
+            if len(slot.cached) < len(slot.request.tokens) or self._take(i, [int(drawn[row])], [float(logprobs[row])]):
                 again.append(i)
         return again
 
@@ -216,9 +208,7 @@ class Scheduler:
         self.counts["busy"] += int(made.sum())
         columns, scores, lengths = drawn.T.tolist(), logprobs.T.tolist(), made.tolist()
         waiting = [
-            i
-            for i, row in row_of.items()
-            if self._take(i, columns[row][: lengths[row]], scores[row][: lengths[row]])
+            i for i, row in row_of.items() if self._take(i, columns[row][: lengths[row]], scores[row][: lengths[row]])
         ]
         while waiting:
             waiting = self._prefill(waiting)
