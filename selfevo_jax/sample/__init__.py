@@ -1,0 +1,24 @@
+"""Sampling: requests in chains, one chain in one slot, draws that depend on their key alone."""
+
+from selfevo_jax.sample.engine import Engine, EngineStats
+from selfevo_jax.sample.methods import SamplingParams, draw, filter_logits
+from selfevo_jax.sample.request import Chain, Completion, DrawKey, Request
+from selfevo_jax.sample.rollout import Candidate, Feedback, Rollout, SelfChain, StageParams, choose
+
+__all__ = [
+    "Candidate",
+    "Chain",
+    "Completion",
+    "DrawKey",
+    "Engine",
+    "EngineStats",
+    "Feedback",
+    "Request",
+    "Rollout",
+    "SamplingParams",
+    "SelfChain",
+    "StageParams",
+    "choose",
+    "draw",
+    "filter_logits",
+]

@@ -48,7 +48,7 @@ class Programs:
     """The compiled functions of one model, dtype and placement; shared by engines that agree on these."""
 
     extend: Any
-    """(params, cache, slots i32[E] | None, rows, tokens i32[E, L], lengths i32[E])
+    """(params, cache, slots i32[E] | None, rows, tokens i32[E, L], lengths i32[E], *, window)
     -> (cache, drawn i32[E], logprobs f32[E]). Writes row e's tokens at position[e].. and draws the token after them."""
     decode_many: Any
     """(params, cache, slots i32[E] | None, rows, n_steps, floor, *, window, capacity)
@@ -97,16 +97,17 @@ def make_programs(
         rows: Rows,
         tokens: jax.Array,
         lengths: jax.Array,
+        *,
+        window: int,
     ) -> tuple[KVCache, jax.Array, jax.Array]:
-        whole = cache.length
         rows, tokens, lengths = spread((rows, tokens, lengths))
-        part = _take(cache, slots, whole)
+        part = _take(cache, slots, window)
         offsets = jnp.arange(tokens.shape[1])
         real = offsets < lengths[:, None]
-        positions = jnp.where(real, rows.position[:, None] + offsets, whole)  # out of range: written nowhere
+        positions = jnp.where(real, rows.position[:, None] + offsets, window)  # out of range: written nowhere
         logits, part = model.apply({"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0))
         drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings)
-        return _put(cache, part, slots, whole), drawn, logprobs
+        return _put(cache, part, slots, window), drawn, logprobs
 
     def decode_many(
         params: Any,
@@ -161,7 +162,7 @@ def make_programs(
         caches = KVCache(k=(cache_sharding,) * n_layers, v=(cache_sharding,) * n_layers)
         out = {"extend": (caches, *[host_sharding] * 2), "decode": (caches, *[host_sharding] * 4)}
     return Programs(
-        extend=jax.jit(extend, donate_argnums=1, out_shardings=out.get("extend")),
+        extend=jax.jit(extend, donate_argnums=1, static_argnames="window", out_shardings=out.get("extend")),
         decode_many=jax.jit(
             decode_many,
             donate_argnums=1,

@@ -74,10 +74,11 @@ def default_row_buckets(slots: int) -> tuple[int, ...]:
 
 
 def default_length_buckets(cache_length: int, longest: int = 512) -> tuple[int, ...]:
-    """Powers of two from 8 up to the first that covers the cache, or up to `longest`; longer prompts go in pieces."""
-    buckets = [8]
+    """8, 16 and from there powers of two and their halfway points, up to the first that covers the cache, or up to
+    `longest`; longer prompts go in pieces."""
+    buckets = [8, 16, 32]
     while buckets[-1] < min(cache_length, longest):
-        buckets.append(buckets[-1] * 2)
+        buckets += [buckets[-1] * 3 // 2, buckets[-1] * 2]
     return tuple(buckets)
 
 
@@ -116,7 +117,7 @@ class Engine:
         length_buckets: Sequence[int] | None = None,
         decode_steps: int = 32,
         text_steps: int = 8,
-        extend_tokens: int = 32768,
+        extend_tokens: int = 4096,
         stream: Callable[[Any], Stream] | None = None,
     ) -> None:
         if slots < 1:
@@ -152,7 +153,7 @@ class Engine:
         self.row_buckets = tuple(sorted({*(r for r in rows if r < slots), slots})) if alone else (slots,)
         self.decode_rows = tuple(r for r in self.row_buckets if r >= 8 or r == slots)
         self.length_buckets = tuple(sorted(length_buckets or default_length_buckets(cache_length)))
-        half = -(-cache_length // 64) * 32
+        half = -(-cache_length // 32) * 16
         self.windows = (half, cache_length) if cache_length >= 96 else (cache_length,)
         self.programs: Programs = make_programs(
             model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding
