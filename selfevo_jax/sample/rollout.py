@@ -3,12 +3,16 @@
 Source: Lu et al., "SELF: Self-Evolution with Language Feedback", arXiv 2310.00533.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from selfevo_jax.sample.methods import SamplingParams
 from selfevo_jax.sample.request import Completion, DrawKey, Request
+
+if TYPE_CHECKING:
+    from selfevo_jax.text import VerdictRule
 
 ROLLED_BACK = "stop_string"
 """The finish of a candidate whose run-on was cut off: the text ends where a stop string could have ended it."""
@@ -98,6 +102,14 @@ class StageParams:
             params.validated()
 
 
+def _reader(rule: "VerdictRule | Callable[[str], JudgedText] | None") -> Callable[[str], JudgedText] | None:
+    if rule is None or callable(rule):
+        return rule
+    from selfevo_jax.text import parse_verdict
+
+    return functools.partial(parse_verdict, rule=rule)
+
+
 def choose(candidates: Sequence[Candidate]) -> int:
     """The index of the best judged candidate, so that a worse refinement never replaces a better answer.
 
@@ -121,7 +133,7 @@ class SelfChain:
       prompt_id, prompt: the unlabeled prompt.
       fmt: its templates, which only ever append.
       stages: sampling settings.
-      read_verdict: feedback text -> verdict (bind the rule: `lambda text: parse_verdict(text, rule)`).
+      verdict_rule: how feedback is read: a VerdictRule, or a function from its text to a verdict.
       turns: refinements at most; 0 judges the response alone.
       round, sample: enter the draw keys.
       judge: False is plain sampling: the response alone.
@@ -137,7 +149,7 @@ class SelfChain:
         prompt: str,
         fmt: ChainFormat,
         stages: StageParams,
-        read_verdict: Callable[[str], JudgedText] | None = None,
+        verdict_rule: "VerdictRule | Callable[[str], JudgedText] | None" = None,
         *,
         turns: int = 1,
         round: int = 0,
@@ -147,13 +159,13 @@ class SelfChain:
         cut: Callable[[str], str] | None = None,
         decode: Callable[[Sequence[int]], str] | None = None,
     ) -> None:
-        if judge and read_verdict is None:
-            raise ValueError("a chain that judges needs read_verdict")
+        if judge and verdict_rule is None:
+            raise ValueError("a chain that judges needs a verdict_rule")
         if cut is not None and decode is None:
             raise ValueError("a chain that cuts run-ons needs decode")
         self.prompt_id, self.prompt, self.sample, self.round = prompt_id, prompt, sample, round
         self.rollout: Rollout | None = None
-        self._fmt, self._stages, self._read = fmt, stages, read_verdict
+        self._fmt, self._stages, self._read = fmt, stages, _reader(verdict_rule)
         self._turns, self._judge, self._stop_when_good = turns, judge, stop_when_good
         self._cut, self._decode = cut, decode
         self._candidates: list[Candidate] = []

@@ -131,6 +131,10 @@ class Scheduler:
         words, token, position, count, limit, stops = (f[index] for f in fields)
         return Rows(words, settings, token, position, count, limit, active, stops)  # type: ignore[arg-type]
 
+    def _window(self, reach: int) -> int:
+        """The least part of the cache that has programs of its own and holds the positions below `reach`."""
+        return next(w for w in self.engine.windows if w >= reach)
+
     def _layout(self, chosen: list[int], n_rows: int) -> tuple[np.ndarray | None, np.ndarray, dict[int, int]]:
         """(device slot ids or None for the whole batch, host indices [E], slot -> row)."""
         if n_rows == self.engine.slots:
@@ -168,7 +172,10 @@ class Scheduler:
             piece = request.tokens[self.position[i] : self.position[i] + length]
             tokens[row, : len(piece)], lengths[row] = piece, len(piece)
         rows = self._rows(index, lengths > 0)
-        self.cache, drawn, logprobs = engine.programs.extend(self.params, self.cache, ids, rows, tokens, lengths)
+        reach = int((self.position[index] + lengths)[lengths > 0].max())
+        self.cache, drawn, logprobs = engine.programs.extend(
+            self.params, self.cache, ids, rows, tokens, lengths, window=self._window(reach)
+        )
         drawn, logprobs = jax.device_get((drawn, logprobs))
         self.counts["prefilled"] += int(lengths.sum())
         again = []
@@ -189,7 +196,6 @@ class Scheduler:
         n_steps = engine.text_steps if watched else engine.decode_steps
         n_steps = min(n_steps, engine.decode_steps, int((self.limit - self.count)[chosen].max()))
         reach = min(int(self.position[chosen].max()) + n_steps, engine.cache_length)
-        window = next(w for w in engine.windows if w >= reach)
         active = np.zeros(len(index), bool)
         active[list(row_of.values())] = True
         floor = len(chosen) - max(1, len(chosen) // 8)
@@ -200,7 +206,7 @@ class Scheduler:
             self._rows(index, active),
             np.int32(n_steps),
             np.int32(floor),
-            window=window,
+            window=self._window(reach),
             capacity=engine.decode_steps,
         )
         drawn, logprobs, made, steps = jax.device_get(results)
