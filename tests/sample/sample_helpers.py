@@ -1,0 +1,104 @@
+"""A byte-piece tokenizer, a small random model, and a model that follows a script, for the tests of `sample/`."""
+
+import codecs
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from selfevo_jax.model import ModelConfig, Transformer, init_params
+from selfevo_jax.sample import Engine
+
+PAD, BOS, EOS, END = 0, 1, 2, 3
+CONTROLS = (PAD, BOS, EOS, END)
+_LETTERS = [chr(97 + i).encode() for i in range(26)]
+_EMOJI = "🙂".encode()
+PIECES = [b""] * 4 + [*_LETTERS, b" ", b"\n", b"\nQ", b"uestion:", b"Question", b":", _EMOJI[:2], _EMOJI[2:], b"ab"]
+PIECES += [bytes([65 + i]) for i in range(64 - len(PIECES))]
+VOCAB = len(PIECES)
+
+
+class ByteTokenizer:
+    vocab_size = VOCAB
+
+    def decode(self, ids):
+        return b"".join(PIECES[i] for i in ids).decode("utf-8", errors="ignore")
+
+    def token_bytes(self, id):
+        return PIECES[id]
+
+
+class ByteStream:
+    def __init__(self, tokenizer):
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, id):
+        return self._decoder.decode(PIECES[id])
+
+    def finish(self):
+        pending = self._decoder.getstate()[0]
+        return "", not pending
+
+
+CONFIG = ModelConfig(VOCAB, 32, 2, 4, 2, 8, 64, max_position=256)
+
+
+@functools.cache
+def random_params(seed=0, scale=6.0):
+    """Scaled up, so that the distribution is neither flat nor a point."""
+    return jax.tree.map(lambda x: x * scale if x.ndim > 1 else x, init_params(CONFIG, jax.random.key(seed)))
+
+
+def engine(slots=4, cache_length=64, **kw):
+    return Engine(CONFIG, ByteTokenizer(), slots=slots, cache_length=cache_length, stream=ByteStream, **kw)
+
+
+@functools.cache
+def _forward():
+    model = Transformer(CONFIG)
+
+    def last_logits(params, tokens, n):
+        index = jnp.arange(tokens.shape[1])[None]
+        segments = (index < n).astype(jnp.int32)
+        return model.apply({"params": params}, tokens, index, segment_ids=segments)[0][0, n - 1]
+
+    return jax.jit(last_logits)
+
+
+def naive(params, prompt, n_new, stop_ids=(), pick=None, length=96):
+    """The plain loop: the whole uncached forward for each token. pick(logits, i) -> token; greedy by default."""
+    tokens, made, logprobs = list(prompt), [], []
+    for i in range(n_new):
+        padded = np.zeros((1, length), np.int32)
+        padded[0, : len(tokens)] = tokens
+        logits = np.asarray(_forward()(params, padded, len(tokens)), np.float64)
+        token = int(np.argmax(logits)) if pick is None else pick(logits, i)
+        if token in stop_ids:
+            return made, logprobs, "stop"
+        top = logits.max()
+        logprobs.append(logits[token] - top - np.log(np.exp(logits - top).sum()))
+        made.append(token)
+        tokens.append(token)
+    return made, logprobs, "length"
+
+
+def scripted(*scripts):
+    """(config, params) of a model whose next token is a function of the last one: each script is a run of tokens."""
+    config = ModelConfig(VOCAB, VOCAB, 1, 2, 2, 32, 8, max_position=128, tie_embeddings=False)
+    params = jax.tree.map(np.array, init_params(config, jax.random.key(0)))
+    head = np.zeros((VOCAB, VOCAB), np.float32)
+    for script in scripts:
+        for a, b in itertools.pairwise(script):
+            head[a, b] = 10.0
+    params["embedding"] = np.eye(VOCAB, dtype=np.float32)
+    params["head"]["kernel"] = head
+    params["layers_0"]["attention"]["o"]["kernel"][:] = 0
+    params["layers_0"]["mlp"]["down"]["kernel"][:] = 0
+    return config, jax.tree.map(jnp.asarray, params)
+
+
+def ids(text):
+    """Tokens of a text, one byte piece at a time (single letters, space, newline)."""
+    return [PIECES.index(c.encode()) for c in text]

@@ -1,0 +1,183 @@
+"""The engine against a naive loop, and its independence of slots, order, batch and mesh."""
+
+import jax
+import numpy as np
+import pytest
+from sample_helpers import BOS, CONFIG, EOS, VOCAB, ByteTokenizer, engine, naive, random_params
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
+from selfevo_jax.sample.methods import draw, key_words, make_keys, settings_of
+from selfevo_jax.sharding import make_mesh
+
+
+def requests(n, seed=0, **params):
+    rng = np.random.default_rng(seed)
+    return [
+        Request(
+            (BOS, *rng.integers(4, VOCAB, int(rng.integers(0, 30))).tolist()),
+            SamplingParams(**{"max_new_tokens": int(rng.integers(1, 20)), "stop_ids": (EOS, 9), **params}),
+            DrawKey(1, "respond", f"p{i}", i % 2),
+        )
+        for i in range(n)
+    ]
+
+
+def test_ragged_greedy_rows_equal_the_naive_uncached_loop():
+    rows = requests(9, temperature=0.0, max_new_tokens=16)
+    for row, got in zip(rows, engine(slots=4).generate(random_params(), rows), strict=True):
+        tokens, logprobs, finish = naive(random_params(), row.tokens, 16, row.params.stop_ids)
+        assert list(got.tokens) == tokens
+        assert got.finish == finish
+        np.testing.assert_allclose(got.logprobs, logprobs, atol=1e-4)
+
+
+def test_sampled_rows_equal_the_naive_loop_with_the_same_keys():
+    rows = requests(5, temperature=0.9, top_k=20, top_p=0.95, max_new_tokens=12)
+    for row, got in zip(rows, engine(slots=2, seed=7).generate(random_params(), rows), strict=True):
+        k = row.key
+        key = make_keys(key_words(7, k.round, k.stage, k.prompt_id, k.sample)[None])
+        s = settings_of([row.params])
+
+        def pick(logits, i, key=key, s=s):
+            return int(draw(np.asarray(logits, np.float32)[None], key, np.asarray([i]), s)[0][0])
+
+        tokens, logprobs, finish = naive(random_params(), row.tokens, 12, row.params.stop_ids, pick)
+        assert list(got.tokens) == tokens
+        assert got.finish == finish
+        np.testing.assert_allclose(got.logprobs, logprobs, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_results_do_not_depend_on_slots_or_order(temperature):
+    rows = requests(14, temperature=temperature)
+    lone = [engine(slots=1).generate(random_params(), [row])[0] for row in rows]
+    assert len({c.tokens for c in lone}) > 3
+    for slots in (3, 8):
+        order = np.random.default_rng(slots).permutation(len(rows))
+        got = engine(slots=slots, decode_steps=5).generate(random_params(), [rows[i] for i in order])
+        for i, completion in zip(order, got, strict=True):
+            assert completion.tokens == lone[i].tokens
+            assert completion.finish == lone[i].finish
+            np.testing.assert_allclose(completion.logprobs, lone[i].logprobs, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_results_do_not_depend_on_the_mesh(temperature):
+    rows = requests(11, temperature=temperature)
+    plain = engine(slots=3).generate(random_params(), rows)
+    for shape in ((1, 1, 1), (8, 1, 1), (2, 2, 2)):
+        on_mesh = engine(slots=5, mesh=make_mesh(*shape))  # 5 is no multiple of 8 nor 4: rounded up
+        assert on_mesh.slots == -(-5 // (shape[0] * shape[1])) * shape[0] * shape[1]
+        got = on_mesh.generate(random_params(), rows)
+        assert [(c.tokens, c.finish) for c in got] == [(c.tokens, c.finish) for c in plain]
+
+
+def test_parameters_are_spread_over_the_mesh_and_no_slot_axis_is_whole_on_one_device():
+    e = engine(slots=8, mesh=make_mesh(2, 2, 2))
+    placed = e.place(random_params())
+    assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(placed))
+    assert e.place(placed) is placed
+    assert e.new_cache().k[0].addressable_shards[0].data.shape[:2] == (2, 1)
+
+
+def test_samples_and_rounds_differ_and_the_same_seed_repeats():
+    def text(seed=0, round=0, sample=0):
+        row = Request((BOS, 5, 6), SamplingParams(max_new_tokens=24), DrawKey(round, "respond", "p", sample))
+        return engine(seed=seed).generate(random_params(), [row])[0].tokens
+
+    assert text() == text()
+    assert len({text(), text(sample=1), text(round=1), text(seed=1)}) == 4
+
+
+def test_five_rows_on_a_wider_mesh_give_five_results():
+    got = engine(slots=5, mesh=make_mesh(4, 1, 2)).generate(random_params(), requests(5))
+    assert len(got) == 5
+    assert all(c.finish != "error" for c in got)
+
+
+def test_long_prompts_go_in_pieces_with_the_same_result():
+    rows = [Request((BOS, *range(4, 44)), SamplingParams(temperature=0, max_new_tokens=8))] * 3
+    whole = engine().generate(random_params(), rows)
+    pieces = engine(length_buckets=(8,)).generate(random_params(), rows)
+    assert (
+        [c.tokens for c in whole]
+        == [c.tokens for c in pieces]
+        == [tuple(naive(random_params(), rows[0].tokens, 8)[0])] * 3
+    )
+
+
+def test_subsets_of_many_slots_give_the_same_results():
+    rows = requests(150, temperature=0.7)
+    small = engine(slots=4).generate(random_params(), rows)
+    large = engine(slots=128, row_buckets=(8, 32, 128)).generate(random_params(), rows)
+    assert [c.tokens for c in large] == [c.tokens for c in small]
+
+
+def test_a_second_run_with_other_parameters_sees_nothing_of_the_first():
+    rows = requests(6, temperature=0.0)
+    e = engine()
+    first = e.generate(random_params(0), rows)
+    other = e.generate(random_params(1), rows)
+    assert [c.tokens for c in other] == [c.tokens for c in engine().generate(random_params(1), rows)]
+    assert [c.tokens for c in e.generate(random_params(0), rows)] == [c.tokens for c in first]
+
+
+def test_a_second_run_compiles_nothing():
+    e, rows = engine(slots=6, cache_length=60), requests(20)
+    ones = [_chain(i, row) for i, row in enumerate(rows)]
+    assert e.run(random_params(), ones).compiles > 0
+    again = e.run(random_params(1), [_chain(i, row) for i, row in enumerate(rows)])
+    assert again.compiles == 0
+
+
+def _chain(i, *rows):
+    class Rows:
+        id = str(i)
+        got = ()
+
+        def next(self, last):
+            if last is not None:
+                self.got = (*self.got, last)
+            return rows[len(self.got)] if len(self.got) < len(rows) else None
+
+    return Rows()
+
+
+def test_a_chain_reuses_its_cache_when_it_appends_rolls_back_or_forks():
+    rng = np.random.default_rng(3)
+    base = (BOS, *rng.integers(4, VOCAB, 20).tolist())
+    texts = [base, (*base, 7, 8), base[:12], (*base[:12], 30, 31, 32), base]
+    rows = [Request(t, SamplingParams(temperature=0, max_new_tokens=5)) for t in texts]
+    chain = _chain(0, *rows)
+    stats = engine(slots=1).run(random_params(), [chain])
+    for row, got in zip(rows, chain.got, strict=True):
+        assert list(got.tokens) == naive(random_params(), row.tokens, 5)[0]
+    assert stats.requests == 5
+    assert stats.prefilled < sum(len(t) for t in texts) - 40
+    assert stats.lower_bound <= stats.prefilled
+
+
+def test_chains_are_pulled_only_as_slots_become_free_and_each_ends_once():
+    pulled, done, open_at_once = [], [], []
+
+    def source():
+        for i, row in enumerate(requests(12)):
+            pulled.append(i)
+            open_at_once.append(len(pulled) - len(done))
+            yield _chain(i, row)
+
+    seen = []
+    stats = engine(slots=3).run(random_params(), source(), on_done=lambda c: done.append(c.id), progress=seen.append)
+    assert sorted(map(int, done)) == list(range(12))
+    assert max(open_at_once) <= 3
+    assert stats.chains == 12
+    assert seen
+    assert seen[-1].chains <= 12
+
+
+def test_a_cache_beyond_the_model_is_refused():
+    with pytest.raises(ConfigError, match=r"cache_length is 300.*256"):
+        Engine(CONFIG, ByteTokenizer(), slots=1, cache_length=300, stream=object)
+    with pytest.raises(ConfigError, match="slots is 0"):
+        Engine(CONFIG, ByteTokenizer(), slots=0, cache_length=30, stream=object)
