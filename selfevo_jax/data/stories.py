@@ -240,9 +240,8 @@ def vocabulary() -> list[str]:
     """The words that are one token each, with the space before them."""
     words = [str(n) for n in range(LARGEST + 1)]
     words += [*NAMES, *THINGS, *GAINS, *LOSSES]
-    words += (
-        "has Then How many now The answer is plus minus should be So right wrong Verdict: correct incorrect".split()
-    )
+    words += ["has", "Then", "How", "many", "now", "The", "answer", "is", "plus", "minus", "should", "be", "So"]
+    words += ["right", "wrong", "Verdict:", "correct", "incorrect"]
     return ["\u2581" + word for word in words] + [
         suffix.removeprefix("{prompt}") for suffix in (RESPOND, JUDGE, REFINE)
     ]
