@@ -80,10 +80,8 @@ def make_keys(words: jax.Array) -> jax.Array:
     """Typed keys [B] from u32[B, KEY_WORDS]: the words folded in one after the other."""
 
     def one(row: jax.Array) -> jax.Array:
-        key = jax.random.key(0, impl="threefry2x32")
-        for i in range(KEY_WORDS):
-            key = jax.random.fold_in(key, row[i])
-        return key
+        start = jax.random.key(0, impl="threefry2x32")
+        return jax.lax.fori_loop(0, KEY_WORDS, lambda i, key: jax.random.fold_in(key, row[i]), start)
 
     return jax.vmap(one)(words)
 

@@ -10,6 +10,8 @@ from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
 from selfevo_jax.sample.methods import draw, key_words, make_keys, settings_of
 from selfevo_jax.sharding import make_mesh
 
+_draw = jax.jit(draw)
+
 
 def requests(n, seed=0, **params):
     rng = np.random.default_rng(seed)
@@ -40,7 +42,7 @@ def test_sampled_rows_equal_the_naive_loop_with_the_same_keys():
         s = settings_of([row.params])
 
         def pick(logits, i, key=key, s=s):
-            return int(draw(np.asarray(logits, np.float32)[None], key, np.asarray([i]), s)[0][0])
+            return int(_draw(np.asarray(logits, np.float32)[None], key, np.asarray([i]), s)[0][0])
 
         tokens, logprobs, finish = naive(random_params(), row.tokens, 12, row.params.stop_ids, pick)
         assert list(got.tokens) == tokens
@@ -55,7 +57,7 @@ def test_results_do_not_depend_on_slots_or_order(temperature):
     assert len({c.tokens for c in lone}) > 3
     for slots in (3, 8):
         order = np.random.default_rng(slots).permutation(len(rows))
-        got = engine(slots=slots, decode_steps=5).generate(random_params(), [rows[i] for i in order])
+        got = engine(slots=slots).generate(random_params(), [rows[i] for i in order])
         for i, completion in zip(order, got, strict=True):
             assert completion.tokens == lone[i].tokens
             assert completion.finish == lone[i].finish
@@ -110,7 +112,7 @@ def test_long_prompts_go_in_pieces_with_the_same_result():
 def test_subsets_of_many_slots_give_the_same_results():
     rows = requests(150, temperature=0.7)
     small = engine(slots=4).generate(random_params(), rows)
-    large = engine(slots=128, row_buckets=(8, 32, 128)).generate(random_params(), rows)
+    large = engine(slots=128, row_buckets=(8, 128), cache_length=96).generate(random_params(), rows)
     assert [c.tokens for c in large] == [c.tokens for c in small]
 
 
@@ -124,7 +126,7 @@ def test_a_second_run_with_other_parameters_sees_nothing_of_the_first():
 
 
 def test_a_second_run_compiles_nothing():
-    e, rows = engine(slots=6, cache_length=60), requests(20)
+    e, rows = engine(slots=6, cache_length=60, row_buckets=(2,), length_buckets=(8, 32)), requests(20)
     ones = [_chain(i, row) for i, row in enumerate(rows)]
     assert e.run(random_params(), ones).compiles > 0
     again = e.run(random_params(1), [_chain(i, row) for i, row in enumerate(rows)])
@@ -181,3 +183,39 @@ def test_a_cache_beyond_the_model_is_refused():
         Engine(CONFIG, ByteTokenizer(), slots=1, cache_length=300, stream=object)
     with pytest.raises(ConfigError, match="slots is 0"):
         Engine(CONFIG, ByteTokenizer(), slots=0, cache_length=30, stream=object)
+
+
+def _random_request(rng, i):
+    stop_strings = (("b",), ("ab", "\nQ"), ("🙂",), ())[int(rng.integers(0, 8)) % 4] if rng.random() < 0.4 else ()
+    return Request(
+        tuple(rng.integers(0, VOCAB, int(rng.choice([0, 1, 5, 20, 50, 63, 64, 70]))).tolist()),
+        SamplingParams(
+            temperature=float(rng.choice([0.0, 0.3, 1.0, 1.7, float("nan")], p=[0.3, 0.2, 0.3, 0.18, 0.02])),
+            top_k=int(rng.choice([0, 0, 1, 7])),
+            top_p=float(rng.choice([1.0, 1.0, 0.5, 0.9])),
+            min_p=float(rng.choice([0.0, 0.0, 0.1])),
+            max_new_tokens=int(rng.integers(0, 30)),
+            stop_ids=tuple(rng.choice(VOCAB, int(rng.integers(0, 5)), replace=False).tolist()),
+            stop_strings=stop_strings,
+        ),
+        DrawKey(0, "respond", f"r{i}", int(rng.integers(0, 3))),
+    )
+
+
+def test_hundreds_of_random_requests_equal_their_lone_runs_none_lost_none_twice():
+    rng = np.random.default_rng(11)
+    rows = [_random_request(rng, i) for i in range(300)]
+    lone = engine(slots=1).generate(random_params(), rows)
+    order = rng.permutation(len(rows))
+    got = engine(slots=8, row_buckets=(2,)).generate(random_params(), [rows[i] for i in order])
+    assert len(got) == len(rows)
+    assert {c.finish for c in got} == {"stop", "stop_string", "length", "cache", "error"}
+    for i, completion in zip(order, got, strict=True):
+        alone = lone[i]
+        assert (completion.tokens, completion.text, completion.finish, completion.error) == (
+            alone.tokens,
+            alone.text,
+            alone.finish,
+            alone.error,
+        )
+        assert len(completion.logprobs) == len(completion.tokens)

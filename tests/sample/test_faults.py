@@ -11,7 +11,17 @@ GREEDY = SamplingParams(temperature=0, max_new_tokens=6)
 
 
 def follow(config, params, prompt, **kw):
-    e = Engine(config, ByteTokenizer(), slots=2, cache_length=64, stream=ByteStream, decode_steps=4, text_steps=4)
+    e = Engine(
+        config,
+        ByteTokenizer(),
+        slots=2,
+        cache_length=64,
+        stream=ByteStream,
+        decode_steps=4,
+        text_steps=4,
+        length_buckets=(8,),
+        row_buckets=(2,),
+    )
     row = Request(tuple(prompt), SamplingParams(**{"temperature": 0, "max_new_tokens": 20, "stop_ids": (EOS,), **kw}))
     return e.generate(params, [row])[0]
 
