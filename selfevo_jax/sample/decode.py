@@ -84,6 +84,7 @@ def make_programs(
     """The two jitted programs. With shardings given: those of the cache leaves, of per-row arrays, and of results
     that every host reads (replicated)."""
     model = Transformer(config, dtype=jnp.dtype(dtype))
+    apply: Any = model.apply
 
     def spread(tree: Any) -> Any:
         if rows_sharding is None:
@@ -105,7 +106,7 @@ def make_programs(
         offsets = jnp.arange(tokens.shape[1])
         real = offsets < lengths[:, None]
         positions = jnp.where(real, rows.position[:, None] + offsets, window)  # out of range: written nowhere
-        logits, part = model.apply({"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0))
+        logits, part = apply({"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0))
         drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings)
         return _put(cache, part, slots, window), drawn, logprobs
 
@@ -132,7 +133,7 @@ def make_programs(
         def one(carry: Any) -> Any:
             step, part, token, position, count, active, drawn, logprobs = carry
             where = jnp.where(active, position, window)
-            logits, part = model.apply({"params": params}, token[:, None], where[:, None], cache=part)
+            logits, part = apply({"params": params}, token[:, None], where[:, None], cache=part)
             new, logprob = draw(logits[:, 0], keys, count, rows.settings)
             new = jnp.where(active, new, token)
             drawn = drawn.at[step].set(new)
@@ -159,7 +160,8 @@ def make_programs(
     out: Any = {}
     if cache_sharding is not None:
         n_layers = config.n_layers
-        caches = KVCache(k=(cache_sharding,) * n_layers, v=(cache_sharding,) * n_layers)
+        each: Any = (cache_sharding,) * n_layers
+        caches = KVCache(k=each, v=each)
         out = {"extend": (caches, *[host_sharding] * 2), "decode": (caches, *[host_sharding] * 4)}
     return Programs(
         extend=jax.jit(extend, donate_argnums=1, static_argnames="window", out_shardings=out.get("extend")),

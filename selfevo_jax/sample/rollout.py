@@ -229,7 +229,7 @@ class SelfChain:
     def _request(self, stage: str, tokens: Sequence[int], params: SamplingParams) -> Request:
         return Request(tuple(tokens), params, DrawKey(self.round, stage, self.prompt_id, self.sample))
 
-    def _end(self, fault: Completion | None = None) -> None:
+    def _end(self, fault: Completion | None = None) -> Request | None:
         error = None if fault is None else fault.error
         if fault is not None and self._judging:
             self._judged(Feedback("", "error", None, None))
@@ -238,3 +238,4 @@ class SelfChain:
         self.rollout = Rollout(
             self.prompt_id, self.sample, self.prompt, tuple(self._candidates), choose(self._candidates), error
         )
+        return None

@@ -126,7 +126,7 @@ class Scheduler:
     # -- dispatches ---------------------------------------------------------------------------------------------
 
     def _rows(self, index: np.ndarray, active: np.ndarray) -> Rows:
-        settings = DrawSettings(self.temperature[index], self.top_k[index], self.top_p[index], self.min_p[index])  # type: ignore[arg-type]
+        settings = DrawSettings(self.temperature[index], self.top_k[index], self.top_p[index], self.min_p[index])
         fields = (self.words, self.token, self.position, self.count, self.limit, self.stops)
         words, token, position, count, limit, stops = (f[index] for f in fields)
         return Rows(words, settings, token, position, count, limit, active, stops)  # type: ignore[arg-type]
