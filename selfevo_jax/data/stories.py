@@ -24,7 +24,7 @@ Split = Literal["meta", "prompts", "development", "test"]
 Skeleton = tuple[int, ...]
 """The start, then each change with its sign."""
 
-LARGEST = 30
+LARGEST = 20
 """No count along a story is larger, and none is negative."""
 LARGEST_START = 20
 LARGEST_CHANGE = 9
