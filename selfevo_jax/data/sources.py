@@ -1,0 +1,320 @@
+"""Rows of the loop from JSON Lines, checked strictly: a row that cannot be used is one clear line, before any work.
+
+A *source* is a path (local or `gs://`) or the name of a slice shipped with the package, such as `builtin:gsm8k/train`.
+A file is JSON Lines (one object a line, UTF-8, with or without a byte order mark) or, when its name ends in `.json`,
+one JSON list of objects. Lines end at `\\n` alone: other Unicode line separators are ordinary text inside a string.
+Besides our own field names, GSM8K's `{question, answer}` and SVAMP's `{ID, Body, Question, Answer}` are understood.
+Fields that a reader does not know are ignored, so one file can serve several readers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import fields as fields_of
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from etils import epath
+from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
+
+from selfevo_jax.errors import DataError
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+BUILTIN = "builtin:"
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair, which is no character; write the text as UTF-8") from None
+    return text
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text is empty; fill it in or remove the row")
+    return _utf8(text)
+
+
+def _number_as_text(value: object) -> object:
+    """An answer or id may be written as a JSON number: 51.0 is the text "51", as in SVAMP."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
+
+
+Text = Annotated[str, Strict(), AfterValidator(_filled)]
+TextOrNumber = Annotated[str, Strict(), BeforeValidator(_number_as_text), AfterValidator(_filled)]
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """An unlabeled prompt p of a round."""
+
+    id: TextOrNumber
+    prompt: Text
+
+
+@dataclass(frozen=True)
+class QARow:
+    """A prompt with its gold answer: a row of D_QA, or of an evaluation set. The answer may be a worked solution."""
+
+    id: TextOrNumber
+    prompt: Text
+    answer: TextOrNumber
+
+
+@dataclass(frozen=True)
+class MetaRow:
+    """A row (p, r, f, r-hat) of D_meta."""
+
+    id: TextOrNumber
+    prompt: Text
+    response: Text
+    feedback: Text
+    refinement: Text
+    good: Annotated[bool, Strict()]
+    """Whether the response is right; the feedback's verdict must say the same."""
+    error: Annotated[str, Strict()] | None = None
+    """The kind of error that was planted in the response; None when none was, or when it is not known."""
+    step: Annotated[int, Strict()] | None = None
+    """The step, counted from 1, in which the error lies."""
+
+
+Row = TypeVar("Row", PromptRow, QARow, MetaRow)
+
+
+def stable_id(*texts: str) -> str:
+    """16 hex digits that name a row by its text alone, so that order and file do not matter."""
+    return hashlib.sha256("\x00".join(texts).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def resolve_source(source: str | os.PathLike[str]) -> epath.Path:
+    """The file behind a source.
+
+    Raises:
+      DataError: there is no such file or shipped slice; the message lists the slices.
+    """
+    name = os.fspath(source)
+    if name.startswith(BUILTIN):
+        path = ASSETS / (name.removeprefix(BUILTIN) + ".jsonl")
+        if ".." in name or not path.is_file():
+            known = ", ".join(builtin_sources())
+            raise DataError(name, None, None, f"no such slice is shipped; there are {known}")
+        return epath.Path(path)
+    found = epath.Path(name)
+    if found.is_dir():
+        raise DataError(name, None, None, "is a folder; name a .jsonl file")
+    if not found.exists():
+        raise DataError(name, None, None, f"no such file; name a .jsonl file or one of {', '.join(builtin_sources())}")
+    return found
+
+
+def builtin_sources() -> tuple[str, ...]:
+    """The names of the slices shipped with the package, sorted."""
+    return tuple(sorted(BUILTIN + p.relative_to(ASSETS).with_suffix("").as_posix() for p in ASSETS.glob("*/*.jsonl")))
+
+
+def read_prompts(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[PromptRow]:
+    """Prompts `{prompt}` or `{question}`, with an optional `id`; an answer beside them is not read.
+
+    Args:
+      source: path or `builtin:` name.
+      skip: rows to leave out at the start; they are not checked for their fields.
+      limit: rows to return at most; None returns all. Rows after the last one returned are not read.
+
+    Raises:
+      DataError: a row cannot be used (file, line, field), two rows share an id, or no row is left.
+    """
+    return _read(source, PromptRow, skip, limit)
+
+
+def read_qa(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[QARow]:
+    """Prompts with gold answers `{prompt, answer}`, GSM8K's or SVAMP's rows. Arguments and errors: `read_prompts`."""
+    return _read(source, QARow, skip, limit)
+
+
+def read_meta(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[MetaRow]:
+    """Rows of D_meta `{prompt, response, feedback, refinement, good}`. Arguments and errors: `read_prompts`.
+
+    Without an `id` a row is named by prompt and response, since D_meta may hold several responses to one prompt.
+    """
+    return _read(source, MetaRow, skip, limit)
+
+
+def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
+    """Writes dataclasses or mappings as JSON Lines, under a temporary name first: no reader sees half a file."""
+    target = epath.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            for row in rows:
+                plain = asdict(row) if is_dataclass(row) and not isinstance(row, type) else dict(row)
+                file.write((json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"))
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _read(source: str | os.PathLike[str], kind: type[Row], skip: int, limit: int | None) -> list[Row]:
+    name = os.fspath(source)
+    if skip < 0 or (limit is not None and limit < 1):
+        raise DataError(name, None, None, f"skip {skip} and limit {limit}: skip is 0 or more, limit 1 or more or none")
+    path = resolve_source(source)
+    objects = _json_list(name, path) if path.suffix == ".json" else _json_lines(name, path)
+    adapter = TypeAdapter(kind)
+    rows: list[Row] = []
+    lines: dict[str, int] = {}
+    seen = 0
+    for line, fields in objects:
+        seen += 1
+        if seen <= skip:
+            continue
+        row = _row(name, line, fields, kind, adapter)
+        if row.id in lines:
+            remedy = "give each row its own id" if "id" in fields or "ID" in fields else "remove one of the two rows"
+            raise DataError(name, line, "id", f"'{row.id}' is the id of line {lines[row.id]} too; {remedy}")
+        lines[row.id] = line
+        rows.append(row)
+        if len(rows) == limit:
+            break
+    if not rows:
+        problem = (
+            f"skip {skip} leaves none of its {seen} rows" if seen else "has no rows; one JSON object a line is expected"
+        )
+        raise DataError(name, None, None, problem)
+    return rows
+
+
+def _row(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapter: TypeAdapter[Row]) -> Row:
+    values = _our_names(fields)
+    names = [f.name for f in fields_of(kind)]
+    missing = [f for f in names if f not in values and f not in ("id", "error", "step")]
+    if missing:
+        also = "' or 'question" if missing[0] == "prompt" else ""
+        found = ", ".join(fields) or "none"
+        raise DataError(name, line, missing[0] + also, f"is missing; the row has the fields: {found}")
+    if values.get("id") is None:
+        texts = (values["prompt"], values["response"]) if kind is MetaRow else (values["prompt"],)
+        values["id"] = stable_id(*map(str, texts))
+    try:
+        return adapter.validate_python({f: values[f] for f in names if f in values})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "row"
+        if first["type"] == "value_error":
+            problem = str(first["ctx"]["error"])
+        else:
+            expected = {"bool_type": "true or false", "int_type": "a whole number"}.get(first["type"], "text")
+            problem = f"found {_shown(first['input'])}, expected {expected}"
+        raise DataError(name, line, field, problem) from None
+
+
+def _our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(fields)
+    if "prompt" in values:
+        return values
+    if "Body" in values and "Question" in values:
+        body, question = values["Body"], values["Question"]
+        if isinstance(body, str) and isinstance(question, str):
+            # SVAMP leaves the full stop of some bodies out.
+            body = body.strip()
+            values["prompt"] = body + (" " if body.endswith((".", ",", "?", "!")) else ". ") + question.strip()
+        else:
+            values["prompt"] = None
+        values.update(
+            {ours: values[theirs] for ours, theirs in (("id", "ID"), ("answer", "Answer")) if theirs in values}
+        )
+    elif "question" in values:
+        values["prompt"] = values["question"]
+    return values
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the field '{twice}' is given twice in one object")
+    return fields
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def _decoded(name: str, line: int, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8"
+        raise DataError(name, line, None, problem) from None
+
+
+def _json_lines(name: str, path: epath.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for line, raw in enumerate(file, 1):
+            text = _decoded(name, line, raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw).strip(" \t\r\n")
+            if not text:
+                continue
+            try:
+                value = _DECODER.decode(text)
+            except json.JSONDecodeError as error:
+                torn = "; the line is cut off: it has no line end" if not raw.endswith(b"\n") else ""
+                problem = f"is no JSON at column {error.colno}: {error.msg}{torn}; expected one object a line"
+                raise DataError(name, line, None, problem) from None
+            except (ValueError, RecursionError) as error:
+                raise DataError(name, line, None, str(error)) from None
+            yield line, _expect_object(name, line, value)
+
+
+def _json_list(name: str, path: epath.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON list, each with the line it begins in."""
+    text = _decoded(name, 1, path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    at, line = 0, 1
+
+    def skip_space(at: int) -> int:
+        while at < len(text) and text[at] in " \t\r\n":
+            at += 1
+        return at
+
+    at = skip_space(at)
+    if not text.startswith("[", at):
+        raise DataError(name, 1, None, "a .json file must be one list of objects; name JSON Lines .jsonl")
+    at = skip_space(at + 1)
+    counted = 0
+    while not text.startswith("]", at):
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            value, at = _DECODER.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise DataError(name, error.lineno, None, f"is no JSON at column {error.colno}: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            raise DataError(name, line, None, str(error)) from None
+        yield line, _expect_object(name, line, value)
+        at = skip_space(at)
+        if text.startswith(",", at):
+            at = skip_space(at + 1)
+        elif not text.startswith("]", at):
+            raise DataError(name, line, None, "the list is cut off after this row; expected ',' or ']'")
+
+
+def _expect_object(name: str, line: int, value: object) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise DataError(name, line, None, f"found {_shown(value)}, expected a JSON object with named fields")
