@@ -1,0 +1,155 @@
+"""Batches by random access: what step s sees is a pure function of (examples, seed, s), so a resume is a number."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import flax.struct
+import numpy as np
+
+from selfevo_jax.data.examples import Example
+from selfevo_jax.data.packing import fill_rows, first_fit
+from selfevo_jax.errors import ConfigError, EmptySelectionError
+
+
+@flax.struct.dataclass
+class Batch:
+    """Packed rows `[B, L]` (or `[A, B, L]` for A micro-batches); `tokens[:, i + 1]` is the target of index i."""
+
+    tokens: Any
+    """int32."""
+    weights: Any
+    """float32: the weight of each token as a target."""
+    segment_ids: Any
+    """int32, 0 is padding."""
+    positions: Any
+    """int32, from 0 in each segment."""
+
+    def micro(self, count: int) -> Batch:
+        """The same rows as `count` micro-batches: `[count, B / count, L]` each."""
+        return Batch(*(x.reshape(count, -1, x.shape[-1]) for x in self.arrays()))
+
+    def arrays(self) -> tuple[Any, Any, Any, Any]:
+        return self.tokens, self.weights, self.segment_ids, self.positions
+
+
+@dataclass(frozen=True, eq=False)
+class _Pool:
+    name: str
+    examples: Sequence[Example]
+    share: float
+    draws: int
+    """Examples drawn in one epoch of the mixture."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Epoch:
+    drawn: list[Example]
+    rows: list[list[int]]
+    """Indices into `drawn`, in the order the rows are used."""
+
+
+class Batches:
+    """A mixture of pools of examples, packed and cut into batches of `batch_rows` rows of `length` tokens.
+
+    `pools` maps a name to its examples and its share of the *examples drawn* (shares are normalised). An epoch of the
+    mixture is the time that the slowest pool (the largest for its share) takes to pass once: each of its examples
+    appears exactly once, and faster pools go round several times in their own fresh permutations, each of which ends
+    before the next begins. Each epoch is shuffled and packed anew; its rows are spread evenly over its steps, so a
+    batch may end in empty rows (segment 0).
+    """
+
+    def __init__(
+        self,
+        pools: Mapping[str, tuple[Sequence[Example], float]],
+        batch_rows: int,
+        length: int,
+        seed: int,
+        packing: bool = True,
+    ) -> None:
+        """Raises ConfigError on a bad share or size and EmptySelectionError on a pool with a share but no examples."""
+        if batch_rows < 1 or length < 2:
+            raise ConfigError(f"batches: batch_rows {batch_rows} (1 or more) and length {length} (2 or more)")
+        self.batch_rows, self.length, self.seed, self.packing = batch_rows, length, seed, packing
+        used = {name: pool for name, pool in pools.items() if pool[1] != 0}
+        for name, (examples, share) in used.items():
+            if not (math.isfinite(share) and share > 0):
+                raise ConfigError(f"batches: the share of pool '{name}' is {share}, expected 0 or more")
+            if not len(examples):
+                raise EmptySelectionError(f"pool '{name}' has a share of {share:g} but holds no example to learn from")
+        if not used:
+            raise EmptySelectionError("nothing is left to learn from: no pool has a share above 0")
+        for name, (examples, _) in used.items():
+            fit = [e for e in examples if len(e) > length]
+            if fit:
+                raise ConfigError(
+                    f"batches: row {fit[0].id!r} of pool '{name}' has {len(fit[0])} tokens, but a row holds {length}; "
+                    "drop such rows with fit_length first"
+                )
+        total = sum(share for _, share in used.values())
+        epoch_draws = max(len(examples) * total / share for examples, share in used.values())
+        self._pools = [
+            _Pool(name, examples, share / total, max(1, round(share / total * epoch_draws)))
+            for name, (examples, share) in used.items()
+        ]
+        self._starts = [0]
+        # two epochs are enough for steps in order, and keep memory flat
+        self._epoch = functools.lru_cache(maxsize=2)(self._make_epoch)
+
+    def _rng(self, *path: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([self.seed, *path]))
+
+    def _draws(self, pool_index: int, epoch: int) -> list[Example]:
+        pool = self._pools[pool_index]
+        size = len(pool.examples)
+        out: list[Example] = []
+        at, stop = epoch * pool.draws, (epoch + 1) * pool.draws
+        while at < stop:
+            turn, offset = divmod(at, size)
+            order = self._rng(1, pool_index, turn).permutation(size)[offset : offset + stop - at]
+            out += [pool.examples[i] for i in order]
+            at += len(order)
+        return out
+
+    def _make_epoch(self, epoch: int) -> _Epoch:
+        drawn = [e for index in range(len(self._pools)) for e in self._draws(index, epoch)]
+        rng = self._rng(2, epoch)
+        drawn = [drawn[i] for i in rng.permutation(len(drawn))]
+        rows = first_fit([len(e) for e in drawn], self.length) if self.packing else [[i] for i in range(len(drawn))]
+        # first-fit leaves the roomiest rows to the end: shuffled, batches are alike
+        return _Epoch(drawn, [rows[i] for i in rng.permutation(len(rows))])
+
+    def _steps(self, epoch: int) -> int:
+        return -(-len(self._epoch(epoch).rows) // self.batch_rows)
+
+    def _locate(self, step: int) -> tuple[int, int]:
+        """Epoch of a step, and the step's place in it. Row counts of earlier epochs are needed, not their batches."""
+        while self._starts[-1] <= step:
+            self._starts.append(self._starts[-1] + self._steps(len(self._starts) - 1))
+        epoch = bisect.bisect_right(self._starts, step) - 1
+        return epoch, step - self._starts[epoch]
+
+    def at(self, step: int) -> tuple[Batch, list[list[str]]]:
+        """Batch of a step (numpy, `[batch_rows, length]`), and the ids of the examples in each of its rows."""
+        epoch_index, place = self._locate(step)
+        epoch, steps = self._epoch(epoch_index), self._steps(epoch_index)
+        count = len(epoch.rows)
+        rows = epoch.rows[place * count // steps : (place + 1) * count // steps]
+        packed = fill_rows([[epoch.drawn[i] for i in row] for row in rows], self.length, self.batch_rows)
+        return Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions), packed.ids
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of the first epoch; a later one may differ by a step, as it is packed anew."""
+        return self._steps(0)
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the token places of the first epoch that hold no token."""
+        places = self.steps_per_epoch * self.batch_rows * self.length
+        return 1 - sum(len(e) for e in self._epoch(0).drawn) / places

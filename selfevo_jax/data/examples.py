@@ -1,0 +1,195 @@
+"""From rows to token sequences with a weight on each token that is to be learnt.
+
+The mask is made by construction: every sequence is joined from pieces, and each piece says what its tokens weigh as
+targets. Nothing is searched for in finished text, so a template without markers or a stop token that equals the
+padding token cannot move the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from selfevo_jax.errors import ConfigError, EmptySelectionError, ModelError
+
+
+class Encoder(Protocol):
+    """What is needed of a tokenizer: plain text to ids, with no BOS and no control tokens."""
+
+    def encode(self, text: str) -> Sequence[int]: ...
+
+
+class Layout(Protocol):
+    """What is needed of a prompt format: append-only prompts, and the tokens that end a text."""
+
+    @property
+    def end(self) -> Sequence[int]: ...
+
+    def respond(self, prompt: str) -> Sequence[int]: ...
+
+    def judge(self, so_far: Sequence[int]) -> Sequence[int]: ...
+
+    def refine(self, so_far: Sequence[int]) -> Sequence[int]: ...
+
+
+class MetaLike(Protocol):
+    """A row (p, r, f, r-hat) of D_meta."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def response(self) -> str: ...
+    @property
+    def feedback(self) -> str: ...
+    @property
+    def refinement(self) -> str: ...
+
+
+class QALike(Protocol):
+    """A row (prompt, answer) of D_QA."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One sequence to learn from: `tokens` int32 [L], and `weights` float32 [L].
+
+    `weights[i]` is the weight of token i *as a target* (0: it is only read), so `weights[0]` is 0.
+    """
+
+    id: str
+    term: str
+    """Which term of the loss it serves: `meta` (feedback and refinement), `direct`, `qa` or `self`."""
+    tokens: np.ndarray
+    weights: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 1 or self.tokens.shape != self.weights.shape or not len(self.tokens):
+            raise ValueError(f"example {self.id!r}: tokens {self.tokens.shape} and weights {self.weights.shape}")
+        if self.weights[0]:
+            raise ModelError(
+                f"row {self.id!r}: its first token is a target, but nothing predicts it; the prompt format must put "
+                "at least one token (a BOS or some text) before the answer"
+            )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """Weights of -( feedback log P(f|p,r) + refine log P(r^|p,r,f) + direct log P(r^|p) ); 0 leaves a term out."""
+
+    feedback: float = 1.0
+    refine: float = 1.0
+    direct: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("feedback", "refine", "direct"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise ConfigError(f"term weight {name} is {value}, expected a finite number of 0 or more")
+
+
+Piece = tuple[Sequence[int], float]
+
+
+def _join(id: str, term: str, pieces: Sequence[Piece]) -> Example:
+    tokens = np.concatenate([np.asarray(ids, np.int32).reshape(-1) for ids, _ in pieces])
+    weights = np.concatenate([np.full(len(ids), weight, np.float32) for ids, weight in pieces])
+    return Example(id, term, tokens, weights)
+
+
+def _appended(longer: Sequence[int], shorter: Sequence[int], end: Sequence[int], what: str) -> Sequence[int]:
+    """What `longer` adds to `shorter`; it must begin with the end-of-text tokens, as the model meets it in sampling."""
+    size = len(shorter)
+    if list(longer[:size]) != list(shorter):
+        raise ModelError(f"prompt format: {what} changes the tokens before it; prompts must be append-only")
+    added = list(longer[size:])
+    if added[: len(end)] != list(end):
+        raise ModelError(
+            f"prompt format: {what} begins with tokens {added[: len(end)]}, expected the end of a text {list(end)}"
+        )
+    return added
+
+
+def meta_examples(row: MetaLike, fmt: Layout, tokenizer: Encoder, weights: TermWeights | None = None) -> list[Example]:
+    """Two sequences of a D_meta row: `[respond(p) r J f end R r^ end]`, and the direct `[respond(p) r^ end]`.
+
+    Targets are f and r^, each with its end, and in the direct one r^ with its end. A sequence whose targets all weigh
+    0 is left out. Source: SELF (arXiv 2310.00533), equation of the meta-skill loss. Raises ModelError when the
+    format is not append-only.
+    """
+    weights = TermWeights() if weights is None else weights
+    end = list(fmt.end)
+    head = list(fmt.respond(row.prompt))
+    feedback = list(tokenizer.encode(row.feedback))
+    refinement = list(tokenizer.encode(row.refinement))
+    out = []
+    if weights.feedback or weights.refine:
+        answered = head + list(tokenizer.encode(row.response))
+        judged = list(fmt.judge(answered))
+        _appended(judged, answered, end, "the judge prompt")
+        told = judged + feedback
+        asked = _appended(fmt.refine(told), told, end, "the refine prompt")
+        pieces: list[Piece] = [
+            (judged, 0.0),
+            (feedback + end, weights.feedback),
+            (asked[len(end) :], 0.0),
+            (refinement + end, weights.refine),
+        ]
+        out.append(_join(row.id, "meta", pieces))
+    if weights.direct:
+        out.append(_join(row.id, "direct", [(head, 0.0), (refinement + end, weights.direct)]))
+    return out
+
+
+def qa_example(row: QALike, fmt: Layout, tokenizer: Encoder, weight: float = 1.0) -> Example:
+    """`[respond(p) answer end]` with the answer and its end as targets: plain supervised learning on D_QA."""
+    return _join(row.id, "qa", [(fmt.respond(row.prompt), 0.0), ([*tokenizer.encode(row.answer), *fmt.end], weight)])
+
+
+def self_example(
+    id: str, prompt: str, answer: str, finished: bool, fmt: Layout, tokenizer: Encoder, weight: float = 1.0
+) -> Example:
+    """`[respond(p) answer end]` of a self-made answer.
+
+    An answer that was clipped at the length limit (`finished` false) is learnt without an end: it must not teach the
+    model to stop in the middle.
+    """
+    end = list(fmt.end) if finished else []
+    return _join(id, "self", [(fmt.respond(prompt), 0.0), ([*tokenizer.encode(answer), *end], weight)])
+
+
+def by_term(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    """Examples grouped by their term, in order."""
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.term, []).append(example)
+    return groups
+
+
+def fit_length(examples: Sequence[Example], max_length: int) -> tuple[list[Example], int]:
+    """The examples of at most `max_length` tokens with at least one target, and how many were dropped.
+
+    Dropped whole, never cut: a cut answer would lose its end. Raises EmptySelectionError when none is left.
+    """
+    kept = [e for e in examples if len(e) <= max_length and e.weights.any()]
+    if not kept:
+        shortest = min((len(e) for e in examples), default=0)
+        raise EmptySelectionError(
+            f"nothing is left to learn from: none of {len(examples)} examples has a target and fits in {max_length} "
+            f"tokens (the shortest has {shortest}); raise the row length or give more rows"
+        )
+    return kept, len(examples) - len(kept)
