@@ -1,0 +1,198 @@
+"""The training loop: batches in, parameters out, with no wait for the device inside a step."""
+
+from __future__ import annotations
+
+import collections
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from selfevo_jax.data import Batch
+from selfevo_jax.errors import ConfigError, NonFiniteLossError
+from selfevo_jax.model import ModelConfig
+from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated
+from selfevo_jax.train.optimizer import learning_rates
+from selfevo_jax.train.settings import TrainConfig
+from selfevo_jax.train.step import TrainState, init_state, make_train_step
+
+OnStep = Callable[[int, dict[str, float]], None]
+
+_IN_FLIGHT = 2
+"""Steps dispatched ahead of the metrics that are read: the device never waits for the host."""
+
+
+class BatchSource(Protocol):
+    """What the loop needs of `Batches`."""
+
+    def at(self, step: int) -> tuple[Batch, list[list[str]]]: ...
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a run of steps did; lists have one entry a step."""
+
+    losses: list[float] = field(default_factory=list)
+    """Weighted mean loss of the targets, in nats a token, before the update."""
+    learning_rates: list[float] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
+    """Before clipping."""
+    tokens: int = 0
+    """Real tokens read (padding is not counted)."""
+    targets: int = 0
+    places: int = 0
+    """Token places computed, padding included."""
+    seconds: float = 0.0
+    first_step_seconds: float = 0.0
+    """Of which until the first step was done: mostly compilation."""
+    tokens_per_second: float = 0.0
+    """Real tokens a second after the first step (0 when there was only one)."""
+
+    @property
+    def steps(self) -> int:
+        return len(self.losses)
+
+    @property
+    def padding_share(self) -> float:
+        return 1 - self.tokens / self.places if self.places else 0.0
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A step that was dispatched and not yet read."""
+
+    step: int
+    metrics: dict[str, jax.Array]
+    ids: list[list[str]]
+    rate: float
+    tokens: int
+
+
+def _on_devices(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    # several processes: each holds the whole batch (it is a function of the step) and gives its own part
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _names(ids: Sequence[Sequence[str]], most: int = 8) -> str:
+    flat = [name for row in ids for name in row]
+    return ", ".join(flat[:most]) + (f" and {len(flat) - most} more" if len(flat) > most else "")
+
+
+def _check_batch(batch: Batch, ids: list[list[str]], step: int, config: ModelConfig, settings: TrainConfig) -> None:
+    shape = tuple(batch.tokens.shape)
+    if shape != (settings.batch_rows, settings.length):
+        raise ConfigError(
+            f"training: the batch of step {step} has shape {shape}, expected "
+            f"({settings.batch_rows}, {settings.length}) (batch_rows, length)"
+        )
+    top = int(batch.tokens.max())
+    if top >= config.vocab_size:
+        # an embedding look-up would clamp it without a word
+        row = int(batch.tokens.max(axis=1).argmax())
+        raise ConfigError(
+            f"training: token id {top} in rows {_names([ids[row]])}, but the model knows {config.vocab_size} tokens; "
+            "model and tokenizer do not belong together"
+        )
+
+
+def run_steps(
+    state: TrainState,
+    config: ModelConfig,
+    batches: BatchSource,
+    settings: TrainConfig,
+    mesh: Mesh,
+    rules: ShardingRules = TRAIN_RULES,
+    *,
+    until: int | None = None,
+    on_step: OnStep | None = None,
+) -> tuple[TrainState, TrainReport]:
+    """Updates from the state's own step up to `until` (all of `settings.steps` by default). The state is donated.
+
+    Batches and learning rates are functions of the step: stopping and going on gives what one run would give.
+    `on_step(step, metrics)` gets floats (`loss`, `learning_rate`, `grad_norm`, `tokens`, `targets`), up to two steps
+    after the dispatch. Raises NonFiniteLossError with the step and the ids of its rows; no state is returned then.
+    """
+    step_fn = make_train_step(config, settings, mesh, rules)
+    rows, whole = batch_sharding(mesh, rules, leading=1), replicated(mesh)
+    rates = learning_rates(settings)
+    first = int(jax.device_get(state.step))
+    last = settings.steps if until is None else min(until, settings.steps)
+    sent: collections.deque[_Sent] = collections.deque()
+    losses: list[float] = []
+    norms: list[float] = []
+    tokens: list[int] = []
+    targets = 0
+    began = time.perf_counter()
+    first_seconds = 0.0
+
+    def read() -> None:
+        nonlocal targets, first_seconds
+        done = sent.popleft()
+        values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            what = "loss" if not math.isfinite(values["loss"]) else "gradient norm"
+            raise NonFiniteLossError(
+                f"step {done.step}: the {what} is {values['loss' if what == 'loss' else 'grad_norm']}; rows: "
+                f"{_names(done.ids)}; look at these rows, lower the learning rate, or compute in float32"
+            )
+        if not losses:
+            first_seconds = time.perf_counter() - began
+        losses.append(values["loss"])
+        norms.append(values["grad_norm"])
+        tokens.append(done.tokens)
+        targets += int(values["targets"])
+        if on_step is not None:
+            on_step(done.step, {**values, "learning_rate": done.rate, "tokens": float(done.tokens)})
+
+    for step in range(first, last):
+        batch, ids = batches.at(step)
+        _check_batch(batch, ids, step, config, settings)
+        on_device = jax.tree.map(lambda x: _on_devices(x, rows), batch.micro(settings.accumulate))
+        rate = rates[step]
+        state, metrics = step_fn(state, on_device, _on_devices(np.asarray(rate), whole))
+        sent.append(_Sent(step, metrics, ids, float(rate), int(np.count_nonzero(batch.segment_ids))))
+        if len(sent) > _IN_FLIGHT or step == first:
+            read()
+    while sent:
+        read()
+    # the last update may be non-finite only through a non-finite gradient, which was read
+    seconds = time.perf_counter() - began
+    warm = seconds - first_seconds
+    report = TrainReport(
+        losses=losses,
+        learning_rates=[float(rate) for rate in rates[first:last]],
+        grad_norms=norms,
+        tokens=sum(tokens),
+        targets=targets,
+        places=len(losses) * settings.batch_rows * settings.length,
+        seconds=seconds,
+        first_step_seconds=first_seconds,
+        tokens_per_second=sum(tokens[1:]) / warm if len(tokens) > 1 and warm > 0 else 0.0,
+    )
+    return state, report
+
+
+def fit(
+    params: Any,
+    config: ModelConfig,
+    batches: BatchSource,
+    settings: TrainConfig,
+    mesh: Mesh,
+    rules: ShardingRules = TRAIN_RULES,
+    *,
+    on_step: OnStep | None = None,
+) -> tuple[Any, TrainReport]:
+    """Fine-tunes a copy of `params` for `settings.steps` steps; returns fp32 parameters sharded by `rules`.
+
+    `params` may lie anywhere and stay valid. `on_step` and errors are those of `run_steps`.
+    """
+    state = init_state(params, config, settings, mesh, rules)
+    state, report = run_steps(state, config, batches, settings, mesh, rules, on_step=on_step)
+    return state.params, report

@@ -1,0 +1,62 @@
+"""The settings of one fine-tuning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from selfevo_jax.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """AdamW with warm-up and decay over a fixed number of steps. Frozen and hashable."""
+
+    steps: int = 150
+    learning_rate: float = 1e-3
+    """The peak."""
+    warmup_steps: int = 20
+    """Steps of linear rise; the step after the last of them has the peak. 0 starts at the peak."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    end_fraction: float = 0.1
+    """Learning rate of the last step, as a share of the peak."""
+    b1: float = 0.9
+    b2: float = 0.98
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    """Decoupled (AdamW), on matrices alone: not on norms or biases."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradient of the mean loss; infinite turns clipping off."""
+    batch_rows: int = 32
+    """Packed rows a step, over all devices and micro-batches."""
+    length: int = 256
+    """Tokens in a packed row."""
+    accumulate: int = 1
+    """Micro-batches a step, one after the other; the update does not depend on it."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of activations and matrix products. Parameters, optimizer state, norms, softmax and loss are fp32."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_rows", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"training: {name} is {getattr(self, name)}, expected 1 or more")
+        if self.length < 2:
+            raise ConfigError(f"training: length is {self.length}, expected 2 or more (a token and its target)")
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ConfigError(
+                f"training: warmup_steps is {self.warmup_steps}, expected 0 to {self.steps - 1} (steps is {self.steps})"
+            )
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ConfigError(f"training: learning_rate is {self.learning_rate}, expected a finite number above 0")
+        if not self.clip_norm > 0:
+            raise ConfigError(f"training: clip_norm is {self.clip_norm}, expected a number above 0")
+        if self.batch_rows % self.accumulate:
+            raise ConfigError(
+                f"training: {self.batch_rows} batch_rows do not divide in {self.accumulate} micro-batches (accumulate)"
+            )
+        if self.schedule not in {"cosine", "linear"}:
+            raise ConfigError(f"training: schedule is {self.schedule!r}, expected 'cosine' or 'linear'")
+        if self.compute_dtype not in {"float32", "bfloat16"}:
+            raise ConfigError(f"training: compute_dtype is {self.compute_dtype!r}, expected 'float32' or 'bfloat16'")
