@@ -198,15 +198,19 @@ def _counting(skeleton: Skeleton) -> Pieces:
 
 
 def base_document(rng: random.Random, story_changes: Sequence[int] = (1, 1, 2), most: int = 4) -> Pieces:
-    """A document of the base corpus: a short story with its bare answer, or counting aloud, or checked homework.
+    """A document of the base corpus: a short story with its bare answer, sums in the head, counting aloud, or checked homework.
 
     The base never sees a story with feedback. Skeletons of development and test are left out.
     """
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.35:
         skeleton = _base_skeleton(rng, rng.choice(story_changes))
         return [(RESPOND.format(prompt=tell(rng, skeleton)), _DIM), (answer_text(sum(skeleton)), 1.0)]
-    if kind < 0.75:
+    if kind < 0.6:
+        skeleton = _base_skeleton(rng, rng.randint(2, most))
+        terms = [f"{'plus' if d > 0 else 'minus'} {abs(d)}" for d in skeleton[1:]]
+        return [(" ".join([str(skeleton[0]), *terms]), _DIM), (f"is {sum(skeleton)}.", 1.0)]
+    if kind < 0.8:
         skeleton = _base_skeleton(rng, rng.randint(1, most))
         end: Pieces = [(answer_text(sum(skeleton)), 1.0)] if rng.random() < 0.5 else []
         return [*_counting(skeleton), *end]
@@ -216,7 +220,7 @@ def base_document(rng: random.Random, story_changes: Sequence[int] = (1, 1, 2), 
     return [
         *_counting(skeleton),
         (f"The answer {given} should be", _DIM),
-        (f"{right}.", 1.0),
+        (f"{right}.", 1.0 if len(skeleton) > 1 else _DIM),
         ("So", _DIM),
         (f"{'right' if given == right else 'wrong'}.", 1.0),
     ]
