@@ -11,17 +11,43 @@ from selfevo_jax.data.examples import (
     self_example,
 )
 from selfevo_jax.data.packing import PackedRows, pack
+from selfevo_jax.data.planted import MetaBalance, build_meta_rows, meta_balance
+from selfevo_jax.data.solutions import parse_solution
+from selfevo_jax.data.sources import (
+    MetaRow,
+    PromptRow,
+    QARow,
+    builtin_sources,
+    read_meta,
+    read_prompts,
+    read_qa,
+    stable_id,
+    write_jsonl,
+)
 
 __all__ = [
     "Batch",
     "Batches",
     "Example",
+    "MetaBalance",
+    "MetaRow",
     "PackedRows",
+    "PromptRow",
+    "QARow",
     "TermWeights",
+    "build_meta_rows",
+    "builtin_sources",
     "by_term",
     "fit_length",
+    "meta_balance",
     "meta_examples",
     "pack",
+    "parse_solution",
     "qa_example",
+    "read_meta",
+    "read_prompts",
+    "read_qa",
     "self_example",
+    "stable_id",
+    "write_jsonl",
 ]
