@@ -1,0 +1,29 @@
+"""Text: tokenizers, incremental decoding, prompt formats, verdicts and numeric answers. Knows no arrays."""
+
+from selfevo_jax.text.answers import RULES, cut_run_on, extract_answer, same_answer
+from selfevo_jax.text.format import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatConfig, PromptFormat
+from selfevo_jax.text.stream import StreamDecoder, first_stop
+from selfevo_jax.text.templates import ChatTemplate
+from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
+from selfevo_jax.text.verdict import Verdict, VerdictRule, parse_verdict
+
+__all__ = [
+    "JUDGE_RATING",
+    "JUDGE_VERDICT",
+    "REFINE",
+    "RULES",
+    "BaseTokenizer",
+    "ChatTemplate",
+    "FormatConfig",
+    "PromptFormat",
+    "StreamDecoder",
+    "Tokenizer",
+    "Verdict",
+    "VerdictRule",
+    "cut_run_on",
+    "extract_answer",
+    "first_stop",
+    "load_tokenizer",
+    "parse_verdict",
+    "same_answer",
+]

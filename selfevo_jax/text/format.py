@@ -1,0 +1,223 @@
+"""The prompts of SELF: respond, judge, refine. Each is the tokens so far plus a few, so that a cache can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.text.templates import ChatTemplate
+from selfevo_jax.text.tokenizer import BaseTokenizer
+
+JUDGE_VERDICT = (
+    "Check the answer above step by step. Name the first mistake, if there is one, and say what is right instead. "
+    'End with one line: "Verdict: correct" or "Verdict: incorrect".'
+)
+"""The default instruction for feedback on verifiable tasks (chat)."""
+JUDGE_RATING = (
+    "Say what is good and what is lacking in the answer above: is it helpful, true, clear and complete? "
+    'End with one line: "Rating: n/10", where 10 leaves nothing to wish for.'
+)
+"""An instruction for feedback on open-ended tasks (chat, with the judge kind `rating`)."""
+REFINE = "Write the answer again by the light of this feedback. Give only the improved answer."
+"""The default instruction for the refinement (chat)."""
+
+_PLAIN = {"respond": "{prompt}\nAnswer:", "judge": "\nFeedback:", "refine": "\nRevision:"}
+_CHAT = {"respond": "{prompt}", "judge": JUDGE_VERDICT, "refine": REFINE}
+
+
+@dataclass(frozen=True)
+class FormatConfig:
+    """How prompts are written.
+
+    plain: `respond` is the text around `{prompt}`; `judge` and `refine` are what stands between an answer and the
+    feedback, and between the feedback and the refinement. chat: the model's own template; `respond` is the text of
+    the first user turn, `judge` and `refine` those of the turns that ask. None takes the default of the kind.
+    """
+
+    kind: Literal["plain", "chat"] = "plain"
+    system: str | None = None
+    respond: str | None = None
+    judge: str | None = None
+    refine: str | None = None
+    stop_strings: tuple[str, ...] = ()
+
+    def filled(self) -> FormatConfig:
+        """With the defaults of the kind in place of None. Raises ConfigError naming a field that cannot be used."""
+        if self.kind not in ("plain", "chat"):
+            raise ConfigError(f"format.kind: found '{self.kind}', expected plain or chat")
+        defaults = _PLAIN if self.kind == "plain" else _CHAT
+        texts = {k: d if getattr(self, k) is None else getattr(self, k) for k, d in defaults.items()}
+        if texts["respond"].count("{prompt}") != 1:
+            raise ConfigError(f"format.respond: expected {{prompt}} once in it, found {texts['respond']!r}")
+        for key in ("judge", "refine"):
+            if not texts[key].strip():
+                raise ConfigError(f"format.{key}: the text is empty; leave the key out for the default")
+        if "" in self.stop_strings:
+            raise ConfigError("format.stop_strings: an empty string would stop every text; remove it")
+        return FormatConfig(self.kind, self.system, stop_strings=tuple(self.stop_strings), **texts)
+
+
+class PromptFormat:
+    """Token lists of the prompts.
+
+    `judge` takes `respond(prompt) + response`, `refine` takes `judge(...) + feedback`; neither with the stop id. What
+    they append begins with `end`, which is also what training teaches after each target text.
+
+    Raises:
+      ConfigError: a format that cannot be used.
+      ModelError: the tokenizer has no end of text, or no chat template, or one that is not append-only.
+    """
+
+    end: tuple[int, ...]
+    """The end of a turn: taught after each target."""
+    stop_ids: tuple[int, ...]
+    stop_strings: tuple[str, ...]
+    fingerprint: str
+    """Of the format and of the tokenizer: what tokens prepared with it depend on."""
+
+    def __init__(self, config: FormatConfig, tokenizer: BaseTokenizer) -> None:
+        self.config = config.filled()
+        self._texts = {key: getattr(self.config, key) for key in ("respond", "judge", "refine")}
+        self.stop_strings = self.config.stop_strings
+        self._tokenizer = tokenizer
+        (self._plain if self.config.kind == "plain" else self._chat)()
+        self.stop_ids = tuple(dict.fromkeys((*tokenizer.eos_ids, *(self.end[:1] if self._ends_by_control() else ()))))
+        shown = [asdict(self.config), tokenizer.fingerprint, list(self.end), self._judge, self._refine]
+        self.fingerprint = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+    def respond(self, prompt: str) -> list[int]:
+        """Ids up to where the response begins; exactly one BOS where the tokenizer begins texts with one.
+
+        The texts of control tokens within the prompt stay plain text.
+        """
+        tokenizer = self._tokenizer
+        if self._trims:
+            prompt = prompt.strip()
+        ids: list[int] = []
+        for part, control, prefix in self._opening:
+            if control is not None:
+                ids.append(control)
+            else:
+                ids += tokenizer.encode_run(part.replace(self._slot, prompt), prefix=prefix)
+        bos = tokenizer.bos_id
+        if bos is not None:
+            while len(ids) > 1 and ids[0] == ids[1] == bos:
+                ids.pop(0)
+            if tokenizer.add_bos and ids[:1] != [bos]:
+                ids.insert(0, bos)
+        return ids
+
+    def judge(self, so_far: Sequence[int]) -> list[int]:
+        """`respond(prompt) + response`, and what asks for feedback."""
+        return [*so_far, *self._judge]
+
+    def refine(self, so_far: Sequence[int]) -> list[int]:
+        """`judge(...) + feedback`, and what asks for the refinement."""
+        return [*so_far, *self._refine]
+
+    def _ends_by_control(self) -> bool:
+        return bool(self.end) and self.end[0] in self._tokenizer.controls.values()
+
+    def _plain(self) -> None:
+        config, tokenizer = self.config, self._tokenizer
+        if tokenizer.eos_ids:
+            self.end = (tokenizer.eos_ids[0],)
+        elif config.stop_strings:
+            self.end = tuple(tokenizer.encode_run(config.stop_strings[0], prefix=False))
+        else:
+            raise ModelError(f"{tokenizer.name}: no end-of-text token; set format.stop_strings to end texts by one")
+        system = "" if config.system is None else config.system + "\n"
+        self._slot, self._trims = "{prompt}", False
+        before, after = self._texts["respond"].split("{prompt}")
+        self._slot = _unused(before + after + system, 0)
+        self._opening: list[tuple[str, int | None, bool]] = [(system + before + self._slot + after, None, True)]
+        self._judge = [*self.end, *tokenizer.encode_run(self._texts["judge"], prefix=False)]
+        self._refine = [*self.end, *tokenizer.encode_run(self._texts["refine"], prefix=False)]
+
+    def _chat(self) -> None:
+        config, tokenizer = self.config, self._tokenizer
+        if tokenizer.chat_template is None:
+            raise ModelError(f"{tokenizer.name}: this tokenizer has no chat template; use format.kind=plain")
+        by_id = {id: text for text, id in tokenizer.controls.items()}
+        bos = "" if tokenizer.bos_id is None else by_id.get(tokenizer.bos_id, "")
+        eos = by_id.get(tokenizer.eos_ids[0], "") if tokenizer.eos_ids else ""
+        template = ChatTemplate(tokenizer.chat_template, tokenizer.name, {"bos_token": bos, "eos_token": eos})
+        # Marks stand for our own texts while the template runs: only its text can make control tokens.
+        user, answer, feedback, ask, redo, system = (_unused(tokenizer.chat_template, i) for i in range(6))
+        first = [{"role": "user", "content": user}]
+        opening = template.render(first)
+        folded = config.system
+        if config.system is not None:
+            turns = [{"role": "system", "content": system}, *first]
+            try:
+                opening_with_system = template.render(turns)
+            except ModelError:
+                opening_with_system = ""
+            if opening_with_system.count(system) == 1:
+                first, opening, folded = turns, opening_with_system, None
+        if opening.count(user) != 1:
+            raise ModelError(f"{tokenizer.name}: the chat template does not show the user's turn once")
+
+        def said(*texts: str) -> list[dict[str, str]]:
+            roles = ("assistant", "user") * 2
+            return [*first, *({"role": r, "content": t} for r, t in zip(roles, texts, strict=False))]
+
+        judged = template.render(said(answer, ask))
+        refined = template.render(said(answer, ask, feedback, redo))
+        suffix = self._appended(opening, judged, answer)
+        refine_suffix = self._appended(judged, refined, feedback)
+        padded = template.render([*first[:-1], {"role": "user", "content": f" {user} "}])
+        self._trims = f" {user} " not in padded
+
+        self._slot = _unused(self._texts["respond"] + (config.system or ""), 6)
+        said_first = self._texts["respond"].replace("{prompt}", self._slot)
+        if folded is not None:
+            said_first = f"{folded}\n\n{said_first}"
+        texts = {user: said_first, ask: self._texts["judge"], redo: self._texts["refine"], system: config.system or ""}
+        self._opening = [(_fill(part, texts), id, prefix) for part, id, prefix in tokenizer.runs(opening)]
+        self._judge, self._refine = self._tokens(suffix, texts), self._tokens(refine_suffix, texts)
+        if self._judge[0] != self._refine[0]:
+            raise ModelError(f"{tokenizer.name}: the chat template ends the turns of the assistant in different ways")
+        self.end = (self._judge[0],)
+
+    def _appended(self, before: str, after: str, spoken: str) -> str:
+        """What the template puts behind what the assistant said; an error if it changes what stood before."""
+        at = after.find(spoken)
+        # A blank between the prompt and the answer is no matter: it is the leading space of the answer's first piece.
+        if at < 0 or after.count(spoken) != 1 or after[:at].rstrip(" ") != before.rstrip(" "):
+            raise ModelError(
+                f"{self._tokenizer.name}: the chat template is not append-only (a later turn changes the text of an "
+                "earlier one); use format.kind=plain"
+            )
+        return after[at + len(spoken) :].lstrip(" ")
+
+    def _tokens(self, suffix: str, texts: dict[str, str]) -> list[int]:
+        tokenizer = self._tokenizer
+        runs = tokenizer.runs(suffix, start=False)
+        ids: list[int] = []
+        if runs and runs[0][1] is None:  # the template has no end of turn of its own
+            if not tokenizer.eos_ids:
+                raise ModelError(f"{tokenizer.name}: neither the chat template nor the tokenizer has an end of turn")
+            ids.append(tokenizer.eos_ids[0])
+            runs[0] = (runs[0][0], None, False)
+        for part, control, prefix in runs:
+            ids += [control] if control is not None else tokenizer.encode_run(_fill(part, texts), prefix=prefix)
+        return ids
+
+
+def _unused(text: str, index: int) -> str:
+    """A short word that does not occur in the text."""
+    number = 0
+    while (mark := f"Mark{index}x{number}q") in text:
+        number += 1
+    return mark
+
+
+def _fill(part: str, texts: dict[str, str]) -> str:
+    for mark, text in texts.items():
+        part = part.replace(mark, text)
+    return part
