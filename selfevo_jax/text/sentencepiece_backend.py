@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.text.tokenizer import BaseTokenizer, extra_eos, read_json, template_of, token_text, unique_ids
+from selfevo_jax.text.tokenizer import (
+    BaseTokenizer,
+    dump_json,
+    extra_eos,
+    read_json,
+    template_of,
+    token_text,
+    unique_ids,
+)
 
 _SPACE = "\u2581"
 
@@ -31,7 +39,7 @@ class SentencePieceTokenizer(BaseTokenizer):
         name: str = "a SentencePiece model",
     ) -> None:
         """Args: the bytes of the model; tokenizer_config.json; its template; further ids that end a text."""
-        self.name, self._model, self._config = name, model, config or {}
+        self.name, self._model, self._config = name, model, {"tokenizer_class": "LlamaTokenizer", **(config or {})}
         self._whole, self._more, self.prefix_space = _processors(model, name)
         sp = self._whole
         self.vocab_size = sp.vocab_size()
@@ -74,12 +82,11 @@ class SentencePieceTokenizer(BaseTokenizer):
             "add_bos_token": self.add_bos,
             "legacy": self.prefix_after_control,
             "chat_template": self.chat_template,
-            "tokenizer_class": "LlamaTokenizer",
         }
         return {
             "tokenizer.model": self._model,
-            "tokenizer_config.json": _dump({k: v for k, v in config.items() if v is not None}),
-            "generation_config.json": _dump({"eos_token_id": list(self.eos_ids)}),
+            "tokenizer_config.json": dump_json({**self._config, **config}),
+            "generation_config.json": dump_json({"eos_token_id": list(self.eos_ids)}),
         }
 
     def _special(self, key: str, fallback: int) -> int | None:
@@ -102,19 +109,14 @@ class SentencePieceTokenizer(BaseTokenizer):
         return piece.replace(_SPACE, " ").encode("utf-8")
 
 
-def _dump(tree: dict[str, Any]) -> bytes:
-    return (json.dumps(tree, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode("utf-8")
-
-
 def _processors(
     model: bytes, name: str
 ) -> tuple[sentencepiece.SentencePieceProcessor, sentencepiece.SentencePieceProcessor, bool]:
     """(for a whole text, for text that goes on, whether a whole text gets a leading space)."""
-    from sentencepiece import sentencepiece_model_pb2
-
+    schema: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
     try:
         whole = sentencepiece.SentencePieceProcessor(model_proto=model)
-        proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+        proto = schema.ModelProto.FromString(model)
     except Exception as error:  # the library raises RuntimeError, protobuf its own DecodeError
         raise ModelError(f"{name}: not a SentencePiece model ({error}); fetch the file again") from error
     prefix = bool(proto.normalizer_spec.add_dummy_prefix)

@@ -153,6 +153,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return tree
 
 
+def dump_json(tree: dict[str, Any]) -> bytes:
+    """The same bytes for the same values; keys without a value are left out."""
+    kept = {key: value for key, value in tree.items() if value is not None}
+    return (json.dumps(kept, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode("utf-8")
+
+
 def token_text(value: Any) -> str | None:
     """The text of a special token, which tokenizer_config.json writes as a string or as an object."""
     if isinstance(value, dict):

@@ -1,0 +1,127 @@
+"""The tokenizer inside a GGUF file: made into a tokenizer.json or a SentencePiece model, whichever it was."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from selfevo_jax.errors import ModelError
+from selfevo_jax.text.hf_backend import HuggingFaceTokenizer
+from selfevo_jax.text.sentencepiece_backend import SentencePieceTokenizer
+from selfevo_jax.text.tokenizer import BaseTokenizer
+
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _split(digits: str) -> dict[str, Any]:
+    pattern = {"type": "Split", "pattern": {"Regex": _WORDS % digits}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [pattern, {**_BYTE_LEVEL, "use_regex": False}]}
+
+
+_ONE_DIGIT = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL]}
+_PRE: dict[str, dict[str, Any]] = {
+    "gpt-2": {"pre_tokenizer": _BYTE_LEVEL},
+    "default": {"pre_tokenizer": _BYTE_LEVEL},
+    "smollm": {"pre_tokenizer": _ONE_DIGIT},
+    "starcoder": {"pre_tokenizer": _ONE_DIGIT},
+    "llama-bpe": {"pre_tokenizer": _split("{1,3}"), "ignore_merges": True},
+    "qwen2": {"pre_tokenizer": _split(""), "normalizer": {"type": "NFC"}},
+}
+"""How each named way of cutting text into words is written in a tokenizer.json."""
+
+
+def gguf_tokenizer(path: Path) -> BaseTokenizer:
+    """Reads the tokenizer of a GGUF file (models `gpt2` and `llama`), its special tokens and its chat template.
+
+    Raises ModelError: the `gguf` extra is missing, the file is malformed, or its tokenizer is of another kind.
+    """
+    try:
+        reader_type = importlib.import_module("gguf").GGUFReader
+    except ImportError as error:
+        raise ModelError(f"{path}: reading GGUF needs the gguf package; pip install 'selfevo-jax[gguf]'") from error
+    try:
+        fields = reader_type(path).fields
+    except Exception as error:  # the reader fails in many ways on a malformed file
+        raise ModelError(f"{path}: not a GGUF file ({error}); fetch the file again") from error
+
+    def get(key: str, default: Any = None) -> Any:
+        field = fields.get(f"tokenizer.{key}")
+        return default if field is None else field.contents()
+
+    kind, tokens = get("ggml.model"), get("ggml.tokens")
+    if tokens is None or kind not in ("gpt2", "llama"):
+        raise ModelError(f"{path}: found the tokenizer '{kind}', expected gpt2 or llama; name a tokenizer.json instead")
+    types = get("ggml.token_type") or [_NORMAL] * len(tokens)
+
+    def text(key: str) -> str | None:
+        id = get(f"ggml.{key}_token_id")
+        return None if id is None or not 0 <= id < len(tokens) else tokens[id]
+
+    config = {"bos_token": text("bos"), "eos_token": text("eos"), "pad_token": text("padding")}
+    config["add_bos_token"] = get("ggml.add_bos_token", kind == "llama")
+    ends = tuple(int(i) for key in ("eot", "eom") if (i := get(f"ggml.{key}_token_id")) is not None)
+    shared: dict[str, Any] = {"chat_template": get("chat_template"), "eos_ids": ends, "name": str(path)}
+    if kind == "llama":
+        scores = get("ggml.scores") or [0.0] * len(tokens)
+        model = _sentencepiece_model(tokens, scores, types, bool(get("ggml.add_space_prefix", True)))
+        return SentencePieceTokenizer(model, config, **shared)
+    pre = get("ggml.pre", "default")
+    if pre not in _PRE:
+        known = ", ".join(sorted(_PRE))
+        raise ModelError(f"{path}: pre-tokenizer '{pre}' is not known (known: {known}); name a tokenizer.json instead")
+    content = _tokenizer_json(tokens, get("ggml.merges") or [], types, _PRE[pre])
+    return HuggingFaceTokenizer(content, config, **shared)
+
+
+def _tokenizer_json(tokens: list[str], merges: list[str], types: list[int], pre: dict[str, Any]) -> bytes:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = [
+        {"id": id, "content": token, **flags, "special": type == _CONTROL}
+        for id, (token, type) in enumerate(zip(tokens, types, strict=True))
+        if type in (_CONTROL, _USER_DEFINED)
+    ]
+    tree = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": pre.get("normalizer"),
+        "pre_tokenizer": pre["pre_tokenizer"],
+        "post_processor": None,
+        "decoder": _BYTE_LEVEL,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": pre.get("ignore_merges", False),
+            "vocab": {token: id for id, token in enumerate(tokens)},
+            "merges": [merge.split(" ", 1) for merge in merges],
+        },
+    }
+    return json.dumps(tree, ensure_ascii=False).encode("utf-8")
+
+
+def _sentencepiece_model(tokens: list[str], scores: list[float], types: list[int], prefix: bool) -> bytes:
+    schema: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
+    model = schema.ModelProto()
+    for token, score, type in zip(tokens, scores, types, strict=True):
+        model.pieces.add(piece=token, score=float(score), type=int(type))
+    model.trainer_spec.model_type = schema.TrainerSpec.BPE
+    model.trainer_spec.byte_fallback = any(token == "<0x0A>" for token in tokens)
+    model.trainer_spec.vocab_size = len(tokens)
+    model.trainer_spec.unk_id = next((i for i, type in enumerate(types) if type == _UNKNOWN), 0)
+    model.normalizer_spec.name = "identity"
+    model.normalizer_spec.add_dummy_prefix = prefix
+    model.normalizer_spec.remove_extra_whitespaces = False
+    return bytes(model.SerializeToString())
