@@ -1,0 +1,20 @@
+"""Models in and out: our own Orbax checkpoints, Hugging Face directories, GGUF files."""
+
+from selfevo_jax.checkpoint.source import ModelSource, open_model
+from selfevo_jax.checkpoint.store import (
+    is_complete,
+    read_metadata,
+    restore_params,
+    save_checkpoint,
+    set_aside,
+)
+
+__all__ = [
+    "ModelSource",
+    "is_complete",
+    "open_model",
+    "read_metadata",
+    "restore_params",
+    "save_checkpoint",
+    "set_aside",
+]

@@ -1,0 +1,76 @@
+"""Progress of long work: a bar with rate and remaining time on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY_SECONDS = 10.0
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+class Meter:
+    """The progress of one task. `set` may be called as often as wanted; output is limited in rate."""
+
+    def __init__(self, reporter: Reporter, title: str, total: int, unit: str, bar: Progress | None) -> None:
+        self._reporter, self._title, self._total, self._unit, self._bar = reporter, title, total, unit, bar
+        self._begin = self._last_line = time.monotonic()
+        self._task = bar.add_task(title, total=total, note="") if bar else None
+
+    def set(self, done: int, note: str = "") -> None:
+        """`done` of the total are finished; `note` stands beside the rate."""
+        now = time.monotonic()
+        spent = max(now - self._begin, 1e-9)
+        rate = f"{done / spent:.1f} {self._unit}/s" + (f"  {note}" if note else "")
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, note=rate)
+        elif now - self._last_line >= LINE_EVERY_SECONDS and done < self._total:
+            self._last_line = now
+            left = f", {_duration(spent / done * (self._total - done))} left" if done else ""
+            self._reporter.line(f"  {self._title}: {done}/{self._total} ({rate}{left})")
+
+    def finish(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._begin
+
+
+class Reporter:
+    """Where a run says what it does. `quiet` drops everything but warnings."""
+
+    def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
+        self.console = console or Console()
+        self.quiet = quiet
+
+    def line(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", highlight=False, markup=False, style="yellow", soft_wrap=True)
+
+    @contextmanager
+    def task(self, title: str, total: int, unit: str) -> Iterator[Meter]:
+        """Shows the progress of a task, and one line with its time at the end."""
+        if self.console.is_terminal and not self.quiet:
+            columns = (
+                TextColumn("  {task.description}"),
+                BarColumn(bar_width=28),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            with Progress(*columns, console=self.console, transient=True) as bar:
+                meter = Meter(self, title, total, unit, bar)
+                yield meter
+        else:
+            meter = Meter(self, title, total, unit, None)
+            yield meter
+        self.line(f"  {title}: {total} {unit} in {_duration(meter.finish())}")

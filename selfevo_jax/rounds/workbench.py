@@ -1,0 +1,184 @@
+"""What every phase of a run works with, made once from the config: mesh, model, tokenizer, format, engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from selfevo_jax.checkpoint import ModelSource, open_model
+from selfevo_jax.config import Config, StageSection, TrainSection
+from selfevo_jax.errors import SelfevoError
+from selfevo_jax.model import ModelConfig, param_shardings
+from selfevo_jax.progress import Reporter
+from selfevo_jax.sample import Engine, EngineStats, Rollout, SamplingParams, SelfChain, StageParams
+from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.text import FormatConfig, PromptFormat, VerdictRule, cut_run_on
+from selfevo_jax.text.tokenizer import BaseTokenizer
+from selfevo_jax.train import TrainConfig
+
+_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
+
+
+def select_platform(platform: str) -> None:
+    """Makes JAX use the platform asked for, and nothing else.
+
+    Raises SelfevoError when it is absent or held by another process: a run never falls back to another platform.
+    """
+    if platform == "auto":
+        return
+    try:
+        jax.config.update("jax_platforms", _PLATFORMS[platform])
+        found = jax.devices()[0].platform
+    except RuntimeError as error:
+        raise SelfevoError(
+            f"platform={platform}: not available ({str(error).splitlines()[0]}). Another process may hold it; "
+            "`selfevo doctor` shows what there is, and platform=cpu runs without it"
+        ) from error
+    if found != platform:
+        raise SelfevoError(f"platform={platform}: JAX has already started on {found}; start a new process")
+
+
+class Prompt(Protocol):
+    """A row with an id and a prompt: unlabeled, or with a gold answer that is not looked at here."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The fixed parts of a run."""
+
+    config: Config
+    mesh: Mesh
+    source: ModelSource
+    format: PromptFormat
+    rule: VerdictRule
+    engine: Engine
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.source.config
+
+    @property
+    def tokenizer(self) -> BaseTokenizer:
+        return self.source.tokenizer
+
+    def base_params(self) -> Any:
+        """M_0 in fp32, laid out for training."""
+        return self.source.load(param_shardings(self.model, self.mesh, TRAIN_RULES), jnp.float32)
+
+    def stages(self, greedy: bool = False, temperature: float | None = None) -> StageParams:
+        """Sampling settings of the stages; `greedy` or a `temperature` replaces the configured temperatures."""
+
+        def params(stage: StageSection) -> SamplingParams:
+            wanted = 0.0 if greedy else stage.temperature if temperature is None else temperature
+            return SamplingParams(
+                temperature=wanted,
+                top_k=stage.top_k,
+                top_p=stage.top_p,
+                min_p=stage.min_p,
+                max_new_tokens=stage.max_new_tokens,
+                stop_ids=self.format.stop_ids,
+                stop_strings=self.format.stop_strings,
+            )
+
+        s = self.config.sampling
+        return StageParams(respond=params(s.respond), feedback=params(s.feedback), refine=params(s.refine))
+
+    def chain(
+        self,
+        row: Prompt,
+        stages: StageParams,
+        *,
+        round: int,
+        sample: int = 0,
+        judge: bool = True,
+        turns: int | None = None,
+    ) -> SelfChain:
+        """One prompt through the stages. Numeric tasks have an invented next question cut off."""
+        numeric = self.config.judge.kind == "verdict"
+        return SelfChain(
+            row.id,
+            row.prompt,
+            self.format,
+            stages,
+            self.rule,
+            turns=self.config.rounds.turns if turns is None else turns,
+            round=round,
+            sample=sample,
+            judge=judge,
+            cut=cut_run_on if numeric else None,
+            decode=self.tokenizer.decode if numeric else None,
+        )
+
+    def roll_out(
+        self,
+        params: Any,
+        chains: Sequence[SelfChain],
+        reporter: Reporter,
+        title: str,
+        on_rollout: Callable[[Rollout], None] | None = None,
+    ) -> tuple[list[Rollout], EngineStats]:
+        """Runs the chains; the rollouts come back in the order of the chains."""
+
+        def done(chain: Any) -> None:
+            if on_rollout is not None and chain.rollout is not None:
+                on_rollout(chain.rollout)
+
+        with reporter.task(title, len(chains), "chains") as meter:
+            stats = self.engine.run(
+                params,
+                chains,
+                on_done=done,
+                progress=lambda s: meter.set(s.chains, f"{s.tokens_per_second:.0f} tokens/s"),
+            )
+        return [chain.rollout for chain in chains if chain.rollout is not None], stats
+
+    def train_settings(self, section: TrainSection, seed: int) -> TrainConfig:
+        fields = (
+            "steps",
+            "learning_rate",
+            "warmup_steps",
+            "schedule",
+            "end_fraction",
+            "b1",
+            "b2",
+            "weight_decay",
+            "clip_norm",
+            "batch_rows",
+            "length",
+            "accumulate",
+            "compute_dtype",
+        )
+        return TrainConfig(**{name: getattr(section, name) for name in fields}, seed=seed)
+
+
+def open_workbench(config: Config) -> Workbench:
+    """Builds the parts of a run. Raises SelfevoError (or a kind of it) for anything in the config that cannot work."""
+    select_platform(config.platform)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    source = open_model(config.model.source, config.model.tokenizer)
+    fmt = PromptFormat(FormatConfig(**config.format.model_dump()), source.tokenizer)
+    rule = VerdictRule(**config.judge.model_dump())
+    engine = Engine(
+        source.config,
+        source.tokenizer,
+        slots=config.sampling.slots,
+        cache_length=config.sampling.cache_length,
+        seed=config.seed,
+        mesh=mesh,
+        dtype=jnp.dtype(config.sampling.dtype),
+    )
+    return Workbench(config, mesh, source, fmt, rule, engine)
+
+
+def by_id(rows: Iterable[Any]) -> dict[str, Any]:
+    return {row.id: row for row in rows}
