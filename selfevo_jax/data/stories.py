@@ -197,20 +197,20 @@ def _counting(skeleton: Skeleton) -> Pieces:
     return pieces
 
 
-def base_document(rng: random.Random, story_changes: Sequence[int] = (1, 1, 2), most: int = 4) -> Pieces:
-    """A document of the base corpus: a short story with its bare answer, sums in the head, counting aloud, or checked homework.
+def base_document(rng: random.Random, story_changes: Sequence[int] = (1, 2), most: int = 4) -> Pieces:
+    """A document of the base corpus: a short story and its answer, a sum in the head, counting, or checked homework.
 
     The base never sees a story with feedback. Skeletons of development and test are left out.
     """
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.3:
         skeleton = _base_skeleton(rng, rng.choice(story_changes))
         return [(RESPOND.format(prompt=tell(rng, skeleton)), _DIM), (answer_text(sum(skeleton)), 1.0)]
     if kind < 0.6:
         skeleton = _base_skeleton(rng, rng.randint(2, most))
         terms = [f"{'plus' if d > 0 else 'minus'} {abs(d)}" for d in skeleton[1:]]
         return [(" ".join([str(skeleton[0]), *terms]), _DIM), (f"is {sum(skeleton)}.", 1.0)]
-    if kind < 0.8:
+    if kind < 0.75:
         skeleton = _base_skeleton(rng, rng.randint(1, most))
         end: Pieces = [(answer_text(sum(skeleton)), 1.0)] if rng.random() < 0.5 else []
         return [*_counting(skeleton), *end]
@@ -233,7 +233,7 @@ def _base_skeleton(rng: random.Random, changes: int) -> Skeleton:
             return skeleton
 
 
-def base_corpus(seed: int, story_changes: Sequence[int] = (1, 1, 2)) -> Iterator[Pieces]:
+def base_corpus(seed: int, story_changes: Sequence[int] = (1, 2)) -> Iterator[Pieces]:
     """Endless documents; a pure function of its arguments."""
     rng = random.Random(f"base/{seed}")
     while True:
