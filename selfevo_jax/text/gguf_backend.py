@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.errors import ModelError
+from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.hf_backend import HuggingFaceTokenizer
 from selfevo_jax.text.sentencepiece_backend import SentencePieceTokenizer
 from selfevo_jax.text.tokenizer import BaseTokenizer
@@ -40,20 +41,12 @@ _PRE: dict[str, dict[str, Any]] = {
 def gguf_tokenizer(path: Path) -> BaseTokenizer:
     """Reads the tokenizer of a GGUF file (models `gpt2` and `llama`), its special tokens and its chat template.
 
-    Raises ModelError: the `gguf` extra is missing, the file is malformed, or its tokenizer is of another kind.
+    Raises ModelError: the file is malformed, or its tokenizer is of another kind.
     """
-    try:
-        reader_type = importlib.import_module("gguf").GGUFReader
-    except ImportError as error:
-        raise ModelError(f"{path}: reading GGUF needs the gguf package; pip install 'selfevo-jax[gguf]'") from error
-    try:
-        fields = reader_type(path).fields
-    except Exception as error:  # the reader fails in many ways on a malformed file
-        raise ModelError(f"{path}: not a GGUF file ({error}); fetch the file again") from error
+    fields = read_gguf_fields(path)
 
     def get(key: str, default: Any = None) -> Any:
-        field = fields.get(f"tokenizer.{key}")
-        return default if field is None else field.contents()
+        return fields.get(f"tokenizer.{key}", default)
 
     kind, tokens = get("ggml.model"), get("ggml.tokens")
     if tokens is None or kind not in ("gpt2", "llama"):

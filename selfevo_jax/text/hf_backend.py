@@ -65,11 +65,12 @@ class HuggingFaceTokenizer(BaseTokenizer):
             _mark_special(tree, id, by_id)
         self.controls = {t["content"]: t["id"] for t in tree.get("added_tokens", []) if t.get("special")}
         tree |= {"post_processor": None, "truncation": None, "padding": None}
-        more = copy.deepcopy(tree)
+        more = {**tree, **copy.deepcopy({key: tree.get(key) for key in ("normalizer", "pre_tokenizer")})}
         found = _remove_prefix(more)
         self.prefix_space = bool(found)
         self.prefix_after_control = "always" in found
-        self._whole, self._more = _plain_text(tree), _plain_text(more)
+        self._whole = _plain_text(tree)
+        self._more = _plain_text(more) if found else self._whole
         self._bytes = _all_bytes(tree, by_id, self.controls, self.vocab_size, name)
         self._finish()
 
