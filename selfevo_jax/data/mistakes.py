@@ -142,7 +142,10 @@ class _Planter:
             new[old.value], origin[old.value] = step.value, place
             steps.append(replace(step, after=self._rewritten(old.after, new, origin)))
         elif proposal.stand_in is not None:
-            if proposal.stand_in == old.value:
+            # With no sum after it the answer is the one before: a closing sentence must not name another number.
+            ends = all(step.expr is None for step in self.gold.steps[place + 1 :])
+            before = [step.value for step in steps if step.expr is not None]
+            if proposal.stand_in == old.value or (ends and before[-1:] != [proposal.stand_in]):
                 raise _Unfit
             new[old.value], origin[old.value] = proposal.stand_in, place
         for at in range(place + 1, len(self.gold.steps)):
