@@ -1,9 +1,9 @@
 """Checkpoints of ours: an Orbax tree of parameters with the model's shape and tokenizer beside it.
 
-    NAME/params/...          Orbax, fp32, one layout on disk whatever the mesh
-    NAME/model.json          ModelConfig
-    NAME/tokenizer/...       the tokenizer's own files
-    NAME/metadata.json       written last: a checkpoint without it was never finished
+NAME/params/...          Orbax, fp32, one layout on disk whatever the mesh
+NAME/model.json          ModelConfig
+NAME/tokenizer/...       the tokenizer's own files
+NAME/metadata.json       written last: a checkpoint without it was never finished
 """
 
 from __future__ import annotations
