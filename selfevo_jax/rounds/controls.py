@@ -36,7 +36,8 @@ class ControlChain:
         rule: VerdictRule,
         round: int,
     ) -> None:
-        self.prompt, self.wrong, self.good, self.text = rollout.prompt, wrong, None, ""
+        self.prompt, self.wrong, self.text = rollout.prompt, wrong, ""
+        self.good: bool | None = None
         self._rule = rule
         self._request = Request(
             tuple(fmt.judge([*fmt.respond(rollout.prompt), *encode(wrong)])),
@@ -44,8 +45,6 @@ class ControlChain:
             DrawKey(round, "control", rollout.id, rollout.sample),
         )
         self.id = f"control-{rollout.id}/{rollout.sample}"
-
-    good: bool | None
 
     def next(self, last: Completion | None) -> Request | None:
         if last is None:

@@ -1,0 +1,55 @@
+"""Three transcripts a person can read: put right by feedback, left alone, and spoilt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from selfevo_jax.evaluate import is_right
+from selfevo_jax.rounds.run_dir import RunDir, read_rows
+from selfevo_jax.sample import Rollout
+
+
+@dataclass(frozen=True)
+class Transcript:
+    kind: str
+    rollout: Rollout
+    gold: str
+
+    def text(self) -> str:
+        lines = [f"[{self.kind}] {self.rollout.prompt}  (gold: {self.gold})"]
+        for index, candidate in enumerate(self.rollout.candidates):
+            lines.append(f"  {'response' if index == 0 else 'refinement'}: {candidate.text.strip()}")
+            if candidate.feedback is not None:
+                lines.append(f"  feedback: {candidate.feedback.text.strip()}")
+        return "\n".join(lines)
+
+
+KINDS = ("put right by feedback", "left alone", "spoilt by feedback")
+
+
+def pick(rollouts: Iterable[Rollout], gold: dict[str, str]) -> list[Transcript]:
+    """The first of each kind that there is; a kind without a case is left out."""
+    found: dict[str, Transcript] = {}
+    for r in rollouts:
+        if not r.candidates or r.candidates[0].feedback is None or r.id not in gold:
+            continue
+        first = is_right(r.candidates[0].text, gold[r.id])
+        last = is_right(r.candidates[r.chosen].text, gold[r.id])
+        if first and r.chosen == 0:
+            kind = KINDS[1]
+        elif last and not first:
+            kind = KINDS[0]
+        elif first and not last:
+            kind = KINDS[2]
+        else:
+            continue
+        found.setdefault(kind, Transcript(kind, r, gold[r.id]))
+    return [found[kind] for kind in KINDS if kind in found]
+
+
+def transcripts(run: RunDir, set_name: str, gold: dict[str, str]) -> list[Transcript]:
+    """From the evaluation texts of the run's checkpoints, the last first, until each kind is found."""
+    files = sorted((run.root / "evaluations").glob(f"*-{set_name}.jsonl"), reverse=True)
+    rollouts = (Rollout.from_dict(row) for file in files for row in read_rows(file))
+    return pick(rollouts, gold)

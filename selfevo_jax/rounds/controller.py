@@ -1,0 +1,315 @@
+"""The phase machine of a run. Each phase loads its artefact or creates it; the run directory is the only state."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from selfevo_jax.checkpoint import is_complete, restore_params, save_checkpoint, set_aside
+from selfevo_jax.config import Config, TrainSection
+from selfevo_jax.data import Batches, MetaRow, read_meta, write_jsonl
+from selfevo_jax.evaluate import as_dict, data_accuracy, score, vote
+from selfevo_jax.model import param_shardings
+from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.controls import ControlChain, plan_controls
+from selfevo_jax.rounds.meta_skill import (
+    PoolMap,
+    annotate_stories,
+    fitted,
+    self_pool,
+    supervised_pools,
+    warn_unbalanced,
+)
+from selfevo_jax.rounds.pools import StoryPools, open_pools
+from selfevo_jax.rounds.run_dir import Journal, RunDir, checksum, read_json, read_rows, write_json, write_rows
+from selfevo_jax.rounds.select import Selection, require, select
+from selfevo_jax.rounds.workbench import Workbench, open_workbench
+from selfevo_jax.sample import Rollout
+from selfevo_jax.sharding import TRAIN_RULES
+from selfevo_jax.train import fit
+
+META, COMMITTED = "meta", "COMMITTED"
+
+
+def name_of(round: int) -> str:
+    """Checkpoint and evaluation name of M_round; round 0 is M_meta."""
+    return META if round == 0 else f"{round:04d}"
+
+
+class Controller:
+    """One run, phase by phase."""
+
+    def __init__(self, config: Config, reporter: Reporter) -> None:
+        self.config, self.reporter = config, reporter
+        self.pools = open_pools(config)
+        self.bench: Workbench = open_workbench(config)
+        self.dir = RunDir(config.run_dir)
+        prints = {"tokenizer": self.bench.tokenizer.fingerprint, "format": self.bench.format.fingerprint}
+        self.dir.open(config, prints)
+        self._base: Any = None
+        self._latest: tuple[str, Any] | None = None
+        self._meta_rows: list[MetaRow] | None = None
+
+    # --- parameters
+
+    def base(self) -> Any:
+        if self._base is None:
+            self._base = self.bench.base_params()
+        return self._base
+
+    def params(self, name: str) -> Any:
+        """Parameters of a finished checkpoint of this run, kept until the next is asked for."""
+        if self._latest is None or self._latest[0] != name:
+            layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
+            self._latest = (name, restore_params(self.dir.checkpoint(name), layout, jnp.float32))
+        return self._latest[1]
+
+    def _train(self, name: str, start: Any, pools: PoolMap, section: TrainSection, seed: int) -> dict[str, Any]:
+        """Fine-tunes and saves a checkpoint. Nothing is saved when the loss is not finite."""
+        settings = self.bench.train_settings(section, seed)
+        usable = fitted(pools, settings.length, self.reporter)
+        batches = Batches(usable, settings.batch_rows, settings.length, seed)
+        aside = set_aside(self.dir.checkpoint(name))
+        if aside is not None:
+            self.reporter.warn(f"an unfinished checkpoint was moved to {aside}")
+        with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
+            params, report = fit(
+                start,
+                self.bench.model,
+                batches,
+                settings,
+                self.bench.mesh,
+                on_step=lambda step, m: meter.set(step + 1, f"loss {m['loss']:.3f}"),
+            )
+        record = {
+            "examples": {pool: len(examples) for pool, (examples, _) in usable.items()},
+            "shares": {pool: share for pool, (_, share) in usable.items()},
+            "steps": report.steps,
+            "loss_first": report.losses[0],
+            "loss_last": report.losses[-1],
+            "tokens": report.tokens,
+            "targets": report.targets,
+            "padding_share": report.padding_share,
+            "seconds": report.seconds,
+        }
+        metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
+        save_checkpoint(self.dir.checkpoint(name), params, self.bench.model, self.bench.tokenizer.files(), metadata)
+        self._latest = (name, params)
+        return record
+
+    # --- evaluation
+
+    def evaluate(self, name: str, params: Any, judge: bool = True) -> None:
+        """Figures of a checkpoint on every evaluation set, into the run directory, with the texts beside them."""
+        record: dict[str, Any] = {}
+        for set_name, rows in self.pools.evaluation().items():
+            gold = {row.id: row.answer for row in rows}
+            modes = self.config.evaluate.modes if judge else ("direct",)
+            chains = [
+                self.bench.chain(row, self.bench.stages(greedy=True), round=0, judge="refined" in modes) for row in rows
+            ]
+            rollouts, _ = self.bench.roll_out(params, chains, self.reporter, f"evaluating {name} on {set_name}")
+            found = as_dict(score(gold, rollouts))
+            for mode in ("consistency", "both"):
+                if mode in modes:
+                    stages = self.bench.stages(temperature=self.config.evaluate.temperature)
+                    samples = [
+                        self.bench.chain(row, stages, round=0, sample=k + 1, judge=mode == "both")
+                        for row in rows
+                        for k in range(self.config.evaluate.k)
+                    ]
+                    title = f"evaluating {name} on {set_name}, {self.config.evaluate.k} samples ({mode})"
+                    voted, _ = self.bench.roll_out(params, samples, self.reporter, title)
+                    found[mode] = as_dict(vote(gold, voted, mode == "both"))
+            record[set_name] = found
+            write_jsonl(self.dir.root / "evaluations" / f"{name}-{set_name}.jsonl", [r.to_dict() for r in rollouts])
+        write_json(self.dir.evaluation(name), record)
+
+    def _evaluated(self, name: str, params: Callable[[], Any], judge: bool = True) -> None:
+        if self.pools.evaluation() and not self.dir.evaluation(name).exists():
+            self.evaluate(name, params(), judge)
+
+    # --- phases
+
+    def meta_rows(self) -> list[MetaRow]:
+        """D_meta, as stored in the run directory."""
+        file = self.dir.meta("meta_skill.jsonl")
+        if self._meta_rows is None:
+            if not file.exists():
+                if isinstance(self.pools, StoryPools):
+                    rows: list[MetaRow] | None = annotate_stories(self.bench, self.base(), self.pools, self.reporter)
+                else:
+                    rows = self.pools.meta_rows()
+                write_jsonl(file, rows or [])
+            self._meta_rows = read_meta(file)
+        return self._meta_rows
+
+    def meta_stage(self) -> None:
+        """Meta-skill learning: M_0 on D_meta (and D_QA) gives M_meta."""
+        done = self.dir.meta(COMMITTED)
+        if done.exists() and is_complete(self.dir.checkpoint(META)):
+            return
+        self.reporter.line("Meta-skill learning")
+        began = time.monotonic()
+        rows = self.meta_rows()
+        warn_unbalanced(rows, self.reporter)
+        if is_complete(self.dir.checkpoint(META)):
+            record: dict[str, Any] = {}
+        else:
+            bench = self.bench
+            pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, self.config.meta)
+            record = self._train(META, self.base(), pools, self.config.meta, self.config.seed)
+        self.dir.commit(done, {"checkpoint": META, "training": record, "seconds": time.monotonic() - began})
+
+    def rollouts(self, round: int) -> list[Rollout]:
+        """Respond, judge, refine, judge again. Rows are stored as they finish, and never sampled twice."""
+        manifest = self.dir.round(round, "rollouts/manifest.json")
+        part = self.dir.round(round, "rollouts/part-00000.jsonl")
+        if manifest.exists():
+            return [Rollout.from_dict(row) for row in read_rows(part)]
+        prompts, stages = self.pools.prompts(round), self.bench.stages()
+        judge = self.config.rounds.turns > 0 or self.config.rounds.select != "none"
+        with Journal(part) as journal:
+            have = {(row["id"], row["sample"]) for row in journal.rows}
+            if have:
+                self.reporter.line(f"  {len(have)} finished rollouts are kept")
+            chains = [
+                self.bench.chain(row, stages, round=round, sample=sample, judge=judge)
+                for row in prompts
+                for sample in range(self.config.data.samples_per_prompt)
+                if (row.id, sample) not in have
+            ]
+            title = f"round {round}: respond, judge, refine"
+            _, stats = self.bench.roll_out(
+                self.params(name_of(round - 1)),
+                chains,
+                self.reporter,
+                title,
+                lambda rollout: journal.append(rollout.to_dict()),
+            )
+            rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
+        write_rows(part, rows)  # in one order whatever the slots and interruptions
+        write_json(manifest, {"rows": len(rows), "sha256": checksum(part), "engine": asdict(stats)})
+        return [Rollout.from_dict(row) for row in rows]
+
+    def controls(self, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:
+        """How many planted wrong answers the critic lets through."""
+        count = self.config.rounds.controls
+        if count == 0 or self.config.rounds.turns == 0:
+            return None
+        file = self.dir.round(round, "controls.json")
+        if not file.exists():
+            bench, seed = self.bench, self.config.seed * 1000 + round
+            chains = [
+                ControlChain(
+                    rollout, wrong, bench.format, bench.tokenizer.encode, bench.stages().feedback, bench.rule, round
+                )
+                for rollout, wrong in plan_controls(rollouts, count, seed)
+            ]
+            bench.engine.run(self.params(name_of(round - 1)), chains)
+            rows = [{"prompt": c.prompt, "wrong": c.wrong, "feedback": c.text, "good": c.good} for c in chains]
+            passed = sum(row["good"] is True for row in rows)
+            write_json(file, {"rows": len(rows), "passed": passed, "controls": rows})
+        found = read_json(file)
+        share = found["passed"] / max(1, found["rows"])
+        if share > self.config.rounds.controls_warn_above:
+            self.reporter.warn(
+                f"round {round}: the critic calls {found['passed']} of {found['rows']} planted wrong answers good "
+                f"({share:.0%}); its filter does not discriminate"
+            )
+        return {"rows": found["rows"], "passed": found["passed"]}
+
+    def selection(self, round: int, rollouts: Sequence[Rollout]) -> Selection:
+        """The filter, and D_self of the round."""
+        chosen = select(rollouts, self.config.rounds.select, self.config.seed * 1000 + round)
+        require(chosen, self.config.rounds.minimum_kept, round)
+        if chosen.counts.judged_good == chosen.counts.sampled and self.config.rounds.select == "feedback":
+            self.reporter.warn(f"round {round}: the critic calls every row good; the filter keeps all")
+        rows = [
+            {
+                "id": r.id,
+                "sample": r.sample,
+                "prompt": r.prompt,
+                "answer": r.candidates[r.chosen].text,
+                "refined": r.chosen > 0,
+            }
+            for r in chosen.kept
+        ]
+        write_jsonl(self.dir.round(round, "self_curated.jsonl"), rows)
+        return chosen
+
+    def learn(self, round: int, kept: Sequence[Rollout]) -> dict[str, Any]:
+        """Fine-tunes on D_self (with D_meta, by the variant) and saves M_round."""
+        bench, section, variant = self.bench, self.config.learn, self.config.rounds.variant
+        pool = list(self_pool(kept, bench.format, bench.tokenizer))
+        if self.config.rounds.pool == "all":
+            for earlier in range(1, round):
+                old = select(self.rollouts(earlier), self.config.rounds.select, self.config.seed * 1000 + earlier)
+                pool += self_pool(old.kept, bench.format, bench.tokenizer)
+        share = 0.0 if variant == "continual_self_only" else section.meta_share
+        pools: PoolMap = {"self": (pool, 1.0 - share)}
+        if share > 0:
+            rows = self.meta_rows()
+            pools |= supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, section, share)
+        start = self.base() if variant == "restart" else self.params(name_of(round - 1))
+        return self._train(name_of(round), start, pools, section, self.config.seed * 1000 + round)
+
+    def round(self, round: int) -> None:
+        """One round; it counts when its COMMITTED file names a finished checkpoint."""
+        done = self.dir.round(round, COMMITTED)
+        if done.exists() and is_complete(self.dir.checkpoint(name_of(round))):
+            return
+        self.reporter.line(f"Round {round}")
+        began = time.monotonic()
+        rollouts = self.rollouts(round)
+        controls = self.controls(round, rollouts)
+        chosen = self.selection(round, rollouts)
+        if is_complete(self.dir.checkpoint(name_of(round))):
+            training: dict[str, Any] = {}
+        else:
+            training = self.learn(round, chosen.kept)
+        # gold answers are read here, after the round has learnt, to measure alone
+        accuracy = data_accuracy(self.pools.gold(round), rollouts, chosen.kept)
+        write_json(
+            self.dir.round(round, "metrics.json"),
+            {
+                "round": round,
+                "counts": chosen.counts.to_dict(),
+                "controls": controls,
+                "data_accuracy": None if accuracy is None else as_dict(accuracy),
+                "training": training,
+                "seconds": time.monotonic() - began,
+            },
+        )
+        self.dir.commit(done, {"round": round, "checkpoint": name_of(round)})
+
+    def worse(self, round: int) -> bool:
+        """Whether direct accuracy on the first set fell by more than two standard errors of the difference."""
+        before, after = (read_json(self.dir.evaluation(name_of(r))) for r in (round - 1, round))
+        name = next(iter(after))
+        old, new = before[name]["direct"], after[name]["direct"]
+        noise = 2 * (old["stderr"] ** 2 + new["stderr"] ** 2) ** 0.5
+        return new["share"] < old["share"] - noise
+
+    def run(self) -> None:
+        """The whole run, or what is left of it."""
+        self.reporter.line(
+            f"Run {self.dir.root}: {self.bench.source.origin} on {jax.device_count()} {jax.devices()[0].platform} "
+            f"device(s), mesh {dict(self.bench.mesh.shape)}"
+        )
+        self._evaluated("base", self.base, judge=False)
+        self.meta_stage()
+        self._evaluated(META, lambda: self.params(META))
+        for number in range(1, self.config.rounds.number + 1):
+            self.round(number)
+            name = name_of(number)
+            self._evaluated(name, functools.partial(self.params, name))
+            if self.config.rounds.stop_when_worse and self.pools.evaluation() and self.worse(number):
+                self.reporter.warn(f"round {number} is worse than the one before; the run ends here")
+                break

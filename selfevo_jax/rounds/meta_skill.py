@@ -1,0 +1,131 @@
+"""Meta-skill data: D_meta from files or from an annotator, and the training pools made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from selfevo_jax.config import TrainSection
+from selfevo_jax.data import (
+    Example,
+    MetaRow,
+    QARow,
+    TermWeights,
+    by_term,
+    fit_length,
+    meta_balance,
+    meta_examples,
+    qa_example,
+    self_example,
+    stories,
+)
+from selfevo_jax.errors import EmptySelectionError
+from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.pools import StoryPools
+from selfevo_jax.rounds.workbench import Prompt, Workbench
+from selfevo_jax.sample import Rollout
+from selfevo_jax.text import PromptFormat
+from selfevo_jax.text.tokenizer import BaseTokenizer
+
+PoolMap = dict[str, tuple[Sequence[Example], float]]
+"""Name -> examples and their share of the examples drawn."""
+
+
+class _Named:
+    def __init__(self, id: str, prompt: str) -> None:
+        self.id, self.prompt = id, prompt
+
+
+def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, reporter: Reporter) -> list[MetaRow]:
+    """D_meta of the embedded task: the base's own sampled responses, feedback by the generator's annotator.
+
+    The critic must see the model's own mistakes (planted ones alone teach it nothing about them), and enough right
+    responses, or it learns to say `incorrect` to everything.
+    """
+    settings = bench.config.data.stories
+    assert settings is not None
+    prompts: list[Prompt] = [_Named(story.id, story.text) for story in pools.meta_questions]
+    stages = bench.stages(temperature=1.0)
+    chains = [
+        bench.chain(prompt, stages, round=0, sample=sample, judge=False)
+        for prompt in prompts
+        for sample in range(settings.responses_per_question)
+    ]
+    sampled, _ = bench.roll_out(base_params, chains, reporter, "responses of the base for D_meta")
+    by_story = {story.id: story for story in pools.meta_questions}
+    rows = []
+    for rollout in sampled:
+        story, response = by_story[rollout.id], rollout.candidates[0].text.strip()
+        found = stories.feedback_text(story, response)
+        if found is not None:
+            right = stories.answer_text(story.answer)
+            rows.append(MetaRow(f"{story.id}-{rollout.sample}", story.text, response, found[0], right, found[1]))
+    for story in pools.meta_questions:
+        right = stories.answer_text(story.answer)
+        found = stories.feedback_text(story, right)
+        assert found is not None
+        rows += [
+            MetaRow(f"{story.id}-right{copy}", story.text, right, found[0], right, True)
+            for copy in range(settings.right_copies)
+        ]
+    if not rows:
+        raise EmptySelectionError("D_meta: the base gives no response that can be read; check the base checkpoint")
+    return rows
+
+
+def warn_unbalanced(rows: Sequence[MetaRow], reporter: Reporter) -> None:
+    balance = meta_balance(rows)
+    reporter.line(f"  D_meta: {balance.rows} rows, {balance.right} right and {balance.wrong} wrong responses")
+    if balance.warning is not None:
+        reporter.warn(balance.warning)
+
+
+def _unique_direct(examples: Sequence[Example]) -> list[Example]:
+    """Several rows of D_meta share a prompt and a refinement; as direct examples they are one."""
+    return list({example.tokens.tobytes(): example for example in examples}.values())
+
+
+def supervised_pools(
+    rows: Sequence[MetaRow],
+    qa: Sequence[QARow],
+    fmt: PromptFormat,
+    tokenizer: BaseTokenizer,
+    section: TrainSection,
+    share: float = 1.0,
+) -> PoolMap:
+    """Pools of D_meta (feedback with refinement, and direct) and D_QA that take `share` of all examples drawn."""
+    weights = TermWeights(section.w_feedback, section.w_refine, section.w_direct)
+    groups = by_term(example for row in rows for example in meta_examples(row, fmt, tokenizer, weights))
+    pools: PoolMap = {}
+    qa_share = section.qa_share if qa else 0.0
+    direct_share = section.direct_share if "meta" in groups else 1.0
+    left = share * (1.0 - qa_share)
+    if "direct" in groups:
+        pools["direct"] = (_unique_direct(groups["direct"]), left * direct_share)
+    if "meta" in groups:
+        pools["meta"] = (groups["meta"], left * (1.0 - direct_share if "direct" in groups else 1.0))
+    if qa:
+        pools["qa"] = ([qa_example(row, fmt, tokenizer) for row in qa], share * qa_share)
+    return pools
+
+
+def self_pool(kept: Sequence[Rollout], fmt: PromptFormat, tokenizer: BaseTokenizer) -> list[Example]:
+    """D_self as direct examples (p, r-hat)."""
+    out = []
+    for r in kept:
+        answer = r.candidates[r.chosen]
+        out.append(self_example(f"{r.id}/{r.sample}", r.prompt, answer.text, answer.finished, fmt, tokenizer))
+    return out
+
+
+def fitted(pools: PoolMap, length: int, reporter: Reporter) -> PoolMap:
+    """The pools without examples that are longer than a row, which are counted aloud."""
+    out: PoolMap = {}
+    for name, (examples, share) in pools.items():
+        if share <= 0:
+            continue
+        kept, dropped = fit_length(examples, length)
+        if dropped:
+            reporter.warn(f"{name}: {dropped} of {len(examples)} examples are longer than {length} tokens; dropped")
+        out[name] = (kept, share)
+    return out
