@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from selfevo_jax.checkpoint.store import MODEL, TOKENIZER, read_model_config, restore_params
+from selfevo_jax.checkpoint.store import MODEL, restore_params
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import PRESETS, ModelConfig, abstract_params, init_params
 from selfevo_jax.text import load_tokenizer
@@ -91,6 +91,15 @@ def _builtin(name: str, tokenizer: str | None) -> ModelSource:
     )
 
 
+def _saved(path: Path, tokenizer: str | None) -> ModelSource:
+    config = ModelConfig.from_dict(json.loads((path / MODEL).read_text()))
+
+    def load(shardings: Any, dtype: Any) -> Any:
+        return restore_params(path, abstract_params(config, dtype), shardings)
+
+    return ModelSource(config, load_tokenizer(tokenizer or path), load, str(path))
+
+
 def _preset(name: str, tokenizer: str | None) -> ModelSource:
     if name not in PRESETS:
         raise ModelError(f"preset:{name}: unknown; presets are {', '.join(PRESETS)}")
@@ -134,11 +143,10 @@ def open_model(source: str, tokenizer: str | None = None) -> ModelSource:
         config, load = open_gguf(path)
         return ModelSource(config, load_tokenizer(tokenizer or path), load, source)
     if (path / MODEL).is_file():
-        restore = functools.partial(restore_params, path)
-        return ModelSource(read_model_config(path), load_tokenizer(tokenizer or path / TOKENIZER), restore, source)
+        return _saved(path, tokenizer)
     if (path / "config.json").is_file():
-        from selfevo_jax.checkpoint.huggingface import open_huggingface
+        from selfevo_jax.checkpoint.huggingface import read_huggingface
 
-        config, load = open_huggingface(path)
+        config, load = read_huggingface(path)
         return ModelSource(config, load_tokenizer(tokenizer or path), load, source)
     raise ModelError(f"{source}: no model here; expected {KINDS}")

@@ -1,10 +1,4 @@
-"""Checkpoints of ours: an Orbax tree of parameters with the model's shape and tokenizer beside it.
-
-NAME/params/...          Orbax, fp32, one layout on disk whatever the mesh
-NAME/model.json          ModelConfig
-NAME/tokenizer/...       the tokenizer's own files
-NAME/metadata.json       written last: a checkpoint without it was never finished
-"""
+"""Checkpoints of our own: Orbax arrays beside a small JSON file. A checkpoint is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,91 +7,146 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
+from jax.sharding import SingleDeviceSharding
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import ModelConfig, abstract_params
+from selfevo_jax.model import ModelConfig
 
+# Orbax takes seconds to import, and `--help` needs none of it: it is imported where it is used.
+
+ARRAYS = "params"
 METADATA = "metadata.json"
 MODEL = "model.json"
-TOKENIZER = "tokenizer"
+_PARTIAL = ".orbax-checkpoint-tmp"
 
 
 def is_complete(path: epath.PathLike) -> bool:
-    """Whether a finished checkpoint lies at `path`."""
-    return (epath.Path(path) / METADATA).exists()
+    """Whether a checkpoint was written here to its end: its arrays are put in their place last."""
+    import orbax.checkpoint as ocp
+
+    arrays = epath.Path(path) / ARRAYS
+    return arrays.exists() and bool(ocp.utils.is_checkpoint_finalized(arrays))
 
 
-def set_aside(path: epath.PathLike) -> epath.Path | None:
-    """Moves what an interrupted save left at `path` out of the way, never deleting it; its new place, or None."""
-    place = epath.Path(path)
-    if not place.exists() or is_complete(place):
-        return None
-    number = 1
-    while (aside := place.parent / f"{place.name}.unfinished-{number}").exists():
-        number += 1
-    place.rename(aside)
-    return aside
+def save_params(
+    path: epath.PathLike,
+    params: Any,
+    metadata: Mapping[str, Any],
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Writes a pytree of arrays, JSON metadata and small files; returns when all of it is on disk.
+
+    Every process calls it; process 0 writes the files. Killed at any instant it leaves either a complete checkpoint or
+    a folder that `is_complete` refuses and the next save replaces.
+
+    Raises:
+      ModelError: a complete checkpoint lies there already, or the write failed.
+    """
+    import orbax.checkpoint as ocp
+
+    root = epath.Path(path)
+    if is_complete(root):
+        raise ModelError(f"{root}: a checkpoint lies here already; remove it or choose another folder")
+    try:
+        if jax.process_index() == 0:
+            root.mkdir(parents=True, exist_ok=True)
+            for partial in root.iterdir():  # what a killed save left
+                if partial.name.startswith(ARRAYS) and (_PARTIAL in partial.name or partial.name == ARRAYS):
+                    partial.rmtree()
+            for name, content in {**(files or {}), METADATA: _json(metadata)}.items():
+                _write(root / name, content)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"checkpoint files {root}")
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            checkpointer.save(root / ARRAYS, args=ocp.args.PyTreeSave(params))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{root}: the checkpoint could not be written ({_line(error)})") from error
 
 
-def save_checkpoint(
+def save_model(
     path: epath.PathLike,
     params: Any,
     config: ModelConfig,
     tokenizer_files: Mapping[str, bytes],
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a checkpoint; returns when it is complete. Refuses a finished one that lies there (ModelError)."""
-    place = epath.Path(path).absolute()
-    if is_complete(place):
-        raise ModelError(f"{place}: a finished checkpoint lies here; remove it, or save elsewhere")
-    set_aside(place)
-    place.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as writer:
-        writer.save(place / "params", params)
-        writer.wait_until_finished()
-    (place / TOKENIZER).mkdir(parents=True, exist_ok=True)
-    for name, content in tokenizer_files.items():
-        (place / TOKENIZER / name).write_bytes(content)
-    (place / MODEL).write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    temporary = place / f".{METADATA}.tmp"
-    temporary.write_text(json.dumps(dict(metadata), indent=2) + "\n")
-    temporary.rename(place / METADATA)
+    """`save_params` with model.json and the tokenizer beside the arrays, so that `open_model(path)` reads it."""
+    save_params(path, params, metadata or {}, {**tokenizer_files, MODEL: _json(config.to_dict())})
+
+
+def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -> Any:
+    """Restores onto any mesh, whatever mesh the checkpoint was saved from.
+
+    Args:
+      path: where `save_params` wrote.
+      abstract: pytree of ShapeDtypeStruct; values are cast to its dtypes.
+      shardings: pytree of shardings like `abstract`, or None for the first local device.
+
+    Raises:
+      ModelError: no complete checkpoint there, or one of another structure or other shapes.
+    """
+    import orbax.checkpoint as ocp
+
+    root = epath.Path(path)
+    if not is_complete(root):
+        raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
+    if shardings is None:
+        one = SingleDeviceSharding(jax.local_devices()[0])
+        shardings = jax.tree.map(lambda _: one, abstract)
+    target = jax.tree.map(
+        lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to), abstract, shardings
+    )
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        _compare(root, target, checkpointer.metadata(root / ARRAYS).item_metadata.tree)
+        restore = ocp.args.PyTreeRestore(
+            item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
+        )
+        try:
+            return checkpointer.restore(root / ARRAYS, args=restore)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{root}: the checkpoint could not be read ({_line(error)})") from error
 
 
 def read_metadata(path: epath.PathLike) -> dict[str, Any]:
-    """What was stored beside the parameters. Raises ModelError when no finished checkpoint lies at `path`."""
-    file = epath.Path(path) / METADATA
-    if not file.exists():
-        raise ModelError(f"{path}: no finished checkpoint ({METADATA} is missing)")
-    return json.loads(file.read_text())
+    """The JSON metadata of a complete checkpoint; reads no array. Raises ModelError where there is none."""
+    root = epath.Path(path)
+    if not is_complete(root):
+        raise ModelError(f"{root}: no finished checkpoint here")
+    tree = json.loads((root / METADATA).read_text())
+    assert isinstance(tree, dict)
+    return tree
 
 
-def read_model_config(path: epath.PathLike) -> ModelConfig:
-    file = epath.Path(path) / MODEL
-    try:
-        return ModelConfig.from_dict(json.loads(file.read_text()))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ModelError(f"{file}: not a model description ({error})") from error
+def _compare(root: epath.Path, target: Any, stored: Any) -> None:
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: hasattr(node, "shape"))
+        return {_name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
+
+    found, wanted = shapes(stored), shapes(target)
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise ModelError(
+                f"{root}: '{name}' is {found.get(name, 'absent')} in the checkpoint, the model has "
+                f"{wanted.get(name, 'no such parameter')}; it belongs to another model config"
+            )
 
 
-def restore_params(path: epath.PathLike, shardings: Any = None, dtype: Any = None) -> Any:
-    """Parameters of a finished checkpoint, straight onto `shardings` (the default device without), cast to `dtype`.
+def _name(path: Any) -> str:
+    """One name for a dict key, a field or an index: stored trees are plain dicts and lists."""
+    return ".".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
 
-    They may have been saved on any other mesh. Raises ModelError when the checkpoint is unfinished or unreadable.
-    """
-    place = epath.Path(path).absolute()
-    read_metadata(place)
-    abstract = abstract_params(read_model_config(place))
-    if shardings is None:
-        one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        shardings = jax.tree.map(lambda _: one, abstract)
-    target = jax.tree.map(
-        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype, sharding=where), abstract, shardings
-    )
-    try:
-        with ocp.StandardCheckpointer() as reader:
-            return reader.restore(place / "params", target)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError(f"{place}: the parameters cannot be read ({error})") from error
+
+def _json(tree: Mapping[str, Any]) -> bytes:
+    return (json.dumps(tree, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _write(file: epath.Path, content: bytes) -> None:
+    partial = file.with_name(file.name + ".tmp")
+    partial.write_bytes(content)
+    partial.replace(file)
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -9,13 +9,12 @@ from dataclasses import asdict
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from selfevo_jax.checkpoint import is_complete, restore_params, save_checkpoint, set_aside
+from selfevo_jax.checkpoint import is_complete, restore_params, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, MetaRow, read_meta, write_jsonl
 from selfevo_jax.evaluate import as_dict, data_accuracy, score, vote
-from selfevo_jax.model import param_shardings
+from selfevo_jax.model import abstract_params, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.meta_skill import (
@@ -67,7 +66,7 @@ class Controller:
         """Parameters of a finished checkpoint of this run, kept until the next is asked for."""
         if self._latest is None or self._latest[0] != name:
             layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
-            self._latest = (name, restore_params(self.dir.checkpoint(name), layout, jnp.float32))
+            self._latest = (name, restore_params(self.dir.checkpoint(name), abstract_params(self.bench.model), layout))
         return self._latest[1]
 
     def _train(self, name: str, start: Any, pools: PoolMap, section: TrainSection, seed: int) -> dict[str, Any]:
@@ -75,9 +74,6 @@ class Controller:
         settings = self.bench.train_settings(section, seed)
         usable = fitted(pools, settings.length, self.reporter)
         batches = Batches(usable, settings.batch_rows, settings.length, seed)
-        aside = set_aside(self.dir.checkpoint(name))
-        if aside is not None:
-            self.reporter.warn(f"an unfinished checkpoint was moved to {aside}")
         with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
             params, report = fit(
                 start,
@@ -99,7 +95,7 @@ class Controller:
             "seconds": report.seconds,
         }
         metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
-        save_checkpoint(self.dir.checkpoint(name), params, self.bench.model, self.bench.tokenizer.files(), metadata)
+        save_model(self.dir.checkpoint(name), params, self.bench.model, self.bench.tokenizer.files(), metadata)
         self._latest = (name, params)
         return record
 
