@@ -13,7 +13,7 @@ import jax
 from selfevo_jax.checkpoint import is_complete, restore_params, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, MetaRow, read_meta, write_jsonl
-from selfevo_jax.evaluate import as_dict, data_accuracy, score, vote
+from selfevo_jax.evaluate import as_dict, data_accuracy
 from selfevo_jax.model import abstract_params, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
@@ -25,6 +25,7 @@ from selfevo_jax.rounds.meta_skill import (
     supervised_pools,
     warn_unbalanced,
 )
+from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.pools import StoryPools, open_pools
 from selfevo_jax.rounds.run_dir import Journal, RunDir, checksum, read_json, read_rows, write_json, write_rows
 from selfevo_jax.rounds.select import Selection, require, select
@@ -105,25 +106,8 @@ class Controller:
         """Figures of a checkpoint on every evaluation set, into the run directory, with the texts beside them."""
         record: dict[str, Any] = {}
         for set_name, rows in self.pools.evaluation().items():
-            gold = {row.id: row.answer for row in rows}
-            modes = self.config.evaluate.modes if judge else ("direct",)
-            chains = [
-                self.bench.chain(row, self.bench.stages(greedy=True), round=0, judge="refined" in modes) for row in rows
-            ]
-            rollouts, _ = self.bench.roll_out(params, chains, self.reporter, f"evaluating {name} on {set_name}")
-            found = as_dict(score(gold, rollouts))
-            for mode in ("consistency", "both"):
-                if mode in modes:
-                    stages = self.bench.stages(temperature=self.config.evaluate.temperature)
-                    samples = [
-                        self.bench.chain(row, stages, round=0, sample=k + 1, judge=mode == "both")
-                        for row in rows
-                        for k in range(self.config.evaluate.k)
-                    ]
-                    title = f"evaluating {name} on {set_name}, {self.config.evaluate.k} samples ({mode})"
-                    voted, _ = self.bench.roll_out(params, samples, self.reporter, title)
-                    found[mode] = as_dict(vote(gold, voted, mode == "both"))
-            record[set_name] = found
+            title = f"evaluating {name} on {set_name}"
+            record[set_name], rollouts = measure(self.bench, params, rows, title, self.reporter, judge)
             write_jsonl(self.dir.root / "evaluations" / f"{name}-{set_name}.jsonl", [r.to_dict() for r in rollouts])
         write_json(self.dir.evaluation(name), record)
 

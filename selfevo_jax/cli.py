@@ -1,0 +1,310 @@
+"""The `selfevo` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from selfevo_jax import __version__
+from selfevo_jax.errors import ConfigError, SelfevoError
+
+# JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="A language model improves itself by its own language feedback (SELF), on JAX.",
+)
+console = Console()
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML config; see configs/.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value pairs, such as rounds.number=2.", show_default=False)
+]
+RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.print(f"selfevo_jax {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = (
+        False
+    ),
+) -> None:
+    pass
+
+
+@app.command()
+def evolve(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Run the whole loop: meta-skill learning, then rounds. The same command goes on where a run was stopped.
+
+    Example:
+
+        selfevo evolve configs/quickstart.yaml seed=2 run_dir=runs/second
+    """
+    from selfevo_jax.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    from selfevo_jax.progress import Reporter
+    from selfevo_jax.rounds import Controller, RunDir
+
+    reporter = Reporter(console)
+    run = RunDir(loaded.run_dir)
+    if run.config_file.exists():
+        from selfevo_jax.report import summarize
+
+        known = summarize(run)
+        controller = Controller(loaded, reporter)
+        if known.complete and len(known.rounds) >= loaded.rounds.number:
+            reporter.line(f"{run.root}: this run is complete. Raise rounds.number to go on, or choose another run_dir.")
+        else:
+            reporter.line(f"{run.root}: going on with the run that lies here.")
+            controller.run()
+    else:
+        controller = Controller(loaded, reporter)
+        controller.run()
+    _show(run.root, controller.pools.evaluation())
+
+
+def _show(root: Path, evaluation: dict[str, Any]) -> None:
+    from selfevo_jax.report import LEGEND, summarize, table, transcripts, verdict_on_run
+    from selfevo_jax.rounds import RunDir
+    from selfevo_jax.rounds.run_dir import write_json
+
+    run = RunDir(root)
+    summary = summarize(run)
+    write_json(run.report_file, summary.to_dict())
+    console.print()
+    wide = console if console.is_terminal else Console(width=180)
+    wide.print(table(summary))
+    console.print(LEGEND, highlight=False, style="dim")
+    console.print(f"\n{verdict_on_run(summary)}", highlight=False)
+    for name, rows in evaluation.items():
+        for found in transcripts(run, name, {row.id: row.answer for row in rows}):
+            console.print(f"\n{found.text()}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nThe run lies in {root} (table: report.json)", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def report(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the table of a run, finished or not.
+
+    Example:
+
+        selfevo report runs/quickstart --json
+    """
+    from selfevo_jax.report import LEGEND, summarize, table, verdict_on_run
+    from selfevo_jax.rounds import RunDir
+
+    summary = summarize(RunDir(run))
+    if as_json:
+        print(json.dumps(summary.to_dict(), indent=2))
+        return
+    (console if console.is_terminal else Console(width=180)).print(table(summary))
+    console.print(LEGEND, highlight=False, style="dim")
+    console.print(verdict_on_run(summary), highlight=False)
+
+
+@app.command("eval")
+def evaluate_command(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="Model to measure; default: the config's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+) -> None:
+    """Measure a model on the config's evaluation sets, in the modes of `evaluate.modes`.
+
+    Example:
+
+        selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
+    """
+    from selfevo_jax.config import load_config
+
+    changes = list(overrides or []) + ([f"model.source={model}"] if model else [])
+    loaded = load_config(config, changes)
+    from selfevo_jax.progress import Reporter
+    from selfevo_jax.report import percent
+    from selfevo_jax.rounds.measure import measure
+    from selfevo_jax.rounds.pools import open_pools
+    from selfevo_jax.rounds.workbench import open_workbench
+
+    bench, pools = open_workbench(loaded), open_pools(loaded)
+    if not pools.evaluation():
+        raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
+    found = {
+        name: measure(bench, bench.base_params(), rows, name, Reporter(console))[0]
+        for name, rows in pools.evaluation().items()
+    }
+    for name, figures in found.items():
+        for mode in ("direct", "refined", "consistency", "both"):
+            if figures[mode] is not None:
+                console.print(f"{name} {mode}: {percent(figures[mode])} %", highlight=False)
+        if figures["verdict"] is not None:
+            v = figures["verdict"]
+            console.print(
+                f"{name} verdict: accuracy {percent(v['accuracy'])}, precision {percent(v['precision'])}, recall "
+                f"{percent(v['recall'])} %, unparseable {v['unparseable']}; refinement wrong→right "
+                f"{figures['wrong_to_right']}, right→wrong {figures['right_to_wrong']}",
+                highlight=False,
+            )
+    if out is not None:
+        out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+@app.command()
+def chat(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="Model to talk to; default: the config's.")] = None,
+    refine: Annotated[bool, typer.Option("--refine/--direct", help="With self-refinement, showing it.")] = True,
+    prompt: Annotated[str | None, typer.Option(help="Answer this one prompt and end.")] = None,
+) -> None:
+    """Ask a model; by default it judges and refines its answer, and shows the feedback. Ends on an empty line.
+
+    Example:
+
+        selfevo chat configs/quickstart.yaml --model runs/quickstart/checkpoints/0003
+
+        selfevo chat configs/quickstart.yaml --direct --prompt "Mia has 7 shells. Then Mia finds 5. How many now?"
+    """
+    from selfevo_jax.config import load_config
+
+    changes = list(overrides or []) + ([f"model.source={model}"] if model else [])
+    loaded = load_config(config, changes)
+    from selfevo_jax.data import PromptRow
+    from selfevo_jax.rounds.workbench import open_workbench
+
+    bench = open_workbench(loaded)
+    params = bench.engine.place(bench.base_params())
+    turn = 0
+    while True:
+        text = prompt if prompt is not None else console.input("[bold]you:[/bold] ") if sys.stdin.isatty() else input()
+        if not text.strip():
+            break
+        turn += 1
+        chain = bench.chain(PromptRow(str(turn), text), bench.stages(greedy=True), round=0, judge=refine)
+        bench.engine.run(params, [chain])
+        done = chain.rollout
+        if done is None or done.error is not None:
+            raise SelfevoError(done.error if done is not None and done.error else "the chain did not end")
+        for index, candidate in enumerate(done.candidates):
+            name = "answer" if index == 0 else "refined"
+            console.print(f"{name}: {candidate.text.strip()}", highlight=False, markup=False)
+            if candidate.feedback is not None:
+                console.print(f"  feedback: {candidate.feedback.text.strip()}", style="dim", markup=False)
+        if prompt is not None:
+            break
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[str, typer.Argument(help="HF directory, .gguf, package:NAME, ...", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="New directory for the checkpoint.", show_default=False)],
+    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where none lies with the model.")] = None,
+) -> None:
+    """Convert a model to a checkpoint of ours (Orbax, with its tokenizer).
+
+    Example:
+
+        selfevo import ./SmolLM2-135M-Instruct models/smollm2
+    """
+    import jax.numpy as jnp
+
+    from selfevo_jax.checkpoint import open_model, save_model
+    from selfevo_jax.model import param_count, param_shardings
+    from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+
+    found = open_model(source, tokenizer)
+    layout = param_shardings(found.config, make_mesh(), TRAIN_RULES)
+    params = found.load(layout, jnp.float32)
+    save_model(out, params, found.config, found.tokenizer.files(), {"origin": found.origin})
+    console.print(f"{out}: {param_count(found.config):,} parameters from {found.origin}", highlight=False)
+
+
+@app.command("meta-data")
+def meta_data(
+    solutions: Annotated[str, typer.Argument(help="JSONL of question and worked answer.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="JSONL to write.", show_default=False)],
+    per_row: Annotated[int, typer.Option(help="Rows of D_meta for each question.")] = 1,
+    right_share: Annotated[float, typer.Option(help="Share of rows with a right response.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of steps, mistakes and words.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Rows at most.")] = None,
+) -> None:
+    """Build D_meta from worked solutions: one planted mistake a wrong row, feedback in words, a verdict.
+
+    Example:
+
+        selfevo meta-data builtin:gsm8k/train meta.jsonl --limit 200
+    """
+    from selfevo_jax.data import build_meta_rows, meta_balance, read_qa, write_jsonl
+
+    rows = build_meta_rows(read_qa(solutions), seed, per_row, right_share=right_share, limit=limit)
+    write_jsonl(out, rows)
+    balance = meta_balance(rows)
+    kinds = ", ".join(f"{kind} {count}" for kind, count in balance.kinds.items())
+    console.print(
+        f"{out}: {balance.rows} rows, {balance.right} right, {balance.wrong} wrong ({kinds})", highlight=False
+    )
+    if balance.warning:
+        console.print(f"warning: {balance.warning}", style="yellow", highlight=False)
+
+
+@app.command()
+def doctor(
+    platform: Annotated[str, typer.Option(help="auto, cpu, gpu or tpu; refused when absent.")] = "auto",
+    mesh: Annotated[str, typer.Option(help="data,fsdp,tensor; -1 is inferred.")] = "-1,1,1",
+) -> None:
+    """Show versions, devices and the mesh; fails when the platform asked for is absent.
+
+    Example:
+
+        selfevo doctor --platform tpu --mesh -1,4,1
+    """
+    import importlib.metadata
+    import platform as machine
+
+    if platform not in ("auto", "cpu", "gpu", "tpu"):
+        raise ConfigError(f"--platform {platform}: expected auto, cpu, gpu or tpu")
+    try:
+        data, fsdp, tensor = (int(part) for part in mesh.split(","))
+    except ValueError:
+        raise ConfigError(f"--mesh {mesh}: expected three whole numbers, such as -1,1,1") from None
+    import jax
+
+    from selfevo_jax.rounds.workbench import select_platform
+    from selfevo_jax.sharding import make_mesh
+
+    select_platform(platform)
+    console.print(
+        f"selfevo_jax {__version__}, Python {machine.python_version()}, {machine.platform()}", highlight=False
+    )
+    for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "tokenizers"):
+        console.print(f"  {name} {importlib.metadata.version(name)}", highlight=False)
+    for name, extra in (("gguf", "gguf"), ("libtpu", "tpu"), ("huggingface-hub", "hub"), ("matplotlib", "eval")):
+        try:
+            console.print(f"  {name} {importlib.metadata.version(name)}", highlight=False)
+        except importlib.metadata.PackageNotFoundError:
+            console.print(f"  {name}: not installed (extra '{extra}')", highlight=False)
+    devices = jax.devices()
+    console.print(f"platform {devices[0].platform}: {len(devices)} x {devices[0].device_kind}", highlight=False)
+    console.print(f"mesh {dict(make_mesh(data, fsdp, tensor).shape)}", highlight=False)
+
+
+def main() -> None:
+    """Entry point: a user's error is one clear line and exit code 2."""
+    try:
+        app()
+    except SelfevoError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
