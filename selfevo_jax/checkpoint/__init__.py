@@ -1,16 +1,27 @@
-"""Models in and out: our own Orbax checkpoints, Hugging Face directories, GGUF files."""
+"""Checkpoints: our own (Orbax), Hugging Face folders, GGUF files, shipped models."""
 
-from selfevo_jax.checkpoint.huggingface import export_huggingface
-from selfevo_jax.checkpoint.source import ModelSource, open_model
+from selfevo_jax.checkpoint.gguf import read_gguf
+from selfevo_jax.checkpoint.huggingface import (
+    config_from_huggingface,
+    config_to_huggingface,
+    export_huggingface,
+    read_huggingface,
+)
+from selfevo_jax.checkpoint.source import ModelSource, open_model, save_safetensors
 from selfevo_jax.checkpoint.store import is_complete, read_metadata, restore_params, save_model, save_params
 
 __all__ = [
     "ModelSource",
+    "config_from_huggingface",
+    "config_to_huggingface",
     "export_huggingface",
     "is_complete",
     "open_model",
+    "read_gguf",
+    "read_huggingface",
     "read_metadata",
     "restore_params",
     "save_model",
     "save_params",
+    "save_safetensors",
 ]

@@ -45,7 +45,11 @@ def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.js
     if tree.get("hidden_act", "silu") not in activations:
         refuse("hidden_act", " or ".join(activations))
     try:
-        width, heads, layers = int(tree["hidden_size"]), int(tree["num_attention_heads"]), int(tree["num_hidden_layers"])
+        width, heads, layers = (
+            int(tree["hidden_size"]),
+            int(tree["num_attention_heads"]),
+            int(tree["num_hidden_layers"]),
+        )
         scaling, theta = _rope(tree, origin)
         return ModelConfig(
             vocab_size=int(tree["vocab_size"]),

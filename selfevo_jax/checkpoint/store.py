@@ -100,9 +100,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         _compare(root, target, checkpointer.metadata(root / ARRAYS).item_metadata.tree)
-        restore = ocp.args.PyTreeRestore(
-            item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
-        )
+        restore = ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
         try:
             return checkpointer.restore(root / ARRAYS, args=restore)
         except (OSError, ValueError) as error:

@@ -75,8 +75,8 @@ def _fresh(array: np.ndarray, dtype: Any) -> np.ndarray:
 class Foreign:
     """How a parameter lies in a foreign file.
 
-    `inputs` is None for a tensor in the same order as here; else the file holds a matrix `[outputs, inputs]`, and our
-    first `inputs` axes are its columns.
+    `inputs` is None for a tensor in the same order as here, 0 for a vector that folds all our axes; else the file holds
+    a matrix `[outputs, inputs]`, and our first `inputs` axes are its columns.
     """
 
     name: str
@@ -86,14 +86,16 @@ class Foreign:
     @property
     def foreign_shape(self) -> tuple[int, ...]:
         if self.inputs is None:
-            return self.shape if "embed" in self.name or "embd" in self.name else (math.prod(self.shape),)
+            return self.shape
+        if self.inputs == 0:
+            return (math.prod(self.shape),)
         return (math.prod(self.shape[self.inputs :]), math.prod(self.shape[: self.inputs]))
 
     def piece(self, tensor: Any, index: Index) -> np.ndarray:
         """The piece at our `index` of `tensor`, which is sliced like an array of the foreign shape."""
         if self.inputs is None:
-            if len(self.foreign_shape) == len(self.shape):
-                return np.asarray(tensor[index])
+            return np.asarray(tensor[index])
+        if self.inputs == 0:
             rows, shape, rest = _lead(index, self.shape)
             return np.asarray(tensor[rows]).reshape(shape)[(slice(None), *rest)]
         columns, in_shape, in_rest = _lead(index[: self.inputs], self.shape[: self.inputs])
@@ -103,13 +105,13 @@ class Foreign:
 
     def foreign(self, array: np.ndarray) -> np.ndarray:
         """Our whole array in the foreign order."""
-        if self.inputs is None:
+        if not self.inputs:
             return np.ascontiguousarray(array.reshape(self.foreign_shape))
         return np.ascontiguousarray(array.reshape(self.foreign_shape[::-1]).T)
 
 
 def _lead(index: Index, sizes: tuple[int, ...]) -> tuple[slice, tuple[int, ...], Index]:
-    """Axes folded into one: the slice of the folded axis that covers `index`, its unfolded shape, what is left to cut."""
+    """Axes folded into one: the slice of it that covers `index`, its unfolded shape, and what is left to cut."""
     inner = math.prod(sizes[1:])
     start, stop, _ = index[0].indices(sizes[0])
     return slice(start * inner, stop * inner), (stop - start, *sizes[1:]), index[1:]
@@ -122,9 +124,9 @@ _LEAVES: dict[str, tuple[str, str, int | None]] = {
     "attention.k.kernel": ("self_attn.k_proj.weight", "attn_k.weight", 1),
     "attention.v.kernel": ("self_attn.v_proj.weight", "attn_v.weight", 1),
     "attention.o.kernel": ("self_attn.o_proj.weight", "attn_output.weight", 2),
-    "attention.q.bias": ("self_attn.q_proj.bias", "attn_q.bias", None),
-    "attention.k.bias": ("self_attn.k_proj.bias", "attn_k.bias", None),
-    "attention.v.bias": ("self_attn.v_proj.bias", "attn_v.bias", None),
+    "attention.q.bias": ("self_attn.q_proj.bias", "attn_q.bias", 0),
+    "attention.k.bias": ("self_attn.k_proj.bias", "attn_k.bias", 0),
+    "attention.v.bias": ("self_attn.v_proj.bias", "attn_v.bias", 0),
     "attention.q_norm.scale": ("self_attn.q_norm.weight", "attn_q_norm.weight", None),
     "attention.k_norm.scale": ("self_attn.k_norm.weight", "attn_k_norm.weight", None),
     "mlp.gate.kernel": ("mlp.gate_proj.weight", "ffn_gate.weight", 1),

@@ -1,0 +1,73 @@
+"""Our own checkpoints: whole or not there, and readable on any mesh."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from selfevo_jax.checkpoint import is_complete, read_metadata, restore_params, save_params
+from selfevo_jax.errors import ModelError
+from selfevo_jax.model import PRESETS, abstract_params, init_params, param_shardings
+from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh
+
+CONFIG = PRESETS["tiny"]
+
+
+def assert_equal(one, other) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, other)
+
+
+def test_a_checkpoint_of_eight_devices_restores_on_two_and_on_one(tmp_path) -> None:  # C28
+    params = init_params(CONFIG, jax.random.key(0), make_mesh(2, 2, 2), TRAIN_RULES)
+    save_params(tmp_path / "c", params, {"round": 3})
+    assert read_metadata(tmp_path / "c") == {"round": 3}
+    for count in (2, 1):
+        mesh = make_mesh(1, 1, count, jax.devices()[:count])
+        shardings = param_shardings(CONFIG, mesh, DECODE_RULES)
+        restored = restore_params(tmp_path / "c", abstract_params(CONFIG), shardings)
+        assert_equal(params, restored)
+        assert restored["layers_0"]["attention"]["q"]["kernel"].sharding.mesh.size == count
+    alone = restore_params(tmp_path / "c", abstract_params(CONFIG))
+    assert_equal(params, alone)
+    assert len(alone["embedding"].sharding.device_set) == 1
+
+
+def test_restoring_casts_to_the_dtype_asked_for(tmp_path) -> None:
+    params = init_params(CONFIG, jax.random.key(0))
+    save_params(tmp_path / "c", params, {})
+    restored = restore_params(tmp_path / "c", abstract_params(CONFIG, jnp.bfloat16))
+    assert_equal(jax.tree.map(lambda x: x.astype(jnp.bfloat16), params), restored)
+
+
+def test_a_complete_checkpoint_is_never_overwritten(tmp_path) -> None:  # C31
+    save_params(tmp_path / "c", {"w": jnp.ones(3)}, {})
+    with pytest.raises(ModelError, match="lies here already"):
+        save_params(tmp_path / "c", {"w": jnp.zeros(3)}, {})
+    assert_equal(restore_params(tmp_path / "c", {"w": jax.ShapeDtypeStruct((3,), jnp.float32)}), {"w": np.ones(3)})
+
+
+def test_what_a_killed_save_left_is_refused_and_replaced(tmp_path) -> None:  # C29
+    left = tmp_path / "c" / "params.orbax-checkpoint-tmp-1"
+    left.mkdir(parents=True)
+    (left / "half").write_text("half")
+    (tmp_path / "c" / "metadata.json").write_text("{}")
+    assert not is_complete(tmp_path / "c")
+    with pytest.raises(ModelError, match="no finished checkpoint"):
+        restore_params(tmp_path / "c", {"w": jax.ShapeDtypeStruct((3,), jnp.float32)})
+    save_params(tmp_path / "c", {"w": jnp.ones(3)}, {"again": True})
+    assert is_complete(tmp_path / "c")
+    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["metadata.json", "params"]
+
+
+def test_a_checkpoint_of_another_shape_names_the_parameter(tmp_path) -> None:
+    save_params(tmp_path / "c", {"a": {"w": jnp.ones(3)}}, {})
+    with pytest.raises(ModelError, match=r"'a\.w' is \(3,\) in the checkpoint, the model has \(4,\)"):
+        restore_params(tmp_path / "c", {"a": {"w": jax.ShapeDtypeStruct((4,), jnp.float32)}})
+    with pytest.raises(ModelError, match=r"'a\.w'.*no such parameter|'b' is absent"):
+        restore_params(tmp_path / "c", {"b": jax.ShapeDtypeStruct((3,), jnp.float32)})
+
+
+def test_a_failed_write_is_an_error_that_names_the_folder(tmp_path) -> None:  # C30
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ModelError, match="file/c.*could not be written"):
+        save_params(tmp_path / "file" / "c", {"w": jnp.ones(3)}, {})
