@@ -2,6 +2,7 @@
 
 from selfevo_jax.text.answers import RULES, cut_run_on, extract_answer, same_answer
 from selfevo_jax.text.format import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatConfig, PromptFormat
+from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.stream import StreamDecoder, first_stop
 from selfevo_jax.text.templates import ChatTemplate
 from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
@@ -25,5 +26,6 @@ __all__ = [
     "first_stop",
     "load_tokenizer",
     "parse_verdict",
+    "read_gguf_fields",
     "same_answer",
 ]

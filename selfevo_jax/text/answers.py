@@ -46,7 +46,7 @@ _CURRENCY = r"(?:US)?\\?[$£€¥₹]"
 _DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}|\\[dt]?frac\s*(\d)\s*(\d)")
 _NUMBER = re.compile(
-    rf"(?<![\w.])(?P<sign>(?<![\w)])[-−+])?(?:{_CURRENCY}\s?)?(?P<inner>[-−])?"
+    rf"(?<![\w.])(?P<sign>(?<![\w)])[-−+])?(?:{_CURRENCY}\s?(?P<inner>[-−])?)?"
     rf"(?P<digits>{_DIGITS})(?:\s(?P<top>\d{{1,3}})\s?/\s?(?P<under>\d{{1,3}})(?![\d/])"
     rf"|\s?/\s?{_CURRENCY}?(?P<below>{_DIGITS})(?!\d*/))?",
     re.IGNORECASE,
