@@ -97,7 +97,8 @@ class _Planter:
             for value in _slips(step.value, rng):
                 yield _Proposal(_with_value(step, value))
         elif kind == "missing_step":
-            if place == len(self.gold.steps) - 1:
+            # The line that then ends the solution must be the one whose value becomes the answer.
+            if place == len(self.gold.steps) - 1 and place and self.gold.steps[place - 1].expr is not None:
                 yield _Proposal(None)
             known = self.stated | {s.value for s in self.gold.steps[:place] if s.expr is not None}
             for operand in _shuffled(sorted(set(numbers(step.expr)) & known), rng):
@@ -144,8 +145,10 @@ class _Planter:
         elif proposal.stand_in is not None:
             # With no sum after it the answer is the one before: a closing sentence must not name another number.
             ends = all(step.expr is None for step in self.gold.steps[place + 1 :])
-            before = [step.value for step in steps if step.expr is not None]
-            if proposal.stand_in == old.value or (ends and before[-1:] != [proposal.stand_in]):
+            before = [step.value for step in steps[-1:] if step.expr is not None]
+            if proposal.stand_in == old.value or (ends and before != [proposal.stand_in]):
+                raise _Unfit
+            if not _sane(old.value, proposal.stand_in, _is_price(old)):
                 raise _Unfit
             new[old.value], origin[old.value] = proposal.stand_in, place
         for at in range(place + 1, len(self.gold.steps)):

@@ -103,7 +103,6 @@ def test_exactly_one_step_is_wrong_and_every_later_one_follows_from_it(wrong):
                     if became.get(old, 0) is None:
                         became[old] = new
                     assert new == became.get(old, old)
-
         if lines and not _marks(lines[-1]) and _answer(gold) in _numbers(gold_lines[-1]):
             assert _answer(row.response) in _numbers(lines[-1])
 
