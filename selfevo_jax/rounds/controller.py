@@ -17,6 +17,7 @@ from selfevo_jax.evaluate import as_dict, data_accuracy
 from selfevo_jax.model import abstract_params, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
+from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
     PoolMap,
     annotate_stories,
@@ -25,7 +26,6 @@ from selfevo_jax.rounds.meta_skill import (
     supervised_pools,
     warn_unbalanced,
 )
-from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.pools import StoryPools, open_pools
 from selfevo_jax.rounds.run_dir import Journal, RunDir, checksum, read_json, read_rows, write_json, write_rows
 from selfevo_jax.rounds.select import Selection, require, select
