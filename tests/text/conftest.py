@@ -10,7 +10,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from selfevo_jax.text import load_tokenizer
 
-WORDS = "the answer is apple apples Question Feedback Revision Verdict correct incorrect finds sells has now How many".split()
+_TEXT = "the answer is apple apples Question Feedback Revision Verdict correct incorrect finds sells has now How many"
+WORDS = _TEXT.split()
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
