@@ -1,0 +1,61 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from selfevo_jax.cli import app
+from selfevo_jax.data import read_meta
+
+COMMANDS = ["evolve", "eval", "chat", "import", "meta-data", "report", "doctor"]
+runner = CliRunner()
+
+
+def selfevo(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "selfevo_jax", *args], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_has_an_example(command: str) -> None:
+    shown = runner.invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert "Example:" in shown.output
+    assert f"selfevo {command} " in shown.output
+
+
+def test_a_users_error_is_one_clear_line_and_exit_code_2(tmp_path: Path) -> None:
+    bad = tmp_path / "c.yaml"
+    bad.write_text("run_dir: x\nmodel: {source: builtin:stories}\ndata: {stories: {}}\nround: {number: 1}\n")
+    done = selfevo("evolve", str(bad))
+    assert done.returncode == 2
+    assert "unknown key 'round'; did you mean 'rounds'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_platform_that_is_absent_is_refused_and_never_replaced() -> None:
+    done = selfevo("doctor", "--platform", "tpu")
+    assert done.returncode == 2
+    assert "platform=tpu: not available" in done.stderr
+    shown = selfevo("doctor", "--platform", "cpu")
+    assert shown.returncode == 0
+    assert "platform cpu: 8 x cpu" in shown.stdout
+
+
+def test_meta_data_writes_balanced_rows_that_read_back(tmp_path: Path) -> None:
+    out = tmp_path / "meta.jsonl"
+    done = runner.invoke(app, ["meta-data", "builtin:gsm8k/train", str(out), "--limit", "40"])
+    assert done.exit_code == 0, done.output
+    rows = read_meta(out)
+    assert len(rows) == 40
+    assert sum(row.good for row in rows) == 20
+
+
+def test_report_of_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
+    done = selfevo("report", str(tmp_path))
+    assert done.returncode == 2
+    assert "no run directory" in done.stderr
+    assert json.dumps(str(tmp_path))[1:-1] in done.stderr
