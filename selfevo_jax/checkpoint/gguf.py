@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from selfevo_jax.checkpoint.weights import Foreign, Reader, check_tensors, foreign_tensors, load_tree
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig, RopeScaling
+from selfevo_jax.model.attention import rope_frequencies
 
 _KINDS = ("llama", "qwen2", "qwen3")
 _HEAD, _EMBEDDING, _ROPE = "output.weight", "token_embd.weight", "rope_freqs.weight"
@@ -134,12 +136,9 @@ def _scaling(
 ) -> RopeScaling | None:
     """Llama 3's scaling is stored as one divisor a frequency: found again from the largest, and compared."""
     if factors is not None:
-        from selfevo_jax.model.attention import rope_frequencies
-
         scaling = RopeScaling("llama3", float(np.max(factors)))
-        shape = {"vocab_size": 1, "d_model": 1, "n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "d_ff": 1}
-        plain = ModelConfig(**shape, head_dim=head_dim, rope_theta=theta)
-        scaled = ModelConfig(**shape, head_dim=head_dim, rope_theta=theta, rope_scaling=scaling)
+        plain = ModelConfig(1, 1, 1, 1, 1, head_dim, 1, rope_theta=theta)
+        scaled = dataclasses.replace(plain, rope_scaling=scaling)
         if not np.allclose(rope_frequencies(plain) / rope_frequencies(scaled), factors, rtol=1e-3):
             raise ModelError(f"{path}: '{_ROPE}' is not Llama 3's scaling, and no other is supported")
         return scaling

@@ -192,7 +192,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _shapes(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for file in sorted(set(files.values())):
         try:
             with safe_open(file, "np") as tensors:
@@ -288,7 +288,7 @@ def export_huggingface(
     writes = jax.process_index() == 0
     if writes:
         out.mkdir(parents=True, exist_ok=True)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         file = "model.safetensors" if single else f"model-{number:05d}-of-{count:05d}.safetensors"
         arrays = {tensors[name].name: tensors[name].foreign(_whole(leaves[name])) for name in group}

@@ -1,0 +1,211 @@
+"""Hugging Face checkpoints against `transformers`: same logits in, same logits out."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from selfevo_jax.checkpoint import config_from_huggingface, export_huggingface, read_huggingface
+from selfevo_jax.errors import ModelError
+from selfevo_jax.model import Transformer, abstract_params, init_cache, param_shardings
+from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+SHAPE = {
+    "vocab_size": 131,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "bos_token_id": 1,
+    "eos_token_id": 130,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+MODELS = {
+    "llama-tied": ("Llama", {"tie_word_embeddings": True}),
+    "llama-untied": ("Llama", {"tie_word_embeddings": False, "rms_norm_eps": 1e-5}),
+    "llama-3-rope": ("Llama", {"tie_word_embeddings": True, "rope_parameters": LLAMA3}),
+    "mistral": ("Mistral", {"tie_word_embeddings": False, "sliding_window": 6, "head_dim": 12}),
+    "qwen-2.5": (
+        "Qwen2",
+        {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    ),
+    "qwen-3": ("Qwen3", {"tie_word_embeddings": False, "head_dim": 16}),
+}
+
+
+def reference(name, seed=0):
+    kind, extra = MODELS[name]
+    torch.manual_seed(seed)
+    config = getattr(transformers, f"{kind}Config")(**{**SHAPE, **extra}, attn_implementation="eager")
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval().float()
+    with torch.no_grad():  # norms and biases that are not all ones and zeros
+        for key, parameter in model.named_parameters():
+            if "norm" in key or key.endswith("bias"):
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def tokens(batch=2, length=24, seed=0):
+    return np.random.default_rng(seed).integers(2, SHAPE["vocab_size"] - 1, (batch, length))
+
+
+def logits_of(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor(ids)).logits.numpy()
+
+
+def our_logits(config, params, ids):
+    where = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
+    return np.asarray(jax.jit(Transformer(config).apply)({"params": params}, jnp.asarray(ids), where)[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_imported_logits_equal_those_of_transformers(name, tmp_path) -> None:
+    model = reference(name)
+    model.save_pretrained(tmp_path)
+    config, load = read_huggingface(tmp_path)
+    np.testing.assert_allclose(
+        our_logits(config, load(None, jnp.float32), tokens()), logits_of(model, tokens()), atol=1e-4, rtol=0
+    )
+
+
+def test_sharded_files_are_read_straight_to_their_shards(tmp_path) -> None:
+    model = reference("qwen-2.5")
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    config, load = read_huggingface(tmp_path)
+    shardings = param_shardings(config, make_mesh(1, 4, 2), TRAIN_RULES)
+    params = load(shardings, jnp.float32)
+    assert jax.tree.map(lambda x: x.sharding, params) == shardings
+    alone = load(None, jnp.float32)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), params, alone)
+    np.testing.assert_allclose(our_logits(config, alone, tokens()), logits_of(model, tokens()), atol=1e-4, rtol=0)
+
+
+def test_bfloat16_files_load_with_their_exact_values(tmp_path) -> None:
+    model = reference("llama-tied").to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    config, load = read_huggingface(tmp_path)
+    wanted = model.model.embed_tokens.weight.detach().float().numpy()
+    np.testing.assert_array_equal(load(None, jnp.float32)["embedding"], wanted)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_exported_model_has_the_same_logits_in_transformers(name, tmp_path) -> None:  # C49
+    reference(name).save_pretrained(tmp_path / "in")
+    config, load = read_huggingface(tmp_path / "in")
+    params = load(None, jnp.float32)
+    export_huggingface(params, config, {"tokenizer.json": b"{}"}, tmp_path / "out", max_shard_bytes=30_000)
+    again, info = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "out", output_loading_info=True, attn_implementation="eager", dtype=torch.float32
+    )
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert again.config.tie_word_embeddings == config.tie_embeddings
+    for seed in range(3):
+        ids = tokens(1, 9 + seed, seed)
+        np.testing.assert_allclose(logits_of(again.eval(), ids), our_logits(config, params, ids), atol=1e-4, rtol=0)
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == b"{}"
+    round_trip, load_again = read_huggingface(tmp_path / "out")
+    assert round_trip == config
+    jax.tree.map(np.testing.assert_array_equal, load_again(None, jnp.float32), params)
+
+
+@pytest.mark.parametrize("name", ["llama-tied", "mistral"])
+def test_greedy_tokens_of_ragged_prompts_equal_those_of_transformers(name, tmp_path) -> None:
+    new, model = 64, reference(name)
+    model.save_pretrained(tmp_path)
+    config, load = read_huggingface(tmp_path)
+    params = load(None, jnp.float32)
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(2, 130, n).tolist() for n in (1, 2, 3, 5, 8, 11, 13, 20)]
+    length, cache_length = 20, 96
+    rows = jnp.asarray([p + [0] * (length - len(p)) for p in prompts])
+    sizes = jnp.asarray([len(p) for p in prompts])
+    grid = jnp.arange(length)[None]
+    apply = Transformer(config).apply
+
+    @jax.jit
+    def generate(params):
+        where = jnp.where(grid < sizes[:, None], grid, cache_length)
+        cache = init_cache(config, len(prompts), cache_length)
+        logits, cache = apply({"params": params}, rows, where, cache=cache, take=sizes - 1)
+
+        def step(carry, i):
+            token, cache = carry
+            logits, cache = apply({"params": params}, token[:, None], (sizes + i)[:, None], cache=cache)
+            return (jnp.argmax(logits[:, 0], -1), cache), token
+
+        return jax.lax.scan(step, (jnp.argmax(logits, -1), cache), jnp.arange(new))[1].T
+
+    ours = np.asarray(generate(params))
+    for row, prompt in zip(ours, prompts, strict=True):
+        out = model.generate(
+            torch.tensor([prompt]), max_new_tokens=new, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
+        assert row.tolist() == out[0, len(prompt) :].tolist()
+
+
+def edit(folder, **changes) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported"),
+        ({"num_hidden_layers": 3}, r"tensor 'model\.layers\.2\..*' is missing"),
+        ({"num_hidden_layers": 1}, r"no place in this architecture.*model\.layers\.1"),
+        ({"intermediate_size": 47}, r"has shape \(48, 32\), its config says \(47, 32\)"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope scaling 'yarn' is not supported"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is .* supported is none"),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings is true, but 'lm_head.weight' differs"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused_before_loading(changes, message, tmp_path) -> None:
+    reference("llama-untied").save_pretrained(tmp_path)
+    edit(tmp_path, **changes)
+    with pytest.raises(ModelError, match=message):
+        read_huggingface(tmp_path)
+
+
+def test_a_missing_head_of_an_untied_model_is_refused(tmp_path) -> None:  # C49
+    reference("llama-tied").save_pretrained(tmp_path)
+    edit(tmp_path, tie_word_embeddings=False)
+    with pytest.raises(ModelError, match="tie_word_embeddings is false, but there is no tensor"):
+        read_huggingface(tmp_path)
+
+
+def test_both_spellings_of_rope_settings_are_read() -> None:
+    old = {"model_type": "llama", **SHAPE, "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}}
+    new = {
+        "model_type": "llama",
+        **SHAPE,
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5},
+    }
+    assert config_from_huggingface(old) == config_from_huggingface(new)
+    assert config_from_huggingface(old).rope_theta == 5e5
+
+
+def test_export_refuses_a_folder_that_holds_a_model(tmp_path) -> None:
+    reference("llama-tied").save_pretrained(tmp_path)
+    config, load = read_huggingface(tmp_path)
+    with pytest.raises(ModelError, match="lies here already"):
+        export_huggingface(load(None, jnp.float32), config, {}, tmp_path)
+    assert jax.tree.structure(load(None, jnp.float32)) == jax.tree.structure(abstract_params(config))
