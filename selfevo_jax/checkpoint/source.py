@@ -18,7 +18,7 @@ from selfevo_jax.checkpoint.huggingface import read_huggingface
 from selfevo_jax.checkpoint.store import ARRAYS, MODEL, is_complete, restore_params
 from selfevo_jax.checkpoint.weights import Reader, check_tensors, flatten, load_tree
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import PRESETS, ModelConfig, abstract_params, init_params
+from selfevo_jax.model import PRESETS, ModelConfig, abstract_params, init_onto
 from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
 
 Loader = Callable[[Any, Any], Any]
@@ -142,10 +142,7 @@ def _safetensors(path: Path, config: ModelConfig) -> Loader:
 
 def _random(config: ModelConfig) -> Loader:
     def load(shardings: Any, dtype: Any) -> Any:
-        mesh_of = jax.tree.leaves(shardings)
-        if not mesh_of:
-            return init_params(config, jax.random.key(0), param_dtype=dtype)
-        return jax.jit(lambda: init_params(config, jax.random.key(0), param_dtype=dtype), out_shardings=shardings)()
+        return init_onto(config, jax.random.key(0), shardings, dtype)
 
     return load
 

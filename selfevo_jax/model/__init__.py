@@ -2,7 +2,7 @@
 
 from selfevo_jax.model.cache import CACHE_AXES, KVCache, init_cache
 from selfevo_jax.model.config import PRESETS, ModelConfig, RopeScaling
-from selfevo_jax.model.params import abstract_params, init_params, logical_axes, param_count, param_shardings
+from selfevo_jax.model.params import abstract_params, init_onto, init_params, logical_axes, param_count, param_shardings
 from selfevo_jax.model.transformer import Transformer
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Transformer",
     "abstract_params",
     "init_cache",
+    "init_onto",
     "init_params",
     "logical_axes",
     "param_count",

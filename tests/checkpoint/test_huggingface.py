@@ -100,7 +100,7 @@ def test_sharded_files_are_read_straight_to_their_shards(tmp_path) -> None:
 def test_bfloat16_files_load_with_their_exact_values(tmp_path) -> None:
     model = reference("llama-tied").to(torch.bfloat16)
     model.save_pretrained(tmp_path)
-    config, load = read_huggingface(tmp_path)
+    _, load = read_huggingface(tmp_path)
     wanted = model.model.embed_tokens.weight.detach().float().numpy()
     np.testing.assert_array_equal(load(None, jnp.float32)["embedding"], wanted)
 
