@@ -1,8 +1,10 @@
 """The counting stories: splits, texts, the annotator, the base corpus and its tokenizer."""
 
 import itertools
+import json
 import random
 import string
+from pathlib import Path
 
 import pytest
 import sentencepiece
@@ -105,3 +107,13 @@ def test_pieces_tokenize_as_the_whole_text_does(words: sentencepiece.SentencePie
     for pieces in itertools.islice(stories.base_corpus(seed=6), 200):
         apart = [token for piece, _ in pieces for token in words.encode(piece)]
         assert apart == words.encode(" ".join(piece for piece, _ in pieces))
+
+
+def test_the_shipped_base_is_small_and_has_the_vocabulary_of_the_generator(
+    words: sentencepiece.SentencePieceProcessor,
+) -> None:
+    folder = Path(stories.__file__).parent.parent / "assets" / "stories"
+    shipped = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    assert [shipped.id_to_piece(i) for i in range(len(shipped))] == [words.id_to_piece(i) for i in range(len(words))]
+    assert (folder / "model.safetensors").stat().st_size <= 4_000_000
+    assert json.loads((folder / "model.json").read_text())["vocab_size"] == len(shipped)
