@@ -172,7 +172,7 @@ def edit(folder, **changes) -> None:
         ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported"),
         ({"num_hidden_layers": 3}, r"tensor 'model\.layers\.2\..*' is missing"),
         ({"num_hidden_layers": 1}, r"no place in this architecture.*model\.layers\.1"),
-        ({"intermediate_size": 47}, r"has shape \(48, 32\), its config says \(47, 32\)"),
+        ({"intermediate_size": 47}, r"has shape \(32, 48\), its config says \(32, 47\)"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope scaling 'yarn' is not supported"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is .* supported is none"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings is true, but 'lm_head.weight' differs"),
