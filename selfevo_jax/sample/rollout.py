@@ -5,7 +5,7 @@ Source: Lu et al., "SELF: Self-Evolution with Language Feedback", arXiv 2310.005
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from selfevo_jax.sample.methods import SamplingParams
@@ -50,13 +50,15 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A response or a refinement; `logprob` is the sum over its tokens (natural logarithm)."""
+    """A response or a refinement."""
 
     text: str
     finish: str
-    logprob: float
     n_tokens: int
     feedback: Feedback | None = None
+    logprob: float | None = None
+    """Sum over its tokens (natural logarithm). Its last bits depend on the shape of the batch, so records leave it
+    out: they are the same bytes whatever the slots and interruptions."""
 
     @property
     def finished(self) -> bool:
@@ -76,12 +78,15 @@ class Rollout:
     """The engine's message where a request of the chain could not be run."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Plain JSON values, without log-probabilities."""
+        tree = asdict(self)
+        for candidate in tree["candidates"]:
+            del candidate["logprob"]
+        return tree
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "Rollout":
-        """The inverse of to_dict."""
+        """The inverse of to_dict, but for log-probabilities."""
         candidates = tuple(
             Candidate(**{**c, "feedback": None if c["feedback"] is None else Feedback(**c["feedback"])})
             for c in tree["candidates"]
@@ -190,7 +195,7 @@ class SelfChain:
     def _after_candidate(self, last: Completion) -> Request | None:
         tokens, text, finish = self._without_run_on(last)
         logprob = float(sum(last.logprobs[: len(tokens)]))
-        self._candidates.append(Candidate(text, finish, logprob, len(tokens)))
+        self._candidates.append(Candidate(text, finish, len(tokens), logprob=logprob))
         if not self._judge:
             return self._end()
         self._so_far = list(self._fmt.judge([*self._start, *tokens]))
@@ -209,8 +214,7 @@ class SelfChain:
         return self._request(f"refine-{len(self._candidates)}", self._so_far, self._stages.refine)
 
     def _judged(self, feedback: Feedback) -> None:
-        c = self._candidates[-1]
-        self._candidates[-1] = Candidate(c.text, c.finish, c.logprob, c.n_tokens, feedback)
+        self._candidates[-1] = replace(self._candidates[-1], feedback=feedback)
 
     def _without_run_on(self, last: Completion) -> tuple[tuple[int, ...], str, str]:
         """Tokens, text and finish of a candidate; the tokens kept are those that lie wholly within the cut text."""
@@ -234,7 +238,7 @@ class SelfChain:
         if fault is not None and self._judging:
             self._judged(Feedback("", "error", None, None))
         elif fault is not None:
-            self._candidates.append(Candidate("", "error", 0.0, 0))
+            self._candidates.append(Candidate("", "error", 0))
         self.rollout = Rollout(
             self.prompt_id, self.sample, self.prompt, tuple(self._candidates), choose(self._candidates), error
         )

@@ -1,0 +1,175 @@
+"""The whole loop on the embedded task, small: real base, real engine, real training, real Orbax checkpoints."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from selfevo_jax.checkpoint import is_complete, open_model
+from selfevo_jax.config import Config, parse_config
+from selfevo_jax.errors import ConfigError, EmptySelectionError
+from selfevo_jax.progress import Reporter
+from selfevo_jax.report import summarize
+from selfevo_jax.rounds import Controller, RunDir
+from selfevo_jax.rounds.run_dir import read_rows
+from selfevo_jax.sample import Rollout
+
+pytestmark = pytest.mark.slow
+
+TRAIN = {"steps": 4, "warmup_steps": 1, "batch_rows": 8, "length": 128}
+
+
+def config(root: Path, **changes: object) -> Config:
+    tree = {
+        "run_dir": str(root),
+        "model": {"source": "builtin:stories"},
+        "mesh": {"data": 1},
+        "data": {
+            "stories": {"meta_questions": 8, "responses_per_question": 2, "right_copies": 2, "evaluation_rows": 16},
+            "prompts_per_round": 16,
+        },
+        "sampling": {
+            "slots": 16,
+            "cache_length": 128,
+            "respond": {"temperature": 0.8, "max_new_tokens": 8},
+            "feedback": {"temperature": 0.7, "max_new_tokens": 40},
+            "refine": {"temperature": 0.0, "max_new_tokens": 8},
+        },
+        "meta": TRAIN,
+        "learn": TRAIN,
+        # an untrained critic lets nothing through, so the filter is off where the machinery is tested
+        "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 4},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        tree[section] = {**tree[section], name: value} if name else value  # type: ignore[dict-item]
+    return parse_config(tree)
+
+
+class Heard(Reporter):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warn(self, text: str) -> None:
+        self.lines.append(f"warning: {text}")
+
+
+def run(c: Config) -> Heard:
+    heard = Heard()
+    Controller(c, heard).run()
+    return heard
+
+
+def texts(root: Path) -> dict[str, bytes]:
+    """The text artefacts, without times."""
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*.jsonl"))}
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(open_model(str(path)).load(None, np.float32))]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("loop") / "run"
+    run(config(root))
+    return root
+
+
+def test_every_round_leaves_a_checkpoint_its_rows_and_its_figures(finished: Path) -> None:
+    for name in ("meta", "0001", "0002"):
+        assert is_complete(finished / "checkpoints" / name)
+        assert (finished / "evaluations" / f"{name}.json").exists()
+    for number in (1, 2):
+        folder = finished / "rounds" / f"{number:04d}"
+        rollouts = [Rollout.from_dict(row) for row in read_rows(folder / "rollouts" / "part-00000.jsonl")]
+        assert len(rollouts) == 16
+        assert all(r.candidates[0].feedback is not None for r in rollouts)
+        kept = read_rows(folder / "self_curated.jsonl")
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["counts"]["kept"] == len(kept) > 0
+        assert metrics["controls"]["rows"] == 4
+        assert metrics["data_accuracy"]["candidates"]["n"] == 16
+    summary = summarize(RunDir(finished))
+    assert summary.complete
+    assert [row.checkpoint for row in summary.rows] == ["base", "meta", "round 1", "round 2"]
+
+
+def test_a_rounds_checkpoint_is_a_model_that_learnt_something_else(finished: Path) -> None:
+    before, after = (weights(finished / "checkpoints" / name) for name in ("meta", "0001"))
+    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_same_command_does_nothing_again_and_more_rounds_go_on(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    was = texts(copy)
+    heard = run(config(copy))
+    assert texts(copy) == was
+    assert not [line for line in heard.lines if "Round" in line or "fine-tuning" in line]
+    run(config(copy, rounds__number=3))
+    assert is_complete(copy / "checkpoints" / "0003")
+    assert {name: content for name, content in texts(copy).items() if name in was} == was
+
+
+def test_a_run_that_was_killed_in_its_second_round_ends_as_if_it_had_not_been(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    # as a kill leaves it: some rollouts of round 2, the last line torn, nothing after it
+    part = copy / "rounds" / "0002" / "rollouts" / "part-00000.jsonl"
+    half = part.read_bytes()[: len(part.read_bytes()) // 2]
+    shutil.rmtree(copy / "rounds" / "0002")
+    shutil.rmtree(copy / "checkpoints" / "0002")
+    for file in (copy / "evaluations").glob("0002*"):
+        file.unlink()
+    part.parent.mkdir(parents=True)
+    part.write_bytes(half)
+    heard = run(config(copy))
+    assert any("finished rollouts are kept" in line for line in heard.lines)
+    assert texts(copy) == texts(finished)
+    for one, other in zip(weights(copy / "checkpoints/0002"), weights(finished / "checkpoints/0002"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_killed_save_is_not_taken_for_a_checkpoint(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    (copy / "rounds" / "0002" / "COMMITTED").unlink()
+    params = copy / "checkpoints" / "0002" / "params"
+    params.rename(params.with_name("params.orbax-checkpoint-tmp-0"))
+    run(config(copy))
+    for one, other in zip(weights(copy / "checkpoints/0002"), weights(finished / "checkpoints/0002"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_another_config_is_refused_with_the_differing_key(finished: Path) -> None:
+    with pytest.raises(ConfigError, match=r"learn.learning_rate: 0.001 -> 0.002"):
+        run(config(finished, learn={**TRAIN, "learning_rate": 2e-3}))
+
+
+def test_an_empty_kept_set_ends_the_run_with_the_round_not_trained(finished: Path, tmp_path: Path) -> None:
+    # a critic that sees no room for a verdict: all feedback is clipped, hence unparseable
+    blind = {"slots": 16, "cache_length": 128, "feedback": {"max_new_tokens": 1}, "respond": {"max_new_tokens": 8}}
+    root = tmp_path / "run"
+    with pytest.raises(EmptySelectionError, match=r"round 1: 0 of 16 rows passed.*unparseable feedback 16"):
+        run(config(root, sampling=blind, rounds__select="feedback", rounds__controls=0))
+    assert not (root / "checkpoints" / "0001").exists()
+    assert not (root / "rounds" / "0001" / "COMMITTED").exists()
+
+
+@pytest.mark.parametrize("variant", ["restart", "continual_self_only"])
+def test_the_other_training_variants_run(tmp_path: Path, variant: str) -> None:
+    root = tmp_path / "run"
+    run(config(root, rounds={"number": 1, "variant": variant, "select": "none", "controls": 0}))
+    metadata = json.loads((root / "checkpoints" / "0001" / "metadata.json").read_text())
+    pools = set(metadata["training"]["examples"])
+    assert pools == ({"self"} if variant == "continual_self_only" else {"self", "meta", "direct"})
