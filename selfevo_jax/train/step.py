@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -99,14 +98,8 @@ def init_state(
     params: Any, config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules = TRAIN_RULES
 ) -> TrainState:
     """A state at step 0 with its own fp32 copy of `params`, which stay valid although steps donate the state."""
-    layout = state_shardings(config, settings, mesh, rules)
-
-    def make(given: Any) -> TrainState:
-        # an explicit copy: a jitted identity would hand the caller's own buffers on, to be donated
-        own = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=True), given)
-        return TrainState(jnp.zeros((), jnp.int32), own, make_optimizer(settings).init(own))
-
-    return jax.jit(make, out_shardings=layout)(jax.device_put(params, layout.params))
+    layout, make = _init_state(*_program_key(config, settings, mesh, rules))
+    return make(jax.device_put(params, layout.params))
 
 
 def check_rows(settings: TrainConfig, mesh: Mesh, rules: ShardingRules) -> int:
@@ -137,16 +130,37 @@ def make_train_step(
     `targets` (number of target tokens). Programs are kept and shared by calls that differ in schedule or seed alone.
     """
     shards = check_rows(settings, mesh, rules)
-    neutral = dataclasses.replace(
-        TrainConfig(),
-        steps=1,
-        warmup_steps=0,
-        **{name: getattr(settings, name) for name in _COMPILED_IN},
-    )
-    return _train_step(config, neutral, mesh, tuple(sorted(rules.table.items())), rules.replicate_uneven, shards)
+    return _train_step(*_program_key(config, settings, mesh, rules), shards)
 
 
 _COMPILED_IN = ("b1", "b2", "eps", "weight_decay", "clip_norm", "compute_dtype")
+
+_Key = tuple[ModelConfig, TrainConfig, Mesh, tuple[tuple[str, Any], ...], frozenset[str]]
+
+
+def _program_key(config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules) -> _Key:
+    """Hashable, and equal for runs whose programs are equal: schedule, sizes and seed are values or shapes."""
+    compiled = {name: getattr(settings, name) for name in _COMPILED_IN}
+    neutral = TrainConfig(steps=1, warmup_steps=0, **compiled)
+    return config, neutral, mesh, tuple(sorted(rules.table.items())), rules.replicate_uneven
+
+
+@functools.lru_cache(maxsize=8)
+def _init_state(
+    config: ModelConfig,
+    settings: TrainConfig,
+    mesh: Mesh,
+    table: tuple[tuple[str, Any], ...],
+    uneven: frozenset[str],
+) -> tuple[TrainState, Callable[[Any], TrainState]]:
+    layout = state_shardings(config, settings, mesh, ShardingRules(dict(table), uneven))
+
+    def make(given: Any) -> TrainState:
+        # an explicit copy: a jitted identity would hand the caller's own buffers on, to be donated
+        own = jax.tree.map(lambda x: jnp.array(x, jnp.float32, copy=True), given)
+        return TrainState(jnp.zeros((), jnp.int32), own, make_optimizer(settings).init(own))
+
+    return layout, jax.jit(make, out_shardings=layout)
 
 
 @functools.lru_cache(maxsize=8)
@@ -170,7 +184,7 @@ def _train_step(
         gradient = jax.tree.map(lambda g: g / weight, sums.gradient)
         metrics = {
             "loss": sums.loss / weight,
-            "grad_norm": optax.global_norm(gradient),
+            "grad_norm": jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient))),
             "targets": sums.targets.astype(jnp.float32),
         }
         with jax.named_scope("update"):
