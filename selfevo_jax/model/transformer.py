@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from selfevo_jax.model.attention import (
     apply_rotary,
     attend,
-    attend_cache,
     cache_mask,
     causal_mask,
     rope_frequencies,
     rotary,
+    silu,
 )
 from selfevo_jax.model.cache import KVCache
 from selfevo_jax.model.config import ModelConfig
@@ -109,8 +109,9 @@ class Attention(nn.Module):
             k = cached[0].at[rows, :, positions].set(k.astype(cached[0].dtype), mode="drop")
             v = cached[1].at[rows, :, positions].set(v.astype(cached[1].dtype), mode="drop")
             cached = (k, v)
-            return self.o(attend_cache(q, k.astype(self.dtype), v.astype(self.dtype), mask)), cached
-        return self.o(attend(q, k, v, mask)), None
+        else:
+            k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+        return self.o(attend(q, k.astype(self.dtype), v.astype(self.dtype), mask)), cached
 
 
 class FeedForward(nn.Module):
@@ -126,7 +127,7 @@ class FeedForward(nn.Module):
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         gate = Linear((c.d_model, c.d_ff), ("embed", "mlp"), name="gate", **kinds)(x)
         up = Linear((c.d_model, c.d_ff), ("embed", "mlp"), name="up", **kinds)(x)
-        act = jax.nn.silu(gate) if c.activation == "silu" else jax.nn.gelu(gate, approximate=True)
+        act = silu(gate) if c.activation == "silu" else jax.nn.gelu(gate, approximate=True)
         return Linear((c.d_ff, c.d_model), ("mlp", "embed"), name="down", **kinds)(act * up)
 
 
