@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import yaml
 
-from selfevo_jax.config import Config, load_config
+from selfevo_jax.config import Config, dump_config, load_config
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import summarize
@@ -50,31 +49,31 @@ def share_meta(source: Path, config: Config) -> None:
     target = Path(config.run_dir)
     if target.exists() or not (source / "meta" / "COMMITTED").exists():
         return
-    target.mkdir(parents=True)
-    for folder in ("meta", "checkpoints/meta"):
-        shutil.copytree(source / folder, target / folder)
-    (target / "evaluations").mkdir()
-    for file in (source / "evaluations").glob("*"):
-        if file.name.startswith(("base", "meta")):
-            shutil.copy(file, target / "evaluations")
-    shutil.copy(source / "fingerprints.json", target)
-    # the copied config only differs in keys of the rounds, which have not begun
-    (target / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    begun = target.with_name(f".{target.name}.begun")
+    shutil.rmtree(begun, ignore_errors=True)
+    for folder in ("meta", "checkpoints/meta", "evaluations/base", "evaluations/meta"):
+        shutil.copytree(source / folder, begun / folder)
+    for file in ("evaluations/base.json", "evaluations/meta.json", "fingerprints.json"):
+        shutil.copy(source / file, begun / file)
+    # the config differs from the source's in keys of the rounds alone, which have not begun
+    (begun / "config.yaml").write_text(dump_config(config))
+    begun.rename(target)
 
 
 def run(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> None:
     config = config_of(name, seed, out, extra)
     if name != "self":
         share_meta(out / f"self-{seed}", config)
-    began = time.monotonic()
+    began, begun_before = time.monotonic(), (Path(config.run_dir) / "rounds").exists()
     try:
         Controller(config, Reporter()).run()
         ended = "complete"
     except EmptySelectionError as error:
         ended = str(error)
     record = Path(config.run_dir) / "benchmark.json"
-    if not record.exists():
-        record.write_text(json.dumps({"seconds": time.monotonic() - began, "ended": ended}) + "\n")
+    if not record.exists():  # a run that was stopped and resumed has no time of its own worth showing
+        seconds = None if begun_before else time.monotonic() - began
+        record.write_text(json.dumps({"seconds": seconds, "ended": ended}) + "\n")
 
 
 def mean(values: list[float]) -> str:
@@ -117,17 +116,22 @@ def each_seed(seeds: list[int], out: Path) -> str:
     lines = []
     for seed in seeds:
         folder = out / f"self-{seed}"
-        if not (folder / "config.yaml").exists():
+        if not (folder / "benchmark.json").exists():
             continue
-        rows = [row for row in summarize(RunDir(folder)).rows if row.checkpoint != "base"]
-        direct = " -> ".join(f"{100 * row.direct['share']:.1f}" for row in rows)
+        rows = [row for row in summarize(RunDir(folder)).rows if row.direct and row.checkpoint != "base"]
+        direct = " -> ".join(f"{100 * row.direct['share']:.1f}" for row in rows if row.direct)
+        refined = " -> ".join(f"{100 * row.refined['share']:.1f}" for row in rows if row.refined)
         kept = "; ".join(
             f"{100 * row.data_candidates['share']:.1f} -> {100 * row.data_kept['share']:.1f}"
             for row in rows
             if row.data_candidates and row.data_kept
         )
         seconds = json.loads((folder / "benchmark.json").read_text())["seconds"]
-        lines.append(f"seed {seed}: direct {direct}; candidates -> kept {kept}; {seconds:.0f} s")
+        took = "resumed" if seconds is None else f"{seconds:.0f} s"
+        lines.append(f"seed {seed}: direct {direct}; refined {refined}; candidates -> kept {kept}; {took}")
+    for record in sorted(out.glob("*/benchmark.json")):
+        if (ended := json.loads(record.read_text())["ended"]) != "complete":
+            lines.append(f"{record.parent.name} ended early: {ended}")
     return "\n".join(lines)
 
 

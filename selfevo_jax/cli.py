@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from selfevo_jax import __version__
 from selfevo_jax.errors import ConfigError, SelfevoError
+
+if TYPE_CHECKING:
+    from selfevo_jax.rounds import RunDir
 
 # JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
 
@@ -57,43 +61,37 @@ def evolve(config: ConfigFile, overrides: Overrides = None) -> None:
 
     loaded = load_config(config, overrides or [])
     from selfevo_jax.progress import Reporter
+    from selfevo_jax.report import summarize, transcripts
     from selfevo_jax.rounds import Controller, RunDir
 
     reporter = Reporter(console)
     run = RunDir(loaded.run_dir)
-    if run.config_file.exists():
-        from selfevo_jax.report import summarize
-
-        known = summarize(run)
-        controller = Controller(loaded, reporter)
-        if known.complete and len(known.rounds) >= loaded.rounds.number:
-            reporter.line(f"{run.root}: this run is complete. Raise rounds.number to go on, or choose another run_dir.")
-        else:
-            reporter.line(f"{run.root}: going on with the run that lies here.")
-            controller.run()
+    lies_here = run.config_file.exists()
+    controller = Controller(loaded, reporter)
+    if lies_here and summarize(run).complete:
+        reporter.line(f"{run.root}: this run is complete. Raise rounds.number to go on, or choose another run_dir.")
     else:
-        controller = Controller(loaded, reporter)
+        if lies_here:
+            reporter.line(f"{run.root}: going on with the run that lies here.")
         controller.run()
-    _show(run.root, controller.pools.evaluation())
+    _show(run)
+    for name, rows in controller.pools.evaluation().items():
+        for found in transcripts(run, name, {row.id: row.answer for row in rows}):
+            reporter.line(f"\n{found.text()}")
+    reporter.line(f"\nThe run lies in {run.root} (its table: {run.report_file.name})")
 
 
-def _show(root: Path, evaluation: dict[str, Any]) -> None:
-    from selfevo_jax.report import LEGEND, summarize, table, transcripts, verdict_on_run
-    from selfevo_jax.rounds import RunDir
+def _show(run: RunDir) -> None:
+    """The table of a run, also stored beside it."""
+    from selfevo_jax.report import LEGEND, summarize, table, verdict_on_run
     from selfevo_jax.rounds.run_dir import write_json
 
-    run = RunDir(root)
     summary = summarize(run)
     write_json(run.report_file, summary.to_dict())
     console.print()
-    wide = console if console.is_terminal else Console(width=180)
-    wide.print(table(summary))
+    (console if console.is_terminal else Console(width=180)).print(table(summary))
     console.print(LEGEND, highlight=False, style="dim")
     console.print(f"\n{verdict_on_run(summary)}", highlight=False)
-    for name, rows in evaluation.items():
-        for found in transcripts(run, name, {row.id: row.answer for row in rows}):
-            console.print(f"\n{found.text()}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nThe run lies in {root} (table: report.json)", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -104,16 +102,14 @@ def report(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="P
 
         selfevo report runs/quickstart --json
     """
-    from selfevo_jax.report import LEGEND, summarize, table, verdict_on_run
+    from selfevo_jax.report import summarize
     from selfevo_jax.rounds import RunDir
 
-    summary = summarize(RunDir(run))
+    found = RunDir(run)
     if as_json:
-        print(json.dumps(summary.to_dict(), indent=2))
-        return
-    (console if console.is_terminal else Console(width=180)).print(table(summary))
-    console.print(LEGEND, highlight=False, style="dim")
-    console.print(verdict_on_run(summary), highlight=False)
+        print(json.dumps(summarize(found).to_dict(), indent=2))
+    else:
+        _show(found)
 
 
 @app.command("eval")
@@ -142,9 +138,9 @@ def evaluate_command(
     bench, pools = open_workbench(loaded), open_pools(loaded)
     if not pools.evaluation():
         raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
+    params = bench.base_params()
     found = {
-        name: measure(bench, bench.base_params(), rows, name, Reporter(console))[0]
-        for name, rows in pools.evaluation().items()
+        name: measure(bench, params, rows, name, Reporter(console))[0] for name, rows in pools.evaluation().items()
     }
     for name, figures in found.items():
         for mode in ("direct", "refined", "consistency", "both"):
@@ -188,23 +184,35 @@ def chat(
     bench = open_workbench(loaded)
     params = bench.engine.place(bench.base_params())
     turn = 0
-    while True:
-        text = prompt if prompt is not None else console.input("[bold]you:[/bold] ") if sys.stdin.isatty() else input()
-        if not text.strip():
-            break
+    turns = max(1, loaded.rounds.turns)
+    for text in [prompt] if prompt is not None else _asked():
         turn += 1
-        chain = bench.chain(PromptRow(str(turn), text), bench.stages(greedy=True), round=0, judge=refine)
+        row = PromptRow(str(turn), text)
+        chain = bench.chain(row, bench.stages(greedy=True), round=0, judge=refine, turns=turns)
         bench.engine.run(params, [chain])
         done = chain.rollout
         if done is None or done.error is not None:
-            raise SelfevoError(done.error if done is not None and done.error else "the chain did not end")
+            console.print(f"not answered: {done.error if done else text}", style="red", highlight=False, markup=False)
+            continue
         for index, candidate in enumerate(done.candidates):
             name = "answer" if index == 0 else "refined"
             console.print(f"{name}: {candidate.text.strip()}", highlight=False, markup=False)
             if candidate.feedback is not None:
                 console.print(f"  feedback: {candidate.feedback.text.strip()}", style="dim", markup=False)
-        if prompt is not None:
-            break
+        if len(done.candidates) > 1:
+            console.print(f"final: {done.candidates[done.chosen].text.strip()}", highlight=False, markup=False)
+
+
+def _asked() -> Iterator[str]:
+    """Prompts from the terminal or a pipe, up to an empty line or the end."""
+    while True:
+        try:
+            text = console.input("[bold]you:[/bold] ") if sys.stdin.isatty() else input()
+        except EOFError:
+            return
+        if not text.strip():
+            return
+        yield text
 
 
 @app.command("import")

@@ -65,14 +65,22 @@ class StageSection(Section):
     max_new_tokens: Positive = 256
 
 
+class RespondSection(StageSection):
+    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.8
+
+
+class FeedbackSection(StageSection):
+    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.7
+
+
 class SamplingSection(Section):
     slots: Positive = 64
     """Chains that are decoded side by side; results do not depend on it."""
     cache_length: Positive = 512
     """Tokens a slot can hold: prompt, response, feedback and refinement together."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    respond: StageSection = StageSection(temperature=0.8)
-    feedback: StageSection = StageSection(temperature=0.7)
+    respond: RespondSection = RespondSection()
+    feedback: FeedbackSection = FeedbackSection()
     refine: StageSection = StageSection()
 
 
@@ -87,7 +95,7 @@ class JudgeSection(Section):
 class StoriesSection(Section):
     """The embedded task: counting stories, made by a generator with a seed."""
 
-    changes: Positive = 3
+    changes: Annotated[int, Field(ge=2, le=4)] = 3
     meta_questions: Positive = 300
     responses_per_question: Positive = 4
     """Responses sampled from the base for each D_meta question; the annotator writes the feedback."""
@@ -119,7 +127,20 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _some_source(self) -> DataSection:
-        if self.stories is None:
+        if self.stories is not None:
+            fields = (
+                "prompts",
+                "meta_skill",
+                "meta_from_solutions",
+                "meta_rows",
+                "qa",
+                "evaluation",
+                "evaluation_rows",
+            )
+            given = [f for f in fields if getattr(self, f)]
+            if given:
+                raise ValueError(f"stories stands beside {', '.join(given)}; remove `stories` to use your own files")
+        else:
             if self.prompts is None:
                 raise ValueError("prompts: missing; name a JSONL file of prompts, or set `data.stories`")
             if (self.meta_skill is None) == (self.meta_from_solutions is None):
@@ -159,8 +180,8 @@ class TrainSection(Section):
 class RoundsSection(Section):
     number: Count = 3
     variant: Literal["restart", "continual_mixed", "continual_self_only"] = "restart"
-    pool: Literal["all", "last"] = "all"
-    """Self-curated rows to learn from: of all rounds so far, or of the last one."""
+    pool: Literal["all", "last"] | None = None
+    """Self-curated rows to learn from: of all rounds so far, or of the last one. None: all for `restart`, else last."""
     turns: Count = 1
     """Feedback-refine turns at most; 0 is plain self-training on first responses."""
     select: Literal["feedback", "none", "random"] = "feedback"

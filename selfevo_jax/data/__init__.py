@@ -21,6 +21,7 @@ from selfevo_jax.data.sources import (
     read_meta,
     read_prompts,
     read_qa,
+    source_checksum,
     stable_id,
     write_jsonl,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "read_prompts",
     "read_qa",
     "self_example",
+    "source_checksum",
     "stable_id",
     "write_jsonl",
 ]

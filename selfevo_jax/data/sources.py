@@ -116,6 +116,11 @@ def resolve_source(source: str | os.PathLike[str]) -> epath.Path:
     return found
 
 
+def source_checksum(source: str | os.PathLike[str]) -> str:
+    """sha256 of the file behind a source, as hex. Raises DataError where there is none."""
+    return hashlib.sha256(resolve_source(source).read_bytes()).hexdigest()
+
+
 def builtin_sources() -> tuple[str, ...]:
     """The names of the slices shipped with the package, sorted."""
     return tuple(sorted(BUILTIN + p.relative_to(ASSETS).with_suffix("").as_posix() for p in ASSETS.glob("*/*.jsonl")))

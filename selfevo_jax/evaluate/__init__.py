@@ -4,7 +4,6 @@ from selfevo_jax.evaluate.benchmark import DataAccuracy, Evaluation, data_accura
 from selfevo_jax.evaluate.metrics import (
     Proportion,
     VerdictQuality,
-    as_dict,
     distinct_ngrams,
     entropy,
     majority,
@@ -17,7 +16,6 @@ __all__ = [
     "Evaluation",
     "Proportion",
     "VerdictQuality",
-    "as_dict",
     "data_accuracy",
     "distinct_ngrams",
     "entropy",

@@ -32,6 +32,8 @@ class Evaluation:
     """Rows that refinement put right."""
     verdict: VerdictQuality | None = None
     """Of the feedback on the first response."""
+    failed: int = 0
+    """Rows that could not be run (too long, say); they count as wrong."""
     no_answer: int = 0
     """Responses without a number."""
     clipped: int = 0
@@ -58,6 +60,7 @@ def score(gold: Mapping[str, str], rollouts: Sequence[Rollout]) -> Evaluation:
         right_to_wrong=sum(a and not b for a, b in zip(first, chosen, strict=True)),
         wrong_to_right=sum(b and not a for a, b in zip(first, chosen, strict=True)),
         verdict=verdict_quality([v for v, _ in verdicts], [t for _, t in verdicts]) if verdicts else None,
+        failed=sum(r.error is not None for r in rollouts),
         no_answer=sum(extract_answer(r.candidates[0].text) is None for r in rollouts),
         clipped=sum(r.candidates[0].finish in ("length", "cache") for r in rollouts),
         mean_length=fmean(r.candidates[0].n_tokens for r in rollouts) if rollouts else 0.0,

@@ -5,27 +5,29 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share of `n` rows and its standard error, sqrt(p (1 - p) / n); both NaN when there are no rows."""
+    """A share of `n` rows and its standard error, sqrt(p (1 - p) / n); both None when there are no rows."""
 
-    share: float
-    stderr: float
+    share: float | None
+    stderr: float | None
     n: int
 
     def __str__(self) -> str:
-        return "-" if self.n == 0 else f"{100 * self.share:.1f} ± {100 * self.stderr:.1f} %"
+        if self.share is None or self.stderr is None:
+            return "-"
+        return f"{100 * self.share:.1f} ± {100 * self.stderr:.1f} %"
 
 
 def proportion(hits: Sequence[bool]) -> Proportion:
     if not hits:
-        return Proportion(math.nan, math.nan, 0)
+        return Proportion(None, None, 0)
     share = sum(hits) / len(hits)
     return Proportion(share, math.sqrt(share * (1 - share) / len(hits)), len(hits))
 
@@ -58,21 +60,16 @@ def majority(answers: Sequence[T | None]) -> T | None:
     return counts.most_common(1)[0][0] if counts else None
 
 
-def distinct_ngrams(texts: Sequence[str], n: int = 2) -> float:
-    """Distinct n-grams of words over all n-grams: falls when the texts collapse. NaN without n-grams."""
+def distinct_ngrams(texts: Sequence[str], n: int = 2) -> float | None:
+    """Distinct n-grams of words over all n-grams: falls when the texts collapse. None without n-grams."""
     grams = [tuple(words[i : i + n]) for words in map(str.split, texts) for i in range(len(words) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else math.nan
+    return len(set(grams)) / len(grams) if grams else None
 
 
-def entropy(texts: Sequence[str]) -> float:
-    """Entropy of the texts' words in bits: falls when the texts collapse. NaN without words."""
+def entropy(texts: Sequence[str]) -> float | None:
+    """Entropy of the texts' words in bits: falls when the texts collapse. None without words."""
     counts = Counter(word for text in texts for word in text.split())
     total = sum(counts.values())
     if not total:
-        return math.nan
+        return None
     return -sum(count / total * math.log2(count / total) for count in counts.values())
-
-
-def as_dict(value: Any) -> dict[str, Any]:
-    """A metrics dataclass as plain JSON values."""
-    return asdict(value)

@@ -1,40 +1,44 @@
-"""A run as data: one row a checkpoint, read from the run directory alone (safe on a live run)."""
+"""A run as data: one row a checkpoint and set, read from the run directory alone (safe on a live run)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
-from selfevo_jax.rounds.run_dir import RunDir, read_json
+from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of, read_json
+
+Figure = dict[str, Any] | None
+"""A `Proportion` as plain values; None where something was not measured."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One checkpoint on one evaluation set; shares are 0 to 1, None where something was not measured."""
+    """One checkpoint on one evaluation set; `set` is "-" where nothing was evaluated."""
 
     checkpoint: str
     set: str
-    direct: dict[str, Any]
-    refined: dict[str, Any] | None
-    consistency: dict[str, Any] | None
-    both: dict[str, Any] | None
-    right_to_wrong: int
-    wrong_to_right: int
-    verdict: dict[str, Any] | None
+    direct: Figure = None
+    refined: Figure = None
+    consistency: Figure = None
+    both: Figure = None
+    right_to_wrong: int = 0
+    wrong_to_right: int = 0
+    verdict: dict[str, Any] | None = None
     kept: int | None = None
     sampled: int | None = None
-    data_first: dict[str, Any] | None = None
+    data_first: Figure = None
     """Accuracy of the round's first responses."""
-    data_candidates: dict[str, Any] | None = None
+    data_candidates: Figure = None
     """Accuracy of the chosen candidates, before the filter."""
-    data_kept: dict[str, Any] | None = None
+    data_kept: Figure = None
     """Accuracy of the rows that passed."""
     controls: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows of a run, in the order of its checkpoints, and the counts of each round."""
+    """The rows of a run, in the order of its checkpoints, and the records of its finished rounds."""
 
     run_dir: str
     complete: bool
@@ -45,49 +49,39 @@ class Summary:
         return asdict(self)
 
 
+_FIGURES = ("direct", "refined", "consistency", "both", "right_to_wrong", "wrong_to_right", "verdict")
+
+
+def _rows(run: RunDir, name: str, shown: str, metrics: dict[str, Any]) -> list[Row]:
+    data, counts = metrics.get("data_accuracy") or {}, metrics.get("counts") or {}
+    of_round: dict[str, Any] = {
+        "kept": counts.get("kept"),
+        "sampled": counts.get("sampled"),
+        "data_first": data.get("first"),
+        "data_candidates": data.get("candidates"),
+        "data_kept": data.get("kept"),
+        "controls": metrics.get("controls"),
+    }
+    file = run.evaluation(name)
+    found = read_json(file) if file.exists() else {}
+    if not found and metrics:
+        return [Row(shown, "-", **of_round)]
+    return [Row(shown, key, **{f: figures[f] for f in _FIGURES}, **of_round) for key, figures in found.items()]
+
+
 def summarize(run: RunDir) -> Summary:
     """Reads what is finished. Raises ConfigError when no run lies there."""
     config = run.read_config()
-    names = ["base", "meta", *(f"{number:04d}" for number in range(1, config.rounds.number + 1))]
-    rows: list[Row] = []
+    rows = [*_rows(run, "base", "base", {}), *_rows(run, META, META, {})]
     rounds: list[dict[str, Any]] = []
-    finished = run.meta("COMMITTED").exists()
-    for name in names:
-        metrics: dict[str, Any] = {}
-        if name.isdigit():
-            file = run.round(int(name), "metrics.json")
-            if not run.round(int(name), "COMMITTED").exists():
-                finished = False
-                continue
-            metrics = read_json(file)
-            rounds.append(metrics)
-        if not run.evaluation(name).exists():
-            finished = finished and not (config.data.evaluation or config.data.stories)
-            continue
-        data = metrics.get("data_accuracy") or {}
-        for set_name, found in read_json(run.evaluation(name)).items():
-            rows.append(
-                Row(
-                    checkpoint=f"round {int(name)}" if name.isdigit() else name,
-                    set=set_name,
-                    **{
-                        key: found[key]
-                        for key in (
-                            "direct",
-                            "refined",
-                            "consistency",
-                            "both",
-                            "right_to_wrong",
-                            "wrong_to_right",
-                            "verdict",
-                        )
-                    },
-                    kept=metrics["counts"]["kept"] if metrics else None,
-                    sampled=metrics["counts"]["sampled"] if metrics else None,
-                    data_first=data.get("first"),
-                    data_candidates=data.get("candidates"),
-                    data_kept=data.get("kept"),
-                    controls=metrics.get("controls"),
-                )
-            )
-    return Summary(str(run.root), finished, rows, rounds)
+    for number in count(1):
+        if not run.round(number, COMMITTED).exists():
+            break
+        rounds.append(read_json(run.round(number, "metrics.json")))
+        rows += _rows(run, name_of(number), f"round {number}", rounds[-1])
+    sets = 1 if config.data.stories else len(config.data.evaluation)
+    last = run.evaluation(name_of(len(rounds)))
+    measured = sets == 0 or (last.exists() and len(read_json(last)) == sets)
+    stopped = (run.root / STOPPED).exists()
+    done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped)
+    return Summary(str(run.root), done and measured, rows, rounds)

@@ -11,7 +11,7 @@ from selfevo_jax.report.summary import Summary
 
 def percent(value: dict[str, Any] | None) -> str:
     """`61.7 ± 2.1`, in percent; `-` where nothing was measured."""
-    if value is None or not value["n"]:
+    if value is None or value["share"] is None:
         return "-"
     return f"{100 * value['share']:.1f} ± {100 * value['stderr']:.1f}"
 
@@ -47,11 +47,11 @@ LEGEND = (
 def verdict_on_run(summary: Summary) -> str:
     """One honest sentence: better, worse, or within the noise, by the first set's direct accuracy."""
     first_set = summary.rows[0].set if summary.rows else None
-    rows = [row for row in summary.rows if row.set == first_set]
+    rows = [row for row in summary.rows if row.set == first_set and row.direct is not None]
     start = next((row for row in rows if row.checkpoint == "meta"), None)
-    if start is None or len(rows) < 3:
+    last = rows[-1] if rows else None
+    if start is None or last is None or last is start or not start.direct or not last.direct:
         return "No round has been measured yet."
-    last = rows[-1]
     gain = 100 * (last.direct["share"] - start.direct["share"])
     noise = 200 * (last.direct["stderr"] ** 2 + start.direct["stderr"] ** 2) ** 0.5
     if abs(gain) <= noise:

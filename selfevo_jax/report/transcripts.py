@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from selfevo_jax.evaluate import is_right
-from selfevo_jax.rounds.run_dir import RunDir, read_rows
+from selfevo_jax.rounds.run_dir import RunDir, name_of, read_rows
 from selfevo_jax.sample import Rollout
 
 
@@ -15,9 +15,11 @@ class Transcript:
     kind: str
     rollout: Rollout
     gold: str
+    checkpoint: str = ""
 
     def text(self) -> str:
-        lines = [f"[{self.kind}] {self.rollout.prompt}  (gold: {self.gold})"]
+        who = f"{self.checkpoint}: " if self.checkpoint else ""
+        lines = [f"[{who}{self.kind}] {self.rollout.prompt}  (gold: {self.gold})"]
         for index, candidate in enumerate(self.rollout.candidates):
             lines.append(f"  {'response' if index == 0 else 'refinement'}: {candidate.text.strip()}")
             if candidate.feedback is not None:
@@ -28,10 +30,10 @@ class Transcript:
 KINDS = ("put right by feedback", "left alone", "spoilt by feedback")
 
 
-def pick(rollouts: Iterable[Rollout], gold: dict[str, str]) -> list[Transcript]:
-    """The first of each kind that there is; a kind without a case is left out."""
+def pick(rollouts: Iterable[tuple[str, Rollout]], gold: dict[str, str]) -> list[Transcript]:
+    """The first of each kind among (checkpoint, rollout) pairs; a kind without a case is left out."""
     found: dict[str, Transcript] = {}
-    for r in rollouts:
+    for checkpoint, r in rollouts:
         if not r.candidates or r.candidates[0].feedback is None or r.id not in gold:
             continue
         first = is_right(r.candidates[0].text, gold[r.id])
@@ -44,12 +46,14 @@ def pick(rollouts: Iterable[Rollout], gold: dict[str, str]) -> list[Transcript]:
             kind = KINDS[2]
         else:
             continue
-        found.setdefault(kind, Transcript(kind, r, gold[r.id]))
+        found.setdefault(kind, Transcript(kind, r, gold[r.id], checkpoint))
     return [found[kind] for kind in KINDS if kind in found]
 
 
 def transcripts(run: RunDir, set_name: str, gold: dict[str, str]) -> list[Transcript]:
     """From the evaluation texts of the run's checkpoints, the last first, until each kind is found."""
-    files = sorted((run.root / "evaluations").glob(f"*-{set_name}.jsonl"), reverse=True)
-    rollouts = (Rollout.from_dict(row) for file in files for row in read_rows(file))
-    return pick(rollouts, gold)
+    names: list[str] = []
+    while run.texts(name_of(len(names)), set_name).exists():
+        names.append(name_of(len(names)))
+    rows = ((name, row) for name in reversed(names) for row in read_rows(run.texts(name, set_name)))
+    return pick(((name, Rollout.from_dict(row)) for name, row in rows), gold)

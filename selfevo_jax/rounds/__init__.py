@@ -1,7 +1,7 @@
 """The loop: meta-skill learning, then rounds of respond, judge, refine, select, learn."""
 
-from selfevo_jax.rounds.controller import Controller, name_of
-from selfevo_jax.rounds.run_dir import RunDir
+from selfevo_jax.rounds.controller import Controller
+from selfevo_jax.rounds.run_dir import RunDir, name_of
 from selfevo_jax.rounds.workbench import Workbench, open_workbench, select_platform
 
 __all__ = ["Controller", "RunDir", "Workbench", "name_of", "open_workbench", "select_platform"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import jax
 
-from selfevo_jax.checkpoint import is_complete, restore_params, save_model
+from selfevo_jax.checkpoint import is_complete, read_metadata, restore_params, save_model
 from selfevo_jax.config import Config, TrainSection
-from selfevo_jax.data import Batches, MetaRow, read_meta, write_jsonl
-from selfevo_jax.evaluate import as_dict, data_accuracy
+from selfevo_jax.data import Batches, MetaRow, read_meta, source_checksum, write_jsonl
+from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.evaluate import data_accuracy
 from selfevo_jax.model import abstract_params, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
@@ -21,25 +21,30 @@ from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
     PoolMap,
     annotate_stories,
+    check_verdicts,
     fitted,
     self_pool,
     supervised_pools,
     warn_unbalanced,
 )
-from selfevo_jax.rounds.pools import StoryPools, open_pools
-from selfevo_jax.rounds.run_dir import Journal, RunDir, checksum, read_json, read_rows, write_json, write_rows
+from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
+from selfevo_jax.rounds.run_dir import (
+    COMMITTED,
+    META,
+    STOPPED,
+    Journal,
+    RunDir,
+    checksum,
+    name_of,
+    read_json,
+    read_rows,
+    write_json,
+)
 from selfevo_jax.rounds.select import Selection, require, select
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.sharding import TRAIN_RULES
-from selfevo_jax.train import fit
-
-META, COMMITTED = "meta", "COMMITTED"
-
-
-def name_of(round: int) -> str:
-    """Checkpoint and evaluation name of M_round; round 0 is M_meta."""
-    return META if round == 0 else f"{round:04d}"
+from selfevo_jax.train import check_rows, fit
 
 
 class Controller:
@@ -50,11 +55,32 @@ class Controller:
         self.pools = open_pools(config)
         self.bench: Workbench = open_workbench(config)
         self.dir = RunDir(config.run_dir)
-        prints = {"tokenizer": self.bench.tokenizer.fingerprint, "format": self.bench.format.fingerprint}
-        self.dir.open(config, prints)
+        self._check()
+        self.dir.open(config, self._fingerprints())
         self._base: Any = None
         self._latest: tuple[str, Any] | None = None
         self._meta_rows: list[MetaRow] | None = None
+
+    def _check(self) -> None:
+        """Everything that could stop the run later and can be seen now."""
+        for name, section in (("meta", self.config.meta), ("learn", self.config.learn)):
+            try:
+                check_rows(self.bench.train_settings(section, self.config.seed), self.bench.mesh, TRAIN_RULES)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from error
+        if isinstance(self.pools, FilePools):
+            check_verdicts(self.pools.meta_rows(), self.bench.rule)
+        if (notice := self.pools.notice()) is not None:
+            self.reporter.warn(notice)
+
+    def _fingerprints(self) -> dict[str, str]:
+        """What the stored artefacts rest on besides the config: a change is refused on resume."""
+        data = self.config.data
+        sources = {"prompts": data.prompts, "meta_skill": data.meta_skill, "qa": data.qa}
+        sources |= {"meta_from_solutions": data.meta_from_solutions}
+        sources |= {f"evaluation.{name}": source for name, source in data.evaluation.items()}
+        prints = {f"data.{name}": source_checksum(source) for name, source in sources.items() if source is not None}
+        return prints | {"tokenizer": self.bench.tokenizer.fingerprint, "format": self.bench.format.fingerprint}
 
     # --- parameters
 
@@ -102,18 +128,17 @@ class Controller:
 
     # --- evaluation
 
-    def evaluate(self, name: str, params: Any, judge: bool = True) -> None:
+    def evaluate(self, name: str, params: Callable[[], Any], judge: bool = True) -> None:
         """Figures of a checkpoint on every evaluation set, into the run directory, with the texts beside them."""
-        record: dict[str, Any] = {}
+        file = self.dir.evaluation(name)
+        record: dict[str, Any] = read_json(file) if file.exists() else {}
         for set_name, rows in self.pools.evaluation().items():
+            if set_name in record:
+                continue
             title = f"evaluating {name} on {set_name}"
-            record[set_name], rollouts = measure(self.bench, params, rows, title, self.reporter, judge)
-            write_jsonl(self.dir.root / "evaluations" / f"{name}-{set_name}.jsonl", [r.to_dict() for r in rollouts])
-        write_json(self.dir.evaluation(name), record)
-
-    def _evaluated(self, name: str, params: Callable[[], Any], judge: bool = True) -> None:
-        if self.pools.evaluation() and not self.dir.evaluation(name).exists():
-            self.evaluate(name, params(), judge)
+            found, rollouts = measure(self.bench, params(), rows, title, self.reporter, judge)
+            write_jsonl(self.dir.texts(name, set_name), [r.to_dict() for r in rollouts])
+            write_json(file, record := record | {set_name: found})
 
     # --- phases
 
@@ -123,10 +148,10 @@ class Controller:
         if self._meta_rows is None:
             if not file.exists():
                 if isinstance(self.pools, StoryPools):
-                    rows: list[MetaRow] | None = annotate_stories(self.bench, self.base(), self.pools, self.reporter)
+                    rows = annotate_stories(self.bench, self.base(), self.pools, self.reporter)
                 else:
                     rows = self.pools.meta_rows()
-                write_jsonl(file, rows or [])
+                write_jsonl(file, rows)
             self._meta_rows = read_meta(file)
         return self._meta_rows
 
@@ -136,31 +161,37 @@ class Controller:
         if done.exists() and is_complete(self.dir.checkpoint(META)):
             return
         self.reporter.line("Meta-skill learning")
-        began = time.monotonic()
         rows = self.meta_rows()
         warn_unbalanced(rows, self.reporter)
-        if is_complete(self.dir.checkpoint(META)):
-            record: dict[str, Any] = {}
-        else:
+        if not is_complete(self.dir.checkpoint(META)):
             bench = self.bench
             pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, self.config.meta)
-            record = self._train(META, self.base(), pools, self.config.meta, self.config.seed)
-        self.dir.commit(done, {"checkpoint": META, "training": record, "seconds": time.monotonic() - began})
+            self._train(META, self.base(), pools, self.config.meta, self.config.seed)
+        record = read_metadata(self.dir.checkpoint(META))["training"]
+        write_json(done, {"checkpoint": META, "training": record})
+
+    @property
+    def judges(self) -> bool:
+        """Whether rounds ask for feedback at all; without turns and filter they are plain self-training."""
+        return self.config.rounds.turns > 0 or self.config.rounds.select != "none"
 
     def rollouts(self, round: int) -> list[Rollout]:
         """Respond, judge, refine, judge again. Rows are stored as they finish, and never sampled twice."""
         manifest = self.dir.round(round, "rollouts/manifest.json")
         part = self.dir.round(round, "rollouts/part-00000.jsonl")
         if manifest.exists():
+            if checksum(part) != read_json(manifest)["sha256"]:
+                raise SelfevoError(
+                    f"{part}: changed since the rollouts were finished; restore the file, or redo the run"
+                )
             return [Rollout.from_dict(row) for row in read_rows(part)]
         prompts, stages = self.pools.prompts(round), self.bench.stages()
-        judge = self.config.rounds.turns > 0 or self.config.rounds.select != "none"
         with Journal(part) as journal:
             have = {(row["id"], row["sample"]) for row in journal.rows}
             if have:
                 self.reporter.line(f"  {len(have)} finished rollouts are kept")
             chains = [
-                self.bench.chain(row, stages, round=round, sample=sample, judge=judge)
+                self.bench.chain(row, stages, round=round, sample=sample, judge=self.judges)
                 for row in prompts
                 for sample in range(self.config.data.samples_per_prompt)
                 if (row.id, sample) not in have
@@ -174,14 +205,14 @@ class Controller:
                 lambda rollout: journal.append(rollout.to_dict()),
             )
             rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
-        write_rows(part, rows)  # in one order whatever the slots and interruptions
+        write_jsonl(part, rows)  # in one order whatever the slots and interruptions
         write_json(manifest, {"rows": len(rows), "sha256": checksum(part), "engine": asdict(stats)})
         return [Rollout.from_dict(row) for row in rows]
 
     def controls(self, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:
         """How many planted wrong answers the critic lets through."""
         count = self.config.rounds.controls
-        if count == 0 or self.config.rounds.turns == 0:
+        if count == 0 or not self.judges:
             return None
         file = self.dir.round(round, "controls.json")
         if not file.exists():
@@ -227,13 +258,15 @@ class Controller:
     def learn(self, round: int, kept: Sequence[Rollout]) -> dict[str, Any]:
         """Fine-tunes on D_self (with D_meta, by the variant) and saves M_round."""
         bench, section, variant = self.bench, self.config.learn, self.config.rounds.variant
-        pool = list(self_pool(kept, bench.format, bench.tokenizer))
-        if self.config.rounds.pool == "all":
+        learnt = list(kept)
+        pool_of = self.config.rounds.pool or ("all" if variant == "restart" else "last")
+        if pool_of == "all":
             for earlier in range(1, round):
-                old = select(self.rollouts(earlier), self.config.rounds.select, self.config.seed * 1000 + earlier)
-                pool += self_pool(old.kept, bench.format, bench.tokenizer)
+                learnt += select(
+                    self.rollouts(earlier), self.config.rounds.select, self.config.seed * 1000 + earlier
+                ).kept
         share = 0.0 if variant == "continual_self_only" else section.meta_share
-        pools: PoolMap = {"self": (pool, 1.0 - share)}
+        pools: PoolMap = {"self": (self_pool(learnt, bench.format, bench.tokenizer), 1.0 - share)}
         if share > 0:
             rows = self.meta_rows()
             pools |= supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, section, share)
@@ -246,14 +279,11 @@ class Controller:
         if done.exists() and is_complete(self.dir.checkpoint(name_of(round))):
             return
         self.reporter.line(f"Round {round}")
-        began = time.monotonic()
         rollouts = self.rollouts(round)
         controls = self.controls(round, rollouts)
         chosen = self.selection(round, rollouts)
-        if is_complete(self.dir.checkpoint(name_of(round))):
-            training: dict[str, Any] = {}
-        else:
-            training = self.learn(round, chosen.kept)
+        if not is_complete(self.dir.checkpoint(name_of(round))):
+            self.learn(round, chosen.kept)
         # gold answers are read here, after the round has learnt, to measure alone
         accuracy = data_accuracy(self.pools.gold(round), rollouts, chosen.kept)
         write_json(
@@ -262,12 +292,11 @@ class Controller:
                 "round": round,
                 "counts": chosen.counts.to_dict(),
                 "controls": controls,
-                "data_accuracy": None if accuracy is None else as_dict(accuracy),
-                "training": training,
-                "seconds": time.monotonic() - began,
+                "data_accuracy": None if accuracy is None else asdict(accuracy),
+                "training": read_metadata(self.dir.checkpoint(name_of(round)))["training"],
             },
         )
-        self.dir.commit(done, {"round": round, "checkpoint": name_of(round)})
+        write_json(done, {"round": round, "checkpoint": name_of(round)})
 
     def worse(self, round: int) -> bool:
         """Whether direct accuracy on the first set fell by more than two standard errors of the difference."""
@@ -283,13 +312,16 @@ class Controller:
             f"Run {self.dir.root}: {self.bench.source.origin} on {jax.device_count()} {jax.devices()[0].platform} "
             f"device(s), mesh {dict(self.bench.mesh.shape)}"
         )
-        self._evaluated("base", self.base, judge=False)
+        self.evaluate("base", self.base, judge=False)
         self.meta_stage()
-        self._evaluated(META, lambda: self.params(META))
+        self.evaluate(META, lambda: self.params(META))
+        if self.config.rounds.variant != "restart":
+            self._base = None
         for number in range(1, self.config.rounds.number + 1):
             self.round(number)
             name = name_of(number)
-            self._evaluated(name, functools.partial(self.params, name))
+            self.evaluate(name, functools.partial(self.params, name))
             if self.config.rounds.stop_when_worse and self.pools.evaluation() and self.worse(number):
+                write_json(self.dir.root / STOPPED, {"round": number, "why": "worse than the round before"})
                 self.reporter.warn(f"round {number} is worse than the one before; the run ends here")
                 break

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from selfevo_jax.data import QARow
-from selfevo_jax.evaluate import as_dict, score, vote
+from selfevo_jax.evaluate import score, vote
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.sample import Rollout
+
+UNJUDGED = ("direct", "consistency")
+"""The modes that need no feedback: a base cannot judge yet."""
 
 
 def measure(
     bench: Workbench, params: Any, rows: Sequence[QARow], title: str, reporter: Reporter, judge: bool = True
 ) -> tuple[dict[str, Any], list[Rollout]]:
-    """Figures (an `Evaluation` as plain values) and the greedy rollouts. `judge=False` runs the direct mode alone."""
+    """Figures (an `Evaluation` as plain values) and the greedy rollouts. `judge=False` leaves modes with feedback out.
+
+    Self-refinement takes at least one turn here, also when the rounds of the run refine nothing.
+    """
     settings = bench.config.evaluate
-    modes = settings.modes if judge else ("direct",)
+    modes = [mode for mode in settings.modes if judge or mode in UNJUDGED]
+    turns = max(1, bench.config.rounds.turns)
     gold = {row.id: row.answer for row in rows}
     greedy = bench.stages(greedy=True)
-    chains = [bench.chain(row, greedy, round=0, judge="refined" in modes) for row in rows]
+    chains = [bench.chain(row, greedy, round=0, judge="refined" in modes, turns=turns) for row in rows]
     rollouts, _ = bench.roll_out(params, chains, reporter, title)
-    found = as_dict(score(gold, rollouts))
-    stages = bench.stages(temperature=settings.temperature)
-    for mode in ("consistency", "both"):
-        if mode in modes:
-            samples = [
-                bench.chain(row, stages, round=0, sample=k + 1, judge=mode == "both")
-                for row in rows
-                for k in range(settings.k)
-            ]
-            voted, _ = bench.roll_out(params, samples, reporter, f"{title}, {mode} of {settings.k}")
-            found[mode] = as_dict(vote(gold, voted, mode == "both"))
+    found = asdict(score(gold, rollouts))
+    voting = [mode for mode in ("consistency", "both") if mode in modes]
+    if voting:
+        stages = bench.stages(temperature=settings.temperature)
+        samples = [
+            bench.chain(row, stages, round=0, sample=k + 1, judge="both" in modes, turns=turns)
+            for row in rows
+            for k in range(settings.k)
+        ]
+        drawn, _ = bench.roll_out(params, samples, reporter, f"{title}, {settings.k} samples a row")
+        found |= {mode: asdict(vote(gold, drawn, mode == "both")) for mode in voting}
     return found, rollouts

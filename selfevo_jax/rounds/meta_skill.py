@@ -9,6 +9,7 @@ from selfevo_jax.config import TrainSection
 from selfevo_jax.data import (
     Example,
     MetaRow,
+    PromptRow,
     QARow,
     TermWeights,
     by_term,
@@ -19,21 +20,16 @@ from selfevo_jax.data import (
     self_example,
     stories,
 )
-from selfevo_jax.errors import EmptySelectionError
+from selfevo_jax.errors import DataError, EmptySelectionError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.pools import StoryPools
-from selfevo_jax.rounds.workbench import Prompt, Workbench
+from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.sample import Rollout
-from selfevo_jax.text import PromptFormat
+from selfevo_jax.text import PromptFormat, VerdictRule, parse_verdict
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
 PoolMap = dict[str, tuple[Sequence[Example], float]]
 """Name -> examples and their share of the examples drawn."""
-
-
-class _Named:
-    def __init__(self, id: str, prompt: str) -> None:
-        self.id, self.prompt = id, prompt
 
 
 def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, reporter: Reporter) -> list[MetaRow]:
@@ -44,7 +40,7 @@ def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, repo
     """
     settings = bench.config.data.stories
     assert settings is not None
-    prompts: list[Prompt] = [_Named(story.id, story.text) for story in pools.meta_questions]
+    prompts = [PromptRow(story.id, story.text) for story in pools.meta_questions]
     stages = bench.stages(temperature=1.0)
     chains = [
         bench.chain(prompt, stages, round=0, sample=sample, judge=False)
@@ -71,6 +67,22 @@ def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, repo
     if not rows:
         raise EmptySelectionError("D_meta: the base gives no response that can be read; check the base checkpoint")
     return rows
+
+
+def check_verdicts(rows: Sequence[MetaRow], rule: VerdictRule) -> None:
+    """Raises DataError with the count when the verdict that feedback gives in words is not the row's own."""
+    wrong = [row for row in rows if parse_verdict(row.feedback, rule).good != row.good]
+    if wrong:
+        found = parse_verdict(wrong[0].feedback, rule).good
+        said = "cannot be parsed" if found is None else "is " + ("good" if found else "bad")
+        raise DataError(
+            "D_meta",
+            None,
+            "feedback",
+            f"in {len(wrong)} of {len(rows)} rows the verdict in words is not the field 'good'; first in row "
+            f"'{wrong[0].id}': its verdict {said}, good is {str(wrong[0].good).lower()}. End feedback in "
+            "'Verdict: correct' or 'Verdict: incorrect' (or in a rating, by judge.kind)",
+        )
 
 
 def warn_unbalanced(rows: Sequence[MetaRow], reporter: Reporter) -> None:
@@ -110,9 +122,10 @@ def supervised_pools(
 
 
 def self_pool(kept: Sequence[Rollout], fmt: PromptFormat, tokenizer: BaseTokenizer) -> list[Example]:
-    """D_self as direct examples (p, r-hat)."""
+    """D_self as direct examples (p, r-hat); the same prompt with the same answer is taken once."""
     out = []
-    for r in kept:
+    unique = {(r.prompt, r.candidates[r.chosen].text.strip()): r for r in reversed(kept)}
+    for r in reversed(unique.values()):
         answer = r.candidates[r.chosen]
         out.append(self_example(f"{r.id}/{r.sample}", r.prompt, answer.text, answer.finished, fmt, tokenizer))
     return out

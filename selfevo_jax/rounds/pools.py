@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import functools
 
 from selfevo_jax.config import Config, DataSection
 from selfevo_jax.data import MetaRow, PromptRow, QARow, build_meta_rows, read_meta, read_prompts, read_qa, stories
 from selfevo_jax.errors import DataError
 
 
-class Pools(Protocol):
-    """The rows of a run."""
-
-    def prompts(self, round: int) -> list[PromptRow]:
-        """Unlabeled prompts of a round (from 1)."""
-        ...
-
-    def gold(self, round: int) -> dict[str, str]:
-        """Prompt id -> gold answer, where one is known: to measure with, after the round has chosen."""
-        ...
-
-    def evaluation(self) -> dict[str, list[QARow]]: ...
-
-    def meta_rows(self) -> list[MetaRow] | None:
-        """D_meta; None when it is made from the base's own responses by an annotator (`annotated`)."""
-        ...
-
-    def qa_rows(self) -> list[QARow]: ...
-
-
 class FilePools:
     """Rows from JSONL files and shipped slices. Everything is read, and so checked, at the start."""
 
-    def __init__(self, data: DataSection, seed: int) -> None:
+    def __init__(self, data: DataSection, seed: int, rounds: int) -> None:
         assert data.prompts is not None
-        self._data = data
+        self._data, self._rounds = data, rounds
         self._prompts = read_prompts(data.prompts)
         self._gold = _gold_beside(data.prompts)
         self._evaluation = {
@@ -55,12 +35,23 @@ class FilePools:
         return [self._prompts[(start + i) % len(self._prompts)] for i in range(wanted)]
 
     def gold(self, round: int) -> dict[str, str]:
+        """Prompt id -> gold answer, where one is known: to measure with, after the round has chosen."""
         return self._gold
+
+    def notice(self) -> str | None:
+        """What the user should know of the pile of prompts."""
+        wanted = self._data.prompts_per_round * self._rounds
+        if wanted <= len(self._prompts):
+            return None
+        return (
+            f"{self._rounds} rounds of {self._data.prompts_per_round} prompts want {wanted}, but data.prompts has "
+            f"{len(self._prompts)}: prompts come up again"
+        )
 
     def evaluation(self) -> dict[str, list[QARow]]:
         return self._evaluation
 
-    def meta_rows(self) -> list[MetaRow] | None:
+    def meta_rows(self) -> list[MetaRow]:
         return self._meta
 
     def qa_rows(self) -> list[QARow]:
@@ -86,9 +77,15 @@ class StoryPools:
         stories.check_disjoint(
             meta=[row.text for row in self.meta_questions], prompts=texts, evaluation=[row.text for row in rows]
         )
-        skeletons = {stories.read_skeleton(text) for text in texts}
-        self.coverage = len(skeletons) / stories.space_size(self._changes, "prompts")
+        self._texts = texts
+
+    @functools.cached_property
+    def coverage(self) -> float:
         """Share of the prompt split's skeletons that the rounds use."""
+        return len({stories.read_skeleton(text) for text in self._texts}) / stories.space_size(self._changes, "prompts")
+
+    def notice(self) -> str | None:
+        return None
 
     def _stories(self, round: int) -> list[stories.Story]:
         found = stories.make_stories("prompts", self._per_round, changes=self._changes, seed=1000 * self._seed + round)
@@ -103,9 +100,6 @@ class StoryPools:
 
     def evaluation(self) -> dict[str, list[QARow]]:
         return {"stories": self._evaluation}
-
-    def meta_rows(self) -> list[MetaRow] | None:
-        return None
 
     def qa_rows(self) -> list[QARow]:
         return []
@@ -137,4 +131,8 @@ def check_overlap(evaluation: dict[str, list[QARow]], used: dict[str, list]) -> 
 
 def open_pools(config: Config) -> FilePools | StoryPools:
     """Reads and checks every row of the config. Raises DataError naming file, line and field of a bad one."""
-    return StoryPools(config) if config.data.stories is not None else FilePools(config.data, config.seed)
+    return (
+        StoryPools(config)
+        if config.data.stories is not None
+        else FilePools(config.data, config.seed, config.rounds.number)
+    )

@@ -8,12 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from selfevo_jax.config import Config, dump_config, load_config
 from selfevo_jax.errors import ConfigError, SelfevoError
+
+META, COMMITTED, STOPPED = "meta", "COMMITTED", "STOPPED"
+"""Name of M_meta; the last file of a phase; what a run leaves that ended before its last round."""
+
+
+def name_of(round: int) -> str:
+    """Checkpoint and evaluation name of M_round; round 0 is M_meta."""
+    return META if round == 0 else f"{round:04d}"
+
 
 SAFE_TO_CHANGE = ("run_dir", "rounds.number", "rounds.stop_when_worse", "platform", "mesh", "sampling.slots")
 """Keys that may differ when a run is resumed: they say how long or where it runs, not what it computes."""
@@ -31,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -40,10 +49,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SelfevoError(f"{path}: not readable as JSON ({error}); move it away and run again") from error
-
-
-def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -115,6 +120,8 @@ class RunDir:
     """Paths and records of one run."""
 
     def __init__(self, root: str | Path) -> None:
+        if "://" in str(root):
+            raise ConfigError(f"run_dir={root}: only local folders can be run directories; mount the bucket")
         self.root = Path(root)
 
     @property
@@ -137,6 +144,10 @@ class RunDir:
     def evaluation(self, name: str) -> Path:
         return self.root / "evaluations" / f"{name}.json"
 
+    def texts(self, name: str, set_name: str) -> Path:
+        """The rollouts behind an evaluation."""
+        return self.root / "evaluations" / name / f"{set_name}.jsonl"
+
     def open(self, config: Config, fingerprints: dict[str, str]) -> None:
         """Begins a run here or joins the one that is here.
 
@@ -153,14 +164,11 @@ class RunDir:
                     + "\n  ".join(differences)
                     + "\nUse its config, or another run_dir"
                 )
-        elif self.root.exists() and any(self.root.iterdir()):
+        elif self.root.exists() and any(not file.name.startswith(".") for file in self.root.iterdir()):
             raise ConfigError(f"{self.root}: not empty and not a run directory; choose another run_dir")
-        write_json(record, fingerprints)
+        # the config comes first: it is what tells a run directory from any other
         write_text(self.config_file, dump_config(config))
-
-    def commit(self, path: Path, record: dict[str, Any]) -> None:
-        """Marks a phase as finished; `record` names what it rests on."""
-        write_json(path, record)
+        write_json(record, fingerprints)
 
     def read_config(self) -> Config:
         if not self.config_file.exists():

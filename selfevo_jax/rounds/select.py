@@ -23,9 +23,9 @@ class Counts:
     failed: int
     """Prompts that could not be run (too long, say)."""
     clipped: int
-    """Chosen candidates that hit a limit: never kept as finished answers."""
+    """Rows whose response or chosen candidate hit a limit; a clipped candidate is never kept."""
     unparseable: int
-    """Rows whose deciding feedback could not be read: dropped, never a score."""
+    """Rows with feedback that could not be read (or was clipped): the chain ends there, and the row is dropped."""
     judged_good_first: int
     """First responses that the model's own feedback called good."""
     refined: int
@@ -37,8 +37,8 @@ class Counts:
     kept: int
     mean_tokens: float
     """Of kept answers."""
-    distinct_bigrams: float
-    entropy_bits: float
+    distinct_bigrams: float | None
+    entropy_bits: float | None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,9 +83,11 @@ def select(rollouts: Sequence[Rollout], policy: Policy, seed: int) -> Selection:
     counts = Counts(
         sampled=len(rollouts),
         failed=sum(r.error is not None for r in rollouts),
-        clipped=sum(r.error is None and not r.candidates[r.chosen].finished for r in rollouts),
+        clipped=sum(
+            r.error is None and not (r.candidates[0].finished and r.candidates[r.chosen].finished) for r in rollouts
+        ),
         unparseable=sum(
-            r.error is None and r.candidates[r.chosen].feedback is not None and _verdict(r, r.chosen) is None
+            r.error is None and any(c.feedback is not None and c.feedback.good is None for c in r.candidates)
             for r in rollouts
         ),
         judged_good_first=sum(bool(r.candidates) and _verdict(r, 0) is True for r in rollouts),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from selfevo_jax.model import ModelConfig, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.sample import Engine, EngineStats, Rollout, SamplingParams, SelfChain, StageParams
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-from selfevo_jax.text import FormatConfig, PromptFormat, VerdictRule, cut_run_on
+from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
 from selfevo_jax.text.tokenizer import BaseTokenizer
 from selfevo_jax.train import TrainConfig
 
@@ -166,7 +166,10 @@ def open_workbench(config: Config) -> Workbench:
     select_platform(config.platform)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     source = open_model(config.model.source, config.model.tokenizer)
-    fmt = PromptFormat(FormatConfig(**config.format.model_dump()), source.tokenizer)
+    texts = config.format.model_dump()
+    if config.judge.kind == "rating" and config.format.kind == "chat" and texts["judge"] is None:
+        texts["judge"] = JUDGE_RATING
+    fmt = PromptFormat(FormatConfig(**texts), source.tokenizer)
     rule = VerdictRule(**config.judge.model_dump())
     engine = Engine(
         source.config,
@@ -178,7 +181,3 @@ def open_workbench(config: Config) -> Workbench:
         dtype=jnp.dtype(config.sampling.dtype),
     )
     return Workbench(config, mesh, source, fmt, rule, engine)
-
-
-def by_id(rows: Iterable[Any]) -> dict[str, Any]:
-    return {row.id: row for row in rows}

@@ -208,7 +208,8 @@ class SelfChain:
         good, rating = (None, None) if verdict is None else (verdict.good, verdict.rating)
         self._judging = False
         self._judged(Feedback(last.text, last.finish, good, rating))
-        if (good and self._stop_when_good) or len(self._candidates) > self._turns:
+        # feedback that cannot be read is no ground to refine on: the response stands, and no filter keeps it
+        if good is None or (good and self._stop_when_good) or len(self._candidates) > self._turns:
             return self._end()
         self._so_far = list(self._fmt.refine([*self._so_far, *last.tokens]))
         return self._request(f"refine-{len(self._candidates)}", self._so_far, self._stages.refine)

@@ -4,12 +4,13 @@ from selfevo_jax.train.loop import TrainReport, fit, run_steps
 from selfevo_jax.train.loss import token_loss_sums
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.settings import TrainConfig
-from selfevo_jax.train.step import TrainState, init_state, make_train_step, state_shardings
+from selfevo_jax.train.step import TrainState, check_rows, init_state, make_train_step, state_shardings
 
 __all__ = [
     "TrainConfig",
     "TrainReport",
     "TrainState",
+    "check_rows",
     "fit",
     "init_state",
     "learning_rates",

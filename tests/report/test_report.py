@@ -15,7 +15,7 @@ def test_one_transcript_of_each_kind_is_found() -> None:
         rollout("alone", ["9"], 0),
         rollout("spoilt", ["9", "3"], 1),
     ]
-    found = pick(rows, {r.id: "9" for r in rows})
+    found = pick([("meta", r) for r in rows], {r.id: "9" for r in rows})
     assert [t.rollout.id for t in found] == ["mended", "alone", "spoilt"]
 
 
