@@ -1,6 +1,7 @@
 """Rows of the loop from JSON Lines, checked strictly: a row that cannot be used is one clear line, before any work.
 
-A *source* is a path (local or `gs://`) or the name of a slice shipped with the package, such as `builtin:gsm8k/train`.
+A *source* is a path (local or `gs://`), the name of a slice shipped with the package, such as `builtin:gsm8k/train`, or
+`tfds:NAME/SPLIT` (see `tfds_rows`).
 A file is JSON Lines (one object a line, UTF-8, with or without a byte order mark) or, when its name ends in `.json`,
 one JSON list of objects. Lines end at `\\n` alone: other Unicode line separators are ordinary text inside a string.
 Besides our own field names, GSM8K's `{question, answer}` and SVAMP's `{ID, Body, Question, Answer}` are understood.
@@ -22,6 +23,7 @@ from typing import Annotated, Any, TypeVar
 from etils import epath
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
+from selfevo_jax.data.tfds_rows import PREFIX, tfds_checksum, tfds_rows
 from selfevo_jax.errors import DataError
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -118,6 +120,9 @@ def resolve_source(source: str | os.PathLike[str]) -> epath.Path:
 
 def source_checksum(source: str | os.PathLike[str]) -> str:
     """sha256 of the file behind a source, as hex. Raises DataError where there is none."""
+    name = os.fspath(source)
+    if name.startswith(PREFIX):
+        return tfds_checksum(name)
     return hashlib.sha256(resolve_source(source).read_bytes()).hexdigest()
 
 
@@ -173,8 +178,11 @@ def _read(source: str | os.PathLike[str], kind: type[Row], skip: int, limit: int
     name = os.fspath(source)
     if skip < 0 or (limit is not None and limit < 1):
         raise DataError(name, None, None, f"skip {skip} and limit {limit}: skip is 0 or more, limit 1 or more or none")
-    path = resolve_source(source)
-    objects = _json_list(name, path) if path.suffix == ".json" else _json_lines(name, path)
+    if name.startswith(PREFIX):
+        objects = tfds_rows(name)
+    else:
+        path = resolve_source(source)
+        objects = _json_list(name, path) if path.suffix == ".json" else _json_lines(name, path)
     adapter = TypeAdapter(kind)
     rows: list[Row] = []
     lines: dict[str, int] = {}
