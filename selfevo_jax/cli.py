@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from selfevo_jax import __version__
-from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 
 if TYPE_CHECKING:
     from selfevo_jax.rounds import RunDir
@@ -34,9 +34,14 @@ Overrides = Annotated[
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 
 
+def _say(text: str, style: str | None = None) -> None:
+    """A line as it is: no markup, no colours of its own, and not wrapped where it is piped."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
 def _version(value: bool) -> None:
     if value:
-        console.print(f"selfevo_jax {__version__}", highlight=False)
+        _say(f"selfevo_jax {__version__}")
         raise typer.Exit
 
 
@@ -73,7 +78,11 @@ def evolve(config: ConfigFile, overrides: Overrides = None) -> None:
     else:
         if lies_here:
             reporter.line(f"{run.root}: going on with the run that lies here.")
-        controller.run()
+        try:
+            controller.run()
+        except EmptySelectionError:
+            _show(run)  # what the run has come to, before it says why it ends
+            raise
     _show(run)
     for name, rows in controller.pools.evaluation().items():
         for found in transcripts(run, name, {row.id: row.answer for row in rows}):
@@ -90,8 +99,8 @@ def _show(run: RunDir) -> None:
     write_json(run.report_file, summary.to_dict())
     console.print()
     (console if console.is_terminal else Console(width=180)).print(table(summary))
-    console.print(LEGEND, highlight=False, style="dim")
-    console.print(f"\n{verdict_on_run(summary)}", highlight=False)
+    _say(LEGEND, "dim")
+    _say(f"\n{verdict_on_run(summary)}")
 
 
 @app.command()
@@ -145,14 +154,13 @@ def evaluate_command(
     for name, figures in found.items():
         for mode in ("direct", "refined", "consistency", "both"):
             if figures[mode] is not None:
-                console.print(f"{name} {mode}: {percent(figures[mode])} %", highlight=False)
+                _say(f"{name} {mode}: {percent(figures[mode])} %")
         if figures["verdict"] is not None:
             v = figures["verdict"]
-            console.print(
+            _say(
                 f"{name} verdict: accuracy {percent(v['accuracy'])}, precision {percent(v['precision'])}, recall "
                 f"{percent(v['recall'])} %, unparseable {v['unparseable']}; refinement wrong→right "
                 f"{figures['wrong_to_right']}, right→wrong {figures['right_to_wrong']}",
-                highlight=False,
             )
     if out is not None:
         out.write_text(json.dumps(found, indent=2) + "\n")
@@ -192,15 +200,15 @@ def chat(
         bench.engine.run(params, [chain])
         done = chain.rollout
         if done is None or done.error is not None:
-            console.print(f"not answered: {done.error if done else text}", style="red", highlight=False, markup=False)
+            _say(f"not answered: {done.error if done else text}", "red")
             continue
         for index, candidate in enumerate(done.candidates):
             name = "answer" if index == 0 else "refined"
-            console.print(f"{name}: {candidate.text.strip()}", highlight=False, markup=False)
+            _say(f"{name}: {candidate.text.strip()}")
             if candidate.feedback is not None:
-                console.print(f"  feedback: {candidate.feedback.text.strip()}", style="dim", markup=False)
+                _say(f"  feedback: {candidate.feedback.text.strip()}", "dim")
         if len(done.candidates) > 1:
-            console.print(f"final: {done.candidates[done.chosen].text.strip()}", highlight=False, markup=False)
+            _say(f"final: {done.candidates[done.chosen].text.strip()}")
 
 
 def _asked() -> Iterator[str]:
@@ -237,7 +245,7 @@ def import_command(
     layout = param_shardings(found.config, make_mesh(), TRAIN_RULES)
     params = found.load(layout, jnp.float32)
     save_model(out, params, found.config, found.tokenizer.files(), {"origin": found.origin})
-    console.print(f"{out}: {param_count(found.config):,} parameters from {found.origin}", highlight=False)
+    _say(f"{out}: {param_count(found.config):,} parameters from {found.origin}")
 
 
 @app.command("meta-data")
@@ -257,15 +265,17 @@ def meta_data(
     """
     from selfevo_jax.data import build_meta_rows, meta_balance, read_qa, write_jsonl
 
-    rows = build_meta_rows(read_qa(solutions), seed, per_row, right_share=right_share, limit=limit)
+    questions = read_qa(solutions)
+    rows = build_meta_rows(questions, seed, per_row, right_share=right_share, limit=limit)
     write_jsonl(out, rows)
     balance = meta_balance(rows)
     kinds = ", ".join(f"{kind} {count}" for kind, count in balance.kinds.items())
-    console.print(
-        f"{out}: {balance.rows} rows, {balance.right} right, {balance.wrong} wrong ({kinds})", highlight=False
-    )
+    _say(f"{out}: {balance.rows} rows, {balance.right} right, {balance.wrong} wrong ({kinds})")
+    unused = len(questions) - len({row.prompt for row in rows})
+    if unused and len(rows) != limit:
+        _say(f"{unused} of {len(questions)} solutions gave no row: no <<expr=value>> marks, or no mistake fits")
     if balance.warning:
-        console.print(f"warning: {balance.warning}", style="yellow", highlight=False)
+        _say(f"warning: {balance.warning}", "yellow")
 
 
 @app.command()
@@ -294,19 +304,17 @@ def doctor(
     from selfevo_jax.sharding import make_mesh
 
     select_platform(platform)
-    console.print(
-        f"selfevo_jax {__version__}, Python {machine.python_version()}, {machine.platform()}", highlight=False
-    )
+    _say(f"selfevo_jax {__version__}, Python {machine.python_version()}, {machine.platform()}")
     for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "tokenizers"):
-        console.print(f"  {name} {importlib.metadata.version(name)}", highlight=False)
+        _say(f"  {name} {importlib.metadata.version(name)}")
     for name, extra in (("gguf", "gguf"), ("libtpu", "tpu"), ("huggingface-hub", "hub"), ("matplotlib", "eval")):
         try:
-            console.print(f"  {name} {importlib.metadata.version(name)}", highlight=False)
+            _say(f"  {name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            console.print(f"  {name}: not installed (extra '{extra}')", highlight=False)
+            _say(f"  {name}: not installed (extra '{extra}')")
     devices = jax.devices()
-    console.print(f"platform {devices[0].platform}: {len(devices)} x {devices[0].device_kind}", highlight=False)
-    console.print(f"mesh {dict(make_mesh(data, fsdp, tensor).shape)}", highlight=False)
+    _say(f"platform {devices[0].platform}: {len(devices)} x {devices[0].device_kind}")
+    _say(f"mesh {dict(make_mesh(data, fsdp, tensor).shape)}")
 
 
 def main() -> None:

@@ -54,6 +54,46 @@ def test_meta_data_writes_balanced_rows_that_read_back(tmp_path: Path) -> None:
     assert sum(row.good for row in rows) == 20
 
 
+QUICKSTART = str(Path(__file__).parent.parent / "configs" / "quickstart.yaml")
+SMALL = ["mesh.data=1", "data.stories.evaluation_rows=8", "sampling.slots=8"]
+
+
+@pytest.mark.slow
+def test_a_model_is_imported_measured_and_talked_to(tmp_path: Path) -> None:
+    model, out = str(tmp_path / "model"), tmp_path / "figures.json"
+    done = runner.invoke(app, ["import", "builtin:stories", model])
+    assert done.exit_code == 0, done.output
+    assert "348,192 parameters" in done.output
+    modes = "evaluate.modes=[direct,refined,consistency,both]"
+    done = runner.invoke(app, ["eval", QUICKSTART, *SMALL, modes, "evaluate.k=2", "--model", model, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(out.read_text())["stories"]
+    for mode in ("direct", "refined", "consistency", "both"):
+        assert figures[mode]["n"] == 8
+        assert f"stories {mode}: " in done.output
+    story = "Mia has 7 shells. Then Mia finds 5. How many now?"
+    done = runner.invoke(app, ["chat", QUICKSTART, *SMALL, "--direct", "--model", model, "--prompt", story])
+    assert done.exit_code == 0, done.output
+    assert done.output == "answer: The answer is 12.\n"
+    done = runner.invoke(app, ["chat", QUICKSTART, *SMALL, "--model", model], input=f"{story}\n\n")
+    assert done.exit_code == 0, done.output
+    assert "answer: The answer is 12.\n  feedback: " in done.output
+
+
+@pytest.mark.slow
+def test_a_run_whose_filter_keeps_nothing_shows_its_table_and_says_why_it_ends(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    few = ["data.stories.meta_questions=4", "data.prompts_per_round=8", "meta.steps=1", "meta.warmup_steps=0"]
+    blind = ["sampling.feedback.max_new_tokens=1", "rounds.number=1", "rounds.controls=0"]
+    done = selfevo("evolve", QUICKSTART, *SMALL, *few, *blind, f"run_dir={run}")
+    assert done.returncode == 2
+    assert "round 1: 0 of 8 rows passed the filter" in done.stderr
+    assert "meta" in done.stdout
+    assert [row["checkpoint"] for row in json.loads((run / "report.json").read_text())["rows"]] == ["base", "meta"]
+    shown = selfevo("report", str(run), "--json")
+    assert json.loads(shown.stdout)["complete"] is False
+
+
 def test_report_of_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     done = selfevo("report", str(tmp_path))
     assert done.returncode == 2

@@ -90,10 +90,15 @@ def read_skeleton(text: str) -> Skeleton | None:
 
 
 def make_stories(split: Split, n: int, *, changes: int = 3, seed: int = 0) -> list[Story]:
-    """`n` stories of a split, without two of the same text; a pure function of its arguments."""
+    """`n` stories of a split, without two of the same text; a pure function of its arguments.
+
+    Raises DataError when the split does not seem to have so many.
+    """
     rng = random.Random(f"{split}/{changes}/{seed}")
     found: dict[str, Story] = {}
-    while len(found) < n:
+    for _ in range(1000 * n + 1):
+        if len(found) == n:
+            return list(found.values())
         skeleton = draw_skeleton(rng, changes)
         if split_of(skeleton) != split:
             continue
@@ -101,7 +106,9 @@ def make_stories(split: Split, n: int, *, changes: int = 3, seed: int = 0) -> li
         if text not in found:
             name = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
             found[text] = Story(f"{split}-{name}", text, skeleton, sum(skeleton))
-    return list(found.values())
+    raise DataError(
+        "data.stories", None, "changes", f"{changes} changes give {len(found)} stories of the {split} split, not {n}"
+    )
 
 
 @functools.cache

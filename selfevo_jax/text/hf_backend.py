@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import tokenizers
@@ -14,11 +13,9 @@ from selfevo_jax.errors import ModelError
 from selfevo_jax.text.tokenizer import (
     BaseTokenizer,
     dump_json,
-    extra_eos,
-    read_json,
-    template_of,
     token_text,
     unique_ids,
+    well_formed,
 )
 
 
@@ -74,23 +71,10 @@ class HuggingFaceTokenizer(BaseTokenizer):
         self._bytes = _all_bytes(tree, by_id, self.controls, self.vocab_size, name)
         self._finish()
 
-    @classmethod
-    def from_file(cls, path: Path) -> HuggingFaceTokenizer:
-        """Reads the file and the settings that lie beside it."""
-        config = read_json(path.parent / "tokenizer_config.json")
-        return cls(
-            path.read_bytes(),
-            config,
-            chat_template=template_of(path.parent, config),
-            eos_ids=tuple(extra_eos(path.parent)),
-            name=str(path),
-        )
-
     def encode_run(self, text: str, *, prefix: bool) -> list[int]:
         if not text:
             return []
-        text = text.encode("utf-8", "replace").decode("utf-8")  # the library cannot take lone surrogates
-        return list((self._whole if prefix else self._more).encode(text, add_special_tokens=False).ids)
+        return list((self._whole if prefix else self._more).encode(well_formed(text), add_special_tokens=False).ids)
 
     def files(self) -> dict[str, bytes]:
         names: dict[str, int | None] = {"bos_token": self.bos_id, "pad_token": self.pad_id}

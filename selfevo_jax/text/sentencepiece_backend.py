@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 import sentencepiece
@@ -12,11 +11,9 @@ from selfevo_jax.errors import ModelError
 from selfevo_jax.text.tokenizer import (
     BaseTokenizer,
     dump_json,
-    extra_eos,
-    read_json,
-    template_of,
     token_text,
     unique_ids,
+    well_formed,
 )
 
 _SPACE = "\u2581"
@@ -55,24 +52,10 @@ class SentencePieceTokenizer(BaseTokenizer):
         self._bytes = [self._piece_bytes(i) for i in range(self.vocab_size)]
         self._finish()
 
-    @classmethod
-    def from_file(cls, path: Path) -> SentencePieceTokenizer:
-        """Reads the model and the settings that lie beside it."""
-        config = read_json(path.parent / "tokenizer_config.json")
-        return cls(
-            path.read_bytes(),
-            config,
-            chat_template=template_of(path.parent, config),
-            eos_ids=tuple(extra_eos(path.parent)),
-            name=str(path),
-        )
-
     def encode_run(self, text: str, *, prefix: bool) -> list[int]:
         if not text:
             return []
-        # A lone surrogate is no text: SentencePiece would refuse the whole string.
-        text = text.encode("utf-8", "replace").decode("utf-8")
-        return list((self._whole if prefix else self._more).encode(text))
+        return list((self._whole if prefix else self._more).encode(well_formed(text)))
 
     def files(self) -> dict[str, bytes]:
         config = {

@@ -166,7 +166,7 @@ def token_text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def template_of(folder: Path, config: dict[str, Any]) -> str | None:
+def _template_of(folder: Path, config: dict[str, Any]) -> str | None:
     """The chat template of a folder: chat_template.jinja, or the entry of tokenizer_config.json (named `default`)."""
     file = folder / "chat_template.jinja"
     if file.is_file():
@@ -178,13 +178,25 @@ def template_of(folder: Path, config: dict[str, Any]) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def extra_eos(folder: Path) -> list[int]:
+def _extra_eos(folder: Path) -> list[int]:
     """The ids that generation_config.json, or else config.json, names as ends."""
     for file in ("generation_config.json", "config.json"):
         value = read_json(folder / file).get("eos_token_id")
         if value is not None:
             return [int(v) for v in (value if isinstance(value, list) else [value])]
     return []
+
+
+def settings_beside(path: Path) -> dict[str, Any]:
+    """The arguments of a backend that lie beside its file: tokenizer_config.json, chat template, ends, and its name."""
+    config = read_json(path.parent / "tokenizer_config.json")
+    template, ends = _template_of(path.parent, config), tuple(_extra_eos(path.parent))
+    return {"config": config, "chat_template": template, "eos_ids": ends, "name": str(path)}
+
+
+def well_formed(text: str) -> str:
+    """The text with `?` for each lone surrogate, which is no text: the libraries refuse the whole string."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def unique_ids(ids: Sequence[int | None], vocab_size: int) -> tuple[int, ...]:
@@ -215,11 +227,11 @@ def load_tokenizer(path: str | Path) -> BaseTokenizer:
     if path.suffix == ".model":
         from selfevo_jax.text.sentencepiece_backend import SentencePieceTokenizer
 
-        return SentencePieceTokenizer.from_file(path)
+        return SentencePieceTokenizer(path.read_bytes(), **settings_beside(path))
     if path.suffix == ".json":
         from selfevo_jax.text.hf_backend import HuggingFaceTokenizer
 
-        return HuggingFaceTokenizer.from_file(path)
+        return HuggingFaceTokenizer(path.read_bytes(), **settings_beside(path))
     if path.suffix == ".gguf":
         from selfevo_jax.text.gguf_backend import gguf_tokenizer
 

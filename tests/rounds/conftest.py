@@ -1,0 +1,18 @@
+"""Lets the tests of this folder import loop_helpers, and gives them one finished run."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two rounds; tests that change it copy it first."""
+    from loop_helpers import config, run
+
+    root = tmp_path_factory.mktemp("loop") / "run"
+    run(config(root))
+    return root

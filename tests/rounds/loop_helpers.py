@@ -1,0 +1,69 @@
+"""A small run of the whole loop, and what the tests look at in it."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from selfevo_jax.checkpoint import open_model
+from selfevo_jax.config import Config, parse_config
+from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds import Controller
+
+TRAIN = {"steps": 4, "warmup_steps": 1, "batch_rows": 8, "length": 128}
+
+
+def config(root: Path, **changes: object) -> Config:
+    tree = {
+        "run_dir": str(root),
+        "model": {"source": "builtin:stories"},
+        "mesh": {"data": 1},
+        "data": {
+            "stories": {"meta_questions": 8, "responses_per_question": 2, "right_copies": 2, "evaluation_rows": 16},
+            "prompts_per_round": 16,
+        },
+        "sampling": {
+            "slots": 16,
+            "cache_length": 128,
+            "respond": {"temperature": 0.8, "max_new_tokens": 8},
+            "feedback": {"temperature": 0.7, "max_new_tokens": 40},
+            "refine": {"temperature": 0.0, "max_new_tokens": 8},
+        },
+        "meta": TRAIN,
+        "learn": TRAIN,
+        # an untrained critic lets nothing through, so the filter is off where the machinery is tested
+        "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 4},
+    }
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        tree[section] = {**tree[section], name: value} if name else value  # type: ignore[dict-item]
+    return parse_config(tree)
+
+
+class Heard(Reporter):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def warn(self, text: str) -> None:
+        self.lines.append(f"warning: {text}")
+
+
+def run(c: Config) -> Heard:
+    heard = Heard()
+    Controller(c, heard).run()
+    return heard
+
+
+def texts(root: Path) -> dict[str, bytes]:
+    """The text artefacts, without times."""
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*.jsonl"))}
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(open_model(str(path)).load(None, np.float32))]

@@ -1,0 +1,160 @@
+"""The loop with its other settings: several turns and samples, ratings and own files, warnings, the early end."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from loop_helpers import TRAIN, Heard, config, run
+
+from selfevo_jax.config import Config
+from selfevo_jax.data import MetaRow
+from selfevo_jax.errors import ConfigError, DataError
+from selfevo_jax.report import summarize, transcripts
+from selfevo_jax.rounds import Controller, RunDir
+from selfevo_jax.rounds.meta_skill import check_verdicts, warn_unbalanced
+from selfevo_jax.rounds.run_dir import STOPPED, read_json, read_rows, write_json
+from selfevo_jax.sample import Rollout
+from selfevo_jax.text import VerdictRule
+
+slow = pytest.mark.slow
+
+
+@slow
+def test_several_turns_and_samples_and_every_mode_of_evaluation(tmp_path: Path) -> None:
+    rounds = {"number": 1, "variant": "continual_mixed", "select": "none", "turns": 2, "controls": 0}
+    c = config(
+        tmp_path / "run",
+        rounds=rounds,
+        data__samples_per_prompt=2,
+        # enough to make feedback parseable, so that chains go on to their second turn
+        meta={**TRAIN, "steps": 40, "learning_rate": 2e-3},
+        evaluate={"modes": ["direct", "refined", "consistency", "both"], "k": 2},
+    )
+    run(c)
+    part = tmp_path / "run/rounds/0001/rollouts/part-00000.jsonl"
+    rollouts = [Rollout.from_dict(row) for row in read_rows(part)]
+    assert sorted(r.sample for r in rollouts) == [0] * 16 + [1] * 16
+    assert len({(r.id, r.sample) for r in rollouts}) == 32
+    two_turns = [r for r in rollouts if len(r.candidates) == 3]
+    assert two_turns
+    for r in rollouts:
+        for candidate in r.candidates[:-1]:  # a turn is taken only where the verdict was bad
+            assert candidate.feedback is not None
+            assert candidate.feedback.good is False
+    base, after = (read_json(tmp_path / f"run/evaluations/{name}.json")["stories"] for name in ("base", "0001"))
+    assert base["consistency"]["n"] == after["consistency"]["n"] == after["both"]["n"] == 16
+    assert base["both"] is None
+    assert base["refined"] is None  # a base that was taught no feedback is not asked for any
+
+
+def own_files(folder: Path, **rounds: object) -> Config:
+    """A run on JSONL files with ratings in place of verdicts."""
+
+    def write(name: str, rows: list[dict]) -> str:
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(folder / name)
+
+    def story(i: int) -> str:
+        return f"Mia has {i} shells. Then Mia finds 5. How many now?"
+
+    meta = [
+        {
+            "prompt": story(i),
+            "response": f"The answer is {given}.",
+            "feedback": f"{i} plus 5 is {i + 5}. Rating: {10 if given == i + 5 else 2}",
+            "refinement": f"The answer is {i + 5}.",
+            "good": given == i + 5,
+        }
+        for i in range(4)
+        for given in (i + 5, i + 6)
+    ]
+    data = {
+        "prompts": write("prompts.jsonl", [{"prompt": story(i)} for i in range(4, 8)]),
+        "meta_skill": write("meta.jsonl", meta),
+        "qa": write("qa.jsonl", [{"prompt": story(8), "answer": "The answer is 13."}]),
+        "evaluation": {"held": write("held.jsonl", [{"prompt": story(9), "answer": "14"}])},
+    }
+    return config(
+        folder / "run",
+        data=data,
+        judge={"kind": "rating", "good_rating": 8},
+        rounds={"number": 1, "variant": "restart", "select": "none", "controls": 0, **rounds},
+    )
+
+
+@slow
+def test_own_files_with_ratings_run_and_changed_files_are_refused(tmp_path: Path) -> None:  # C27
+    c = own_files(tmp_path)
+    run(c)
+    summary = summarize(RunDir(tmp_path / "run"))
+    assert summary.complete
+    assert [(row.checkpoint, row.set) for row in summary.rows] == [(n, "held") for n in ("base", "meta", "round 1")]
+    training = read_json(tmp_path / "run/rounds/0001/metrics.json")["training"]
+    assert set(training["examples"]) == {"self", "direct", "meta", "qa"}
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(prompts.read_text() + '{"prompt": "one more"}\n')
+    with pytest.raises(ConfigError, match="data.prompts: other content than at the start"):
+        run(c)
+
+
+@slow
+def test_a_critic_that_passes_planted_wrong_answers_is_warned_of(finished: Path, tmp_path: Path) -> None:  # C44
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    file = copy / "rounds/0002/controls.json"
+    found = read_json(file)
+    assert all(row["wrong"] and row["feedback"] for row in found["controls"])
+    write_json(file, {**found, "passed": found["rows"] - 1})
+    heard = Heard()
+    Controller(config(copy), heard).controls(2, [])
+    assert heard.lines == [
+        "warning: round 2: the critic calls 3 of 4 planted wrong answers good (75%); its filter does not discriminate"
+    ]
+
+
+@slow
+def test_a_run_ends_where_a_round_is_measurably_worse(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    file = copy / "evaluations/meta.json"
+    before = read_json(file)
+    before["stories"]["direct"] |= {"share": 1.0, "stderr": 0.0}
+    write_json(file, before)
+    heard = run(config(copy, rounds__number=5, rounds__stop_when_worse=True))
+    assert "warning: round 1 is worse than the one before; the run ends here" in heard.lines
+    assert not (copy / "rounds/0003").exists()
+    assert read_json(copy / STOPPED)["round"] == 1
+    assert summarize(RunDir(copy)).complete
+
+
+@slow
+def test_transcripts_of_a_run_come_from_its_last_checkpoint_that_has_one(finished: Path) -> None:
+    rows = read_rows(finished / "evaluations/0002/stories.jsonl")
+    gold = {row["id"]: row["candidates"][0]["text"] for row in rows}
+    found = transcripts(RunDir(finished), "stories", gold)
+    assert found
+    assert all(t.checkpoint == "0002" and t.gold in gold.values() for t in found)
+
+
+ROW = MetaRow("1", "p", "r", "It holds. Verdict: correct.", "r", True)
+
+
+def test_unbalanced_meta_rows_are_warned_of_with_their_counts() -> None:
+    heard = Heard()
+    warn_unbalanced([ROW] * 9 + [MetaRow("2", "p", "r", "Verdict: incorrect.", "s", False)], heard)
+    assert heard.lines[0] == "  D_meta: 10 rows, 9 right and 1 wrong responses"
+    assert heard.lines[1].startswith("warning: D_meta is unbalanced: 1 of 10 responses are wrong")
+
+
+@pytest.mark.parametrize(
+    ("feedback", "said"),
+    [
+        ("It holds. Verdict: incorrect.", "its verdict is bad, good is true"),
+        ("It holds.", "its verdict cannot be parsed"),
+    ],
+)
+def test_feedback_whose_verdict_is_not_the_rows_own_is_refused(feedback: str, said: str) -> None:
+    bad = MetaRow("7", "p", "r", feedback, "r", True)
+    with pytest.raises(DataError, match=f"in 1 of 3 rows .* first in row '7': {said}"):
+        check_verdicts([ROW, bad, ROW], VerdictRule())
