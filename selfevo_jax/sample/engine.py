@@ -82,6 +82,15 @@ def default_length_buckets(cache_length: int, longest: int = 512) -> tuple[int, 
     return tuple(buckets)
 
 
+def cache_windows(cache_length: int) -> tuple[int, ...]:
+    """The parts of the cache that attention reads: up to four, in steps of 64 positions, for as many programs.
+
+    A decode step reads the keys and values of every position in its window, so its time grows with the window.
+    """
+    step = -(-cache_length // 256) * 64
+    return (*range(step, cache_length, step), cache_length)
+
+
 class Engine:
     """Samples from one model shape. Programs are compiled once an engine; parameters are passed with each run.
 
@@ -153,8 +162,9 @@ class Engine:
         self.row_buckets = tuple(sorted({*(r for r in rows if r < slots), slots})) if alone else (slots,)
         self.decode_rows = tuple(r for r in self.row_buckets if r >= 8 or r == slots)
         self.length_buckets = tuple(sorted(length_buckets or default_length_buckets(cache_length)))
-        half = -(-cache_length // 32) * 16
-        self.windows = (half, cache_length) if cache_length >= 96 else (cache_length,)
+        self.decode_windows = cache_windows(cache_length)
+        every_other = {*self.decode_windows[1::2], cache_length}
+        self.extend_windows = tuple(sorted(every_other)) if len(self.decode_windows) > 2 else self.decode_windows
         self.programs: Programs = make_programs(
             model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding
         )

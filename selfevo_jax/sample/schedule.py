@@ -131,10 +131,6 @@ class Scheduler:
         words, token, position, count, limit, stops = (f[index] for f in fields)
         return Rows(words, settings, token, position, count, limit, active, stops)  # type: ignore[arg-type]
 
-    def _window(self, reach: int) -> int:
-        """The least part of the cache that has programs of its own and holds the positions below `reach`."""
-        return next(w for w in self.engine.windows if w >= reach)
-
     def _layout(self, chosen: list[int], n_rows: int) -> tuple[np.ndarray | None, np.ndarray, dict[int, int]]:
         """(device slot ids or None for the whole batch, host indices [E], slot -> row)."""
         if n_rows == self.engine.slots:
@@ -173,8 +169,9 @@ class Scheduler:
             tokens[row, : len(piece)], lengths[row] = piece, len(piece)
         rows = self._rows(index, lengths > 0)
         reach = int((self.position[index] + lengths)[lengths > 0].max())
+        window = next(w for w in engine.extend_windows if w >= reach)
         self.cache, drawn, logprobs = engine.programs.extend(
-            self.params, self.cache, ids, rows, tokens, lengths, window=self._window(reach)
+            self.params, self.cache, ids, rows, tokens, lengths, window=window
         )
         drawn, logprobs = jax.device_get((drawn, logprobs))
         self.counts["prefilled"] += int(lengths.sum())
@@ -206,7 +203,7 @@ class Scheduler:
             self._rows(index, active),
             np.int32(n_steps),
             np.int32(floor),
-            window=self._window(reach),
+            window=next(w for w in engine.decode_windows if w >= reach),
             capacity=engine.decode_steps,
         )
         drawn, logprobs, made, steps = jax.device_get(results)
