@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,8 +60,9 @@ SMALL = ["mesh.data=1", "data.stories.evaluation_rows=8", "sampling.slots=8"]
 
 
 @pytest.mark.slow
-def test_a_model_is_imported_measured_and_talked_to(tmp_path: Path) -> None:
-    model, out = str(tmp_path / "model"), tmp_path / "figures.json"
+def test_a_model_is_imported_measured_and_talked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, out = "models/stories", Path("figures.json")
     done = runner.invoke(app, ["import", "builtin:stories", model])
     assert done.exit_code == 0, done.output
     assert "348,192 parameters" in done.output
@@ -85,7 +87,7 @@ def test_a_run_whose_filter_keeps_nothing_shows_its_table_and_says_why_it_ends(t
     run = tmp_path / "run"
     few = ["data.stories.meta_questions=4", "data.prompts_per_round=8", "meta.steps=1", "meta.warmup_steps=0"]
     blind = ["sampling.feedback.max_new_tokens=1", "rounds.number=1", "rounds.controls=0"]
-    done = selfevo("evolve", QUICKSTART, *SMALL, *few, *blind, f"run_dir={run}")
+    done = selfevo("evolve", QUICKSTART, *SMALL, *few, *blind, f"run_dir={os.path.relpath(run)}")
     assert done.returncode == 2
     assert "round 1: 0 of 8 rows passed the filter" in done.stderr
     assert "meta" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,11 +23,17 @@ MODEL = "model.json"
 _PARTIAL = ".orbax-checkpoint-tmp"
 
 
+def _folder(path: epath.PathLike) -> epath.Path:
+    """The path of a checkpoint, absolute: Orbax takes no other."""
+    folder = epath.Path(path)
+    return folder if "://" in str(folder) else epath.Path(os.path.abspath(folder.expanduser()))
+
+
 def is_complete(path: epath.PathLike) -> bool:
     """Whether a checkpoint was written here to its end: its arrays are put in their place last."""
     import orbax.checkpoint as ocp
 
-    arrays = epath.Path(path) / ARRAYS
+    arrays = _folder(path) / ARRAYS
     return arrays.exists() and bool(ocp.utils.is_checkpoint_finalized(arrays))
 
 
@@ -46,7 +53,7 @@ def save_params(
     """
     import orbax.checkpoint as ocp
 
-    root = epath.Path(path)
+    root = _folder(path)
     if is_complete(root):
         raise ModelError(f"{root}: a checkpoint lies here already; remove it or choose another folder")
     try:
@@ -89,7 +96,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     """
     import orbax.checkpoint as ocp
 
-    root = epath.Path(path)
+    root = _folder(path)
     if not is_complete(root):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
     if shardings is None:
@@ -109,7 +116,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
 
 def read_metadata(path: epath.PathLike) -> dict[str, Any]:
     """The JSON metadata of a complete checkpoint; reads no array. Raises ModelError where there is none."""
-    root = epath.Path(path)
+    root = _folder(path)
     if not is_complete(root):
         raise ModelError(f"{root}: no finished checkpoint here")
     tree = json.loads((root / METADATA).read_text())

@@ -21,6 +21,9 @@ from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRu
 from selfevo_jax.text.tokenizer import BaseTokenizer
 from selfevo_jax.train import TrainConfig
 
+SURVEYED = 512
+"""Chains at most whose lengths choose the shapes of the sampler."""
+
 _PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 
 
@@ -133,6 +136,7 @@ class Workbench:
             if on_rollout is not None and chain.rollout is not None:
                 on_rollout(chain.rollout)
 
+        self._compile(params, chains, reporter)
         with reporter.task(title, len(chains), "chains") as meter:
             stats = self.engine.run(
                 params,
@@ -141,6 +145,17 @@ class Workbench:
                 progress=lambda s: meter.set(s.chains, f"{s.tokens_per_second:.0f} tokens/s"),
             )
         return [chain.rollout for chain in chains if chain.rollout is not None], stats
+
+    def _compile(self, params: Any, chains: Sequence[SelfChain], reporter: Reporter) -> None:
+        """Compiles the sampler before its first use, for the lengths of these chains."""
+        if self.engine.prepared or not chains:
+            return
+        lengths = [n for chain in chains[:SURVEYED] for n in chain.extends()]
+        jobs = self.engine.compilations(params, lengths, len(self.format.stop_ids))
+        with reporter.task("compiling the sampler", len(jobs), "programs") as meter:
+            for done, job in enumerate(jobs, start=1):
+                job()
+                meter.set(done)
 
     def train_settings(self, section: TrainSection, seed: int) -> TrainConfig:
         fields = (

@@ -6,15 +6,17 @@ subset of it; results do not depend on which.
 """
 
 import functools
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 
 from selfevo_jax.model import KVCache, ModelConfig, Transformer
-from selfevo_jax.sample.methods import DrawSettings, draw, make_keys
+from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 
 
 @functools.partial(
@@ -43,22 +45,115 @@ class Rows:
     """i32[E, S]: stop ids, filled up with -1."""
 
 
-@dataclass(frozen=True)
 class Programs:
-    """The compiled functions of one model, dtype and placement; shared by engines that agree on these."""
+    """The compiled functions of one model, dtype and placement, each shape compiled once: at its first use or ahead.
 
-    extend: Any
-    """(params, cache, slots i32[E] | None, rows, tokens i32[E, L], lengths i32[E], *, window)
-    -> (cache, drawn i32[E], logprobs f32[E]). Writes row e's tokens at position[e].. and draws the token after them."""
-    decode_many: Any
-    """(params, cache, slots i32[E] | None, rows, n_steps, floor, *, window, capacity)
-    -> (cache, drawn i32[capacity, E], logprobs f32[capacity, E], made i32[E], steps).
-    At most n_steps (<= capacity) steps; ends early when at most `floor` rows are still active. made[e] counts the
-    tokens of row e, which stand in drawn[:made[e], e]."""
+    Shared by engines that agree on model, dtype and placement.
+    """
 
-    def compiled(self) -> int:
+    def __init__(self, extend: Any, decode_many: Any) -> None:
+        self._functions = {"extend": extend, "decode_many": decode_many}
+        self._ready: dict[Any, Any] = {}
+        self._layouts: dict[Any, int] = {}
+        self.seconds = 0.0
+        """Spent compiling."""
+
+    @property
+    def count(self) -> int:
         """How many programs have been compiled."""
-        return int(self.extend._cache_size() + self.decode_many._cache_size())
+        return len(self._ready)
+
+    def layout(self, tree: Any) -> int:
+        """A number for the shapes, dtypes and shardings of a tree of arrays, cheap to compare."""
+        key = tuple((x.shape, x.dtype, x.sharding) for x in jax.tree.leaves(tree))
+        return self._layouts.setdefault(key, len(self._layouts))
+
+    def compiled(self, name: str, key: Any, args: Any, **static: int) -> Any:
+        """The program for these shapes; `key` tells them apart, and `args` may be arrays or their shapes."""
+        key = (name, key, *sorted(static.items()))
+        if key not in self._ready:
+            begin = time.perf_counter()
+            self._ready[key] = self._functions[name].lower(*args, **static).compile()
+            self.seconds += time.perf_counter() - begin
+        return self._ready[key]
+
+
+class Dispatcher:
+    """The programs bound to the parameters and the cache of one run."""
+
+    def __init__(self, programs: Programs, params: Any, cache: KVCache) -> None:
+        self._programs, self._params = programs, params
+        self._bound = programs.layout((params, cache))
+
+    def extend(
+        self,
+        cache: KVCache,
+        slots: np.ndarray | None,
+        rows: Rows,
+        tokens: np.ndarray,
+        lengths: np.ndarray,
+        *,
+        window: int,
+    ) -> tuple[KVCache, jax.Array, jax.Array]:
+        """Writes row e's tokens (`tokens[e, :lengths[e]]` of i32[E, L]) at position[e].. of its slot and draws the
+        token after them. `slots` are ids i32[E], or None for the whole batch; attention reads `window` positions.
+
+        Returns the cache, drawn i32[E], logprobs f32[E].
+        """
+        return self._extend(cache, slots, rows, tokens, lengths, window)(
+            self._params, cache, slots, rows, tokens, lengths
+        )
+
+    def decode_many(
+        self,
+        cache: KVCache,
+        slots: np.ndarray | None,
+        rows: Rows,
+        n_steps: int,
+        floor: int,
+        *,
+        window: int,
+        capacity: int,
+    ) -> tuple[KVCache, jax.Array, jax.Array, jax.Array, jax.Array]:
+        """At most n_steps (<= capacity) steps; ends early when at most `floor` rows are still active.
+
+        Returns the cache, drawn i32[capacity, E], logprobs f32[capacity, E], made i32[E], steps. made[e] counts the
+        tokens of row e, which stand in drawn[:made[e], e].
+        """
+        n, least = np.int32(n_steps), np.int32(floor)
+        program = self._decode(cache, slots, rows, window, capacity)
+        return program(self._params, cache, slots, rows, n, least)
+
+    def prepare_extend(self, cache: KVCache, n_rows: int, whole: bool, n_stops: int, length: int, window: int) -> None:
+        """Compiles `extend` for these shapes without running it."""
+        tokens, lengths = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32)
+        self._extend(cache, None if whole else lengths, empty_rows(n_rows, n_stops), tokens, lengths, window)
+
+    def prepare_decode(
+        self, cache: KVCache, n_rows: int, whole: bool, n_stops: int, window: int, capacity: int
+    ) -> None:
+        """Compiles `decode_many` for these shapes without running it."""
+        slots = None if whole else np.zeros(n_rows, np.int32)
+        self._decode(cache, slots, empty_rows(n_rows, n_stops), window, capacity)
+
+    def _extend(self, cache: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int) -> Any:
+        key = (self._bound, slots is None, tokens.shape, rows.stops.shape)
+        args = (self._params, cache, slots, rows, tokens, lengths)
+        return self._programs.compiled("extend", key, args, window=window)
+
+    def _decode(self, cache: Any, slots: Any, rows: Rows, window: int, capacity: int) -> Any:
+        key = (self._bound, slots is None, rows.stops.shape)
+        args = (self._params, cache, slots, rows, np.int32(0), np.int32(0))
+        return self._programs.compiled("decode_many", key, args, window=window, capacity=capacity)
+
+
+def empty_rows(n_rows: int, n_stops: int) -> Rows:
+    """Rows that ask for nothing, in the shapes and dtypes of real ones."""
+    whole, real = np.zeros(n_rows, np.int32), np.zeros(n_rows, np.float32)
+    settings = DrawSettings(real, whole, real, real)  # type: ignore[arg-type]
+    stops = np.full((n_rows, n_stops), -1, np.int32)
+    words, active = np.zeros((n_rows, KEY_WORDS), np.uint32), np.zeros(n_rows, bool)
+    return Rows(words, settings, whole, whole, whole, whole, active, stops)  # type: ignore[arg-type]
 
 
 def _take(cache: KVCache, slots: jax.Array | None, window: int) -> KVCache:

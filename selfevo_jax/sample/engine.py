@@ -14,9 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import CACHE_AXES, ModelConfig, init_cache, param_shardings
-from selfevo_jax.sample.decode import Programs, make_programs
+from selfevo_jax.sample.decode import Dispatcher, Programs, make_programs
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
+from selfevo_jax.sample.shapes import cache_windows, fit_length_buckets, length_buckets, row_buckets
 from selfevo_jax.sample.stops import Stream, TextTokenizer
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
 
@@ -67,30 +68,6 @@ class _One:
         return self.request if last is None else None
 
 
-def default_row_buckets(slots: int) -> tuple[int, ...]:
-    """Row counts of subset calls: a small one for refills and the final drain, and the whole slot batch."""
-    small = slots // 8 if slots >= 64 else slots // 4
-    return tuple(sorted({max(1, small), slots}))
-
-
-def default_length_buckets(cache_length: int, longest: int = 512) -> tuple[int, ...]:
-    """8, 16 and from there powers of two and their halfway points, up to the first that covers the cache, or up to
-    `longest`; longer prompts go in pieces."""
-    buckets = [8, 16, 32]
-    while buckets[-1] < min(cache_length, longest):
-        buckets += [buckets[-1] * 3 // 2, buckets[-1] * 2]
-    return tuple(buckets)
-
-
-def cache_windows(cache_length: int) -> tuple[int, ...]:
-    """The parts of the cache that attention reads: up to four, in steps of 64 positions, for as many programs.
-
-    A decode step reads the keys and values of every position in its window, so its time grows with the window.
-    """
-    step = -(-cache_length // 256) * 64
-    return (*range(step, cache_length, step), cache_length)
-
-
 class Engine:
     """Samples from one model shape. Programs are compiled once an engine; parameters are passed with each run.
 
@@ -103,7 +80,8 @@ class Engine:
       mesh, rules: where to run; slots lie over data and fsdp, parameters and kv heads over tensor.
       dtype: of compute and cache. Results are independent of slots, order and mesh in float32 only: in bfloat16 the
         rounding depends on the shape of the batch.
-      row_buckets, length_buckets: shapes of `extend`; each pair that occurs is one compilation.
+      extend_rows, extend_lengths: shapes of `extend`; each pair that occurs is one compilation. Without lengths,
+        `prepare` fits them to the data.
       decode_steps: steps of one dispatch at most; text_steps: the same where a request has stop strings, which the
         host looks for between dispatches.
       extend_tokens: tokens of one extend at most, padding included (bounds its memory).
@@ -122,8 +100,8 @@ class Engine:
         mesh: Mesh | None = None,
         rules: ShardingRules | None = None,
         dtype: Any = jnp.float32,
-        row_buckets: Sequence[int] | None = None,
-        length_buckets: Sequence[int] | None = None,
+        extend_rows: Sequence[int] | None = None,
+        extend_lengths: Sequence[int] | None = None,
         decode_steps: int = 32,
         text_steps: int = 8,
         extend_tokens: int = 4096,
@@ -158,10 +136,12 @@ class Engine:
             host_sharding = NamedSharding(mesh, PartitionSpec())
         self.slots = slots
         alone = mesh is None or mesh.size == 1  # gathering slots across devices would cost more than it saves
-        rows = default_row_buckets(slots) if row_buckets is None else row_buckets
-        self.row_buckets = tuple(sorted({*(r for r in rows if r < slots), slots})) if alone else (slots,)
-        self.decode_rows = tuple(r for r in self.row_buckets if r >= 8 or r == slots)
-        self.length_buckets = tuple(sorted(length_buckets or default_length_buckets(cache_length)))
+        rows = row_buckets(slots) if extend_rows is None else extend_rows
+        self.extend_rows = tuple(sorted({*(r for r in rows if r < slots), slots})) if alone else (slots,)
+        self.decode_rows = tuple(r for r in self.extend_rows if r >= 8 or r == slots)
+        self.extend_lengths = tuple(sorted(extend_lengths or length_buckets(cache_length)))
+        self._fit_lengths = extend_lengths is None
+        self.n_stops, self.prepared = 4, False
         self.decode_windows = cache_windows(cache_length)
         every_other = {*self.decode_windows[1::2], cache_length}
         self.extend_windows = tuple(sorted(every_other)) if len(self.decode_windows) > 2 else self.decode_windows
@@ -193,6 +173,39 @@ class Engine:
             return params
         return reshard(params, wanted, self.dtype)
 
+    def compilations(self, params: Any, lengths: Iterable[int] = (), n_stops: int = 0) -> list[Callable[[], None]]:
+        """Jobs that each compile one program; when all have been called, a run compiles nothing.
+
+        Args:
+          params: the parameters, or others of the same shapes and layout.
+          lengths: token counts of extends to expect (prompts, instructions); at the first call they choose the lengths
+            that `extend` is compiled for, unless the engine was given some.
+          n_stops: stop ids of a request at most.
+        """
+        fitted = fit_length_buckets(lengths) if self._fit_lengths else ()
+        if fitted:
+            self.extend_lengths, self._fit_lengths = fitted, False
+        self.n_stops, self.prepared = max(self.n_stops, -(-n_stops // 4) * 4), True
+        dispatcher = Dispatcher(self.programs, self.place(params), cache := self.new_cache())
+        jobs: list[Callable[[], None]] = []
+        for rows in self.decode_rows:
+            shape = (cache, rows, rows == self.slots, self.n_stops)
+            jobs += [
+                functools.partial(dispatcher.prepare_decode, *shape, window, self.decode_steps)
+                for window in self.decode_windows
+            ]
+        for rows in self.extend_rows:
+            shape, shorter = (cache, rows, rows == self.slots, self.n_stops), 0
+            for length in self.extend_lengths:
+                if rows * length <= self.extend_tokens or rows == self.extend_rows[0]:
+                    jobs += [
+                        functools.partial(dispatcher.prepare_extend, *shape, length, window)
+                        for window in self.extend_windows
+                        if window > shorter  # what goes into this bucket is longer than the bucket before
+                    ]
+                shorter = length
+        return jobs
+
     def run(
         self,
         params: Any,
@@ -208,7 +221,7 @@ class Engine:
         in which they end; `progress` after each dispatch.
         """
         begin = time.perf_counter()
-        before = self.programs.compiled()
+        before = self.programs.count
         scheduler = Scheduler(self, self.place(params), iter(chains), on_done or (lambda _: None))
 
         def stats() -> EngineStats:
@@ -216,7 +229,7 @@ class Engine:
             return dataclasses.replace(
                 EngineStats(**c),
                 occupancy=c["busy"] / max(1, self.slots * c["steps"]),
-                compiles=self.programs.compiled() - before,
+                compiles=self.programs.count - before,
                 seconds=time.perf_counter() - begin,
             )
 

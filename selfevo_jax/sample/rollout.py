@@ -182,6 +182,15 @@ class SelfChain:
     def id(self) -> str:
         return f"{self.prompt_id}/{self.sample}"
 
+    def extends(self) -> list[int]:
+        """Token counts of the extends to expect: the prompt, the instructions, and a judged refinement at most."""
+        if not self._judge:
+            return [len(self._start)]
+        judged = self._fmt.judge(self._start)
+        instruction = len(judged) - len(self._start)
+        refine = len(self._fmt.refine(judged)) - len(judged)
+        return [len(self._start), instruction, refine, self._stages.refine.max_new_tokens + instruction]
+
     def next(self, last: Completion | None) -> Request | None:
         """The next stage's request; None at the end, when `rollout` has been set."""
         if last is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from selfevo_jax.sample.decode import Rows
+from selfevo_jax.sample.decode import Dispatcher, Rows
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, key_words
 from selfevo_jax.sample.request import Chain, Completion, Finish, Request, failed, request_problem
 from selfevo_jax.sample.stops import StopWatch
@@ -45,8 +45,9 @@ class Scheduler:
     """One run of an engine over an iterator of chains; `step` does one refill and one decode dispatch."""
 
     def __init__(self, engine: Engine, params: Any, chains: Iterator[Chain], on_done: Callable[[Chain], None]) -> None:
-        self.engine, self.params, self.chains, self.on_done = engine, params, chains, on_done
+        self.engine, self.chains, self.on_done = engine, chains, on_done
         self.cache = engine.new_cache()
+        self.dispatcher = Dispatcher(engine.programs, params, self.cache)
         names = ("chains", "requests", "failed", "prefilled", "lower_bound", "decoded", "steps", "busy")
         self.counts: dict[str, int] = dict.fromkeys(names, 0)
         n = engine.slots
@@ -58,7 +59,7 @@ class Scheduler:
         self.token, self.position = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self.count, self.limit = np.zeros(n, np.int32), np.zeros(n, np.int32)
         self.active = np.zeros(n, bool)
-        self.stops = np.full((n, 4), -1, np.int32)
+        self.stops = np.full((n, engine.n_stops), -1, np.int32)
 
     def step(self) -> bool:
         """Refills free slots and decodes once; False when all chains have ended."""
@@ -147,19 +148,19 @@ class Scheduler:
             request = self.slots[i].request
             assert request is not None
             rest = len(request.tokens) - int(self.position[i])
-            bucket = next((b for b in engine.length_buckets if b >= rest), engine.length_buckets[-1])
+            bucket = next((b for b in engine.extend_lengths if b >= rest), engine.extend_lengths[-1])
             groups.setdefault(bucket, []).append(i)
         again: list[int] = []
         for length, group in sorted(groups.items()):
-            fitting = [r for r in engine.row_buckets if r * length <= engine.extend_tokens]
-            most = max(fitting, default=engine.row_buckets[0])
+            fitting = [r for r in engine.extend_rows if r * length <= engine.extend_tokens]
+            most = max(fitting, default=engine.extend_rows[0])
             for at in range(0, len(group), most):
                 again += self._extend(group[at : at + most], length)
         return again
 
     def _extend(self, chosen: list[int], length: int) -> list[int]:
         engine = self.engine
-        n_rows = next(r for r in engine.row_buckets if r >= len(chosen))
+        n_rows = next(r for r in engine.extend_rows if r >= len(chosen))
         ids, index, row_of = self._layout(chosen, n_rows)
         tokens, lengths = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32)
         for i, row in row_of.items():
@@ -170,9 +171,7 @@ class Scheduler:
         rows = self._rows(index, lengths > 0)
         reach = int((self.position[index] + lengths)[lengths > 0].max())
         window = next(w for w in engine.extend_windows if w >= reach)
-        self.cache, drawn, logprobs = engine.programs.extend(
-            self.params, self.cache, ids, rows, tokens, lengths, window=window
-        )
+        self.cache, drawn, logprobs = self.dispatcher.extend(self.cache, ids, rows, tokens, lengths, window=window)
         drawn, logprobs = jax.device_get((drawn, logprobs))
         self.counts["prefilled"] += int(lengths.sum())
         again = []
@@ -196,13 +195,12 @@ class Scheduler:
         active = np.zeros(len(index), bool)
         active[list(row_of.values())] = True
         floor = len(chosen) - max(1, len(chosen) // 8)
-        self.cache, *results = engine.programs.decode_many(
-            self.params,
+        self.cache, *results = self.dispatcher.decode_many(
             self.cache,
             ids,
             self._rows(index, active),
-            np.int32(n_steps),
-            np.int32(floor),
+            n_steps,
+            floor,
             window=next(w for w in engine.decode_windows if w >= reach),
             capacity=engine.decode_steps,
         )

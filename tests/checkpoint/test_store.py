@@ -32,6 +32,15 @@ def test_a_checkpoint_of_eight_devices_restores_on_two_and_on_one(tmp_path) -> N
     assert len(alone["embedding"].sharding.device_set) == 1
 
 
+def test_a_relative_path_will_do(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = init_params(CONFIG, jax.random.key(0))
+    save_params("runs/c", params, {})
+    assert is_complete("runs/c")
+    assert is_complete(tmp_path / "runs" / "c")
+    assert_equal(params, restore_params("runs/c", abstract_params(CONFIG)))
+
+
 def test_restoring_casts_to_the_dtype_asked_for(tmp_path) -> None:
     params = init_params(CONFIG, jax.random.key(0))
     save_params(tmp_path / "c", params, {})

@@ -57,7 +57,7 @@ def random_params(seed=0, scale=0.12):
 
 def engine(slots=4, cache_length=64, **kw):
     """Few shapes, so that few programs are compiled; a test of shapes names its own."""
-    kw = {"row_buckets": (slots,), "length_buckets": (32,), **kw}
+    kw = {"extend_rows": (slots,), "extend_lengths": (32,), **kw}
     return Engine(CONFIG, ByteTokenizer(), slots=slots, cache_length=cache_length, stream=ByteStream, **kw)
 
 

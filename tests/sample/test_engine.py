@@ -101,7 +101,7 @@ def test_five_rows_on_a_wider_mesh_give_five_results():
 def test_long_prompts_go_in_pieces_with_the_same_result():
     rows = [Request((BOS, *range(4, 44)), SamplingParams(temperature=0, max_new_tokens=8))] * 3
     whole = engine().generate(random_params(), rows)
-    pieces = engine(length_buckets=(8,)).generate(random_params(), rows)
+    pieces = engine(extend_lengths=(8,)).generate(random_params(), rows)
     assert (
         [c.tokens for c in whole]
         == [c.tokens for c in pieces]
@@ -112,7 +112,7 @@ def test_long_prompts_go_in_pieces_with_the_same_result():
 def test_subsets_of_many_slots_give_the_same_results():
     rows = requests(150, temperature=0.7)
     small = engine(slots=4).generate(random_params(), rows)
-    large = engine(slots=128, row_buckets=(8, 128), cache_length=96).generate(random_params(), rows)
+    large = engine(slots=128, extend_rows=(8, 128), cache_length=96).generate(random_params(), rows)
     assert [c.tokens for c in large] == [c.tokens for c in small]
 
 
@@ -125,8 +125,23 @@ def test_a_second_run_with_other_parameters_sees_nothing_of_the_first():
     assert [c.tokens for c in e.generate(random_params(0), rows)] == [c.tokens for c in first]
 
 
-def test_a_second_run_compiles_nothing():
-    e, rows = engine(slots=6, cache_length=60, row_buckets=(2,), length_buckets=(8, 32)), requests(20)
+def test_programs_are_compiled_ahead_and_none_later():
+    # not the helper's shapes: this engine chooses its own
+    e = Engine(CONFIG, ByteTokenizer(), slots=9, cache_length=100, extend_rows=(9,), decode_steps=16)
+    rows = [*requests(20), *requests(6, seed=1, max_new_tokens=60)]
+    long = [SamplingParams(max_new_tokens=60, stop_ids=(1, 2, 3, 5, 6))] * 2
+    rows += [Request((BOS, *[4] * n), params) for n, params in zip((40, 90), long, strict=True)]
+    for job in e.compilations(random_params(), [len(row.tokens) for row in rows], n_stops=5):
+        job()
+    assert 2 <= len(e.extend_lengths) <= 4
+    assert e.extend_lengths[-1] >= 91
+    for seed in (0, 1):  # two rounds, with other parameters
+        stats = e.run(random_params(seed), [_chain(i, row) for i, row in enumerate(rows)])
+        assert (stats.compiles, stats.chains, stats.failed) == (0, len(rows), 0)
+
+
+def test_without_compiling_ahead_a_second_run_compiles_nothing():
+    e, rows = engine(slots=6, cache_length=60, extend_rows=(2,), extend_lengths=(8, 32)), requests(20)
     ones = [_chain(i, row) for i, row in enumerate(rows)]
     assert e.run(random_params(), ones).compiles > 0
     again = e.run(random_params(1), [_chain(i, row) for i, row in enumerate(rows)])
@@ -207,7 +222,7 @@ def test_hundreds_of_random_requests_equal_their_lone_runs_none_lost_none_twice(
     rows = [_random_request(rng, i) for i in range(300)]
     lone = engine(slots=1).generate(random_params(), rows)
     order = rng.permutation(len(rows))
-    got = engine(slots=8, row_buckets=(2,)).generate(random_params(), [rows[i] for i in order])
+    got = engine(slots=8, extend_rows=(2,)).generate(random_params(), [rows[i] for i in order])
     assert len(got) == len(rows)
     assert {c.finish for c in got} == {"stop", "stop_string", "length", "cache", "error"}
     for i, completion in zip(order, got, strict=True):

@@ -19,8 +19,8 @@ def follow(config, params, prompt, **kw):
         stream=ByteStream,
         decode_steps=4,
         text_steps=4,
-        length_buckets=(8,),
-        row_buckets=(2,),
+        extend_lengths=(8,),
+        extend_rows=(2,),
     )
     row = Request(tuple(prompt), SamplingParams(**{"temperature": 0, "max_new_tokens": 20, "stop_ids": (EOS,), **kw}))
     return e.generate(params, [row])[0]

@@ -1,0 +1,56 @@
+"""The shapes that programs are compiled for: rows and lengths of an extend, and parts of the cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+
+def row_buckets(slots: int) -> tuple[int, ...]:
+    """Row counts of subset calls: a small one for refills and the final drain, and the whole slot batch."""
+    small = slots // 8 if slots >= 64 else slots // 4
+    return tuple(sorted({max(1, small), slots}))
+
+
+def length_buckets(cache_length: int, longest: int = 512) -> tuple[int, ...]:
+    """8, 16 and from there powers of two and their halfway points, up to the first that covers the cache, or up to
+    `longest`; longer prompts go in pieces."""
+    buckets = [8, 16, 32]
+    while buckets[-1] < min(cache_length, longest):
+        buckets += [buckets[-1] * 3 // 2, buckets[-1] * 2]
+    return tuple(buckets)
+
+
+def cache_windows(cache_length: int) -> tuple[int, ...]:
+    """The parts of the cache that attention reads: up to four, in steps of 64 positions, for as many programs.
+
+    A decode step reads the keys and values of every position in its window, so its time grows with the window.
+    """
+    step = -(-cache_length // 256) * 64
+    return (*range(step, cache_length, step), cache_length)
+
+
+def fit_length_buckets(lengths: Iterable[int], most: int = 4, multiple: int = 8, longest: int = 512) -> tuple[int, ...]:
+    """At most `most` lengths, multiples of `multiple`, that pad a histogram of extend lengths the least.
+
+    A length above `longest` goes in pieces. Exact, by dynamic programming over the lengths that occur.
+    """
+
+    def pieces(length: int) -> list[int]:
+        whole, rest = divmod(max(1, length), longest)
+        return [longest] * whole + ([-(-rest // multiple) * multiple] if rest else [])
+
+    found = Counter(piece for length in lengths for piece in pieces(length))
+    sizes = sorted(found)
+    # best[j] after k rounds: (padded tokens, buckets) of the j smallest sizes with at most k buckets
+    unreached: tuple[int, tuple[int, ...]] = (sum(found.values()) * longest + 1, ())
+    best = [(0, ()), *[unreached] * len(sizes)]
+    for _ in range(most):
+        after = list(best)
+        for j, top in enumerate(sizes, start=1):
+            for i in range(j):
+                cost = best[i][0] + top * sum(found[s] for s in sizes[i:j])
+                if cost < after[j][0]:
+                    after[j] = (cost, (*best[i][1], top))
+        best = after
+    return best[-1][1]

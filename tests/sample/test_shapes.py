@@ -1,0 +1,40 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfevo_jax.sample.shapes import cache_windows, fit_length_buckets
+
+
+def padded(lengths: list[int], buckets: tuple[int, ...], longest: int) -> int:
+    total = 0
+    for length in lengths:
+        whole, rest = divmod(length, longest)
+        total += whole * longest + (min(b for b in buckets if b >= rest) if rest else 0)
+    return total
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=12), st.integers(1, 3))
+def test_the_buckets_pad_least_of_all_choices(lengths: list[int], most: int) -> None:
+    buckets = fit_length_buckets(lengths, most, multiple=8, longest=64)
+    assert 1 <= len(buckets) <= most
+    assert all(b % 8 == 0 and b <= 64 for b in buckets)
+    sizes = range(8, 65, 8)
+    rests = [n % 64 for n in lengths]
+    usable = [c for k in range(1, most + 1) for c in itertools.combinations(sizes, k) if max(c) >= max(rests)]
+    if any(n >= 64 for n in lengths):
+        usable = [c for c in usable if 64 in c]
+    assert padded(lengths, buckets, 64) == min(padded(lengths, c, 64) for c in usable)
+
+
+def test_no_lengths_give_no_buckets() -> None:
+    assert fit_length_buckets([]) == ()
+
+
+@pytest.mark.parametrize("length", [2, 63, 64, 65, 128, 300, 320, 1000, 1024, 8192])
+def test_windows_are_few_and_end_with_the_whole_cache(length: int) -> None:
+    windows = cache_windows(length)
+    assert len(windows) <= 4
+    assert windows[-1] == length
+    assert list(windows) == sorted(set(windows))
