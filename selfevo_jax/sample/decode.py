@@ -51,8 +51,8 @@ class Programs:
     Shared by engines that agree on model, dtype and placement.
     """
 
-    def __init__(self, extend: Any, decode_many: Any) -> None:
-        self._functions = {"extend": extend, "decode_many": decode_many}
+    def __init__(self, extend: Any, decode_many: Any, fork: Any) -> None:
+        self._functions = {"extend": extend, "decode_many": decode_many, "fork": fork}
         self._ready: dict[Any, Any] = {}
         self._layouts: dict[Any, int] = {}
         self.seconds = 0.0
@@ -124,6 +124,14 @@ class Dispatcher:
         program = self._decode(cache, slots, rows, window, capacity)
         return program(self._params, cache, slots, rows, n, least)
 
+    def fork(self, cache: KVCache, sources: np.ndarray, targets: np.ndarray) -> KVCache:
+        """Copies the caches of slots `sources` i32[R] to slots `targets` i32[R]; a target out of range is left out."""
+        return self._fork(cache, len(sources))(cache, sources, targets)
+
+    def prepare_fork(self, cache: KVCache, n_rows: int) -> None:
+        """Compiles `fork` for so many slots without running it."""
+        self._fork(cache, n_rows)
+
     def prepare_extend(self, cache: KVCache, n_rows: int, whole: bool, n_stops: int, length: int, window: int) -> None:
         """Compiles `extend` for these shapes without running it."""
         tokens, lengths = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32)
@@ -135,6 +143,10 @@ class Dispatcher:
         """Compiles `decode_many` for these shapes without running it."""
         slots = None if whole else np.zeros(n_rows, np.int32)
         self._decode(cache, slots, empty_rows(n_rows, n_stops), window, capacity)
+
+    def _fork(self, cache: Any, n_rows: int) -> Any:
+        ids = np.zeros(n_rows, np.int32)
+        return self._programs.compiled("fork", (self._bound, n_rows), (cache, ids, ids))
 
     def _extend(self, cache: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int) -> Any:
         key = (self._bound, slots is None, tokens.shape, rows.stops.shape)
@@ -252,12 +264,15 @@ def make_programs(
         step, part, _, _, count, _, drawn, logprobs = jax.lax.while_loop(go_on, one, start)
         return _put(cache, part, slots, window), drawn, logprobs, count - rows.count, step
 
+    def fork(cache: KVCache, sources: jax.Array, targets: jax.Array) -> KVCache:
+        return jax.tree.map(lambda leaf: leaf.at[targets].set(leaf[sources], mode="drop"), cache)
+
     out: Any = {}
     if cache_sharding is not None:
         n_layers = config.n_layers
         each: Any = (cache_sharding,) * n_layers
         caches = KVCache(k=each, v=each)
-        out = {"extend": (caches, *[host_sharding] * 2), "decode": (caches, *[host_sharding] * 4)}
+        out = {"extend": (caches, *[host_sharding] * 2), "decode": (caches, *[host_sharding] * 4), "fork": caches}
     return Programs(
         extend=jax.jit(extend, donate_argnums=1, static_argnames="window", out_shardings=out.get("extend")),
         decode_many=jax.jit(
@@ -266,4 +281,5 @@ def make_programs(
             static_argnames=("window", "capacity"),
             out_shardings=out.get("decode"),
         ),
+        fork=jax.jit(fork, donate_argnums=0, out_shardings=out.get("fork")),
     )

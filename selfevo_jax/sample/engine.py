@@ -17,7 +17,7 @@ from selfevo_jax.model import CACHE_AXES, ModelConfig, init_cache, param_shardin
 from selfevo_jax.sample.decode import Dispatcher, Programs, make_programs
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
-from selfevo_jax.sample.shapes import cache_windows, fit_length_buckets, length_buckets, row_buckets
+from selfevo_jax.sample.shapes import cache_windows, few_rows, fit_length_buckets, length_buckets
 from selfevo_jax.sample.stops import Stream, TextTokenizer
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
 
@@ -35,6 +35,8 @@ class EngineStats:
     """Requests with a completion of finish "error"."""
     prefilled: int = 0
     """Prompt tokens computed (padding not counted)."""
+    shared: int = 0
+    """Prompt tokens copied from another slot's cache (samples of one prompt, a common system prompt)."""
     lower_bound: int = 0
     """Prompt tokens that had to be computed: those in no earlier text of their own chain."""
     decoded: int = 0
@@ -136,15 +138,16 @@ class Engine:
             host_sharding = NamedSharding(mesh, PartitionSpec())
         self.slots = slots
         alone = mesh is None or mesh.size == 1  # gathering slots across devices would cost more than it saves
-        rows = row_buckets(slots) if extend_rows is None else extend_rows
-        self.extend_rows = tuple(sorted({*(r for r in rows if r < slots), slots})) if alone else (slots,)
-        self.decode_rows = tuple(r for r in self.extend_rows if r >= 8 or r == slots)
+        few = few_rows(slots)
+        rows = sorted({min(r, slots) for r in extend_rows or (few,)})
+        self.extend_rows = tuple(rows) if alone else (slots,)
+        self.shares = alone
+        self.decode_rows = (few, slots) if alone and 8 <= few < slots else (slots,)
         self.extend_lengths = tuple(sorted(extend_lengths or length_buckets(cache_length)))
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
         self.decode_windows = cache_windows(cache_length)
-        every_other = {*self.decode_windows[1::2], cache_length}
-        self.extend_windows = tuple(sorted(every_other)) if len(self.decode_windows) > 2 else self.decode_windows
+        self.extend_windows = (cache_length,) if cache_length <= 1024 else self.decode_windows
         self.programs: Programs = make_programs(
             model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding
         )
@@ -194,6 +197,8 @@ class Engine:
                 functools.partial(dispatcher.prepare_decode, *shape, window, self.decode_steps)
                 for window in self.decode_windows
             ]
+        if self.shares:
+            jobs.append(functools.partial(dispatcher.prepare_fork, cache, self.extend_rows[0]))
         for rows in self.extend_rows:
             shape, shorter = (cache, rows, rows == self.slots, self.n_stops), 0
             for length in self.extend_lengths:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from selfevo_jax.sample.engine import Engine
 
 
+SHARE_FROM = 32
+"""Tokens at least that a copy of another slot's cache must save: a copy takes as long as a few tokens."""
+
+
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the longest common prefix."""
     n = min(len(a), len(b))
@@ -48,7 +52,7 @@ class Scheduler:
         self.engine, self.chains, self.on_done = engine, chains, on_done
         self.cache = engine.new_cache()
         self.dispatcher = Dispatcher(engine.programs, params, self.cache)
-        names = ("chains", "requests", "failed", "prefilled", "lower_bound", "decoded", "steps", "busy")
+        names = ("chains", "requests", "failed", "prefilled", "shared", "lower_bound", "decoded", "steps", "busy")
         self.counts: dict[str, int] = dict.fromkeys(names, 0)
         n = engine.slots
         self.slots = [_Slot() for _ in range(n)]
@@ -140,17 +144,65 @@ class Scheduler:
         ids[: len(chosen)] = chosen
         return ids, np.minimum(ids, self.engine.slots - 1), {i: row for row, i in enumerate(chosen)}
 
+    def _share(self, waiting: list[int]) -> tuple[list[int], list[int]]:
+        """Copies the cache of a slot that holds more of a waiting slot's text than its own.
+
+        Returns the slots to extend now, and those to come back for: their text begins as that of a slot that is about
+        to be extended (samples of one prompt, a common system prompt).
+        """
+        long = sorted((i for i in waiting if len(self._wanted(i)) > SHARE_FROM), key=lambda i: -self.position[i])
+        if not self.engine.shares or not long:
+            return waiting, []
+        holders: dict[tuple[int, ...], list[int]] = {}
+        for j, slot in enumerate(self.slots):
+            holders.setdefault(slot.cached[:SHARE_FROM], []).append(j)
+        leaders: dict[tuple[int, ...], list[int]] = {}
+        now, later, copies = [i for i in waiting if i not in set(long)], [], []
+        for i in long:
+            text = self._wanted(i)
+            have = int(self.position[i]) + SHARE_FROM
+            shared = [(common_prefix(self.slots[j].cached, text), j) for j in holders.get(text[:SHARE_FROM], [])]
+            most, source = max(shared, default=(0, i))
+            ahead = max((common_prefix(self._wanted(j), text) for j in leaders.get(text[:SHARE_FROM], [])), default=0)
+            most, ahead = (min(n, len(text) - 1) for n in (most, ahead))  # the last one again: its logits are needed
+            if ahead > most and ahead >= have:
+                later.append(i)
+                continue
+            if most >= have:
+                copies.append((source, i, most))
+            leaders.setdefault(text[:SHARE_FROM], []).append(i)
+            now.append(i)
+        for at in range(0, len(copies), n := self.engine.extend_rows[0]):
+            self._fork(copies[at : at + n], n)
+        return now, later
+
+    def _fork(self, copies: list[tuple[int, int, int]], n_rows: int) -> None:
+        """Copies caches (source, target, tokens that both texts begin with)."""
+        sources, targets = np.zeros(n_rows, np.int32), np.full(n_rows, self.engine.slots, np.int32)
+        for row, (source, target, _) in enumerate(copies):
+            sources[row], targets[row] = source, target
+        self.cache = self.dispatcher.fork(self.cache, sources, targets)
+        for _, target, n in copies:
+            self.counts["shared"] += n - int(self.position[target])
+            self.position[target], self.slots[target].cached = n, self._wanted(target)[:n]
+
+    def _wanted(self, i: int) -> tuple[int, ...]:
+        """The text that slot i's request goes on from."""
+        request = self.slots[i].request
+        assert request is not None
+        return request.tokens
+
     def _prefill(self, waiting: list[int]) -> list[int]:
         """Extends the waiting slots by at most one bucket each; returns those that still wait."""
         engine = self.engine
         groups: dict[int, list[int]] = {}
+        waiting, again = self._share(waiting)
         for i in waiting:
             request = self.slots[i].request
             assert request is not None
             rest = len(request.tokens) - int(self.position[i])
             bucket = next((b for b in engine.extend_lengths if b >= rest), engine.extend_lengths[-1])
             groups.setdefault(bucket, []).append(i)
-        again: list[int] = []
         for length, group in sorted(groups.items()):
             fitting = [r for r in engine.extend_rows if r * length <= engine.extend_tokens]
             most = max(fitting, default=engine.extend_rows[0])

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 
-def row_buckets(slots: int) -> tuple[int, ...]:
-    """Row counts of subset calls: a small one for refills and the final drain, and the whole slot batch."""
-    small = slots // 8 if slots >= 64 else slots // 4
-    return tuple(sorted({max(1, small), slots}))
+def few_rows(slots: int) -> int:
+    """Rows of an extend, and of decoding while the last chains drain: an eighth of many slots, a quarter of few."""
+    return max(1, slots // 8 if slots >= 64 else slots // 4)
 
 
 def length_buckets(cache_length: int, longest: int = 512) -> tuple[int, ...]:

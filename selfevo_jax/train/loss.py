@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from selfevo_jax.data import Batch
 
-LOGIT_BUDGET = 1 << 25
+LOGIT_BUDGET = 1 << 24
 """Logits (fp32 numbers on one device) that are held at once; above it the loss runs over chunks of the length."""
 
 
@@ -51,18 +51,28 @@ def length_chunks(rows: int, length: int, vocab: int, budget: int = LOGIT_BUDGET
 def chunked_loss_sums(
     hidden: jax.Array, unembed: Callable[[jax.Array], jax.Array], batch: Batch, chunks: int
 ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-    """`token_loss_sums` of `unembed(hidden)` for states `[B, L, D]`, with the logits of one chunk alive at a time."""
+    """`token_loss_sums` of `unembed(hidden)` for states `[B, L, D]`, with the logits of one chunk alive at a time.
+
+    Each row's targets are moved to its front, and chunks without a target are passed over: prompts need no logits.
+    """
     if chunks == 1:
         return token_loss_sums(unembed(hidden), batch)
     targets, weights = shifted(batch)
+    order = jnp.argsort(weights <= 0, axis=1, stable=True)
 
     def split(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x.reshape(x.shape[0], chunks, -1, *x.shape[2:]), 1, 0)
+        front = jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), axis=1)
+        return jnp.moveaxis(front.reshape(x.shape[0], chunks, -1, *x.shape[2:]), 1, 0)
 
     @jax.checkpoint
     def one(total: jax.Array, part: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         states, chunk_targets, chunk_weights = part
-        return total + weighted_nll(unembed(states), chunk_targets, chunk_weights), None
+        found = jax.lax.cond(
+            jnp.any(chunk_weights > 0),
+            lambda: weighted_nll(unembed(states), chunk_targets, chunk_weights),
+            lambda: jnp.zeros((), jnp.float32),
+        )
+        return total + found, None
 
     total, _ = jax.lax.scan(one, jnp.zeros((), jnp.float32), (split(hidden), split(targets), split(weights)))
     return total, weights.sum(), {"targets": jnp.sum(weights > 0)}

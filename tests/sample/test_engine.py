@@ -140,6 +140,28 @@ def test_programs_are_compiled_ahead_and_none_later():
         assert (stats.compiles, stats.chains, stats.failed) == (0, len(rows), 0)
 
 
+@pytest.mark.parametrize("slots", [3, 8])
+def test_samples_of_one_prompt_share_its_prefill(slots):
+    rng = np.random.default_rng(0)
+    system = (BOS, *rng.integers(4, VOCAB, 40).tolist())
+    prompts = [(*system, *rng.integers(4, VOCAB, n).tolist()) for n in (40, 50, 45)]
+    rows = [
+        Request(prompt, SamplingParams(max_new_tokens=6, temperature=1.0), DrawKey(1, "respond", str(i), sample))
+        for i, prompt in enumerate(prompts)
+        for sample in range(4)
+    ]
+    e = Engine(CONFIG, ByteTokenizer(), slots=slots, cache_length=128, extend_lengths=(8, 64), decode_steps=8)
+    chains = [_chain(i, row) for i, row in enumerate(rows)]
+    stats = e.run(random_params(), chains)
+    # each prompt once, beyond what it shares with the one before it, and the last token of every other sample again
+    fresh = len(prompts[0]) + len(prompts[1]) + len(prompts[2]) - 2 * len(system)
+    assert fresh + 9 <= stats.prefilled <= fresh + 9 + 2
+    assert stats.shared > 0
+    lone = engine(slots=1, cache_length=128)
+    for chain, row in zip(chains, rows, strict=True):
+        assert chain.got[0].tokens == lone.generate(random_params(), [row])[0].tokens
+
+
 def test_without_compiling_ahead_a_second_run_compiles_nothing():
     e, rows = engine(slots=6, cache_length=60, extend_rows=(2,), extend_lengths=(8, 32)), requests(20)
     ones = [_chain(i, row) for i, row in enumerate(rows)]
