@@ -19,7 +19,8 @@ class Transcript:
 
     def text(self) -> str:
         who = f"{self.checkpoint}: " if self.checkpoint else ""
-        lines = [f"[{who}{self.kind}] {self.rollout.prompt}  (gold: {self.gold})"]
+        gold = self.gold.strip().rpartition("\n")[2]  # of a worked solution its last line
+        lines = [f"[{who}{self.kind}] {self.rollout.prompt}  (gold: {gold})"]
         for index, candidate in enumerate(self.rollout.candidates):
             lines.append(f"  {'response' if index == 0 else 'refinement'}: {candidate.text.strip()}")
             if candidate.feedback is not None:

@@ -148,6 +148,14 @@ class Engine:
         self.n_stops, self.prepared = 4, False
         self.decode_windows = cache_windows(cache_length)
         self.extend_windows = (cache_length,) if cache_length <= 1024 else self.decode_windows
+
+        def make_cache() -> Any:
+            return init_cache(self.config, self.slots, self.cache_length, self.dtype)
+
+        layout = None
+        if self._cache_sharding is not None:
+            layout = jax.tree.map(lambda _: self._cache_sharding, jax.eval_shape(make_cache))
+        self._make_cache = jax.jit(make_cache, out_shardings=layout)
         self.programs: Programs = make_programs(
             model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding
         )
@@ -155,13 +163,7 @@ class Engine:
     def new_cache(self) -> Any:
         """An empty cache [slots, K, C, head_dim] a layer, laid out for this engine's mesh."""
 
-        def make() -> Any:
-            return init_cache(self.config, self.slots, self.cache_length, self.dtype)
-
-        if self._cache_sharding is None:
-            return jax.jit(make)()
-        layout = jax.tree.map(lambda _: self._cache_sharding, jax.eval_shape(make))
-        return jax.jit(make, out_shardings=layout)()
+        return self._make_cache()
 
     def place(self, params: Any) -> Any:
         """The parameters laid out and cast for decoding, on the device; as they are where nothing changes."""
