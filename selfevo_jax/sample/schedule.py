@@ -157,11 +157,13 @@ class Scheduler:
         for j, slot in enumerate(self.slots):
             holders.setdefault(slot.cached[:SHARE_FROM], []).append(j)
         leaders: dict[tuple[int, ...], list[int]] = {}
-        now, later, copies = [i for i in waiting if i not in set(long)], [], []
+        overwritten: set[int] = set()  # copies are made in this order, some at a time
+        now, later, copies = [i for i in waiting if len(self._wanted(i)) <= SHARE_FROM], [], []
         for i in long:
             text = self._wanted(i)
             have = int(self.position[i]) + SHARE_FROM
-            shared = [(common_prefix(self.slots[j].cached, text), j) for j in holders.get(text[:SHARE_FROM], [])]
+            held = [j for j in holders.get(text[:SHARE_FROM], []) if j not in overwritten]
+            shared = [(common_prefix(self.slots[j].cached, text), j) for j in held]
             most, source = max(shared, default=(0, i))
             ahead = max((common_prefix(self._wanted(j), text) for j in leaders.get(text[:SHARE_FROM], [])), default=0)
             most, ahead = (min(n, len(text) - 1) for n in (most, ahead))  # the last one again: its logits are needed
@@ -170,6 +172,7 @@ class Scheduler:
                 continue
             if most >= have:
                 copies.append((source, i, most))
+                overwritten.add(i)
             leaders.setdefault(text[:SHARE_FROM], []).append(i)
             now.append(i)
         for at in range(0, len(copies), n := self.engine.extend_rows[0]):

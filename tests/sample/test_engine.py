@@ -162,6 +162,30 @@ def test_samples_of_one_prompt_share_its_prefill(slots):
         assert chain.got[0].tokens == lone.generate(random_params(), [row])[0].tokens
 
 
+def test_many_copies_at_once_read_no_cache_that_was_overwritten():
+    # two families of prompts whose heads alternate over the slots, more copies in a refill than go into one call
+    rng = np.random.default_rng(1)
+    heads = [(BOS, *rng.integers(4, VOCAB, 40).tolist()) for _ in range(2)]
+    middles = [tuple(rng.integers(4, VOCAB, 36).tolist()) for _ in range(3)]
+    order = np.random.default_rng(2).permutation(36)
+    rows = [
+        Request(
+            (*heads[i % 2], *middles[i // 2 % 3], 5 + i),
+            SamplingParams(max_new_tokens=1 + i % 3),
+            DrawKey(1, "r", str(i)),
+        )
+        for i in order.tolist()
+    ]
+    e = Engine(
+        CONFIG, ByteTokenizer(), slots=9, cache_length=128, extend_rows=(2,), extend_lengths=(8, 64), decode_steps=2
+    )
+    chains = [_chain(i, row) for i, row in enumerate(rows)]
+    assert e.run(random_params(), chains).shared > 0
+    lone = engine(slots=1, cache_length=128)
+    for chain, row in zip(chains, rows, strict=True):
+        assert chain.got[0].tokens == lone.generate(random_params(), [row])[0].tokens
+
+
 def test_without_compiling_ahead_a_second_run_compiles_nothing():
     e, rows = engine(slots=6, cache_length=60, extend_rows=(2,), extend_lengths=(8, 32)), requests(20)
     ones = [_chain(i, row) for i, row in enumerate(rows)]
