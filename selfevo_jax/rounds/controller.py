@@ -53,8 +53,8 @@ class Controller:
     def __init__(self, config: Config, reporter: Reporter) -> None:
         self.config, self.reporter = config, reporter
         self.pools = open_pools(config)
-        self.bench: Workbench = open_workbench(config)
         self.dir = RunDir(config.run_dir)
+        self.bench: Workbench = open_workbench(config, self.dir.append_cost)
         self._check()
         self.dir.open(config, self._fingerprints())
         self._base: Any = None
@@ -197,7 +197,7 @@ class Controller:
                 if (row.id, sample) not in have
             ]
             title = f"round {round}: respond, judge, refine"
-            _, stats = self.bench.roll_out(
+            self.bench.roll_out(
                 self.params(name_of(round - 1)),
                 chains,
                 self.reporter,
@@ -206,7 +206,7 @@ class Controller:
             )
             rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
         write_jsonl(part, rows)  # in one order whatever the slots and interruptions
-        write_json(manifest, {"rows": len(rows), "sha256": checksum(part), "engine": asdict(stats)})
+        write_json(manifest, {"rows": len(rows), "sha256": checksum(part)})
         return [Rollout.from_dict(row) for row in rows]
 
     def controls(self, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ def measure(
     gold = {row.id: row.answer for row in rows}
     greedy = bench.stages(greedy=True)
     chains = [bench.chain(row, greedy, round=0, judge="refined" in modes, turns=turns) for row in rows]
-    rollouts, _ = bench.roll_out(params, chains, reporter, title)
+    rollouts = bench.roll_out(params, chains, reporter, title)
     found = asdict(score(gold, rollouts))
     voting = [mode for mode in ("consistency", "both") if mode in modes]
     if voting:
@@ -39,6 +39,6 @@ def measure(
             for row in rows
             for k in range(settings.k)
         ]
-        drawn, _ = bench.roll_out(params, samples, reporter, f"{title}, {settings.k} samples a row")
+        drawn = bench.roll_out(params, samples, reporter, f"{title}, {settings.k} samples a row")
         found |= {mode: asdict(vote(gold, drawn, mode == "both")) for mode in voting}
     return found, rollouts

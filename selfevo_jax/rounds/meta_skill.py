@@ -47,7 +47,7 @@ def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, repo
         for prompt in prompts
         for sample in range(settings.responses_per_question)
     ]
-    sampled, _ = bench.roll_out(base_params, chains, reporter, "responses of the base for D_meta")
+    sampled = bench.roll_out(base_params, chains, reporter, "responses of the base for D_meta")
     by_story = {story.id: story for story in pools.meta_questions}
     rows = []
     for rollout in sampled:

@@ -132,6 +132,15 @@ class RunDir:
     def report_file(self) -> Path:
         return self.root / "report.json"
 
+    @property
+    def costs_file(self) -> Path:
+        """Tokens, steps and seconds of every rollout, one line each: the one record that differs between equal runs."""
+        return self.root / "costs.jsonl"
+
+    def append_cost(self, row: dict[str, Any]) -> None:
+        with self.costs_file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
     def meta(self, name: str) -> Path:
         return self.root / "meta" / name
 

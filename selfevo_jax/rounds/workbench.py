@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -15,7 +17,7 @@ from selfevo_jax.config import Config, StageSection, TrainSection
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.model import ModelConfig, param_shardings
 from selfevo_jax.progress import Reporter
-from selfevo_jax.sample import Engine, EngineStats, Rollout, SamplingParams, SelfChain, StageParams
+from selfevo_jax.sample import Engine, Rollout, SamplingParams, SelfChain, StageParams
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
 from selfevo_jax.text.tokenizer import BaseTokenizer
@@ -46,6 +48,17 @@ def select_platform(platform: str) -> None:
         raise SelfevoError(f"platform={platform}: JAX has already started on {found}; start a new process")
 
 
+def keep_compiled_programs() -> None:
+    """Turns JAX's persistent compilation cache on, so that the next process does not compile the same programs.
+
+    It lies in ~/.cache/selfevo_jax/xla (or under XDG_CACHE_HOME); JAX's own settings go before
+    (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false).
+    """
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "selfevo_jax" / "xla"))
+
+
 class Prompt(Protocol):
     """A row with an id and a prompt: unlabeled, or with a gold answer that is not looked at here."""
 
@@ -65,6 +78,8 @@ class Workbench:
     format: PromptFormat
     rule: VerdictRule
     engine: Engine
+    record: Callable[[dict[str, Any]], None] = lambda cost: None
+    """Takes what each rollout has cost, as plain JSON values."""
 
     @property
     def model(self) -> ModelConfig:
@@ -129,7 +144,7 @@ class Workbench:
         reporter: Reporter,
         title: str,
         on_rollout: Callable[[Rollout], None] | None = None,
-    ) -> tuple[list[Rollout], EngineStats]:
+    ) -> list[Rollout]:
         """Runs the chains; the rollouts come back in the order of the chains."""
 
         def done(chain: Any) -> None:
@@ -144,7 +159,8 @@ class Workbench:
                 on_done=done,
                 progress=lambda s: meter.set(s.chains, f"{s.tokens_per_second:.0f} tokens/s"),
             )
-        return [chain.rollout for chain in chains if chain.rollout is not None], stats
+        self.record({"phase": title, **stats.to_dict(), "floor": self.engine.floor(stats)})
+        return [chain.rollout for chain in chains if chain.rollout is not None]
 
     def _compile(self, params: Any, chains: Sequence[SelfChain], reporter: Reporter) -> None:
         """Compiles the sampler before its first use, for the lengths of these chains."""
@@ -176,9 +192,10 @@ class Workbench:
         return TrainConfig(**{name: getattr(section, name) for name in fields}, seed=seed)
 
 
-def open_workbench(config: Config) -> Workbench:
+def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] = lambda cost: None) -> Workbench:
     """Builds the parts of a run. Raises SelfevoError (or a kind of it) for anything in the config that cannot work."""
     select_platform(config.platform)
+    keep_compiled_programs()
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     source = open_model(config.model.source, config.model.tokenizer)
     texts = config.format.model_dump()
@@ -195,4 +212,4 @@ def open_workbench(config: Config) -> Workbench:
         mesh=mesh,
         dtype=jnp.dtype(config.sampling.dtype),
     )
-    return Workbench(config, mesh, source, fmt, rule, engine)
+    return Workbench(config, mesh, source, fmt, rule, engine, record)

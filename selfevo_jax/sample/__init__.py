@@ -1,9 +1,10 @@
 """Sampling: requests in chains, one chain in one slot, draws that depend on their key alone."""
 
-from selfevo_jax.sample.engine import Engine, EngineStats
+from selfevo_jax.sample.engine import Engine
 from selfevo_jax.sample.methods import SamplingParams, draw, filter_logits
 from selfevo_jax.sample.request import Chain, Completion, DrawKey, Request
 from selfevo_jax.sample.rollout import Candidate, Feedback, Rollout, SelfChain, StageParams, choose
+from selfevo_jax.sample.stats import EngineStats
 
 __all__ = [
     "Candidate",

@@ -1,13 +1,14 @@
 """The device side of sampling: `extend` prefills a few tokens of some slots, `decode_many` runs many steps.
 
-Both are pure: the cache goes in (donated) and comes out; all that is known of a slot besides its cache is a handful
-of numbers, `Rows`, which the host hands over with each call. A call works on the whole slot batch or on a gathered
-subset of it; results do not depend on which.
+Both are pure: `SlotState` goes in (donated) and comes out; all else that is known of a slot is a handful of numbers,
+`Rows`, which the host hands over with each call. The last token drawn is part of the state, so that decoding can be
+launched behind an extend before the host has seen what the extend drew. A call works on the whole slot batch or on a
+gathered subset of it; results do not depend on which.
 """
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -21,26 +22,40 @@ from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["words", "settings", "token", "position", "count", "limit", "active", "stops"],
+    data_fields=["cache", "token", "active"],
+    meta_fields=[],
+)
+@dataclass(frozen=True)
+class SlotState:
+    """What stays on the device of N slots."""
+
+    cache: KVCache
+    token: jax.Array
+    """i32[N]: the last token drawn, not yet in the cache."""
+    active: jax.Array
+    """bool[N]: whether the completion goes on after that token, as far as the device can tell."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["words", "settings", "position", "count", "limit", "active", "stops"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
 class Rows:
-    """The state of E slots beside their caches; every field is an array with leading dimension E."""
+    """The state of E slots as the host knows it; every field is an array with leading dimension E."""
 
     words: jax.Array
     """u32[E, KEY_WORDS]: the draw key."""
     settings: DrawSettings
-    token: jax.Array
-    """i32[E]: the last token drawn, not yet in the cache."""
     position: jax.Array
-    """i32[E]: where in the cache it goes."""
+    """i32[E]: where in the cache the next token goes."""
     count: jax.Array
     """i32[E]: tokens drawn so far in this completion."""
     limit: jax.Array
     """i32[E]: tokens at most in this completion."""
     active: jax.Array
-    """bool[E]."""
+    """bool[E]: which rows take part; of an extend, those whose text it completes, so that what is drawn counts."""
     stops: jax.Array
     """i32[E, S]: stop ids, filled up with -1."""
 
@@ -79,34 +94,34 @@ class Programs:
 
 
 class Dispatcher:
-    """The programs bound to the parameters and the cache of one run."""
+    """The programs bound to the parameters and the slots of one run."""
 
-    def __init__(self, programs: Programs, params: Any, cache: KVCache) -> None:
+    def __init__(self, programs: Programs, params: Any, state: SlotState) -> None:
         self._programs, self._params = programs, params
-        self._bound = programs.layout((params, cache))
+        self._bound = programs.layout((params, state))
 
     def extend(
         self,
-        cache: KVCache,
+        state: SlotState,
         slots: np.ndarray | None,
         rows: Rows,
         tokens: np.ndarray,
         lengths: np.ndarray,
         *,
         window: int,
-    ) -> tuple[KVCache, jax.Array, jax.Array]:
+    ) -> tuple[SlotState, jax.Array, jax.Array]:
         """Writes row e's tokens (`tokens[e, :lengths[e]]` of i32[E, L]) at position[e].. of its slot and draws the
         token after them. `slots` are ids i32[E], or None for the whole batch; attention reads `window` positions.
 
-        Returns the cache, drawn i32[E], logprobs f32[E].
+        Returns the state, drawn i32[E], logprobs f32[E].
         """
-        return self._extend(cache, slots, rows, tokens, lengths, window)(
-            self._params, cache, slots, rows, tokens, lengths
+        return self._extend(state, slots, rows, tokens, lengths, window)(
+            self._params, state, slots, rows, tokens, lengths
         )
 
     def decode_many(
         self,
-        cache: KVCache,
+        state: SlotState,
         slots: np.ndarray | None,
         rows: Rows,
         n_steps: int,
@@ -114,48 +129,50 @@ class Dispatcher:
         *,
         window: int,
         capacity: int,
-    ) -> tuple[KVCache, jax.Array, jax.Array, jax.Array, jax.Array]:
+    ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array]:
         """At most n_steps (<= capacity) steps; ends early when at most `floor` rows are still active.
 
-        Returns the cache, drawn i32[capacity, E], logprobs f32[capacity, E], made i32[E], steps. made[e] counts the
+        Returns the state, drawn i32[capacity, E], logprobs f32[capacity, E], made i32[E], steps. made[e] counts the
         tokens of row e, which stand in drawn[:made[e], e].
         """
         n, least = np.int32(n_steps), np.int32(floor)
-        program = self._decode(cache, slots, rows, window, capacity)
-        return program(self._params, cache, slots, rows, n, least)
+        program = self._decode(state, slots, rows, window, capacity)
+        return program(self._params, state, slots, rows, n, least)
 
-    def fork(self, cache: KVCache, sources: np.ndarray, targets: np.ndarray) -> KVCache:
+    def fork(self, state: SlotState, sources: np.ndarray, targets: np.ndarray) -> SlotState:
         """Copies the caches of slots `sources` i32[R] to slots `targets` i32[R]; a target out of range is left out."""
-        return self._fork(cache, len(sources))(cache, sources, targets)
+        return self._fork(state, len(sources))(state, sources, targets)
 
-    def prepare_fork(self, cache: KVCache, n_rows: int) -> None:
+    def prepare_fork(self, state: SlotState, n_rows: int) -> None:
         """Compiles `fork` for so many slots without running it."""
-        self._fork(cache, n_rows)
+        self._fork(state, n_rows)
 
-    def prepare_extend(self, cache: KVCache, n_rows: int, whole: bool, n_stops: int, length: int, window: int) -> None:
+    def prepare_extend(
+        self, state: SlotState, n_rows: int, whole: bool, n_stops: int, length: int, window: int
+    ) -> None:
         """Compiles `extend` for these shapes without running it."""
         tokens, lengths = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32)
-        self._extend(cache, None if whole else lengths, empty_rows(n_rows, n_stops), tokens, lengths, window)
+        self._extend(state, None if whole else lengths, empty_rows(n_rows, n_stops), tokens, lengths, window)
 
     def prepare_decode(
-        self, cache: KVCache, n_rows: int, whole: bool, n_stops: int, window: int, capacity: int
+        self, state: SlotState, n_rows: int, whole: bool, n_stops: int, window: int, capacity: int
     ) -> None:
         """Compiles `decode_many` for these shapes without running it."""
         slots = None if whole else np.zeros(n_rows, np.int32)
-        self._decode(cache, slots, empty_rows(n_rows, n_stops), window, capacity)
+        self._decode(state, slots, empty_rows(n_rows, n_stops), window, capacity)
 
-    def _fork(self, cache: Any, n_rows: int) -> Any:
+    def _fork(self, state: Any, n_rows: int) -> Any:
         ids = np.zeros(n_rows, np.int32)
-        return self._programs.compiled("fork", (self._bound, n_rows), (cache, ids, ids))
+        return self._programs.compiled("fork", (self._bound, n_rows), (state, ids, ids))
 
-    def _extend(self, cache: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int) -> Any:
+    def _extend(self, state: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int) -> Any:
         key = (self._bound, slots is None, tokens.shape, rows.stops.shape)
-        args = (self._params, cache, slots, rows, tokens, lengths)
+        args = (self._params, state, slots, rows, tokens, lengths)
         return self._programs.compiled("extend", key, args, window=window)
 
-    def _decode(self, cache: Any, slots: Any, rows: Rows, window: int, capacity: int) -> Any:
+    def _decode(self, state: Any, slots: Any, rows: Rows, window: int, capacity: int) -> Any:
         key = (self._bound, slots is None, rows.stops.shape)
-        args = (self._params, cache, slots, rows, np.int32(0), np.int32(0))
+        args = (self._params, state, slots, rows, np.int32(0), np.int32(0))
         return self._programs.compiled("decode_many", key, args, window=window, capacity=capacity)
 
 
@@ -165,13 +182,19 @@ def empty_rows(n_rows: int, n_stops: int) -> Rows:
     settings = DrawSettings(real, whole, real, real)  # type: ignore[arg-type]
     stops = np.full((n_rows, n_stops), -1, np.int32)
     words, active = np.zeros((n_rows, KEY_WORDS), np.uint32), np.zeros(n_rows, bool)
-    return Rows(words, settings, whole, whole, whole, whole, active, stops)  # type: ignore[arg-type]
+    return Rows(words, settings, whole, whole, whole, active, stops)  # type: ignore[arg-type]
+
+
+def _take_rows(array: jax.Array, slots: jax.Array | None) -> jax.Array:
+    return array if slots is None else array.at[slots].get(mode="clip")
+
+
+def _put_rows(array: jax.Array, new: jax.Array, slots: jax.Array | None) -> jax.Array:
+    return new if slots is None else array.at[slots].set(new, mode="drop")
 
 
 def _take(cache: KVCache, slots: jax.Array | None, window: int) -> KVCache:
-    if slots is None:
-        return jax.tree.map(lambda leaf: leaf[:, :, :window], cache)
-    return jax.tree.map(lambda leaf: leaf[:, :, :window].at[slots].get(mode="clip"), cache)
+    return jax.tree.map(lambda leaf: _take_rows(leaf[:, :, :window], slots), cache)
 
 
 def _put(cache: KVCache, part: KVCache, slots: jax.Array | None, window: int) -> KVCache:
@@ -188,7 +211,7 @@ def make_programs(
     rows_sharding: NamedSharding | None = None,
     host_sharding: NamedSharding | None = None,
 ) -> Programs:
-    """The two jitted programs. With shardings given: those of the cache leaves, of per-row arrays, and of results
+    """The jitted programs. With shardings given: those of the cache leaves, of per-row arrays, and of results
     that every host reads (replicated)."""
     model = Transformer(config, dtype=jnp.dtype(dtype))
     apply: Any = model.apply
@@ -198,28 +221,38 @@ def make_programs(
             return tree
         return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, rows_sharding), tree)
 
+    def ended(rows: Rows, token: jax.Array, logprob: jax.Array, count: jax.Array) -> jax.Array:
+        """bool[E]: whether a completion of `count` tokens ends with this one, stop strings aside."""
+        stopped = jnp.any(token[:, None] == rows.stops, axis=-1) | (count >= rows.limit)
+        return stopped | ~jnp.isfinite(logprob)
+
     def extend(
         params: Any,
-        cache: KVCache,
+        state: SlotState,
         slots: jax.Array | None,
         rows: Rows,
         tokens: jax.Array,
         lengths: jax.Array,
         *,
         window: int,
-    ) -> tuple[KVCache, jax.Array, jax.Array]:
+    ) -> tuple[SlotState, jax.Array, jax.Array]:
         rows, tokens, lengths = spread((rows, tokens, lengths))
-        part = _take(cache, slots, window)
+        part = _take(state.cache, slots, window)
         offsets = jnp.arange(tokens.shape[1])
         real = offsets < lengths[:, None]
         positions = jnp.where(real, rows.position[:, None] + offsets, window)  # out of range: written nowhere
         logits, part = apply({"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0))
         drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings)
-        return _put(cache, part, slots, window), drawn, logprobs
+        cache = _put(state.cache, part, slots, window)
+        going = ~ended(rows, drawn, logprobs, rows.count + 1)
+        token = jnp.where(rows.active, drawn, _take_rows(state.token, slots))
+        active = jnp.where(rows.active, going, _take_rows(state.active, slots))
+        token, active = _put_rows(state.token, token, slots), _put_rows(state.active, active, slots)
+        return SlotState(cache, token, active), drawn, logprobs
 
     def decode_many(
         params: Any,
-        cache: KVCache,
+        state: SlotState,
         slots: jax.Array | None,
         rows: Rows,
         n_steps: jax.Array,
@@ -227,11 +260,12 @@ def make_programs(
         *,
         window: int,
         capacity: int,
-    ) -> tuple[KVCache, jax.Array, jax.Array, jax.Array, jax.Array]:
-        rows = spread(rows)
+    ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array]:
+        token, active = _take_rows(state.token, slots), _take_rows(state.active, slots)
+        rows, token, active = spread((rows, token, active & rows.active))
         keys = make_keys(rows.words)
-        n_rows = rows.token.shape[0]
-        part = _take(cache, slots, window)
+        n_rows = token.shape[0]
+        part = _take(state.cache, slots, window)
 
         def go_on(carry: Any) -> jax.Array:
             step, _, _, _, _, active, _, _ = carry
@@ -247,32 +281,33 @@ def make_programs(
             logprobs = logprobs.at[step].set(logprob)
             grown = active.astype(jnp.int32)
             count = count + grown
-            ended = jnp.any(new[:, None] == rows.stops, axis=-1) | (count >= rows.limit)
-            ended = ended | ~jnp.isfinite(logprob)
-            return step + 1, part, new, position + grown, count, active & ~ended, drawn, logprobs
+            active = active & ~ended(rows, new, logprob, count)
+            return step + 1, part, new, position + grown, count, active, drawn, logprobs
 
         start = (
             jnp.int32(0),
             part,
-            rows.token,
+            token,
             rows.position,
             rows.count,
-            rows.active,
+            active,
             jnp.zeros((capacity, n_rows), jnp.int32),
             jnp.zeros((capacity, n_rows), jnp.float32),
         )
-        step, part, _, _, count, _, drawn, logprobs = jax.lax.while_loop(go_on, one, start)
-        return _put(cache, part, slots, window), drawn, logprobs, count - rows.count, step
+        step, part, token, _, count, active, drawn, logprobs = jax.lax.while_loop(go_on, one, start)
+        cache = _put(state.cache, part, slots, window)
+        token, active = _put_rows(state.token, token, slots), _put_rows(state.active, active, slots)
+        return SlotState(cache, token, active), drawn, logprobs, count - rows.count, step
 
-    def fork(cache: KVCache, sources: jax.Array, targets: jax.Array) -> KVCache:
-        return jax.tree.map(lambda leaf: leaf.at[targets].set(leaf[sources], mode="drop"), cache)
+    def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
+        cache = jax.tree.map(lambda leaf: leaf.at[targets].set(leaf[sources], mode="drop"), state.cache)
+        return replace(state, cache=cache)
 
     out: Any = {}
     if cache_sharding is not None:
-        n_layers = config.n_layers
-        each: Any = (cache_sharding,) * n_layers
-        caches = KVCache(k=each, v=each)
-        out = {"extend": (caches, *[host_sharding] * 2), "decode": (caches, *[host_sharding] * 4), "fork": caches}
+        each: Any = (cache_sharding,) * config.n_layers
+        states = SlotState(KVCache(k=each, v=each), host_sharding, host_sharding)  # type: ignore[arg-type]
+        out = {"extend": (states, *[host_sharding] * 2), "decode": (states, *[host_sharding] * 4), "fork": states}
     return Programs(
         extend=jax.jit(extend, donate_argnums=1, static_argnames="window", out_shardings=out.get("extend")),
         decode_many=jax.jit(

@@ -1,7 +1,7 @@
 """The host side of sampling: a fixed number of slots, refilled at once, each keeping its cache along a chain."""
 
-import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,47 +14,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import CACHE_AXES, ModelConfig, init_cache, param_shardings
-from selfevo_jax.sample.decode import Dispatcher, Programs, make_programs
+from selfevo_jax.sample.decode import Dispatcher, Programs, SlotState, make_programs
+from selfevo_jax.sample.floor import decode_floor
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
 from selfevo_jax.sample.shapes import cache_windows, few_rows, fit_length_buckets, length_buckets
+from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
 
-Progress = Callable[["EngineStats"], None]
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """What a run has cost so far."""
-
-    chains: int = 0
-    """Chains that have ended."""
-    requests: int = 0
-    failed: int = 0
-    """Requests with a completion of finish "error"."""
-    prefilled: int = 0
-    """Prompt tokens computed (padding not counted)."""
-    shared: int = 0
-    """Prompt tokens copied from another slot's cache (samples of one prompt, a common system prompt)."""
-    lower_bound: int = 0
-    """Prompt tokens that had to be computed: those in no earlier text of their own chain."""
-    decoded: int = 0
-    """Tokens drawn, stop ids included."""
-    steps: int = 0
-    """Decode steps run on the device."""
-    busy: int = 0
-    """Tokens drawn in those steps; one a slot and step at most."""
-    occupancy: float = 0.0
-    """busy / (slots * steps)."""
-    compiles: int = 0
-    """Programs compiled during this run."""
-    seconds: float = 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens drawn per second of the whole run, prefilling and compiling included."""
-        return self.decoded / self.seconds if self.seconds > 0 else 0.0
+Progress = Callable[[EngineStats], None]
 
 
 @dataclass
@@ -146,24 +115,26 @@ class Engine:
         self.extend_lengths = tuple(sorted(extend_lengths or length_buckets(cache_length)))
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
+        self._weight_bytes = 0
         self.decode_windows = cache_windows(cache_length)
         self.extend_windows = (cache_length,) if cache_length <= 1024 else self.decode_windows
 
-        def make_cache() -> Any:
-            return init_cache(self.config, self.slots, self.cache_length, self.dtype)
+        def make_state() -> SlotState:
+            cache = init_cache(self.config, self.slots, self.cache_length, self.dtype)
+            return SlotState(cache, jnp.zeros(self.slots, jnp.int32), jnp.zeros(self.slots, bool))
 
-        layout = None
-        if self._cache_sharding is not None:
-            layout = jax.tree.map(lambda _: self._cache_sharding, jax.eval_shape(make_cache))
-        self._make_cache = jax.jit(make_cache, out_shardings=layout)
+        layout: Any = None
+        if mesh is not None:
+            caches = jax.tree.map(lambda _: self._cache_sharding, jax.eval_shape(make_state).cache)
+            layout = SlotState(caches, host_sharding, host_sharding)  # type: ignore[arg-type]
+        self._make_state = jax.jit(make_state, out_shardings=layout)
         self.programs: Programs = make_programs(
             model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding
         )
 
-    def new_cache(self) -> Any:
-        """An empty cache [slots, K, C, head_dim] a layer, laid out for this engine's mesh."""
-
-        return self._make_cache()
+    def new_state(self) -> SlotState:
+        """Slots with empty caches [slots, K, C, head_dim] a layer, laid out for this engine's mesh."""
+        return self._make_state()
 
     def place(self, params: Any) -> Any:
         """The parameters laid out and cast for decoding, on the device; as they are where nothing changes."""
@@ -191,18 +162,18 @@ class Engine:
         if fitted:
             self.extend_lengths, self._fit_lengths = fitted, False
         self.n_stops, self.prepared = max(self.n_stops, -(-n_stops // 4) * 4), True
-        dispatcher = Dispatcher(self.programs, self.place(params), cache := self.new_cache())
+        dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state())
         jobs: list[Callable[[], None]] = []
         for rows in self.decode_rows:
-            shape = (cache, rows, rows == self.slots, self.n_stops)
+            shape = (state, rows, rows == self.slots, self.n_stops)
             jobs += [
                 functools.partial(dispatcher.prepare_decode, *shape, window, self.decode_steps)
                 for window in self.decode_windows
             ]
         if self.shares:
-            jobs.append(functools.partial(dispatcher.prepare_fork, cache, self.extend_rows[0]))
+            jobs.append(functools.partial(dispatcher.prepare_fork, state, self.extend_rows[0]))
         for rows in self.extend_rows:
-            shape, shorter = (cache, rows, rows == self.slots, self.n_stops), 0
+            shape, shorter = (state, rows, rows == self.slots, self.n_stops), 0
             for length in self.extend_lengths:
                 if rows * length <= self.extend_tokens or rows == self.extend_rows[0]:
                     jobs += [
@@ -221,29 +192,47 @@ class Engine:
         on_done: Callable[[Chain], None] | None = None,
         progress: Progress | None = None,
     ) -> EngineStats:
-        """Runs every chain to its end, `slots` at a time, pulled from the iterable as slots become free.
+        """Runs every chain to its end, `slots` at a time, pulled from the iterable a little before slots become free.
 
         A request that cannot be run (empty or too long a prompt, unusable settings) gives its chain a Completion of
         finish "error" that names the row; the others go on. `on_done` is called once for each chain, in the order
-        in which they end; `progress` after each dispatch.
+        in which they end, and `progress` after each dispatch, both while the device computes the next one.
         """
         begin = time.perf_counter()
-        before = self.programs.count
-        scheduler = Scheduler(self, self.place(params), iter(chains), on_done or (lambda _: None))
+        compiles, compile_seconds = self.programs.count, self.programs.seconds
+        placed = self.place(params)
+        self._weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(placed))
+        scheduler = Scheduler(self, placed, iter(chains), on_done or (lambda _: None))
+        stats = scheduler.stats
 
-        def stats() -> EngineStats:
-            c = scheduler.counts
-            return dataclasses.replace(
-                EngineStats(**c),
-                occupancy=c["busy"] / max(1, self.slots * c["steps"]),
-                compiles=self.programs.count - before,
-                seconds=time.perf_counter() - begin,
-            )
-
-        while scheduler.step():
+        def meanwhile() -> None:
+            stats.compiles = self.programs.count - compiles
+            stats.compile_seconds = self.programs.seconds - compile_seconds
+            stats.seconds = time.perf_counter() - begin
             if progress is not None:
-                progress(stats())
-        return stats()
+                progress(stats)
+
+        try:
+            while scheduler.step(meanwhile):
+                pass
+        finally:
+            scheduler.flush()
+        return stats
+
+    def floor(self, stats: EngineStats) -> dict[str, float]:
+        """The mean decode step of a run beside what it had to compute and read (see `decode_floor`)."""
+        state = jax.eval_shape(self._make_state)
+        cache_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.cache))
+        devices = [jax.devices()[0]] if self.mesh is None else self.mesh.devices.flatten().tolist()
+        return decode_floor(
+            self.config,
+            stats,
+            devices,
+            self.dtype.name,
+            weight_bytes=self._weight_bytes,
+            position_bytes=cache_bytes / (self.slots * self.cache_length),
+            copies=len(devices) // (1 if self.mesh is None else self.mesh.shape["tensor"]),
+        )
 
     def generate(
         self, params: Any, requests: Iterable[Request], *, progress: Progress | None = None

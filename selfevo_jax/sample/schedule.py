@@ -1,9 +1,11 @@
-"""Which slot does what next: admission, prefix reuse, batching of extends, and the end of completions."""
+"""Which slot does what next: admission, extends within a budget, decoding, and host work while the device computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,318 +13,289 @@ import numpy as np
 
 from selfevo_jax.sample.decode import Dispatcher, Rows
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, key_words
-from selfevo_jax.sample.request import Chain, Completion, Finish, Request, failed, request_problem
-from selfevo_jax.sample.stops import StopWatch
+from selfevo_jax.sample.request import Chain, Completion, Request, failed, request_problem
+from selfevo_jax.sample.sharing import Copy, plan_copies
+from selfevo_jax.sample.slot import Slot
+from selfevo_jax.sample.stats import EngineStats
 
 if TYPE_CHECKING:
     from selfevo_jax.sample.engine import Engine
 
 
-SHARE_FROM = 32
-"""Tokens at least that a copy of another slot's cache must save: a copy takes as long as a few tokens."""
+@dataclass(frozen=True)
+class _Launched:
+    """A dispatch whose results (device arrays) have not been read."""
 
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the longest common prefix."""
-    n = min(len(a), len(b))
-    if a[:n] == b[:n]:
-        return n
-    return next(i for i in range(n) if a[i] != b[i])
-
-
-@dataclass
-class _Slot:
-    """The host's knowledge of one slot."""
-
-    cached: tuple[int, ...] = ()
-    """The tokens whose keys and values lie in the slot's cache."""
-    chain: Chain | None = None
-    request: Request | None = None
-    seen: list[tuple[int, ...]] = field(default_factory=list)
-    """The texts that this chain has put through the cache, for the lower bound."""
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    watch: StopWatch | None = None
+    row_of: dict[int, int]
+    """Slot -> row, of the rows whose results count."""
+    drawn: jax.Array
+    """i32[E] of an extend, i32[steps, E] of decoding."""
+    logprobs: jax.Array
+    made: jax.Array | None = None
+    steps: jax.Array | None = None
 
 
 class Scheduler:
-    """One run of an engine over an iterator of chains; `step` does one refill and one decode dispatch."""
+    """One run of an engine over an iterator of chains.
+
+    `step` launches the extends that wait and one dispatch of decode steps behind them, does the host's own work while
+    the device computes, and only then reads what was drawn.
+    """
 
     def __init__(self, engine: Engine, params: Any, chains: Iterator[Chain], on_done: Callable[[Chain], None]) -> None:
         self.engine, self.chains, self.on_done = engine, chains, on_done
-        self.cache = engine.new_cache()
-        self.dispatcher = Dispatcher(engine.programs, params, self.cache)
-        names = ("chains", "requests", "failed", "prefilled", "shared", "lower_bound", "decoded", "steps", "busy")
-        self.counts: dict[str, int] = dict.fromkeys(names, 0)
+        self.state = engine.new_state()
+        self.dispatcher = Dispatcher(engine.programs, params, self.state)
         n = engine.slots
-        self.slots = [_Slot() for _ in range(n)]
+        self.stats = EngineStats(slots=n)
+        self.slots = [Slot(engine.new_stream) for _ in range(n)]
+        self.free = list(range(n))
+        self.waiting: list[int] = []
+        """Slots whose request is not wholly in the cache, those that wait longest first."""
+        self.ready: deque[tuple[Chain, Request]] = deque()
+        """Chains that have been asked for their first request ahead of a free slot."""
+        self.ended: deque[Chain] = deque()
         self.exhausted = False
         self.words = np.zeros((n, KEY_WORDS), np.uint32)
         self.temperature, self.min_p = np.zeros(n, np.float32), np.zeros(n, np.float32)
         self.top_k, self.top_p = np.zeros(n, np.int32), np.ones(n, np.float32)
-        self.token, self.position = np.zeros(n, np.int32), np.zeros(n, np.int32)
-        self.count, self.limit = np.zeros(n, np.int32), np.zeros(n, np.int32)
-        self.active = np.zeros(n, bool)
+        self.position, self.count, self.limit = np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int32)
+        self.decoding = np.zeros(n, bool)
         self.stops = np.full((n, engine.n_stops), -1, np.int32)
 
-    def step(self) -> bool:
-        """Refills free slots and decodes once; False when all chains have ended."""
-        waiting = [i for i, slot in enumerate(self.slots) if slot.chain is None and self._admit(i)]
-        while waiting:
-            waiting = self._prefill(waiting)
-        if not self.active.any():
+    def step(self, meanwhile: Callable[[], None]) -> bool:
+        """One round of dispatches; `meanwhile` is called while they run. False when all chains have ended."""
+        self._admit()
+        extends = self._launch_extends()
+        decode = self._launch_decode()
+        begin = time.perf_counter()
+        self.flush()
+        meanwhile()
+        if not extends and decode is None:
             return False
-        self._decode()
+        while len(self.ready) < max(1, len(self.slots) // 8) and (found := self._pull()):
+            self.ready.append(found)
+        self.stats.overlapped_seconds += time.perf_counter() - begin
+        self._collect(extends, decode, begin)
         return True
+
+    def flush(self) -> None:
+        """Hands on the chains that have ended."""
+        while self.ended:
+            self.on_done(self.ended.popleft())
 
     # -- requests -----------------------------------------------------------------------------------------------
 
-    def _admit(self, i: int) -> bool:
-        """Gives slot i the next chain that has a request to run; False when there is none."""
+    def _pull(self) -> tuple[Chain, Request] | None:
+        """The next chain that has a request to run."""
         while not self.exhausted:
             chain = next(self.chains, None)
             if chain is None:
                 self.exhausted = True
-                break
-            self.slots[i].chain = chain
-            self.slots[i].seen = []
-            if self._advance(i, None):
-                return True
-        return False
+            elif (request := self._ask(chain, None)) is not None:
+                return chain, request
+        return None
 
-    def _advance(self, i: int, last: Completion | None) -> bool:
-        """Asks slot i's chain for its next request; False when the chain has ended (and its slot is free)."""
-        slot = self.slots[i]
-        assert slot.chain is not None
-        while (request := slot.chain.next(last)) is not None:
-            self.counts["requests"] += 1
+    def _ask(self, chain: Chain, last: Completion | None) -> Request | None:
+        """The chain's next request that can be run; None when the chain has ended."""
+        while (request := chain.next(last)) is not None:
+            self.stats.requests += 1
             problem = request_problem(request, self.engine.config.vocab_size, self.engine.cache_length)
             if problem is None:
-                self._begin(i, request)
-                return True
-            self.counts["failed"] += 1
+                return request
+            self.stats.failed += 1
             last = failed(problem)
-        done, slot.chain, slot.request = slot.chain, None, None
-        self.counts["chains"] += 1
-        self.on_done(done)
-        return False
+        self.stats.chains += 1
+        self.ended.append(chain)
+        return None
+
+    def _admit(self) -> None:
+        """Gives free slots the next chains."""
+        while self.free and (found := self.ready.popleft() if self.ready else self._pull()):
+            i = self.free.pop(0)
+            chain, request = found
+            self.slots[i].chain, self.slots[i].seen = chain, []
+            self._begin(i, request)
 
     def _begin(self, i: int, request: Request) -> None:
         slot, params, key = self.slots[i], request.params, request.key
-        n = len(request.tokens)
-        reused = min(common_prefix(slot.cached, request.tokens), n - 1)  # the last one again: its logits are needed
-        known = max((common_prefix(text, request.tokens) for text in slot.seen), default=0)
-        self.counts["lower_bound"] += n - known
-        slot.request, slot.cached = request, request.tokens[:reused]
-        slot.tokens, slot.logprobs = [], []
-        slot.watch = StopWatch(self.engine.new_stream(), params.stop_strings) if params.stop_strings else None
+        self.stats.lower_bound += slot.begin(request, self.engine.cache_length)
         self.words[i] = key_words(self.engine.seed, key.round, key.stage, key.prompt_id, key.sample)
         self.temperature[i], self.min_p[i] = params.temperature, params.min_p
         self.top_k[i], self.top_p[i] = min(params.top_k, 2**31 - 1), params.top_p
-        self.position[i], self.count[i] = reused, 0
-        self.limit[i] = min(params.max_new_tokens, self.engine.cache_length - n + 1)
+        self.position[i], self.count[i], self.limit[i] = len(slot.cached), 0, slot.limit
         if len(params.stop_ids) > self.stops.shape[1]:
             wider = np.full((len(self.slots), -(-len(params.stop_ids) // 4) * 4), -1, np.int32)
             wider[:, : self.stops.shape[1]] = self.stops
             self.stops = wider
         self.stops[i] = -1
         self.stops[i, : len(params.stop_ids)] = params.stop_ids
+        self.waiting.append(i)
 
-    # -- dispatches ---------------------------------------------------------------------------------------------
-
-    def _rows(self, index: np.ndarray, active: np.ndarray) -> Rows:
-        settings = DrawSettings(self.temperature[index], self.top_k[index], self.top_p[index], self.min_p[index])
-        fields = (self.words, self.token, self.position, self.count, self.limit, self.stops)
-        words, token, position, count, limit, stops = (f[index] for f in fields)
-        return Rows(words, settings, token, position, count, limit, active, stops)  # type: ignore[arg-type]
-
-    def _layout(self, chosen: list[int], n_rows: int) -> tuple[np.ndarray | None, np.ndarray, dict[int, int]]:
-        """(device slot ids or None for the whole batch, host indices [E], slot -> row)."""
-        if n_rows == self.engine.slots:
-            return None, np.arange(n_rows), {i: i for i in chosen}
-        ids = np.full(n_rows, self.engine.slots, np.int32)  # filled up with an id that is out of range
-        ids[: len(chosen)] = chosen
-        return ids, np.minimum(ids, self.engine.slots - 1), {i: row for row, i in enumerate(chosen)}
-
-    def _share(self, waiting: list[int]) -> tuple[list[int], list[int]]:
-        """Copies the cache of a slot that holds more of a waiting slot's text than its own.
-
-        Returns the slots to extend now, and those to come back for: their text begins as that of a slot that is about
-        to be extended (samples of one prompt, a common system prompt).
-        """
-        long = sorted((i for i in waiting if len(self._wanted(i)) > SHARE_FROM), key=lambda i: -self.position[i])
-        if not self.engine.shares or not long:
-            return waiting, []
-        holders: dict[tuple[int, ...], list[int]] = {}
-        for j, slot in enumerate(self.slots):
-            holders.setdefault(slot.cached[:SHARE_FROM], []).append(j)
-        leaders: dict[tuple[int, ...], list[int]] = {}
-        overwritten: set[int] = set()  # copies are made in this order, some at a time
-        now, later, copies = [i for i in waiting if len(self._wanted(i)) <= SHARE_FROM], [], []
-        for i in long:
-            text = self._wanted(i)
-            have = int(self.position[i]) + SHARE_FROM
-            held = [j for j in holders.get(text[:SHARE_FROM], []) if j not in overwritten]
-            shared = [(common_prefix(self.slots[j].cached, text), j) for j in held]
-            most, source = max(shared, default=(0, i))
-            ahead = max((common_prefix(self._wanted(j), text) for j in leaders.get(text[:SHARE_FROM], [])), default=0)
-            most, ahead = (min(n, len(text) - 1) for n in (most, ahead))  # the last one again: its logits are needed
-            if ahead > most and ahead >= have:
-                later.append(i)
-                continue
-            if most >= have:
-                copies.append((source, i, most))
-                overwritten.add(i)
-            leaders.setdefault(text[:SHARE_FROM], []).append(i)
-            now.append(i)
-        for at in range(0, len(copies), n := self.engine.extend_rows[0]):
-            self._fork(copies[at : at + n], n)
-        return now, later
-
-    def _fork(self, copies: list[tuple[int, int, int]], n_rows: int) -> None:
-        """Copies caches (source, target, tokens that both texts begin with)."""
-        sources, targets = np.zeros(n_rows, np.int32), np.full(n_rows, self.engine.slots, np.int32)
-        for row, (source, target, _) in enumerate(copies):
-            sources[row], targets[row] = source, target
-        self.cache = self.dispatcher.fork(self.cache, sources, targets)
-        for _, target, n in copies:
-            self.counts["shared"] += n - int(self.position[target])
-            self.position[target], self.slots[target].cached = n, self._wanted(target)[:n]
-
-    def _wanted(self, i: int) -> tuple[int, ...]:
+    def _text(self, i: int) -> tuple[int, ...]:
         """The text that slot i's request goes on from."""
         request = self.slots[i].request
         assert request is not None
         return request.tokens
 
-    def _prefill(self, waiting: list[int]) -> list[int]:
-        """Extends the waiting slots by at most one bucket each; returns those that still wait."""
-        engine = self.engine
-        groups: dict[int, list[int]] = {}
-        waiting, again = self._share(waiting)
-        for i in waiting:
-            request = self.slots[i].request
-            assert request is not None
-            rest = len(request.tokens) - int(self.position[i])
-            bucket = next((b for b in engine.extend_lengths if b >= rest), engine.extend_lengths[-1])
-            groups.setdefault(bucket, []).append(i)
-        for length, group in sorted(groups.items()):
-            fitting = [r for r in engine.extend_rows if r * length <= engine.extend_tokens]
-            most = max(fitting, default=engine.extend_rows[0])
-            for at in range(0, len(group), most):
-                again += self._extend(group[at : at + most], length)
-        return again
+    # -- launches -----------------------------------------------------------------------------------------------
 
-    def _extend(self, chosen: list[int], length: int) -> list[int]:
-        engine = self.engine
-        n_rows = next(r for r in engine.extend_rows if r >= len(chosen))
+    def _rows(self, index: np.ndarray, active: np.ndarray) -> Rows:
+        settings = DrawSettings(self.temperature[index], self.top_k[index], self.top_p[index], self.min_p[index])
+        fields = (self.words, self.position, self.count, self.limit, self.stops)
+        words, position, count, limit, stops = (f[index] for f in fields)  # copies: the device reads them later
+        return Rows(words, settings, position, count, limit, active, stops)  # type: ignore[arg-type]
+
+    def _layout(self, chosen: list[int], n_rows: int) -> tuple[np.ndarray | None, np.ndarray, dict[int, int]]:
+        """(device slot ids or None for the whole batch, host indices [E], slot -> row)."""
+        if n_rows == len(self.slots):
+            return None, np.arange(n_rows), {i: i for i in chosen}
+        ids = np.full(n_rows, len(self.slots), np.int32)  # filled up with an id that is out of range
+        ids[: len(chosen)] = chosen
+        return ids, np.minimum(ids, len(self.slots) - 1), {i: row for row, i in enumerate(chosen)}
+
+    def _launch_extends(self) -> list[_Launched]:
+        """Extends the waiting slots, `extend_tokens` tokens at most while half of the slots or more decode: long
+        prompts go in pieces between the dispatches of decode steps, and stall nobody."""
+        engine, spent, launched = self.engine, 0, []
+
+        def affordable() -> bool:
+            return spent < engine.extend_tokens or 2 * int(np.count_nonzero(self.decoding)) < engine.slots
+
+        while self.waiting and affordable():
+            now = self._share()
+            groups: dict[int, list[int]] = {}
+            for i in now:
+                rest = len(self._text(i)) - int(self.position[i])
+                bucket = next((b for b in engine.extend_lengths if b >= rest), engine.extend_lengths[-1])
+                groups.setdefault(bucket, []).append(i)
+            for length, group in groups.items():
+                fitting = [r for r in engine.extend_rows if r * length <= engine.extend_tokens]
+                most = max(fitting, default=engine.extend_rows[0])
+                for at in range(0, len(group), most):
+                    if not affordable():
+                        self.waiting += group[at:]
+                        break
+                    n_rows = next(r for r in engine.extend_rows if r >= len(group[at : at + most]))
+                    launched.append(self._extend(group[at : at + most], n_rows, length))
+                    spent += n_rows * length
+        return launched
+
+    def _share(self) -> list[int]:
+        """Takes from the waiting slots those to extend now, after copying from other slots what they hold of a text."""
+        waiting, self.waiting = self.waiting, []
+        if not self.engine.shares:
+            return waiting
+        wanted = {i: self._text(i) for i in waiting}
+        now, self.waiting, copies = plan_copies(wanted, [slot.cached for slot in self.slots])
+        for at in range(0, len(copies), n := self.engine.extend_rows[0]):
+            self._fork(copies[at : at + n], n)
+        return now
+
+    def _fork(self, copies: list[Copy], n_rows: int) -> None:
+        sources, targets = np.zeros(n_rows, np.int32), np.full(n_rows, len(self.slots), np.int32)
+        for row, copy in enumerate(copies):
+            sources[row], targets[row] = copy.source, copy.target
+        self.state = self.dispatcher.fork(self.state, sources, targets)
+        for copy in copies:
+            self.stats.shared += copy.length - int(self.position[copy.target])
+            self.position[copy.target] = copy.length
+            self.slots[copy.target].cached = self._text(copy.target)[: copy.length]
+
+    def _extend(self, chosen: list[int], n_rows: int, length: int) -> _Launched:
+        """Launches one piece of each chosen slot's text."""
         ids, index, row_of = self._layout(chosen, n_rows)
-        tokens, lengths = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32)
+        tokens, lengths, last = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32), np.zeros(n_rows, bool)
         for i, row in row_of.items():
-            request = self.slots[i].request
-            assert request is not None
-            piece = request.tokens[self.position[i] : self.position[i] + length]
-            tokens[row, : len(piece)], lengths[row] = piece, len(piece)
-        rows = self._rows(index, lengths > 0)
+            text, at = self._text(i), int(self.position[i])
+            piece = text[at : at + length]
+            tokens[row, : len(piece)], lengths[row], last[row] = piece, len(piece), at + len(piece) == len(text)
+        rows = self._rows(index, last)
         reach = int((self.position[index] + lengths)[lengths > 0].max())
-        window = next(w for w in engine.extend_windows if w >= reach)
-        self.cache, drawn, logprobs = self.dispatcher.extend(self.cache, ids, rows, tokens, lengths, window=window)
-        drawn, logprobs = jax.device_get((drawn, logprobs))
-        self.counts["prefilled"] += int(lengths.sum())
-        again = []
+        window = next(w for w in self.engine.extend_windows if w >= reach)
+        self.state, drawn, logprobs = self.dispatcher.extend(self.state, ids, rows, tokens, lengths, window=window)
+        self.stats.prefilled += int(lengths.sum())
+        self.stats.padding += tokens.size - int(lengths.sum())
         for i, row in row_of.items():
-            slot = self.slots[i]
-            assert slot.request is not None
             self.position[i] += lengths[row]
-            slot.cached = slot.request.tokens[: self.position[i]]
-            if len(slot.cached) < len(slot.request.tokens) or self._take(i, [int(drawn[row])], [float(logprobs[row])]):
-                again.append(i)
-        return again
+            self.slots[i].cached = self._text(i)[: self.position[i]]
+            if last[row]:
+                self.decoding[i], self.count[i] = True, 1
+            else:
+                self.waiting.append(i)
+        return _Launched({i: row for i, row in row_of.items() if last[row]}, drawn, logprobs)
 
-    def _decode(self) -> None:
+    def _launch_decode(self) -> _Launched | None:
         engine = self.engine
-        chosen = np.flatnonzero(self.active).tolist()
+        chosen = np.flatnonzero(self.decoding).tolist()
+        room = int((self.limit - self.count)[chosen].max()) if chosen else 0
+        if room == 0:
+            return None
         ids, index, row_of = self._layout(chosen, next(r for r in engine.decode_rows if r >= len(chosen)))
-        watched = any(self.slots[i].watch is not None for i in chosen)
-        n_steps = engine.text_steps if watched else engine.decode_steps
-        n_steps = min(n_steps, engine.decode_steps, int((self.limit - self.count)[chosen].max()))
+        # the host alone sees stop strings; and slots that wait should not wait long
+        soon = self.waiting or any(self.slots[i].watch is not None for i in chosen)
+        n_steps = min(engine.text_steps if soon else engine.decode_steps, engine.decode_steps, room)
         reach = min(int(self.position[chosen].max()) + n_steps, engine.cache_length)
         active = np.zeros(len(index), bool)
         active[list(row_of.values())] = True
-        floor = len(chosen) - max(1, len(chosen) // 8)
-        self.cache, *results = self.dispatcher.decode_many(
-            self.cache,
+        self.state, drawn, logprobs, made, steps = self.dispatcher.decode_many(
+            self.state,
             ids,
             self._rows(index, active),
             n_steps,
-            floor,
+            len(chosen) - max(1, len(chosen) // 8),
             window=next(w for w in engine.decode_windows if w >= reach),
             capacity=engine.decode_steps,
         )
-        drawn, logprobs, made, steps = jax.device_get(results)
-        self.counts["steps"] += int(steps)
-        self.counts["busy"] += int(made.sum())
-        columns, scores, lengths = drawn.T.tolist(), logprobs.T.tolist(), made.tolist()
-        waiting = [
-            i for i, row in row_of.items() if self._take(i, columns[row][: lengths[row]], scores[row][: lengths[row]])
-        ]
-        while waiting:
-            waiting = self._prefill(waiting)
+        return _Launched(row_of, drawn, logprobs, made, steps)
 
-    # -- completions --------------------------------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------------------------
 
-    def _take(self, i: int, tokens: list[int], logprobs: list[float]) -> bool:
-        """New tokens of slot i. True when its completion has ended and the slot now waits for an extend."""
+    def _collect(self, extends: list[_Launched], decode: _Launched | None, begin: float) -> None:
+        """Reads what was drawn; a completion that has ended brings its chain's next request."""
+        tokens: dict[int, list[int]] = {}
+        logprobs: dict[int, list[float]] = {}
+        for extend in extends:
+            drawn, scores = jax.device_get((extend.drawn, extend.logprobs))
+            for i, row in extend.row_of.items():
+                tokens[i], logprobs[i] = [int(drawn[row])], [float(scores[row])]
+        between = time.perf_counter() if extends else begin
+        self.stats.extend_seconds += between - begin
+        if decode is not None:
+            drawn, scores, made, steps = jax.device_get((decode.drawn, decode.logprobs, decode.made, decode.steps))
+            self.stats.decode_seconds += time.perf_counter() - between
+            self._count(decode, made, int(steps))
+            columns, rows, lengths = drawn.T.tolist(), scores.T.tolist(), made.tolist()
+            for i, row in decode.row_of.items():
+                tokens.setdefault(i, []).extend(columns[row][: lengths[row]])
+                logprobs.setdefault(i, []).extend(rows[row][: lengths[row]])
+        for i in sorted(tokens):
+            if tokens[i]:
+                self._take(i, tokens[i], logprobs[i])
+
+    def _count(self, decode: _Launched, made: np.ndarray, steps: int) -> None:
+        stats, busy = self.stats, int(made.sum())
+        stats.steps, stats.busy = stats.steps + steps, stats.busy + busy
+        if self.exhausted and not self.ready:
+            stats.drain_steps, stats.drain_busy = stats.drain_steps + steps, stats.drain_busy + busy
+        first = self.position[list(decode.row_of)] + 1  # positions that a row's first token reads
+        n = made[list(decode.row_of.values())].astype(np.int64)
+        stats.context += int((first * n + n * (n - 1) // 2).sum())
+
+    def _take(self, i: int, tokens: list[int], logprobs: list[float]) -> None:
+        """New tokens of slot i."""
         slot = self.slots[i]
-        assert slot.request is not None
-        first = not slot.tokens
-        written = tokens[:-1] if first else [slot.tokens[-1], *tokens[:-1]]
-        slot.cached += tuple(written)
-        slot.tokens += tokens
-        slot.logprobs += logprobs
-        self.counts["decoded"] += len(tokens)
-        self.token[i], self.count[i] = tokens[-1], len(slot.tokens)
-        self.position[i] = len(slot.cached)
-        completion = self._completion(slot, len(tokens), int(self.limit[i]))
-        self.active[i] = completion is None
+        completion = slot.take(tokens, logprobs)
+        self.stats.decoded += len(tokens)
+        self.count[i], self.position[i] = len(slot.tokens), len(slot.cached)
         if completion is None:
-            return False
-        if completion.finish == "error":
-            self.counts["failed"] += 1
-        slot.seen.append(slot.cached)
-        return self._advance(i, completion) or self._admit(i)
-
-    def _completion(self, slot: _Slot, n_new: int, limit: int) -> Completion | None:
-        """The completion of a slot that has just drawn n_new tokens, or None while it goes on."""
-        request = slot.request
-        assert request is not None
-        params, tokens = request.params, slot.tokens
-        if not np.isfinite(slot.logprobs[-1]):
-            where = f"position {len(request.tokens) + len(tokens) - 1}"
-            return failed(f"{request.key}: the model's logits are not finite at {where}; check its weights")
-        stopped = tokens[-1] in params.stop_ids
-        end = len(tokens) - stopped
-        if slot.watch is not None:
-            for token in tokens[len(tokens) - n_new : end]:
-                if slot.watch.push(token):
-                    return self._finished(slot, "stop_string", slot.watch.kept())
-        if not stopped and len(tokens) < limit:
-            return None
-        if slot.watch is not None and slot.watch.finish():
-            return self._finished(slot, "stop_string", slot.watch.kept())
-        length: Finish = "length" if len(tokens) >= params.max_new_tokens else "cache"
-        return self._finished(slot, "stop" if stopped else length, end)
-
-    def _finished(self, slot: _Slot, finish: Finish, n_kept: int) -> Completion:
-        tokens = tuple(slot.tokens[:n_kept])
-        if slot.watch is not None:
-            text = slot.watch.text
+            return
+        self.decoding[i] = False
+        self.stats.failed += completion.finish == "error"
+        assert slot.chain is not None
+        request = self._ask(slot.chain, completion)
+        if request is not None:
+            self._begin(i, request)
         else:
-            text = self._text(tokens)
-        return Completion(tokens, text, tuple(slot.logprobs[:n_kept]), finish)
-
-    def _text(self, tokens: tuple[int, ...]) -> str:
-        stream = self.engine.new_stream()
-        text = "".join([stream.push(token) for token in tokens])
-        tail, clean = stream.finish()
-        return text + tail if clean else text
+            slot.chain, slot.request = None, None
+            self.free.append(i)

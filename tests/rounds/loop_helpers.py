@@ -62,7 +62,8 @@ def run(c: Config) -> Heard:
 
 def texts(root: Path) -> dict[str, bytes]:
     """The text artefacts, without times."""
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*.jsonl"))}
+    files = (file for file in sorted(root.rglob("*.jsonl")) if file.name != "costs.jsonl")
+    return {str(file.relative_to(root)): file.read_bytes() for file in files}
 
 
 def weights(path: Path) -> list[np.ndarray]:

@@ -32,6 +32,13 @@ def test_every_round_leaves_a_checkpoint_its_rows_and_its_figures(finished: Path
         assert metrics["counts"]["kept"] == len(kept) > 0
         assert metrics["controls"]["rows"] == 4
         assert metrics["data_accuracy"]["candidates"]["n"] == 16
+    costs = read_rows(finished / "costs.jsonl")
+    sampled = [cost for cost in costs if cost["phase"].startswith("round")]
+    assert [cost["chains"] for cost in sampled] == [16, 16]
+    assert all(cost["compiles"] == 0 for cost in costs)  # the sampler was compiled ahead of the first rollout
+    for cost in sampled:
+        assert 0 < cost["occupancy"] <= 1 <= cost["computed_over_least"] < 1.05
+        assert 0 < cost["floor"]["floor_seconds"] < cost["floor"]["step_seconds"]
     summary = summarize(RunDir(finished))
     assert summary.complete
     assert [row.checkpoint for row in summary.rows] == ["base", "meta", "round 1", "round 2"]

@@ -108,3 +108,18 @@ def scripted(*scripts):
 def ids(text):
     """Tokens of a text, one byte piece at a time (single letters, space, newline)."""
     return [PIECES.index(c.encode()) for c in text]
+
+
+def chain_of(i, *rows):
+    """A chain of fixed requests; `got` holds their completions."""
+
+    class Rows:
+        id = str(i)
+        got = ()
+
+        def next(self, last):
+            if last is not None:
+                self.got = (*self.got, last)
+            return rows[len(self.got)] if len(self.got) < len(rows) else None
+
+    return Rows()

@@ -1,0 +1,76 @@
+"""What a run of the engine has cost: tokens, steps, seconds."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass
+class EngineStats:
+    """Counts and seconds of a run, up to now."""
+
+    slots: int = 0
+    chains: int = 0
+    """Chains that have ended."""
+    requests: int = 0
+    failed: int = 0
+    """Requests with a completion of finish "error"."""
+    prefilled: int = 0
+    """Prompt tokens computed (padding not counted)."""
+    padding: int = 0
+    """Places of extends that held no token."""
+    shared: int = 0
+    """Prompt tokens copied from another slot's cache (samples of one prompt, a common system prompt)."""
+    lower_bound: int = 0
+    """Prompt tokens that had to be computed: those in no earlier text of their own chain."""
+    decoded: int = 0
+    """Tokens drawn, stop ids included."""
+    steps: int = 0
+    """Decode steps run on the device."""
+    busy: int = 0
+    """Tokens drawn in those steps; one a slot and step at most."""
+    drain_steps: int = 0
+    """The part of `steps` after the last chain was given a slot."""
+    drain_busy: int = 0
+    context: int = 0
+    """Cached positions that the tokens of `busy` had to read, summed."""
+    compiles: int = 0
+    """Programs compiled during this run."""
+    compile_seconds: float = 0.0
+    seconds: float = 0.0
+    """All of the run."""
+    extend_seconds: float = 0.0
+    """From the launch of a dispatch until its extends were done, as the host saw it."""
+    decode_seconds: float = 0.0
+    """From there until its decode steps were done."""
+    overlapped_seconds: float = 0.0
+    """Host work within those two: records, progress, the next chains."""
+
+    @property
+    def occupancy(self) -> float:
+        """Tokens drawn a slot and step."""
+        return self.busy / max(1, self.slots * self.steps)
+
+    @property
+    def full_occupancy(self) -> float:
+        """The same while chains still waited for a slot, so without the final drain."""
+        return (self.busy - self.drain_busy) / max(1, self.slots * (self.steps - self.drain_steps))
+
+    @property
+    def computed_over_least(self) -> float:
+        """Tokens computed over the least that these chains need: each token of each chain once."""
+        return (self.prefilled + self.decoded) / max(1, self.lower_bound + self.decoded)
+
+    @property
+    def host_seconds(self) -> float:
+        """While the device had nothing to do: the host read results and chose what comes next."""
+        return self.seconds - self.compile_seconds - self.extend_seconds - self.decode_seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens drawn per second of the whole run, prefilling and compiling included."""
+        return self.decoded / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, derived ones included."""
+        derived = ("occupancy", "full_occupancy", "computed_over_least", "host_seconds", "tokens_per_second")
+        return asdict(self) | {name: getattr(self, name) for name in derived}
