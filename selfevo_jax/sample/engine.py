@@ -14,11 +14,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import CACHE_AXES, ModelConfig, init_cache, param_shardings
+from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, Programs, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
-from selfevo_jax.sample.shapes import cache_windows, few_rows, fit_length_buckets, length_buckets
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
@@ -107,16 +107,16 @@ class Engine:
             host_sharding = NamedSharding(mesh, PartitionSpec())
         self.slots = slots
         alone = mesh is None or mesh.size == 1  # gathering slots across devices would cost more than it saves
-        few = few_rows(slots)
-        rows = sorted({min(r, slots) for r in extend_rows or (few,)})
+        few = shapes.few_rows(slots)
+        rows = sorted({min(r, slots) for r in extend_rows or (shapes.extend_rows(slots),)})
         self.extend_rows = tuple(rows) if alone else (slots,)
         self.shares = alone
         self.decode_rows = (few, slots) if alone and 8 <= few < slots else (slots,)
-        self.extend_lengths = tuple(sorted(extend_lengths or length_buckets(cache_length)))
+        self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
         self._weight_bytes = 0
-        self.decode_windows = cache_windows(cache_length)
+        self.decode_windows = shapes.cache_windows(cache_length)
         self.extend_windows = (cache_length,) if cache_length <= 1024 else self.decode_windows
 
         def make_state() -> SlotState:
@@ -158,7 +158,7 @@ class Engine:
             that `extend` is compiled for, unless the engine was given some.
           n_stops: stop ids of a request at most.
         """
-        fitted = fit_length_buckets(lengths) if self._fit_lengths else ()
+        fitted = shapes.fit_length_buckets(lengths) if self._fit_lengths else ()
         if fitted:
             self.extend_lengths, self._fit_lengths = fitted, False
         self.n_stops, self.prepared = max(self.n_stops, -(-n_stops // 4) * 4), True

@@ -66,16 +66,18 @@ class Scheduler:
     def step(self, meanwhile: Callable[[], None]) -> bool:
         """One round of dispatches; `meanwhile` is called while they run. False when all chains have ended."""
         self._admit()
+        begin, compiling = time.perf_counter(), self.engine.programs.seconds
         extends = self._launch_extends()
         decode = self._launch_decode()
-        begin = time.perf_counter()
+        begin += self.engine.programs.seconds - compiling
+        launched = time.perf_counter()
         self.flush()
         meanwhile()
         if not extends and decode is None:
             return False
         while len(self.ready) < max(1, len(self.slots) // 8) and (found := self._pull()):
             self.ready.append(found)
-        self.stats.overlapped_seconds += time.perf_counter() - begin
+        self.stats.overlapped_seconds += time.perf_counter() - launched
         self._collect(extends, decode, begin)
         return True
 
@@ -155,12 +157,12 @@ class Scheduler:
         return ids, np.minimum(ids, len(self.slots) - 1), {i: row for row, i in enumerate(chosen)}
 
     def _launch_extends(self) -> list[_Launched]:
-        """Extends the waiting slots, `extend_tokens` tokens at most while half of the slots or more decode: long
-        prompts go in pieces between the dispatches of decode steps, and stall nobody."""
+        """Extends the waiting slots, `extend_tokens` tokens at most where three in four slots decode: long prompts go
+        in pieces between the dispatches of decode steps, and do not stall the others."""
         engine, spent, launched = self.engine, 0, []
 
         def affordable() -> bool:
-            return spent < engine.extend_tokens or 2 * int(np.count_nonzero(self.decoding)) < engine.slots
+            return spent < engine.extend_tokens or 4 * int(np.count_nonzero(self.decoding)) < 3 * engine.slots
 
         while self.waiting and affordable():
             now = self._share()
@@ -255,8 +257,8 @@ class Scheduler:
         """Reads what was drawn; a completion that has ended brings its chain's next request."""
         tokens: dict[int, list[int]] = {}
         logprobs: dict[int, list[float]] = {}
-        for extend in extends:
-            drawn, scores = jax.device_get((extend.drawn, extend.logprobs))
+        firsts = jax.device_get([(extend.drawn, extend.logprobs) for extend in extends])
+        for extend, (drawn, scores) in zip(extends, firsts, strict=True):
             for i, row in extend.row_of.items():
                 tokens[i], logprobs[i] = [int(drawn[row])], [float(scores[row])]
         between = time.perf_counter() if extends else begin

@@ -7,8 +7,13 @@ from collections.abc import Iterable
 
 
 def few_rows(slots: int) -> int:
-    """Rows of an extend, and of decoding while the last chains drain: an eighth of many slots, a quarter of few."""
+    """Rows of decoding while the last chains drain: an eighth of many slots, a quarter of few."""
     return max(1, slots // 8 if slots >= 64 else slots // 4)
+
+
+def extend_rows(slots: int) -> int:
+    """Rows of an extend: enough for efficient products, and a refill of a few slots is not mostly padding."""
+    return min(8, few_rows(slots))
 
 
 def length_buckets(cache_length: int, longest: int = 512) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class EngineStats:
     seconds: float = 0.0
     """All of the run."""
     extend_seconds: float = 0.0
-    """From the launch of a dispatch until its extends were done, as the host saw it."""
+    """From the first launch of a step until its extends were done, as the host saw it."""
     decode_seconds: float = 0.0
     """From there until its decode steps were done."""
     overlapped_seconds: float = 0.0
