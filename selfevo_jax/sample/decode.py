@@ -184,13 +184,14 @@ def _put(cache: KVCache, part: KVCache, slots: jax.Array | None, window: int) ->
 def make_programs(
     config: ModelConfig,
     dtype: str,
-    cache_sharding: NamedSharding | None = None,
+    param_dtype: str,
+    cache_layout: KVCache | None = None,
     rows_sharding: NamedSharding | None = None,
     host_sharding: NamedSharding | None = None,
 ) -> Programs:
-    """The two jitted programs. With shardings given: those of the cache leaves, of per-row arrays, and of results
-    that every host reads (replicated)."""
-    model = Transformer(config, dtype=jnp.dtype(dtype))
+    """The jitted programs. With shardings given: those of the cache (a cache of them), of per-row arrays, and of
+    results that every host reads (replicated)."""
+    model = Transformer(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype))
     apply: Any = model.apply
 
     def spread(tree: Any) -> Any:
@@ -268,11 +269,9 @@ def make_programs(
         return jax.tree.map(lambda leaf: leaf.at[targets].set(leaf[sources], mode="drop"), cache)
 
     out: Any = {}
-    if cache_sharding is not None:
-        n_layers = config.n_layers
-        each: Any = (cache_sharding,) * n_layers
-        caches = KVCache(k=each, v=each)
-        out = {"extend": (caches, *[host_sharding] * 2), "decode": (caches, *[host_sharding] * 4), "fork": caches}
+    if cache_layout is not None:
+        results = [host_sharding] * 4
+        out = {"extend": (cache_layout, *results[:2]), "decode": (cache_layout, *results), "fork": cache_layout}
     return Programs(
         extend=jax.jit(extend, donate_argnums=1, static_argnames="window", out_shardings=out.get("extend")),
         decode_many=jax.jit(
