@@ -223,7 +223,7 @@ class Transformer(nn.Module):
             mask = causal_mask(segment_ids, tokens.shape[1], c.sliding_window)
         else:
             mask = cache_mask(positions, cache.length, c.sliding_window)
-        x = jnp.asarray(self.embedding, self.dtype)[tokens]
+        x = jnp.asarray(self.embedding)[tokens].astype(self.dtype)
         if self.embedding_scale is not None:
             x = (x * self.embedding_scale[tokens][..., None]).astype(self.dtype)
         written = []
