@@ -26,7 +26,7 @@ from selfevo_jax.model.quantize import is_int8
 from selfevo_jax.sample.decode import Dispatcher, Programs, make_programs
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
-from selfevo_jax.sample.shapes import cache_windows, few_rows, fit_length_buckets, length_buckets
+from selfevo_jax.sample.shapes import EXTEND_TOKENS, cache_windows, few_rows, fit_length_buckets, length_buckets
 from selfevo_jax.sample.stops import Stream, TextTokenizer
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
 
@@ -138,7 +138,7 @@ class Engine:
         extend_lengths: Sequence[int] | None = None,
         decode_steps: int = 32,
         text_steps: int = 8,
-        extend_tokens: int = 4096,
+        extend_tokens: int = EXTEND_TOKENS,
         stream: Callable[[Any], Stream] | None = None,
     ) -> None:
         if slots < 1:
