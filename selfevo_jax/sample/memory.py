@@ -112,25 +112,24 @@ class SamplerMemory:
     def temporaries(self, slots: int) -> int:
         """What a call needs at most besides its arguments, for so many slots on this device: an estimate.
 
-        A decode copies the part of the cache that attention reads, and has the logits in several copies; a layer of an
-        int8 cache is widened. An extend has the scores of all its tokens twice (before and after the softmax) and the
-        feed-forward's states twice. Measured with `compiled.memory_analysis()` for 4 layers of SmolLM2-135M, 32 slots
-        of 768 on a CPU, in fp32: decode 36 MiB over the whole cache (6 times the logits) and 144 MiB over 3/4 of it (a
-        copy of that part, 108 MiB, more); extend of 8 x 512 tokens 309 MiB (scores 2 x 108, states 2 x 24, 8 slots
-        36). XLA on a CPU also widens all int8 matrices of a call at once (168 MiB more); on a TPU it does not.
+        Both programs copy the part of the cache that attention reads, of their own rows. A decode has the logits in
+        several copies, and one layer of an int8 cache widened; an extend has the scores of all its tokens twice (before
+        and after the softmax) and the feed-forward's states twice. `compiled.memory_analysis()` for 4 layers of
+        SmolLM2-135M, 32 slots of 768 tokens, fp32, on a CPU: decode 144 MiB (108 the copy of 3/4 of the cache, 36 six
+        times the logits; 65 with an int8 cache), extend of 8 x 512 tokens 309 MiB (36 the copy, 216 scores, 48 states).
+        XLA on a CPU widens all int8 matrices of a call at once (168 MiB more here); for a TPU it does not.
         """
-        c = self.config
-        alone = self.mesh.size == 1
-        longest = min(LONGEST_EXTEND, self.cache_length)
-        tokens = max(EXTEND_TOKENS, few_rows(slots) * longest) if alone else slots * longest
-        tensor = self.mesh.shape["tensor"]
+        c, alone, tensor = self.config, self.mesh.size == 1, self.mesh.shape["tensor"]
         heads, kv_heads, width = (n // tensor if n % tensor == 0 else n for n in (c.n_heads, c.n_kv_heads, c.d_ff))
         size = np.dtype(self.dtype).itemsize
-        decode = LOGIT_COPIES * slots * c.vocab_size * 4
+        decode = slots * self.slot + LOGIT_COPIES * slots * c.vocab_size * 4
         if is_int8(self.cache_dtype):
             decode += 2 * slots * kv_heads * self.cache_length * c.head_dim * size
-        extend = 2 * tokens * (heads * self.cache_length * 4 + width * size)
-        return slots * self.slot + max(decode, extend) + self._widened
+        rows = few_rows(slots) if alone else slots
+        tokens = rows * min(LONGEST_EXTEND, self.cache_length)
+        tokens = max(EXTEND_TOKENS, tokens) if alone else tokens
+        extend = rows * self.slot + 2 * tokens * (heads * self.cache_length * 4 + width * size)
+        return max(decode, extend) + self._widened
 
     @functools.cached_property
     def _widened(self) -> int:

@@ -58,6 +58,16 @@ def test_parameters_held_are_two_masters_and_the_placed_ones_where_they_are_othe
     assert memory((2, 2, 2)).parameters > memory((2, 1, 4)).parameters - 1  # replicated over fsdp for decoding
 
 
+def test_temporaries_are_those_that_the_formula_of_the_docstring_gives():
+    m = memory()
+    tokens = 4096  # more than the rows of an extend times the cache's length
+    extend = 2 * 4 * KV + 2 * tokens * (4 * 100 * 4 + 64 * 4)  # 2 of 8 rows; scores of 4 heads, states 64 wide
+    assert m.temporaries(8) == extend
+    many = 4000
+    assert m.temporaries(many) == max(many * 4 * KV + 6 * many * 64 * 4, 500 * 4 * KV + 100 * 500 * 2 * (1600 + 256))
+    assert memory(params="int8").temporaries(8) == extend + m.params(np.float32, DECODE_RULES)  # widened on a CPU
+
+
 def test_as_many_slots_are_chosen_as_fit_help_and_have_a_chain():
     m = memory()
     ten = int(m.needed(10) / SAFETY) + 1
