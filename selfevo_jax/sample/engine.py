@@ -111,7 +111,7 @@ class Engine:
       param_dtype: of the parameters while decoding, float32, bfloat16 or int8 (matrices with float32 scales, norms and
         biases in float32); None takes `dtype`.
       cache_dtype: of the KV cache, the same names (int8 with float32 scales for each position and head); None takes
-        `dtype`.
+        `dtype`. A value on the edge of two int8 steps may round either way by the last bit of the sum that made it.
       extend_rows, extend_lengths: shapes of `extend`; each pair that occurs is one compilation. Without lengths,
         `prepare` fits them to the data.
       decode_steps: steps of one dispatch at most; text_steps: the same where a request has stop strings, which the

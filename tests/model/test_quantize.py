@@ -135,7 +135,10 @@ def test_extend_then_decode_in_int8_equals_one_extend(apply) -> None:
         at = jnp.asarray(lengths + step)[:, None]
         logits, cache = apply({"params": params}, jnp.take_along_axis(tokens, at, 1), at, cache=cache)
         for row in range(2):
-            np.testing.assert_allclose(logits[row, 0], whole[row, lengths[row] + step], atol=1e-4)
+            # a value on the edge of two steps may round either way: far less than all rounding together (0.1 above)
+            np.testing.assert_allclose(
+                logits[row, 0], whole[row, lengths[row] + step], atol=0.01 * float(jnp.std(whole))
+            )
     # the same scales, but for the last place of float32, whatever came in one call
     np.testing.assert_allclose(cache.k_scale[1][0, :, :10], full.k_scale[1][0, :, :10], rtol=1e-5)
 
