@@ -74,11 +74,18 @@ class FeedbackSection(StageSection):
 
 
 class SamplingSection(Section):
-    slots: Positive = 64
-    """Chains that are decoded side by side; results do not depend on it."""
+    slots: Positive | None = None
+    """Chains that are decoded side by side; results do not depend on it. None takes as many as fit in memory, at most
+    32 on a CPU and 512 elsewhere (more do not help), and at most the chains of a round."""
     cache_length: Positive = 512
     """Tokens a slot can hold: prompt, response, feedback and refinement together."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of compute."""
+    param_dtype: Literal["float32", "bfloat16", "int8"] | None = None
+    """Of the parameters while decoding (training keeps its float32 ones); None takes `dtype`. int8: matrices with a
+    scale for each output channel, norms and biases in float32."""
+    cache_dtype: Literal["float32", "bfloat16", "int8"] | None = None
+    """Of the KV cache; None takes `dtype`. int8: with a scale for each position and head."""
     respond: RespondSection = RespondSection()
     feedback: FeedbackSection = FeedbackSection()
     refine: StageSection = StageSection()

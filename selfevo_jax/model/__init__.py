@@ -1,22 +1,25 @@
 """The decoder: its shape, its parameters, its cache."""
 
-from selfevo_jax.model.cache import CACHE_AXES, KVCache, init_cache
+from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
 from selfevo_jax.model.config import PRESETS, ModelConfig, RopeScaling
 from selfevo_jax.model.params import abstract_params, init_onto, init_params, logical_axes, param_count, param_shardings
+from selfevo_jax.model.quantize import quantize, quantize_params
 from selfevo_jax.model.transformer import Transformer
 
 __all__ = [
-    "CACHE_AXES",
     "PRESETS",
     "KVCache",
     "ModelConfig",
     "RopeScaling",
     "Transformer",
     "abstract_params",
+    "cache_shardings",
     "init_cache",
     "init_onto",
     "init_params",
     "logical_axes",
     "param_count",
     "param_shardings",
+    "quantize",
+    "quantize_params",
 ]

@@ -27,21 +27,21 @@ def _declared(config: ModelConfig, param_dtype: Any) -> Any:
 
 
 def abstract_params(config: ModelConfig, param_dtype: Any = jnp.float32) -> Any:
-    """Nested dict of ShapeDtypeStruct."""
+    """Nested dict of ShapeDtypeStruct; int8 brings the scales along."""
     return nn.unbox(_declared(config, jnp.dtype(param_dtype)))
 
 
-def logical_axes(config: ModelConfig) -> Any:
+def logical_axes(config: ModelConfig, param_dtype: Any = jnp.float32) -> Any:
     """Nested dict of tuples of logical axis names, one name (or None) a dimension."""
-    declared = _declared(config, jnp.dtype(jnp.float32))
+    declared = _declared(config, jnp.dtype(param_dtype))
     return jax.tree.map(
         tuple, nn.get_partition_spec(declared), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec)
     )
 
 
-def param_shardings(config: ModelConfig, mesh: Mesh, rules: ShardingRules) -> Any:
+def param_shardings(config: ModelConfig, mesh: Mesh, rules: ShardingRules, param_dtype: Any = jnp.float32) -> Any:
     """Nested dict of NamedSharding of the parameters."""
-    return shardings(logical_axes(config), mesh, rules, abstract_params(config))
+    return shardings(logical_axes(config, param_dtype), mesh, rules, abstract_params(config, param_dtype))
 
 
 def init_params(

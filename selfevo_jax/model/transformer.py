@@ -18,10 +18,21 @@ from selfevo_jax.model.attention import (
     rotary,
     silu,
 )
-from selfevo_jax.model.cache import KVCache
+from selfevo_jax.model.cache import CacheLayer, KVCache, write
 from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.model.quantize import is_int8
 
 _kernel = nn.initializers.normal(0.02)
+
+
+def _scale_free(param_dtype: Any) -> Any:
+    """The dtype of norms and biases: int8 holds matrices alone."""
+    return jnp.float32 if is_int8(param_dtype) else param_dtype
+
+
+def _matrix_init(param_dtype: Any) -> nn.initializers.Initializer:
+    """int8 matrices are made from float ones (`quantize_params`), never drawn."""
+    return nn.initializers.zeros if is_int8(param_dtype) else _kernel
 
 
 class RMSNorm(nn.Module):
@@ -38,7 +49,7 @@ class RMSNorm(nn.Module):
             "scale",
             nn.with_logical_partitioning(nn.initializers.ones, (self.axis,)),
             (x.shape[-1],),
-            self.param_dtype,
+            _scale_free(self.param_dtype),
         )
         wide = x.astype(jnp.float32)
         wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps)
@@ -46,7 +57,7 @@ class RMSNorm(nn.Module):
 
 
 class Linear(nn.Module):
-    """A matrix product over the last `inputs` axes, with an optional bias."""
+    """A matrix product over the last `inputs` axes, with an optional bias; int8 kernels have a scale an output."""
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
@@ -57,18 +68,26 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        outputs = self.shape[self.inputs :]
         kernel: Any = self.param(
-            "kernel", nn.with_logical_partitioning(_kernel, self.axes), self.shape, self.param_dtype
+            "kernel",
+            nn.with_logical_partitioning(_matrix_init(self.param_dtype), self.axes),
+            self.shape,
+            self.param_dtype,
         )
         # one plain matrix product: with two batch axes XLA's CPU compiler makes a transposed copy of the output's
         # gradient for each weight gradient, which doubles the time of the feed-forward's backward pass
         kept = x.shape[: x.ndim - self.inputs]
         width = math.prod(self.shape[: self.inputs])
         y = x.astype(self.dtype).reshape(-1, width) @ kernel.astype(self.dtype).reshape(width, -1)
-        y = y.reshape(*kept, *self.shape[self.inputs :])
+        y = y.reshape(*kept, *outputs)
+        if is_int8(self.param_dtype):
+            ones = nn.with_logical_partitioning(nn.initializers.ones, self.axes[self.inputs :])
+            scale: Any = self.param("scale", ones, outputs, jnp.float32)
+            y = (y * scale).astype(self.dtype)
         if self.bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[self.inputs :])
-            bias: Any = self.param("bias", zeros, self.shape[self.inputs :], self.param_dtype)
+            bias: Any = self.param("bias", zeros, outputs, _scale_free(self.param_dtype))
             y = y + bias.astype(self.dtype)
         return y
 
@@ -97,21 +116,19 @@ class Attention(nn.Module):
         positions: jax.Array,
         rope: tuple[jax.Array, jax.Array],
         mask: jax.Array,
-        cached: tuple[jax.Array, jax.Array] | None,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        cached: CacheLayer | None,
+    ) -> tuple[jax.Array, CacheLayer | None]:
         q, k, v = self.q(x), self.k(x), self.v(x)
         if self.config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = apply_rotary(q, *rope), apply_rotary(k, *rope)
+        scales: list[jax.Array] = []
         if cached is not None:
-            rows = jnp.arange(x.shape[0])[:, None]
-            # a padding token has position C: out of range, so it is written nowhere
-            k = cached[0].at[rows, :, positions].set(k.astype(cached[0].dtype), mode="drop")
-            v = cached[1].at[rows, :, positions].set(v.astype(cached[1].dtype), mode="drop")
-            cached = (k, v)
+            cached = write(cached, k, v, positions)  # a padding token has position C, out of range
+            k, v, *scales = cached
         else:
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-        return self.o(attend(q, k.astype(self.dtype), v.astype(self.dtype), mask)), cached
+        return self.o(attend(q, k.astype(self.dtype), v.astype(self.dtype), mask, *scales)), cached
 
 
 class FeedForward(nn.Module):
@@ -151,8 +168,8 @@ class Block(nn.Module):
         positions: jax.Array,
         rope: tuple[jax.Array, jax.Array],
         mask: jax.Array,
-        cached: tuple[jax.Array, jax.Array] | None,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        cached: CacheLayer | None,
+    ) -> tuple[jax.Array, CacheLayer | None]:
         with jax.named_scope("attention"):
             out, cached = self.attention(self.attention_norm(x), positions, rope, mask, cached)
             x = x + out
@@ -161,7 +178,10 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A causal decoder. Layers are unrolled; compute runs in `dtype`, norms, softmax and logits in fp32."""
+    """A causal decoder. Layers are unrolled; compute runs in `dtype`, norms, softmax and logits in fp32.
+
+    With `param_dtype` int8 (for decoding) matrices are int8 with float32 scales, norms and biases float32.
+    """
 
     config: ModelConfig
     dtype: Any = jnp.float32
@@ -172,10 +192,14 @@ class Transformer(nn.Module):
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.embedding = self.param(
             "embedding",
-            nn.with_logical_partitioning(_kernel, ("vocab", "embed")),
+            nn.with_logical_partitioning(_matrix_init(self.param_dtype), ("vocab", "embed")),
             (c.vocab_size, c.d_model),
             self.param_dtype,
         )
+        self.embedding_scale: Any = None
+        if is_int8(self.param_dtype):
+            ones = nn.with_logical_partitioning(nn.initializers.ones, ("vocab",))
+            self.embedding_scale = self.param("embedding_scale", ones, (c.vocab_size,), jnp.float32)
         self.layers = [Block(c, **kinds) for _ in range(c.n_layers)]
         self.final_norm = RMSNorm(c.norm_eps, "embed", **kinds)
         if not c.tie_embeddings:
@@ -199,21 +223,22 @@ class Transformer(nn.Module):
             mask = causal_mask(segment_ids, tokens.shape[1], c.sliding_window)
         else:
             mask = cache_mask(positions, cache.length, c.sliding_window)
-        x = jnp.asarray(self.embedding, self.dtype)[tokens]
-        keys, values = [], []
+        x = jnp.asarray(self.embedding)[tokens].astype(self.dtype)
+        if self.embedding_scale is not None:
+            x = (x * self.embedding_scale[tokens][..., None]).astype(self.dtype)
+        written = []
         for index, layer in enumerate(self.layers):
-            cached = None if cache is None else (cache.k[index], cache.v[index])
-            x, cached = layer(x, positions, rope, mask, cached)
+            x, cached = layer(x, positions, rope, mask, None if cache is None else cache.layer(index))
             if cached is not None:
-                keys.append(cached[0])
-                values.append(cached[1])
-        return self.final_norm(x), None if cache is None else KVCache(tuple(keys), tuple(values))
+                written.append(cached)
+        return self.final_norm(x), None if cache is None else KVCache.of_layers(written)
 
     def unembed(self, x: jax.Array) -> jax.Array:
         """fp32 logits `[..., V]` of states `[..., D]`."""
         if self.config.tie_embeddings:
             table = jnp.asarray(self.embedding, self.dtype)
-            return jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
+            logits = jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
+            return logits if self.embedding_scale is None else logits * self.embedding_scale
         return self.head(x).astype(jnp.float32)
 
     def __call__(

@@ -17,7 +17,15 @@ from selfevo_jax.config import Config, StageSection, TrainSection
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.model import ModelConfig, param_shardings
 from selfevo_jax.progress import Reporter
-from selfevo_jax.sample import Engine, Rollout, SamplingParams, SelfChain, StageParams
+from selfevo_jax.sample import (
+    Engine,
+    Rollout,
+    SamplerMemory,
+    SamplingParams,
+    SelfChain,
+    SlotPlan,
+    StageParams,
+)
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
 from selfevo_jax.text.tokenizer import BaseTokenizer
@@ -77,6 +85,7 @@ class Workbench:
     source: ModelSource
     format: PromptFormat
     rule: VerdictRule
+    slots: SlotPlan
     engine: Engine
     record: Callable[[dict[str, Any]], None] = lambda cost: None
     """Takes what each rollout has cost, as plain JSON values."""
@@ -167,6 +176,7 @@ class Workbench:
         if self.engine.prepared or not chains:
             return
         lengths = [n for chain in chains[:SURVEYED] for n in chain.extends()]
+        reporter.line(f"  {self.slots}")
         jobs = self.engine.compilations(params, lengths, len(self.format.stop_ids))
         with reporter.task("compiling the sampler", len(jobs), "programs") as meter:
             for done, job in enumerate(jobs, start=1):
@@ -203,13 +213,21 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] = la
         texts["judge"] = JUDGE_RATING
     fmt = PromptFormat(FormatConfig(**texts), source.tokenizer)
     rule = VerdictRule(**config.judge.model_dump())
+    s = config.sampling
+    dtypes: dict[str, Any] = {
+        "dtype": jnp.dtype(s.dtype),
+        "param_dtype": jnp.dtype(s.param_dtype or s.dtype),
+        "cache_dtype": jnp.dtype(s.cache_dtype or s.dtype),
+    }
+    memory = SamplerMemory(source.config, s.cache_length, **dtypes, mesh=mesh)
+    plan = memory.plan(s.slots, config.data.prompts_per_round * config.data.samples_per_prompt)
     engine = Engine(
         source.config,
         source.tokenizer,
-        slots=config.sampling.slots,
-        cache_length=config.sampling.cache_length,
+        slots=plan.slots,
+        cache_length=s.cache_length,
         seed=config.seed,
         mesh=mesh,
-        dtype=jnp.dtype(config.sampling.dtype),
+        **dtypes,
     )
-    return Workbench(config, mesh, source, fmt, rule, engine, record)
+    return Workbench(config, mesh, source, fmt, rule, plan, engine, record)

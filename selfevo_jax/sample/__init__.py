@@ -1,6 +1,7 @@
 """Sampling: requests in chains, one chain in one slot, draws that depend on their key alone."""
 
 from selfevo_jax.sample.engine import Engine
+from selfevo_jax.sample.memory import SamplerMemory, SlotPlan
 from selfevo_jax.sample.methods import SamplingParams, draw, filter_logits
 from selfevo_jax.sample.request import Chain, Completion, DrawKey, Request
 from selfevo_jax.sample.rollout import Candidate, Feedback, Rollout, SelfChain, StageParams, choose
@@ -16,8 +17,10 @@ __all__ = [
     "Feedback",
     "Request",
     "Rollout",
+    "SamplerMemory",
     "SamplingParams",
     "SelfChain",
+    "SlotPlan",
     "StageParams",
     "choose",
     "draw",

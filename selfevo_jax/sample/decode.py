@@ -207,13 +207,14 @@ def _put(cache: KVCache, part: KVCache, slots: jax.Array | None, window: int) ->
 def make_programs(
     config: ModelConfig,
     dtype: str,
-    cache_sharding: NamedSharding | None = None,
+    param_dtype: str,
+    cache_layout: KVCache | None = None,
     rows_sharding: NamedSharding | None = None,
     host_sharding: NamedSharding | None = None,
 ) -> Programs:
-    """The jitted programs. With shardings given: those of the cache leaves, of per-row arrays, and of results
-    that every host reads (replicated)."""
-    model = Transformer(config, dtype=jnp.dtype(dtype))
+    """The jitted programs. With shardings given: those of the cache (a cache of them), of per-row arrays, and of
+    results that every host reads (replicated)."""
+    model = Transformer(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype))
     apply: Any = model.apply
 
     def spread(tree: Any) -> Any:
@@ -304,9 +305,8 @@ def make_programs(
         return replace(state, cache=cache)
 
     out: Any = {}
-    if cache_sharding is not None:
-        each: Any = (cache_sharding,) * config.n_layers
-        states = SlotState(KVCache(k=each, v=each), host_sharding, host_sharding)  # type: ignore[arg-type]
+    if cache_layout is not None:
+        states = SlotState(cache_layout, host_sharding, host_sharding)  # type: ignore[arg-type]
         out = {"extend": (states, *[host_sharding] * 2), "decode": (states, *[host_sharding] * 4), "fork": states}
     return Programs(
         extend=jax.jit(extend, donate_argnums=1, static_argnames="window", out_shardings=out.get("extend")),

@@ -13,7 +13,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.model import CACHE_AXES, ModelConfig, init_cache, param_shardings
+from selfevo_jax.model import (
+    ModelConfig,
+    abstract_params,
+    cache_shardings,
+    init_cache,
+    param_shardings,
+    quantize_params,
+)
+from selfevo_jax.model.quantize import is_int8
 from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, Programs, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
@@ -24,6 +32,23 @@ from selfevo_jax.sample.stops import Stream, TextTokenizer
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
 
 Progress = Callable[[EngineStats], None]
+
+
+STORAGE_DTYPES = ("float32", "bfloat16", "int8")
+"""What parameters and cache may be kept in while decoding."""
+
+
+def storage_dtype(name: str, wanted: Any, default: Any) -> Any:
+    """The dtype wanted, or the default for None. Raises ConfigError on any other than STORAGE_DTYPES."""
+    if wanted is None:
+        return jnp.dtype(default)
+    try:
+        found = jnp.dtype(wanted)
+    except TypeError:
+        found = None
+    if found is None or found.name not in STORAGE_DTYPES:
+        raise ConfigError(f"{name} is {wanted!r}; expected {', '.join(STORAGE_DTYPES)} or None (as `dtype`)")
+    return found
 
 
 @dataclass
@@ -49,8 +74,12 @@ class Engine:
       cache_length: C, tokens a slot can hold (prompt and completion); at most the model's max_position.
       seed: enters every draw.
       mesh, rules: where to run; slots lie over data and fsdp, parameters and kv heads over tensor.
-      dtype: of compute and cache. Results are independent of slots, order and mesh in float32 only: in bfloat16 the
+      dtype: of compute. Results are independent of slots, order and mesh in float32 only: in bfloat16 the
         rounding depends on the shape of the batch.
+      param_dtype: of the parameters while decoding, float32, bfloat16 or int8 (matrices with float32 scales, norms and
+        biases in float32); None takes `dtype`.
+      cache_dtype: of the KV cache, the same names (int8 with float32 scales for each position and head); None takes
+        `dtype`. A value on the edge of two int8 steps may round either way by the last bit of the sum that made it.
       extend_rows, extend_lengths: shapes of `extend`; each pair that occurs is one compilation. Without lengths,
         `prepare` fits them to the data.
       decode_steps: steps of one dispatch at most; text_steps: the same where a request has stop strings, which the
@@ -71,11 +100,13 @@ class Engine:
         mesh: Mesh | None = None,
         rules: ShardingRules | None = None,
         dtype: Any = jnp.float32,
+        param_dtype: Any = None,
+        cache_dtype: Any = None,
         extend_rows: Sequence[int] | None = None,
         extend_lengths: Sequence[int] | None = None,
         decode_steps: int = 32,
         text_steps: int = 8,
-        extend_tokens: int = 4096,
+        extend_tokens: int = shapes.EXTEND_TOKENS,
         stream: Callable[[Any], Stream] | None = None,
     ) -> None:
         if slots < 1:
@@ -88,21 +119,20 @@ class Engine:
         self.config, self.tokenizer, self.seed = model_config, tokenizer, seed
         self.mesh, self.rules = mesh, rules if rules is not None else DECODE_RULES
         self.cache_length, self.dtype = cache_length, jnp.dtype(dtype)
+        self.param_dtype = storage_dtype("param_dtype", param_dtype, self.dtype)
+        self.cache_dtype = storage_dtype("cache_dtype", cache_dtype, self.dtype)
         self.decode_steps, self.text_steps, self.extend_tokens = decode_steps, text_steps, extend_tokens
         if stream is None:
             from selfevo_jax.text import StreamDecoder
 
             stream = StreamDecoder
         self.new_stream = functools.partial(stream, tokenizer)
-        self._cache_sharding: NamedSharding | None = None
         rows_sharding: NamedSharding | None = None
         host_sharding: NamedSharding | None = None
         if mesh is not None:
             axes = self.rules.mesh_axes("batch")
             ways = int(np.prod([mesh.shape[a] for a in axes], dtype=np.int64))
             slots = -(-slots // ways) * ways
-            shape = (slots, model_config.n_kv_heads, cache_length, model_config.head_dim)
-            self._cache_sharding = NamedSharding(mesh, self.rules.spec(CACHE_AXES, shape, mesh))
             rows_sharding = NamedSharding(mesh, PartitionSpec(axes))
             host_sharding = NamedSharding(mesh, PartitionSpec())
         self.slots = slots
@@ -120,16 +150,21 @@ class Engine:
         self.extend_windows = (cache_length,) if cache_length <= 1024 else self.decode_windows
 
         def make_state() -> SlotState:
-            cache = init_cache(self.config, self.slots, self.cache_length, self.dtype)
+            cache = init_cache(self.config, self.slots, self.cache_length, self.cache_dtype)
             return SlotState(cache, jnp.zeros(self.slots, jnp.int32), jnp.zeros(self.slots, bool))
 
-        layout: Any = None
+        caches, layout = None, None
         if mesh is not None:
-            caches = jax.tree.map(lambda _: self._cache_sharding, jax.eval_shape(make_state).cache)
+            caches = cache_shardings(jax.eval_shape(make_state).cache, mesh, self.rules)
             layout = SlotState(caches, host_sharding, host_sharding)  # type: ignore[arg-type]
         self._make_state = jax.jit(make_state, out_shardings=layout)
+        self._layout = None
+        if mesh is not None:
+            self._layout = param_shardings(model_config, mesh, self.rules, self.param_dtype)
+        declared = abstract_params(model_config, self.param_dtype)
+        self._quantize = jax.jit(functools.partial(quantize_params, declared=declared), out_shardings=self._layout)
         self.programs: Programs = make_programs(
-            model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding
+            model_config, self.dtype.name, self.param_dtype.name, caches, rows_sharding, host_sharding
         )
 
     def new_state(self) -> SlotState:
@@ -137,17 +172,23 @@ class Engine:
         return self._make_state()
 
     def place(self, params: Any) -> Any:
-        """The parameters laid out and cast for decoding, on the device; as they are where nothing changes."""
-        wanted = None if self.mesh is None else param_shardings(self.config, self.mesh, self.rules)
+        """The parameters laid out and cast (to int8: quantized) for decoding, on the device; as they are where nothing
+        changes."""
         leaves = jax.tree.leaves(params)
-        same_dtype = all(isinstance(x, jax.Array) and x.dtype == self.dtype for x in leaves)
-        if wanted is None:
-            return params if same_dtype else jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
-        if same_dtype and all(
-            x.sharding.is_equivalent_to(s, x.ndim) for x, s in zip(leaves, jax.tree.leaves(wanted), strict=True)
-        ):
+        declared = jax.tree.leaves(abstract_params(self.config, self.param_dtype))
+        same = len(leaves) == len(declared) and all(
+            isinstance(x, jax.Array) and x.dtype == d.dtype for x, d in zip(leaves, declared, strict=True)
+        )
+        if self._layout is not None:
+            wanted = jax.tree.leaves(self._layout)
+            same = same and all(x.sharding.is_equivalent_to(s, x.ndim) for x, s in zip(leaves, wanted, strict=True))
+        if same:
             return params
-        return reshard(params, wanted, self.dtype)
+        if is_int8(self.param_dtype):
+            return self._quantize(params)
+        if self._layout is None:
+            return jax.tree.map(lambda x: jnp.asarray(x, self.param_dtype), params)
+        return reshard(params, self._layout, self.param_dtype)
 
     def compilations(self, params: Any, lengths: Iterable[int] = (), n_stops: int = 0) -> list[Callable[[], None]]:
         """Jobs that each compile one program; when all have been called, a run compiles nothing.

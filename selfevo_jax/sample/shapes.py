@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+LONGEST_EXTEND = 512
+"""Tokens of a row in one extend at most; longer texts go in pieces."""
+EXTEND_TOKENS = 4096
+"""Tokens of one extend at most, padding included; it bounds the memory of the scores."""
+
 
 def few_rows(slots: int) -> int:
     """Rows of decoding while the last chains drain: an eighth of many slots, a quarter of few."""
@@ -16,7 +21,7 @@ def extend_rows(slots: int) -> int:
     return min(8, few_rows(slots))
 
 
-def length_buckets(cache_length: int, longest: int = 512) -> tuple[int, ...]:
+def length_buckets(cache_length: int, longest: int = LONGEST_EXTEND) -> tuple[int, ...]:
     """8, 16 and from there powers of two and their halfway points, up to the first that covers the cache, or up to
     `longest`; longer prompts go in pieces."""
     buckets = [8, 16, 32]
@@ -34,7 +39,9 @@ def cache_windows(cache_length: int) -> tuple[int, ...]:
     return (*range(step, cache_length, step), cache_length)
 
 
-def fit_length_buckets(lengths: Iterable[int], most: int = 4, multiple: int = 8, longest: int = 512) -> tuple[int, ...]:
+def fit_length_buckets(
+    lengths: Iterable[int], most: int = 4, multiple: int = 8, longest: int = LONGEST_EXTEND
+) -> tuple[int, ...]:
     """At most `most` lengths, multiples of `multiple`, that pad a histogram of extend lengths the least.
 
     A length above `longest` goes in pieces. Exact, by dynamic programming over the lengths that occur.

@@ -1,0 +1,167 @@
+"""How many slots fit: bytes of a slot, of the parameters and of a call's temporaries, against a device's memory."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.model import ModelConfig, abstract_params, cache_shardings, init_cache, param_shardings
+from selfevo_jax.model.quantize import is_int8
+from selfevo_jax.sample.shapes import EXTEND_TOKENS, LONGEST_EXTEND, extend_rows
+from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, ShardingRules
+
+SAFETY = 0.9
+"""The share of the available memory that is planned with; the rest is for the runtime and what fragments."""
+MOST_SLOTS, MOST_SLOTS_CPU = 512, 32
+"""Slots chosen at most: a CPU is bound by arithmetic from 16 to 32 on, accelerators from a few hundred on."""
+LOGIT_COPIES = 6
+"""What drawing a token takes at a time: logits, filtered, sorted, cumulated, noise (measured, see `temporaries`)."""
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def gib(n: float) -> str:
+    return f"{n / 2**30:.1f} GiB" if n >= 2**30 / 10 else f"{n / 2**20:.1f} MiB"
+
+
+def device_bytes(shapes: Any, layout: Any) -> int:
+    """Bytes on one device of a tree of shapes that lies by a tree of shardings."""
+    sizes = jax.tree.map(lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize, shapes, layout)
+    return sum(jax.tree.leaves(sizes))
+
+
+def host_bytes(meminfo: str | Path = "/proc/meminfo", limits: Sequence[str | Path] = _LIMITS) -> int:
+    """Memory of this host that can still be had: MemAvailable (else all there is), at most a cgroup's limit."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if Path(meminfo).exists():
+        fields = dict(line.split(":") for line in Path(meminfo).read_text().splitlines())
+        found = [1024 * int(fields["MemAvailable"].split()[0])]
+    texts = [Path(limit).read_text().strip() for limit in limits if Path(limit).exists()]
+    return min(found + [int(text) for text in texts if text.isdigit()])
+
+
+def available_bytes(mesh: Mesh) -> int:
+    """Memory of a device of the mesh: its own limit where the platform tells it, else its share of the host's."""
+    here = mesh.local_devices
+    stats = here[0].memory_stats() or {}
+    return int(stats["bytes_limit"]) if "bytes_limit" in stats else host_bytes() // len(here)
+
+
+@dataclass(frozen=True)
+class SlotPlan:
+    """A number of slots and how it came about."""
+
+    slots: int
+    fits: int
+    """Slots that fit at most."""
+    available: int
+    """Bytes of a device."""
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"slots: {self.slots} (of {self.fits} that fit in {gib(self.available)}{self.why})"
+
+
+@dataclass(frozen=True)
+class SamplerMemory:
+    """Bytes that decoding needs on one device of a mesh. Dtypes as the engine's, none left out."""
+
+    config: ModelConfig
+    cache_length: int
+    dtype: Any
+    param_dtype: Any
+    cache_dtype: Any
+    mesh: Mesh
+    rules: ShardingRules = DECODE_RULES
+
+    @property
+    def ways(self) -> int:
+        """Devices that the slots lie over."""
+        return math.prod(self.mesh.shape[axis] for axis in self.rules.mesh_axes("batch"))
+
+    @functools.cached_property
+    def slot(self) -> int:
+        """The cache of one slot, scales included; over `tensor` its heads are split."""
+        cache = jax.eval_shape(lambda: init_cache(self.config, self.ways, self.cache_length, self.cache_dtype))
+        return device_bytes(cache, cache_shardings(cache, self.mesh, self.rules))
+
+    def params(self, param_dtype: Any, rules: ShardingRules) -> int:
+        """A whole tree of parameters."""
+        layout = param_shardings(self.config, self.mesh, rules, param_dtype)
+        return device_bytes(abstract_params(self.config, param_dtype), layout)
+
+    @functools.cached_property
+    def parameters(self) -> int:
+        """All that is held while sampling: M_0 and the newest checkpoint in fp32, laid out for training, and the
+        parameters placed for decoding where those are others."""
+        masters = self.params(np.float32, TRAIN_RULES)
+        placed = self.params(self.param_dtype, self.rules)
+        as_they_are = self.param_dtype == np.float32 and self.mesh.shape["fsdp"] == 1
+        return 2 * masters + (0 if as_they_are else placed)
+
+    def temporaries(self, slots: int) -> int:
+        """What a call needs at most besides its arguments, for so many slots on this device: an estimate.
+
+        Both programs copy the part of the cache that attention reads, of their own rows. A decode has the logits in
+        several copies, and one layer of an int8 cache widened; an extend has the scores of all its tokens twice (before
+        and after the softmax) and the feed-forward's states twice. `compiled.memory_analysis()` for 4 layers of
+        SmolLM2-135M, 32 slots of 768 tokens, fp32, on a CPU: decode 144 MiB (108 the copy of 3/4 of the cache, 36 six
+        times the logits; 65 with an int8 cache), extend of 8 x 512 tokens 309 MiB (36 the copy, 216 scores, 48 states).
+        XLA on a CPU widens all int8 matrices of a call at once (168 MiB more here); for a TPU it does not.
+        """
+        c, alone, tensor = self.config, self.mesh.size == 1, self.mesh.shape["tensor"]
+        heads, kv_heads, width = (n // tensor if n % tensor == 0 else n for n in (c.n_heads, c.n_kv_heads, c.d_ff))
+        size = np.dtype(self.dtype).itemsize
+        decode = slots * self.slot + LOGIT_COPIES * slots * c.vocab_size * 4
+        if is_int8(self.cache_dtype):
+            decode += 2 * slots * kv_heads * self.cache_length * c.head_dim * size
+        rows = extend_rows(slots) if alone else slots
+        tokens = rows * min(LONGEST_EXTEND, self.cache_length)
+        tokens = max(EXTEND_TOKENS, tokens) if alone else tokens
+        extend = rows * self.slot + 2 * tokens * (heads * self.cache_length * 4 + width * size)
+        return max(decode, extend) + self._widened
+
+    @functools.cached_property
+    def _widened(self) -> int:
+        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+        return self.params(self.dtype, self.rules) if on_cpu and is_int8(self.param_dtype) else 0
+
+    def needed(self, slots: int) -> int:
+        """Everything, for so many slots on this device."""
+        return self.parameters + slots * self.slot + self.temporaries(slots)
+
+    def plan(self, wanted: int | None, chains: int, available: int | None = None) -> SlotPlan:
+        """The slots wanted, or for None as many as fit, help (MOST_SLOTS, CAPS) and have a chain to run.
+
+        Raises ConfigError when not one slot a device fits, or not the number wanted.
+        """
+        platform, ways = self.mesh.devices.flat[0].platform, self.ways
+        memory = available_bytes(self.mesh) if available is None else available
+        usable = int(SAFETY * memory)
+        most = max(0, usable // self.slot)
+        fits = bisect.bisect_right(range(1, most + 1), usable, key=self.needed) * ways
+        asked = ways if wanted is None else -(-wanted // ways) * ways
+        if asked > fits:
+            smaller = "" if is_int8(self.cache_dtype) else ", or sampling.cache_dtype=int8"
+            raise ConfigError(
+                f"sampling.slots: {asked} slots need {gib(self.needed(asked // ways))} on each device (a slot's cache "
+                f"{gib(self.slot)}, parameters {gib(self.parameters)}, the rest temporaries), and {gib(usable)} of "
+                f"{gib(memory)} can be used; {fits} fit. Take fewer slots or a shorter "
+                f"sampling.cache_length{smaller}"
+            )
+        if wanted is not None:
+            return SlotPlan(asked, fits, memory)
+        cap = MOST_SLOTS_CPU if platform == "cpu" else MOST_SLOTS
+        why = f"; more than {cap} do not help on a {platform}" if cap <= min(fits, chains) else ""
+        why = f"; a round has {chains} chains" if chains < min(fits, cap) else why
+        return SlotPlan(max(ways, min(fits, -(-min(cap, chains) // ways) * ways)), fits, memory, why)
