@@ -37,5 +37,14 @@ def init_cache(config: ModelConfig, batch: int, length: int, dtype: Any = jnp.fl
     )
 
 
+def write(cached: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
+    """One layer's keys or values `[B, K, C, head_dim]` with `new [B, L, K, head_dim]` at `positions [B, L]`.
+
+    A padding token has position C: out of range, so it is written nowhere.
+    """
+    rows = jnp.arange(new.shape[0])[:, None]
+    return cached.at[rows, :, positions].set(new.astype(cached.dtype), mode="drop")
+
+
 CACHE_AXES = ("batch", "kv_heads", None, None)
 """Logical axes of each array of the cache."""

@@ -18,8 +18,9 @@ from selfevo_jax.model.attention import (
     rotary,
     silu,
 )
-from selfevo_jax.model.cache import KVCache
+from selfevo_jax.model.cache import KVCache, write
 from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.model.tpu_attention import TpuAttention
 
 _kernel = nn.initializers.normal(0.02)
 
@@ -79,6 +80,7 @@ class Attention(nn.Module):
     config: ModelConfig
     dtype: Any
     param_dtype: Any
+    tpu: TpuAttention | None
 
     def setup(self) -> None:
         c = self.config
@@ -104,11 +106,11 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = apply_rotary(q, *rope), apply_rotary(k, *rope)
         if cached is not None:
-            rows = jnp.arange(x.shape[0])[:, None]
-            # a padding token has position C: out of range, so it is written nowhere
-            k = cached[0].at[rows, :, positions].set(k.astype(cached[0].dtype), mode="drop")
-            v = cached[1].at[rows, :, positions].set(v.astype(cached[1].dtype), mode="drop")
+            put = write if self.tpu is None else self.tpu.write
+            k, v = put(cached[0], k, positions), put(cached[1], v, positions)
             cached = (k, v)
+            if self.tpu is not None and self.tpu.serves(q, k):
+                return self.o(self.tpu.attend(q, k, v, positions)), cached
         else:
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
         return self.o(attend(q, k.astype(self.dtype), v.astype(self.dtype), mask)), cached
@@ -137,11 +139,12 @@ class Block(nn.Module):
     config: ModelConfig
     dtype: Any
     param_dtype: Any
+    tpu: TpuAttention | None
 
     def setup(self) -> None:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.attention_norm = RMSNorm(self.config.norm_eps, "embed", **kinds)
-        self.attention = Attention(self.config, **kinds)
+        self.attention = Attention(self.config, tpu=self.tpu, **kinds)
         self.mlp_norm = RMSNorm(self.config.norm_eps, "embed", **kinds)
         self.mlp = FeedForward(self.config, **kinds)
 
@@ -166,6 +169,8 @@ class Transformer(nn.Module):
     config: ModelConfig
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    tpu: TpuAttention | None = None
+    """How the cache is written and read on TPU; None is the plain path."""
 
     def setup(self) -> None:
         c = self.config
@@ -176,7 +181,7 @@ class Transformer(nn.Module):
             (c.vocab_size, c.d_model),
             self.param_dtype,
         )
-        self.layers = [Block(c, **kinds) for _ in range(c.n_layers)]
+        self.layers = [Block(c, tpu=self.tpu, **kinds) for _ in range(c.n_layers)]
         self.final_norm = RMSNorm(c.norm_eps, "embed", **kinds)
         if not c.tie_embeddings:
             self.head = Linear((c.d_model, c.vocab_size), ("embed", "vocab"), **kinds)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from selfevo_jax.model import KVCache, ModelConfig, Transformer
+from selfevo_jax.model import KVCache, ModelConfig, TpuAttention, Transformer
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 
 
@@ -187,10 +187,11 @@ def make_programs(
     cache_sharding: NamedSharding | None = None,
     rows_sharding: NamedSharding | None = None,
     host_sharding: NamedSharding | None = None,
+    tpu: TpuAttention | None = None,
 ) -> Programs:
     """The two jitted programs. With shardings given: those of the cache leaves, of per-row arrays, and of results
     that every host reads (replicated)."""
-    model = Transformer(config, dtype=jnp.dtype(dtype))
+    model = Transformer(config, dtype=jnp.dtype(dtype), tpu=tpu)
     apply: Any = model.apply
 
     def spread(tree: Any) -> Any:

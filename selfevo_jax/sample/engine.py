@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.model import CACHE_AXES, ModelConfig, init_cache, param_shardings
+from selfevo_jax.model import CACHE_AXES, LANES, ModelConfig, TpuAttention, init_cache, param_shardings
 from selfevo_jax.sample.decode import Dispatcher, Programs, make_programs
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
@@ -146,18 +146,25 @@ class Engine:
         self.extend_lengths = tuple(sorted(extend_lengths or length_buckets(cache_length)))
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
-        self.decode_windows = cache_windows(cache_length)
-        self.extend_windows = (cache_length,) if cache_length <= 1024 else self.decode_windows
+        tpu = TpuAttention.choose(model_config, mesh, self.rules)
+        multiple, capacity = 64, cache_length
+        if tpu is not None:
+            multiple, capacity = LANES, -(-cache_length // LANES) * LANES
+        self.decode_windows = cache_windows(capacity, multiple)
+        self.extend_windows = (capacity,) if capacity <= 1024 else self.decode_windows
 
         def make_cache() -> Any:
-            return init_cache(self.config, self.slots, self.cache_length, self.dtype)
+            return init_cache(self.config, self.slots, capacity, self.dtype)
 
+        query = jax.ShapeDtypeStruct((slots, 1, model_config.n_heads, model_config.head_dim), self.dtype)
+        if tpu is not None and tpu.serves(query, jax.eval_shape(make_cache).k[0]):
+            self.decode_windows = (capacity,)  # that kernel reads no more than a slot holds
         layout = None
         if self._cache_sharding is not None:
             layout = jax.tree.map(lambda _: self._cache_sharding, jax.eval_shape(make_cache))
         self._make_cache = jax.jit(make_cache, out_shardings=layout)
         self.programs: Programs = make_programs(
-            model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding
+            model_config, self.dtype.name, self._cache_sharding, rows_sharding, host_sharding, tpu
         )
 
     def new_cache(self) -> Any:
