@@ -40,10 +40,12 @@ def init_cache(config: ModelConfig, batch: int, length: int, dtype: Any = jnp.fl
 def write(cached: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
     """One layer's keys or values `[B, K, C, head_dim]` with `new [B, L, K, head_dim]` at `positions [B, L]`.
 
-    A padding token has position C: out of range, so it is written nowhere.
+    A padding token has position C: out of range, so it is written nowhere. The unit that is scattered is one head's
+    row. With a position of all heads as the unit, XLA on TPU wants heads beside head_dim in memory, and copies the
+    whole cache into that layout and back: at each dispatch, and before a kernel at each step.
     """
-    rows = jnp.arange(new.shape[0])[:, None]
-    return cached.at[rows, :, positions].set(new.astype(cached.dtype), mode="drop")
+    rows, heads = jnp.arange(new.shape[0])[:, None, None], jnp.arange(new.shape[2])
+    return cached.at[rows, heads, positions[:, :, None]].set(new.astype(cached.dtype), mode="drop")
 
 
 CACHE_AXES = ("batch", "kv_heads", None, None)

@@ -1,4 +1,4 @@
-"""The KV cache on TPU: attention by jax's own Pallas kernels on the cache as it lies, and writes that leave it so."""
+"""Attention to the KV cache on TPU: jax's own Pallas kernels, on the cache as it lies in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DECODE_BLOCK, _EXTEND_BLOCK, _QUERY_BLOCK = 256, 512, 512  # positions, positio
 
 @dataclass(frozen=True)
 class TpuAttention:
-    """How a decoder on TPU writes its cache and attends to it; under `shard_map` where there is a mesh.
+    """Attention to the cache by Pallas kernels; under `shard_map` where there is a mesh.
 
     Decode (one query a slot) is `paged_attention`: each pair (slot, kv head) is a sequence of a cache with one head, so
     the dense `[B, K, C, head_dim]` reshapes to its pages without a copy, and a step reads the blocks up to a slot's
@@ -37,8 +37,6 @@ class TpuAttention:
     mesh: Mesh | None = None
     slot_axes: tuple[str, ...] = ()
     head_axes: tuple[str, ...] = ()
-    kernels: bool = True
-    """False where the model's shape or the mesh leaves attention to the plain path."""
     interpret: bool = False
     """Interprets the kernels, on any platform and slowly: for tests."""
 
@@ -46,20 +44,19 @@ class TpuAttention:
     def choose(
         cls, config: ModelConfig, mesh: Mesh | None = None, rules: ShardingRules | None = None
     ) -> TpuAttention | None:
-        """What fits this model where it will run (the mesh's devices, or the default platform): None off TPU.
+        """The kernels on the mesh's devices (or the default platform), or None where only the plain path serves.
 
-        Attention is the plain path with a sliding window, which `paged_attention` has not, and where the kv heads do
-        not divide over their mesh axes: they are replicated there, while the query heads may not be.
+        None off TPU, with a sliding window, which `paged_attention` has not, and where the kv heads do not divide over
+        their mesh axes: they are replicated there, while the query heads may not be.
         """
         platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-        if platform != "tpu":
+        if platform != "tpu" or config.sliding_window is not None:
             return None
-        kernels = config.sliding_window is None
         if mesh is None or rules is None:
-            return cls(kernels=kernels)
+            return cls()
         slot_axes, head_axes = (rules.mesh_axes(name) for name in CACHE_AXES[:2])
         ways = math.prod(mesh.shape[axis] for axis in head_axes)
-        return cls(mesh, slot_axes, head_axes, kernels and config.n_kv_heads % ways == 0)
+        return cls(mesh, slot_axes, head_axes) if config.n_kv_heads % ways == 0 else None
 
     def serves(self, q: jax.Array | jax.ShapeDtypeStruct, k: jax.Array | jax.ShapeDtypeStruct) -> bool:
         """Whether a kernel takes q `[B, L, H, head_dim]` with keys `[B, K, C, head_dim]`; else the plain path does.
@@ -69,16 +66,7 @@ class TpuAttention:
         """
         length, head_dim = q.shape[1], q.shape[3]
         whole = head_dim % LANES == 0 if length == 1 else length % _SUBLANES == 0
-        return self.kernels and whole and k.shape[2] % LANES == 0 and q.dtype == k.dtype == jnp.bfloat16
-
-    def write(self, cached: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
-        """The same as `cache.write`, with one head's row as the unit that is scattered.
-
-        With a position of all heads as the unit, XLA keeps heads beside head_dim in memory and copies the whole cache
-        into that layout and back: at each step before a kernel, at each dispatch before the plain path.
-        """
-        rows, heads = jnp.arange(new.shape[0])[:, None, None], jnp.arange(new.shape[2])
-        return cached.at[rows, heads, positions[:, :, None]].set(new.astype(cached.dtype), mode="drop")
+        return whole and k.shape[2] % LANES == 0 and q.dtype == k.dtype == jnp.bfloat16
 
     def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:
         """`[B, L, H, head_dim]` as `attention.attend` gives them, of queries at `positions [B, L]` to the cache.

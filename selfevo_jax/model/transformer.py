@@ -106,9 +106,7 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = apply_rotary(q, *rope), apply_rotary(k, *rope)
         if cached is not None:
-            put = write if self.tpu is None else self.tpu.write
-            k, v = put(cached[0], k, positions), put(cached[1], v, positions)
-            cached = (k, v)
+            cached = k, v = write(cached[0], k, positions), write(cached[1], v, positions)
             if self.tpu is not None and self.tpu.serves(q, k):
                 return self.o(self.tpu.attend(q, k, v, positions)), cached
         else:
@@ -170,7 +168,7 @@ class Transformer(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     tpu: TpuAttention | None = None
-    """How the cache is written and read on TPU; None is the plain path."""
+    """The kernels that attend to the cache where they serve; None is the plain path."""
 
     def setup(self) -> None:
         c = self.config

@@ -168,16 +168,21 @@ def empty_rows(n_rows: int, n_stops: int) -> Rows:
     return Rows(words, settings, whole, whole, whole, whole, active, stops)  # type: ignore[arg-type]
 
 
+def _heads(leaf: jax.Array, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Index of all heads of some slots: head by head, as XLA on TPU moves whole slots by way of a transposed cache."""
+    return slots[:, None], jnp.arange(leaf.shape[1])
+
+
 def _take(cache: KVCache, slots: jax.Array | None, window: int) -> KVCache:
     if slots is None:
         return jax.tree.map(lambda leaf: leaf[:, :, :window], cache)
-    return jax.tree.map(lambda leaf: leaf[:, :, :window].at[slots].get(mode="clip"), cache)
+    return jax.tree.map(lambda leaf: leaf.at[*_heads(leaf, slots), :window].get(mode="clip"), cache)
 
 
 def _put(cache: KVCache, part: KVCache, slots: jax.Array | None, window: int) -> KVCache:
     if slots is None:
         return jax.tree.map(lambda leaf, new: leaf.at[:, :, :window].set(new), cache, part)
-    return jax.tree.map(lambda leaf, new: leaf.at[slots, :, :window].set(new, mode="drop"), cache, part)
+    return jax.tree.map(lambda leaf, new: leaf.at[*_heads(leaf, slots), :window].set(new, mode="drop"), cache, part)
 
 
 @functools.lru_cache(maxsize=8)
@@ -266,7 +271,7 @@ def make_programs(
         return _put(cache, part, slots, window), drawn, logprobs, count - rows.count, step
 
     def fork(cache: KVCache, sources: jax.Array, targets: jax.Array) -> KVCache:
-        return jax.tree.map(lambda leaf: leaf.at[targets].set(leaf[sources], mode="drop"), cache)
+        return _put(cache, _take(cache, sources, cache.length), targets, cache.length)
 
     out: Any = {}
     if cache_sharding is not None:
