@@ -168,7 +168,7 @@ class Engine:
         )
 
     def new_cache(self) -> Any:
-        """An empty cache [slots, K, C, head_dim] a layer, laid out for this engine's mesh."""
+        """An empty cache [slots, K, C, head_dim] a layer, laid out for this engine's mesh; on TPU C in whole blocks."""
 
         return self._make_cache()
 

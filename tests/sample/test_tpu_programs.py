@@ -37,5 +37,5 @@ def test_programs_call_the_kernels_and_never_copy_the_cache(topology, mesh, devi
     assert found["extend"]["kernels"] == ["splash_mha_fwd_no_residuals"]
     for program in (found["decode"], found["extend"]):
         assert program["temporaries"] < found["cache_layer"] / 8
-    assert found["decode"]["copied_in_loop"] < found["cache_layer"] / 8
+    assert found["decode"]["copied_in_loop"] < found["cache_layer"] / 64  # the loop may hold an eighth of the slots
     assert found["decode"]["gathered_in_loop"] < found["smallest_matrix"]

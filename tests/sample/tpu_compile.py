@@ -67,7 +67,7 @@ def main(topology, mesh_shape):
 
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     mesh = make_mesh(*mesh_shape, devices=devices[: int(np.prod(mesh_shape))])
-    config = ModelConfig(128, 256, 1, 4, 2, 128, 512, max_position=8192)
+    config = ModelConfig(128, 256, 1, 8, 4, 128, 512, max_position=8192)
     engine = Engine(config, None, slots=64, cache_length=4000, mesh=mesh, dtype=jnp.bfloat16, stream=lambda _: None)
 
     def laid_out(tree, layout, dtype=None):
