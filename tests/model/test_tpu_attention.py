@@ -69,11 +69,15 @@ def test_extend_equals_the_plain_path_at_each_slots_own_offset(groups, head_dim,
 
 
 @functools.cache
+def model_case():
+    params = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, init_params(CONFIG, jax.random.key(0)))
+    return params, jax.random.randint(jax.random.key(1), (2, 24), 0, CONFIG.vocab_size)
+
+
 def logits_of(dtype, tpu):
     """Logits of two extends, the second at an offset and padded, and of two decode steps after them."""
     apply = jax.jit(Transformer(CONFIG, dtype=dtype, tpu=tpu).apply)
-    params = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, init_params(CONFIG, jax.random.key(0)))
-    tokens = jax.random.randint(jax.random.key(1), (2, 24), 0, CONFIG.vocab_size)
+    params, tokens = model_case()
     cache = init_cache(CONFIG, 2, 128, dtype)
     lengths = np.array([16, 11])
     out = []
@@ -105,10 +109,6 @@ def test_on_a_mesh_each_device_attends_with_its_slots_and_kv_heads(length):
     got = jax.jit(sharded.attend)(*case, at)
     assert got.sharding.is_equivalent_to(jax.NamedSharding(mesh, jax.P(("data", "fsdp"), None, "tensor")), 4)
     close(got, reference(*case, at), jnp.bfloat16)
-
-
-def test_float32_stays_on_the_plain_path():
-    np.testing.assert_array_equal(logits_of(jnp.float32, INTERPRETED), logits_of(jnp.float32, None))
 
 
 @pytest.mark.parametrize(
