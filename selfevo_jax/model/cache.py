@@ -55,16 +55,18 @@ def init_cache(config: ModelConfig, batch: int, length: int, dtype: Any = jnp.fl
 def write(layer: CacheLayer, k: jax.Array, v: jax.Array, positions: jax.Array) -> CacheLayer:
     """The layer with keys and values `[B, L, K, head_dim]` at positions `[B, L]`; one out of range is written nowhere.
 
-    Each position is quantized by itself, so what a row holds does not depend on how its tokens were batched.
+    Each position is quantized by itself, so what a row holds does not depend on how its tokens were batched. The unit
+    that is scattered is one head's row. With a position of all heads as the unit, XLA on TPU wants heads beside
+    head_dim in memory, and copies the whole cache into that layout and back: at each dispatch, and before a kernel at
+    each step.
     """
-    rows = jnp.arange(k.shape[0])[:, None]
+    rows, heads = jnp.arange(k.shape[0])[:, None, None], jnp.arange(k.shape[2])
     new: CacheLayer = (k, v)
     if is_int8(layer[0].dtype):
         (k, k_scale), (v, v_scale) = quantize(k, (3,)), quantize(v, (3,))
         new = (k, v, k_scale, v_scale)
-    return tuple(
-        old.at[rows, :, positions].set(x.astype(old.dtype), mode="drop") for old, x in zip(layer, new, strict=True)
-    )
+    at = (rows, heads, positions[:, :, None])
+    return tuple(old.at[at].set(x.astype(old.dtype), mode="drop") for old, x in zip(layer, new, strict=True))
 
 
 CACHE_AXES = ("batch", "kv_heads", None, None)

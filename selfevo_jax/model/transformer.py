@@ -21,6 +21,7 @@ from selfevo_jax.model.attention import (
 from selfevo_jax.model.cache import CacheLayer, KVCache, write
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.quantize import is_int8
+from selfevo_jax.model.tpu_attention import TpuAttention
 
 _kernel = nn.initializers.normal(0.02)
 
@@ -98,6 +99,7 @@ class Attention(nn.Module):
     config: ModelConfig
     dtype: Any
     param_dtype: Any
+    tpu: TpuAttention | None
 
     def setup(self) -> None:
         c = self.config
@@ -124,8 +126,10 @@ class Attention(nn.Module):
         q, k = apply_rotary(q, *rope), apply_rotary(k, *rope)
         scales: list[jax.Array] = []
         if cached is not None:
-            cached = write(cached, k, v, positions)  # a padding token has position C, out of range
+            cached = write(cached, k, v, positions)
             k, v, *scales = cached
+            if self.tpu is not None and self.tpu.serves(q, k):
+                return self.o(self.tpu.attend(q, k, v, positions)), cached
         else:
             k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
         return self.o(attend(q, k.astype(self.dtype), v.astype(self.dtype), mask, *scales)), cached
@@ -154,11 +158,12 @@ class Block(nn.Module):
     config: ModelConfig
     dtype: Any
     param_dtype: Any
+    tpu: TpuAttention | None
 
     def setup(self) -> None:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.attention_norm = RMSNorm(self.config.norm_eps, "embed", **kinds)
-        self.attention = Attention(self.config, **kinds)
+        self.attention = Attention(self.config, tpu=self.tpu, **kinds)
         self.mlp_norm = RMSNorm(self.config.norm_eps, "embed", **kinds)
         self.mlp = FeedForward(self.config, **kinds)
 
@@ -186,6 +191,8 @@ class Transformer(nn.Module):
     config: ModelConfig
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    tpu: TpuAttention | None = None
+    """The kernels that attend to the cache where they serve; None is the plain path."""
 
     def setup(self) -> None:
         c = self.config
@@ -200,7 +207,7 @@ class Transformer(nn.Module):
         if is_int8(self.param_dtype):
             ones = nn.with_logical_partitioning(nn.initializers.ones, ("vocab",))
             self.embedding_scale = self.param("embedding_scale", ones, (c.vocab_size,), jnp.float32)
-        self.layers = [Block(c, **kinds) for _ in range(c.n_layers)]
+        self.layers = [Block(c, tpu=self.tpu, **kinds) for _ in range(c.n_layers)]
         self.final_norm = RMSNorm(c.norm_eps, "embed", **kinds)
         if not c.tie_embeddings:
             self.head = Linear((c.d_model, c.vocab_size), ("embed", "vocab"), **kinds)

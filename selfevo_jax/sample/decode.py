@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from selfevo_jax.model import KVCache, ModelConfig, Transformer
+from selfevo_jax.model import KVCache, ModelConfig, TpuAttention, Transformer
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 
 
@@ -193,14 +193,21 @@ def _put_rows(array: jax.Array, new: jax.Array, slots: jax.Array | None) -> jax.
     return new if slots is None else array.at[slots].set(new, mode="drop")
 
 
+def _heads(leaf: jax.Array, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Index of all heads of some slots: head by head, as XLA on TPU moves whole slots by way of a transposed cache."""
+    return slots[:, None], jnp.arange(leaf.shape[1])
+
+
 def _take(cache: KVCache, slots: jax.Array | None, window: int) -> KVCache:
-    return jax.tree.map(lambda leaf: _take_rows(leaf[:, :, :window], slots), cache)
+    if slots is None:
+        return jax.tree.map(lambda leaf: leaf[:, :, :window], cache)
+    return jax.tree.map(lambda leaf: leaf.at[*_heads(leaf, slots), :window].get(mode="clip"), cache)
 
 
 def _put(cache: KVCache, part: KVCache, slots: jax.Array | None, window: int) -> KVCache:
     if slots is None:
         return jax.tree.map(lambda leaf, new: leaf.at[:, :, :window].set(new), cache, part)
-    return jax.tree.map(lambda leaf, new: leaf.at[slots, :, :window].set(new, mode="drop"), cache, part)
+    return jax.tree.map(lambda leaf, new: leaf.at[*_heads(leaf, slots), :window].set(new, mode="drop"), cache, part)
 
 
 @functools.lru_cache(maxsize=8)
@@ -211,10 +218,11 @@ def make_programs(
     cache_layout: KVCache | None = None,
     rows_sharding: NamedSharding | None = None,
     host_sharding: NamedSharding | None = None,
+    tpu: TpuAttention | None = None,
 ) -> Programs:
     """The jitted programs. With shardings given: those of the cache (a cache of them), of per-row arrays, and of
     results that every host reads (replicated)."""
-    model = Transformer(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype))
+    model = Transformer(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), tpu=tpu)
     apply: Any = model.apply
 
     def spread(tree: Any) -> Any:
@@ -301,7 +309,8 @@ def make_programs(
         return SlotState(cache, token, active), drawn, logprobs, count - rows.count, step
 
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
-        cache = jax.tree.map(lambda leaf: leaf.at[targets].set(leaf[sources], mode="drop"), state.cache)
+        length = state.cache.length
+        cache = _put(state.cache, _take(state.cache, sources, length), targets, length)
         return replace(state, cache=cache)
 
     out: Any = {}

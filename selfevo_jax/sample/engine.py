@@ -14,7 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import (
+    LANES,
+    KVCache,
     ModelConfig,
+    TpuAttention,
     abstract_params,
     cache_shardings,
     init_cache,
@@ -146,29 +149,37 @@ class Engine:
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
         self._weight_bytes = 0
-        self.decode_windows = shapes.cache_windows(cache_length)
-        self.extend_windows = (cache_length,) if cache_length <= 1024 else self.decode_windows
+        tpu = TpuAttention.choose(model_config, mesh, self.rules)
+        multiple, capacity = 64, cache_length
+        if tpu is not None:
+            multiple, capacity = LANES, -(-cache_length // LANES) * LANES
+        self.decode_windows = shapes.cache_windows(capacity, multiple)
+        self.extend_windows = (capacity,) if capacity <= 1024 else self.decode_windows
 
         def make_state() -> SlotState:
-            cache = init_cache(self.config, self.slots, self.cache_length, self.cache_dtype)
+            cache = init_cache(self.config, self.slots, capacity, self.cache_dtype)
             return SlotState(cache, jnp.zeros(self.slots, jnp.int32), jnp.zeros(self.slots, bool))
 
-        caches, layout = None, None
-        if mesh is not None:
-            caches = cache_shardings(jax.eval_shape(make_state).cache, mesh, self.rules)
-            layout = SlotState(caches, host_sharding, host_sharding)  # type: ignore[arg-type]
-        self._make_state = jax.jit(make_state, out_shardings=layout)
+        self._abstract_cache: KVCache = jax.eval_shape(make_state).cache
+        query = jax.ShapeDtypeStruct((slots, 1, model_config.n_heads, model_config.head_dim), self.dtype)
+        if tpu is not None and tpu.serves(query, self._abstract_cache.k[0]):
+            self.decode_windows = (capacity,)  # that kernel reads no more than a slot holds
+        caches, state_layout = None, None
         self._layout = None
         if mesh is not None:
+            caches = cache_shardings(self._abstract_cache, mesh, self.rules)
+            state_layout = SlotState(caches, host_sharding, host_sharding)  # type: ignore[arg-type]
             self._layout = param_shardings(model_config, mesh, self.rules, self.param_dtype)
+        self._make_state = jax.jit(make_state, out_shardings=state_layout)
         declared = abstract_params(model_config, self.param_dtype)
         self._quantize = jax.jit(functools.partial(quantize_params, declared=declared), out_shardings=self._layout)
         self.programs: Programs = make_programs(
-            model_config, self.dtype.name, self.param_dtype.name, caches, rows_sharding, host_sharding
+            model_config, self.dtype.name, self.param_dtype.name, caches, rows_sharding, host_sharding, tpu
         )
 
     def new_state(self) -> SlotState:
-        """Slots with empty caches [slots, K, C, head_dim] a layer, laid out for this engine's mesh."""
+        """Slots with empty caches [slots, K, C, head_dim] a layer, laid out for this engine's mesh; on TPU C in whole
+        blocks."""
         return self._make_state()
 
     def place(self, params: Any) -> Any:
@@ -262,8 +273,8 @@ class Engine:
 
     def floor(self, stats: EngineStats) -> dict[str, float]:
         """The mean decode step of a run beside what it had to compute and read (see `decode_floor`)."""
-        state = jax.eval_shape(self._make_state)
-        cache_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.cache))
+        cache = self._abstract_cache
+        cache_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
         devices = [jax.devices()[0]] if self.mesh is None else self.mesh.devices.flatten().tolist()
         return decode_floor(
             self.config,
@@ -271,7 +282,7 @@ class Engine:
             devices,
             self.dtype.name,
             weight_bytes=self._weight_bytes,
-            position_bytes=cache_bytes / (self.slots * self.cache_length),
+            position_bytes=cache_bytes / (self.slots * cache.length),
             copies=len(devices) // (1 if self.mesh is None else self.mesh.shape["tensor"]),
         )
 

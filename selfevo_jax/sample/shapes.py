@@ -30,12 +30,12 @@ def length_buckets(cache_length: int, longest: int = LONGEST_EXTEND) -> tuple[in
     return tuple(buckets)
 
 
-def cache_windows(cache_length: int) -> tuple[int, ...]:
-    """The parts of the cache that attention reads: up to four, in steps of 64 positions, for as many programs.
+def cache_windows(cache_length: int, multiple: int = 64) -> tuple[int, ...]:
+    """The parts of the cache that attention reads: up to four, in steps of `multiple` positions, for as many programs.
 
     A decode step reads the keys and values of every position in its window, so its time grows with the window.
     """
-    step = -(-cache_length // 256) * 64
+    step = -(-cache_length // (4 * multiple)) * multiple
     return (*range(step, cache_length, step), cache_length)
 
 

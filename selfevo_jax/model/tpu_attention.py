@@ -1,0 +1,166 @@
+"""Attention to the KV cache on TPU: jax's own Pallas kernels, on the cache as it lies in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from selfevo_jax.model.cache import CACHE_AXES
+from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.sharding import ShardingRules
+
+LANES = 128
+"""A cache that the kernels read holds a multiple of so many positions."""
+_SUBLANES = 8
+_DECODE_BLOCK, _EXTEND_BLOCK, _QUERY_BLOCK = 256, 512, 512  # positions, positions, rows; not tuned on a chip
+
+
+@dataclass(frozen=True)
+class TpuAttention:
+    """Attention to the cache by Pallas kernels; under `shard_map` where there is a mesh.
+
+    Decode (one query a slot) is `paged_attention`: each pair (slot, kv head) is a sequence of a cache with one head, so
+    the dense `[B, K, C, head_dim]` reshapes to its pages without a copy, and a step reads the blocks up to a slot's
+    own length instead of the whole window. That kernel has no causal mask among several queries, so extend is the
+    splash kernel, its mask computed from each query's position: no scores in memory, but the whole window is read.
+    `ragged_paged_attention` does both, but wants keys and values interleaved in one array, and flash attention has no
+    offset of its own for each slot.
+    """
+
+    mesh: Mesh | None = None
+    slot_axes: tuple[str, ...] = ()
+    head_axes: tuple[str, ...] = ()
+    interpret: bool = False
+    """Interprets the kernels, on any platform and slowly: for tests."""
+
+    @classmethod
+    def choose(
+        cls, config: ModelConfig, mesh: Mesh | None = None, rules: ShardingRules | None = None
+    ) -> TpuAttention | None:
+        """The kernels on the mesh's devices (or the default platform), or None where only the plain path serves.
+
+        None off TPU, with a sliding window, which `paged_attention` has not, and where the kv heads do not divide over
+        their mesh axes: they are replicated there, while the query heads may not be.
+        """
+        platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+        if platform != "tpu" or config.sliding_window is not None:
+            return None
+        if mesh is None or rules is None:
+            return cls()
+        slot_axes, head_axes = (rules.mesh_axes(name) for name in CACHE_AXES[:2])
+        ways = math.prod(mesh.shape[axis] for axis in head_axes)
+        return cls(mesh, slot_axes, head_axes) if config.n_kv_heads % ways == 0 else None
+
+    def serves(self, q: jax.Array | jax.ShapeDtypeStruct, k: jax.Array | jax.ShapeDtypeStruct) -> bool:
+        """Whether a kernel takes q `[B, L, H, head_dim]` with keys `[B, K, C, head_dim]`; else the plain path does.
+
+        bfloat16 alone: `paged_attention` rounds keys to it. C in whole blocks. One query: head_dim a multiple of 128,
+        which that kernel does not compile without. Several: a multiple of 8 of them, of any head_dim.
+        """
+        length, head_dim = q.shape[1], q.shape[3]
+        whole = head_dim % LANES == 0 if length == 1 else length % _SUBLANES == 0
+        return whole and k.shape[2] % LANES == 0 and q.dtype == k.dtype == jnp.bfloat16
+
+    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:
+        """`[B, L, H, head_dim]` as `attention.attend` gives them, of queries at `positions [B, L]` to the cache.
+
+        A position of C or more is padding, and its output means nothing.
+        """
+        local = functools.partial(decode if q.shape[1] == 1 else extend, interpret=self.interpret)
+        if self.mesh is None:
+            return local(q, k, v, positions)
+        queries = PartitionSpec(self.slot_axes, None, self.head_axes)
+        cached = PartitionSpec(self.slot_axes, self.head_axes)
+        return jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=(queries, cached, cached, PartitionSpec(self.slot_axes)),
+            out_specs=queries,
+            check_vma=False,
+        )(q, k, v, positions)
+
+
+def decode(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, *, interpret: bool = False) -> jax.Array:
+    """One query a slot: q `[B, 1, H, head_dim]`, k and v `[B, K, C, head_dim]`, positions `[B, 1]`."""
+    # imported here: Pallas takes 0.3 s, and only a TPU needs it
+    from jax.experimental.pallas import tpu as pltpu
+    from jax.experimental.pallas.ops.tpu.paged_attention import paged_attention
+
+    batch, kv_heads, capacity, head_dim = k.shape
+    block = _block(capacity, _DECODE_BLOCK)
+    sequences, blocks = batch * kv_heads, capacity // block
+    # a slot at rest (position C) has length 0, of which the kernel reads nothing
+    lengths = jnp.where(positions[:, 0] < capacity, positions[:, 0] + 1, 0)
+    with pltpu.force_tpu_interpret_mode() if interpret else contextlib.nullcontext():
+        out = paged_attention(
+            _scaled(q).reshape(sequences, -1, head_dim),
+            k.reshape(1, sequences * blocks, block, head_dim),
+            v.reshape(1, sequences * blocks, block, head_dim),
+            jnp.repeat(lengths.astype(jnp.int32), kv_heads),
+            jnp.arange(sequences * blocks, dtype=jnp.int32).reshape(sequences, blocks),
+            pages_per_compute_block=1,
+        )
+    return out.reshape(q.shape).astype(q.dtype)
+
+
+def extend(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, *, interpret: bool = False) -> jax.Array:
+    """Several queries a slot: q `[B, L, H, head_dim]`, k and v `[B, K, C, head_dim]`, positions `[B, L]`.
+
+    The query heads of one kv head are rows of one product: it reads keys and values once for all of them.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+    from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask_info import MaskInfo
+
+    batch, length, heads, head_dim = q.shape
+    kv_heads, capacity = k.shape[1:3]
+    groups = heads // kv_heads
+    rows = groups * length
+    block_kv = _block(capacity, _EXTEND_BLOCK)
+    sizes = splash.BlockSizes(
+        block_q=max(n for n in range(_SUBLANES, min(rows, _QUERY_BLOCK) + 1, _SUBLANES) if rows % n == 0),
+        block_kv=block_kv,
+        block_kv_compute=block_kv,
+    )
+
+    def of_slot(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> Any:
+        mask: Any = MaskInfo(None, None, None, None, q_sequence=positions)  # type: ignore[arg-type]
+        return splash.SplashAttentionKernel(
+            mask,
+            None,
+            None,
+            is_mqa=False,
+            block_sizes=sizes,
+            save_residuals=False,
+            mask_value=splash.DEFAULT_MASK_VALUE,
+            attn_logits_soft_cap=None,
+            residual_checkpoint_name=None,
+            mask_function=_sees,
+            interpret=interpret,
+        )(q, k, v)
+
+    grouped = _scaled(q).astype(q.dtype).reshape(batch, length, kv_heads, groups, head_dim).transpose(0, 2, 3, 1, 4)
+    out = jax.vmap(of_slot)(grouped.reshape(batch, kv_heads, rows, head_dim), k, v, jnp.tile(positions, (1, groups)))
+    out = out.reshape(batch, kv_heads, groups, length, head_dim)
+    return out.transpose(0, 3, 1, 2, 4).reshape(q.shape)
+
+
+def _sees(query: jax.Array, key: jax.Array) -> jax.Array:
+    return query >= key
+
+
+def _scaled(q: jax.Array) -> jax.Array:
+    return q.astype(jnp.float32) * q.shape[-1] ** -0.5
+
+
+def _block(capacity: int, most: int) -> int:
+    """The largest of `most` and its halves that divides the positions."""
+    while capacity % most:
+        most //= 2
+    return most

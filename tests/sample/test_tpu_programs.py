@@ -1,0 +1,41 @@
+"""The engine's programs through the real TPU compiler: compiled, not run, so no chip is needed."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.tpu_compiler,
+    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"),
+]
+SCRIPT = Path(__file__).with_name("tpu_compile.py")
+
+
+@pytest.mark.parametrize(
+    ("topology", "mesh", "device"),
+    [("v5e:2x2", "1x2x2", "TPU v5 lite"), ("v6e:2x2", "1x1x1", "TPU v6 lite")],
+)
+def test_programs_call_the_kernels_and_never_copy_the_cache(topology, mesh, device):
+    settings = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), topology, mesh],
+        env={**settings, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["device"] == device
+    assert found["windows"] == [4096]  # whole blocks, and one program: a step reads what a slot holds
+    assert found["decode"]["kernels"] == ["paged_attention"]
+    assert found["extend"]["kernels"] == ["splash_mha_fwd_no_residuals"]
+    for program in (found["decode"], found["extend"]):
+        assert program["temporaries"] < found["cache_layer"] / 8
+    assert found["decode"]["copied_in_loop"] < found["cache_layer"] / 64  # the loop may hold an eighth of the slots
+    assert found["decode"]["gathered_in_loop"] < found["smallest_matrix"]

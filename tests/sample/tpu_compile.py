@@ -1,0 +1,108 @@
+"""Compiles the engine's programs for a TPU topology, with no TPU, and prints what the compiler made of them as JSON.
+
+Run as `python tpu_compile.py v5e:2x2`, in a process of its own: the TPU compiler reads its settings when it starts.
+"""
+
+import json
+import os
+import re
+import sys
+
+SETTINGS = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+ITEM_BYTES = {"bf16": 2, "f32": 4, "s32": 4, "u32": 4, "pred": 1}
+ARRAY = re.compile(r"= \(?(\w+)\[([\d,]*)\]\S* ([\w-]+)\(")
+
+
+def loop_bodies(hlo):
+    """The lines of every computation that is the body of a while loop."""
+    names = set(re.findall(r"body=(%[\w.-]+)", hlo))
+    inside = False
+    for line in hlo.splitlines():
+        if line and not line.startswith(" "):
+            inside = line.split(" ", 1)[0] in names
+        elif inside:
+            yield line
+
+
+def largest(lines, *kinds):
+    """Bytes of the largest result of these operations."""
+    sizes = [0]
+    for line in lines:
+        found = ARRAY.search(line)
+        if found and found[3].removesuffix("-done") in kinds:
+            size = ITEM_BYTES.get(found[1], 8)
+            for n in filter(None, found[2].split(",")):
+                size *= int(n)
+            sizes.append(size)
+    return max(sizes)
+
+
+def facts(compiled):
+    hlo = compiled.as_text()
+    body = list(loop_bodies(hlo))
+    return {
+        "kernels": re.findall(r"%([a-z_]+)[\w.]* = [^\n]*custom_call_target=\"tpu_custom_call\"", hlo),
+        "temporaries": compiled.memory_analysis().temp_size_in_bytes,
+        "copied_in_loop": largest(body, "copy", "transpose"),
+        "gathered_in_loop": largest(body, "all-gather"),
+    }
+
+
+def main(topology, mesh_shape):
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.experimental import topologies
+
+    from selfevo_jax.model import ModelConfig, abstract_params, param_shardings
+    from selfevo_jax.sample import Engine
+    from selfevo_jax.sample.decode import empty_rows
+    from selfevo_jax.sharding import make_mesh
+
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    mesh = make_mesh(*mesh_shape, devices=devices[: int(np.prod(mesh_shape))])
+    config = ModelConfig(128, 256, 1, 8, 4, 128, 512, max_position=8192)
+    engine = Engine(config, None, slots=64, cache_length=4000, mesh=mesh, dtype=jnp.bfloat16, stream=lambda _: None)
+
+    def laid_out(tree, layout, dtype=None):
+        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=s), tree, layout)
+
+    made = engine._make_state.lower().compile()
+    state = laid_out(jax.eval_shape(engine.new_state), made.output_shardings)
+    params = laid_out(abstract_params(config), param_shardings(config, mesh, engine.rules), jnp.bfloat16)
+    n_rows = engine.extend_rows[0]
+    slots = None if n_rows == engine.slots else np.zeros(n_rows, np.int32)
+    rows, n = empty_rows(n_rows, 4), np.int32(0)
+    window = engine.decode_windows[-1]
+    programs = {
+        "decode": engine.programs.compiled(
+            "decode_many", 0, (params, state, slots, rows, n, n), window=window, capacity=engine.decode_steps
+        ),
+        "extend": engine.programs.compiled(
+            "extend",
+            0,
+            (params, state, slots, rows, np.zeros((n_rows, 8), np.int32), np.zeros(n_rows, np.int32)),
+            window=window,
+        ),
+    }
+    leaf = state.cache.k[0]
+    shard = int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+    matrix = min(np.prod(x.shape) * 2 for x in jax.tree.leaves(params) if len(x.shape) > 1)
+    return {
+        "device": devices[0].device_kind,
+        "windows": engine.decode_windows,
+        "cache_layer": shard,
+        "smallest_matrix": int(matrix),
+        **{name: facts(program) for name, program in programs.items()},
+    }
+
+
+if __name__ == "__main__":
+    os.environ.update(SETTINGS)
+    print(json.dumps(main(sys.argv[1], tuple(map(int, sys.argv[2].split("x"))))))
