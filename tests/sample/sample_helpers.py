@@ -136,7 +136,12 @@ def told(engine, params, temperature, order=None):
     first, second = [i for i in order if i < 11], [i - 11 for i in order if i >= 11]
     got = dict(zip(first, engine.generate(params, [rows[i] for i in first]), strict=True))
     engine.run(params, [chains[i] for i in second])
-    texts = [[list(got[i].tokens), got[i].text, got[i].finish] for i in range(11)]
+    return plain([got[i] for i in range(11)], chains)
+
+
+def plain(completions, chains):
+    """Completions and the rollouts of chains as JSON values."""
+    texts = [[c.tokens, c.text, c.finish] for c in completions]
     return json.loads(json.dumps([texts, [chain.rollout.to_dict() for chain in chains]]))
 
 

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -15,8 +16,8 @@ import selfevo_jax
 from selfevo_jax.model import init_params
 
 SHAPES = ("2x2x2", "8x1x1")
-LIMIT = 240
-"""Seconds for both processes, most of them compiling."""
+LIMIT = 200
+"""Seconds for all processes together, most of them compiling."""
 
 
 def free_port():
@@ -30,14 +31,14 @@ def run_workers(folder, n=2):
     command = [sys.executable, str(Path(__file__).with_name("host_worker.py")), str(free_port()), str(n)]
     environment = {**os.environ, "PYTHONPATH": str(Path(selfevo_jax.__file__).parents[1])}
     logs = [(folder / f"{i}.out", folder / f"{i}.err") for i in range(n)]
-    workers = []
+    workers, end = [], time.monotonic() + LIMIT
     try:
         for i, (out, err) in enumerate(logs):  # files: a full pipe of one would hold up the other
             with out.open("w") as stdout, err.open("w") as stderr:
                 workers.append(
                     subprocess.Popen([*command, str(i), *SHAPES], env=environment, stdout=stdout, stderr=stderr)
                 )
-        codes = [worker.wait(timeout=LIMIT) for worker in workers]
+        codes = [worker.wait(timeout=max(1, end - time.monotonic())) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

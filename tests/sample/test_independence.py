@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from sample_helpers import engine, random_params, requests, self_chains, told
+from sample_helpers import engine, plain, random_params, requests, self_chains, told
 
 from selfevo_jax.sharding import make_mesh
 
@@ -20,7 +20,7 @@ def lone(temperature):
     assert len({c.tokens for c in alone}) > 3
     assert sum(len(chain.rollout.candidates) == 2 for chain in chains) > 3  # respond, judge, refine, judge
     assert all(c.feedback is not None for chain in chains for c in chain.rollout.candidates)
-    return [[[list(c.tokens), c.text, c.finish] for c in alone], [chain.rollout.to_dict() for chain in chains]]
+    return plain(alone, chains)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
