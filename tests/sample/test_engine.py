@@ -120,6 +120,7 @@ def test_samples_of_one_prompt_share_its_prefill(slots):
     fresh = len(prompts[0]) + len(prompts[1]) + len(prompts[2]) - 2 * len(system)
     assert fresh + 9 <= stats.prefilled <= fresh + 9 + 2
     assert stats.shared > 0
+    assert len({chain.got[0].tokens for chain in chains}) == 12  # no two samples of a prompt say the same
     lone = engine(slots=1, cache_length=128)
     for chain, row in zip(chains, rows, strict=True):
         assert chain.got[0].tokens == lone.generate(random_params(), [row])[0].tokens

@@ -153,7 +153,7 @@ def test_ten_thousand_requests_none_lost_none_twice_each_what_it_is_alone():
         ends.append(min(len(rows), ends[-1] + int(rng.integers(1, 4))))
     chains = [Requests(i, *rows[a:b]) for i, (a, b) in enumerate(itertools.pairwise(ends))]
     done = []
-    e = engine(16, CACHE, TINY, extend_rows=(1, 4, 16), extend_lengths=(8, 64))
+    e = engine(16, CACHE, TINY, extend_rows=(4, 16), extend_lengths=(8, 64))
     stats = e.run(params(), iter(chains), on_done=lambda chain: done.append(chain.id))
     assert sorted(done, key=int) == [chain.id for chain in chains]
     assert all(chain.ended for chain in chains)
