@@ -55,18 +55,21 @@ def init_cache(config: ModelConfig, batch: int, length: int, dtype: Any = jnp.fl
 def write(layer: CacheLayer, k: jax.Array, v: jax.Array, positions: jax.Array) -> CacheLayer:
     """The layer with keys and values `[B, L, K, head_dim]` at positions `[B, L]`; one out of range is written nowhere.
 
-    Each position is quantized by itself, so what a row holds does not depend on how its tokens were batched. The unit
-    that is scattered is one head's row. With a position of all heads as the unit, XLA on TPU wants heads beside
-    head_dim in memory, and copies the whole cache into that layout and back: at each dispatch, and before a kernel at
-    each step.
+    Each position is quantized by itself, so what a row holds does not depend on how its tokens were batched. Rows are a
+    batch axis of the write: on a mesh each device writes its own, and none is gathered. Heads are indices, so that the
+    unit written is one head's position: with all heads of a position as the unit, XLA on TPU wants heads beside
+    head_dim in memory, and copies the whole cache into that layout and back.
     """
-    rows, heads = jnp.arange(k.shape[0])[:, None, None], jnp.arange(k.shape[2])
+    heads = jnp.arange(k.shape[2])
     new: CacheLayer = (k, v)
     if is_int8(layer[0].dtype):
         (k, k_scale), (v, v_scale) = quantize(k, (3,)), quantize(v, (3,))
         new = (k, v, k_scale, v_scale)
-    at = (rows, heads, positions[:, :, None])
-    return tuple(old.at[at].set(x.astype(old.dtype), mode="drop") for old, x in zip(layer, new, strict=True))
+
+    def put(row: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
+        return row.at[heads, at[:, None]].set(x.astype(row.dtype), mode="drop")
+
+    return tuple(jax.vmap(put)(old, positions, x) for old, x in zip(layer, new, strict=True))
 
 
 CACHE_AXES = ("batch", "kv_heads", None, None)

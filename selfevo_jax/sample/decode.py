@@ -88,9 +88,13 @@ class Programs:
         key = (name, key, *sorted(static.items()))
         if key not in self._ready:
             begin = time.perf_counter()
-            self._ready[key] = self._functions[name].lower(*args, **static).compile()
+            self._ready[key] = self.lower(name, args, **static).compile()
             self.seconds += time.perf_counter() - begin
         return self._ready[key]
+
+    def lower(self, name: str, args: Any, **static: int) -> Any:
+        """The program for these arguments, or arrays' shapes, before it is compiled."""
+        return self._functions[name].lower(*args, **static)
 
 
 class Dispatcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -115,8 +116,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def reshard(tree: Any, to: Any, dtype: Any = None) -> Any:
     """Moves a pytree to other shardings, cast to `dtype`, on the devices: never through the host."""
+    leaves, structure = jax.tree.flatten(to)
+    return _mover(tuple(leaves), structure, None if dtype is None else jnp.dtype(dtype))(tree)
 
-    def cast(leaves: Any) -> Any:
-        return jax.tree.map(lambda x: x if dtype is None else jnp.asarray(x, dtype), leaves)
 
-    return jax.jit(cast, out_shardings=to)(tree)
+@functools.lru_cache(maxsize=16)
+def _mover(leaves: tuple[Any, ...], structure: Any, dtype: Any) -> Any:
+    """One jitted function a layout, so that the next round's move is not compiled again."""
+
+    def cast(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x if dtype is None else jnp.asarray(x, dtype), tree)
+
+    return jax.jit(cast, out_shardings=jax.tree.unflatten(structure, leaves))

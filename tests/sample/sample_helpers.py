@@ -3,13 +3,15 @@
 import codecs
 import functools
 import itertools
+import json
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from selfevo_jax.model import ModelConfig, Transformer, abstract_params
-from selfevo_jax.sample import Engine
+from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams, SelfChain, StageParams
 
 PAD, BOS, EOS, END = 0, 1, 2, 3
 CONTROLS = (PAD, BOS, EOS, END)
@@ -46,19 +48,101 @@ CONFIG = ModelConfig(VOCAB, 32, 2, 4, 2, 8, 64, max_position=256)
 
 
 @functools.cache
-def random_params(seed=0, scale=0.12):
+def random_params(seed=0, scale=0.12, config=CONFIG):
     """Wide enough that the distribution is neither flat nor a point."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda x: jnp.asarray(rng.normal(size=x.shape) * scale if len(x.shape) > 1 else np.ones(x.shape), x.dtype),
-        abstract_params(CONFIG),
+        abstract_params(config),
     )
 
 
-def engine(slots=4, cache_length=64, **kw):
+def engine(slots=4, cache_length=64, config=CONFIG, **kw):
     """Few shapes, so that few programs are compiled; a test of shapes names its own."""
     kw = {"extend_rows": (slots,), "extend_lengths": (32,), **kw}
-    return Engine(CONFIG, ByteTokenizer(), slots=slots, cache_length=cache_length, stream=ByteStream, **kw)
+    return Engine(config, ByteTokenizer(), slots=slots, cache_length=cache_length, stream=ByteStream, **kw)
+
+
+def requests(n, seed=0, **params):
+    """Prompts of random lengths, the keys of two samples in turn."""
+    rng = np.random.default_rng(seed)
+    return [
+        Request(
+            (BOS, *rng.integers(4, VOCAB, int(rng.integers(0, 30))).tolist()),
+            SamplingParams(**{"max_new_tokens": int(rng.integers(1, 20)), "stop_ids": (EOS, 9), **params}),
+            DrawKey(1, "respond", f"p{i}", i % 2),
+        )
+        for i in range(n)
+    ]
+
+
+class Requests:
+    """The chain of a list of requests; `got` are their completions."""
+
+    def __init__(self, id, *rows):
+        self.id, self.rows, self.got = str(id), rows, ()
+        self.asked = self.ended = False
+
+    def next(self, last):
+        assert not self.ended, f"chain {self.id} was asked again after its end"
+        assert (last is None) == (not self.asked), f"chain {self.id} lost a completion, or got one too many"
+        if last is not None:
+            self.got = (*self.got, last)
+        self.ended = len(self.got) == len(self.rows)
+        self.asked = True
+        return None if self.ended else self.rows[len(self.got)]
+
+
+@dataclass
+class Verdict:
+    good: bool | None
+    rating: float | None = None
+
+
+class Format:
+    def respond(self, prompt):
+        return [BOS, *ids(prompt)]
+
+    def judge(self, so_far):
+        return [*so_far, 60, 61]
+
+    def refine(self, so_far):
+        return [*so_far, 62]
+
+
+def self_chains(n, temperature):
+    """Chains of a random model in which most responses are judged, refined and judged again: its feedback ends at any
+    of many letters, and of what it then says only the length counts."""
+    short = SamplingParams(temperature=temperature, max_new_tokens=6, stop_ids=(EOS,))
+    feedback = SamplingParams(temperature=temperature, max_new_tokens=10, stop_strings=tuple("abcdefghijklmnopqrst"))
+    return [
+        SelfChain(
+            f"p{i}",
+            "abcdefgh"[: 2 + i % 6],
+            Format(),
+            StageParams(short, feedback, short),
+            lambda text: Verdict(len(text) % 4 == 3),
+            sample=i % 2,
+        )
+        for i in range(n)
+    ]
+
+
+def told(engine, params, temperature, order=None):
+    """What an engine makes of 11 requests and 9 whole chains, given to it in some order, as plain JSON values in the
+    order of the requests and chains; without log-probabilities, whose last bits depend on the batch."""
+    rows, chains = requests(11, temperature=temperature), self_chains(9, temperature)
+    order = np.arange(20) if order is None else order
+    first, second = [i for i in order if i < 11], [i - 11 for i in order if i >= 11]
+    got = dict(zip(first, engine.generate(params, [rows[i] for i in first]), strict=True))
+    engine.run(params, [chains[i] for i in second])
+    return plain([got[i] for i in range(11)], chains)
+
+
+def plain(completions, chains):
+    """Completions and the rollouts of chains as JSON values."""
+    texts = [[c.tokens, c.text, c.finish] for c in completions]
+    return json.loads(json.dumps([texts, [chain.rollout.to_dict() for chain in chains]]))
 
 
 @functools.cache
@@ -108,18 +192,3 @@ def scripted(*scripts):
 def ids(text):
     """Tokens of a text, one byte piece at a time (single letters, space, newline)."""
     return [PIECES.index(c.encode()) for c in text]
-
-
-def chain_of(i, *rows):
-    """A chain of fixed requests; `got` holds their completions."""
-
-    class Rows:
-        id = str(i)
-        got = ()
-
-        def next(self, last):
-            if last is not None:
-                self.got = (*self.got, last)
-            return rows[len(self.got)] if len(self.got) < len(rows) else None
-
-    return Rows()

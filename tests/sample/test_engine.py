@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from sample_helpers import BOS, CONFIG, EOS, VOCAB, ByteTokenizer, chain_of, engine, naive, random_params
+from sample_helpers import BOS, CONFIG, VOCAB, ByteTokenizer, Requests, engine, naive, random_params, requests
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
@@ -11,18 +11,6 @@ from selfevo_jax.sample.methods import draw, key_words, make_keys, settings_of
 from selfevo_jax.sharding import make_mesh
 
 _draw = jax.jit(draw)
-
-
-def requests(n, seed=0, **params):
-    rng = np.random.default_rng(seed)
-    return [
-        Request(
-            (BOS, *rng.integers(4, VOCAB, int(rng.integers(0, 30))).tolist()),
-            SamplingParams(**{"max_new_tokens": int(rng.integers(1, 20)), "stop_ids": (EOS, 9), **params}),
-            DrawKey(1, "respond", f"p{i}", i % 2),
-        )
-        for i in range(n)
-    ]
 
 
 def test_ragged_greedy_rows_equal_the_naive_uncached_loop():
@@ -48,31 +36,6 @@ def test_sampled_rows_equal_the_naive_loop_with_the_same_keys():
         assert list(got.tokens) == tokens
         assert got.finish == finish
         np.testing.assert_allclose(got.logprobs, logprobs, atol=1e-4)
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_results_do_not_depend_on_slots_or_order(temperature):
-    rows = requests(14, temperature=temperature)
-    lone = [engine(slots=1).generate(random_params(), [row])[0] for row in rows]
-    assert len({c.tokens for c in lone}) > 3
-    for slots in (3, 8):
-        order = np.random.default_rng(slots).permutation(len(rows))
-        got = engine(slots=slots).generate(random_params(), [rows[i] for i in order])
-        for i, completion in zip(order, got, strict=True):
-            assert completion.tokens == lone[i].tokens
-            assert completion.finish == lone[i].finish
-            np.testing.assert_allclose(completion.logprobs, lone[i].logprobs, atol=1e-4)
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_results_do_not_depend_on_the_mesh(temperature):
-    rows = requests(11, temperature=temperature)
-    plain = engine(slots=3).generate(random_params(), rows)
-    for shape in ((1, 1, 1), (8, 1, 1), (2, 2, 2)):
-        on_mesh = engine(slots=5, mesh=make_mesh(*shape))  # 5 is no multiple of 8 nor 4: rounded up
-        assert on_mesh.slots == -(-5 // (shape[0] * shape[1])) * shape[0] * shape[1]
-        got = on_mesh.generate(random_params(), rows)
-        assert [(c.tokens, c.finish) for c in got] == [(c.tokens, c.finish) for c in plain]
 
 
 def test_parameters_are_spread_over_the_mesh_and_no_slot_axis_is_whole_on_one_device():
@@ -136,7 +99,7 @@ def test_programs_are_compiled_ahead_and_none_later():
     assert 2 <= len(e.extend_lengths) <= 4
     assert e.extend_lengths[-1] >= 91
     for seed in (0, 1):  # two rounds, with other parameters
-        stats = e.run(random_params(seed), [chain_of(i, row) for i, row in enumerate(rows)])
+        stats = e.run(random_params(seed), [Requests(i, row) for i, row in enumerate(rows)])
         assert (stats.compiles, stats.chains, stats.failed) == (0, len(rows), 0)
 
 
@@ -151,12 +114,13 @@ def test_samples_of_one_prompt_share_its_prefill(slots):
         for sample in range(4)
     ]
     e = Engine(CONFIG, ByteTokenizer(), slots=slots, cache_length=128, extend_lengths=(8, 64), decode_steps=8)
-    chains = [chain_of(i, row) for i, row in enumerate(rows)]
+    chains = [Requests(i, row) for i, row in enumerate(rows)]
     stats = e.run(random_params(), chains)
     # each prompt once, beyond what it shares with the one before it, and the last token of every other sample again
     fresh = len(prompts[0]) + len(prompts[1]) + len(prompts[2]) - 2 * len(system)
     assert fresh + 9 <= stats.prefilled <= fresh + 9 + 2
     assert stats.shared > 0
+    assert len({chain.got[0].tokens for chain in chains}) == 12  # no two samples of a prompt say the same
     lone = engine(slots=1, cache_length=128)
     for chain, row in zip(chains, rows, strict=True):
         assert chain.got[0].tokens == lone.generate(random_params(), [row])[0].tokens
@@ -179,7 +143,7 @@ def test_many_copies_at_once_read_no_cache_that_was_overwritten():
     e = Engine(
         CONFIG, ByteTokenizer(), slots=9, cache_length=128, extend_rows=(2,), extend_lengths=(8, 64), decode_steps=2
     )
-    chains = [chain_of(i, row) for i, row in enumerate(rows)]
+    chains = [Requests(i, row) for i, row in enumerate(rows)]
     assert e.run(random_params(), chains).shared > 0
     lone = engine(slots=1, cache_length=128)
     for chain, row in zip(chains, rows, strict=True):
@@ -188,9 +152,9 @@ def test_many_copies_at_once_read_no_cache_that_was_overwritten():
 
 def test_without_compiling_ahead_a_second_run_compiles_nothing():
     e, rows = engine(slots=6, cache_length=60, extend_rows=(2,), extend_lengths=(8, 32)), requests(20)
-    ones = [chain_of(i, row) for i, row in enumerate(rows)]
+    ones = [Requests(i, row) for i, row in enumerate(rows)]
     assert e.run(random_params(), ones).compiles > 0
-    again = e.run(random_params(1), [chain_of(i, row) for i, row in enumerate(rows)])
+    again = e.run(random_params(1), [Requests(i, row) for i, row in enumerate(rows)])
     assert again.compiles == 0
 
 
@@ -199,7 +163,7 @@ def test_a_chain_reuses_its_cache_when_it_appends_rolls_back_or_forks():
     base = (BOS, *rng.integers(4, VOCAB, 20).tolist())
     texts = [base, (*base, 7, 8), base[:12], (*base[:12], 30, 31, 32), base]
     rows = [Request(t, SamplingParams(temperature=0, max_new_tokens=5)) for t in texts]
-    chain = chain_of(0, *rows)
+    chain = Requests(0, *rows)
     stats = engine(slots=1).run(random_params(), [chain])
     for row, got in zip(rows, chain.got, strict=True):
         assert list(got.tokens) == naive(random_params(), row.tokens, 5)[0]
@@ -215,7 +179,7 @@ def test_chains_are_pulled_little_ahead_of_free_slots_and_each_ends_once():
         for i, row in enumerate(requests(12)):
             pulled.append(i)
             open_at_once.append(len(pulled) - len(done))
-            yield chain_of(i, row)
+            yield Requests(i, row)
 
     seen = []
     stats = engine(slots=3).run(random_params(), source(), on_done=lambda c: done.append(c.id), progress=seen.append)
@@ -231,39 +195,3 @@ def test_a_cache_beyond_the_model_is_refused():
         Engine(CONFIG, ByteTokenizer(), slots=1, cache_length=300, stream=object)
     with pytest.raises(ConfigError, match="slots is 0"):
         Engine(CONFIG, ByteTokenizer(), slots=0, cache_length=30, stream=object)
-
-
-def _random_request(rng, i):
-    stop_strings = (("b",), ("ab", "\nQ"), ("🙂",), ())[int(rng.integers(0, 8)) % 4] if rng.random() < 0.4 else ()
-    return Request(
-        tuple(rng.integers(0, VOCAB, int(rng.choice([0, 1, 5, 20, 50, 63, 64, 70]))).tolist()),
-        SamplingParams(
-            temperature=float(rng.choice([0.0, 0.3, 1.0, 1.7, float("nan")], p=[0.3, 0.2, 0.3, 0.18, 0.02])),
-            top_k=int(rng.choice([0, 0, 1, 7])),
-            top_p=float(rng.choice([1.0, 1.0, 0.5, 0.9])),
-            min_p=float(rng.choice([0.0, 0.0, 0.1])),
-            max_new_tokens=int(rng.integers(0, 30)),
-            stop_ids=tuple(rng.choice(VOCAB, int(rng.integers(0, 5)), replace=False).tolist()),
-            stop_strings=stop_strings,
-        ),
-        DrawKey(0, "respond", f"r{i}", int(rng.integers(0, 3))),
-    )
-
-
-def test_hundreds_of_random_requests_equal_their_lone_runs_none_lost_none_twice():
-    rng = np.random.default_rng(11)
-    rows = [_random_request(rng, i) for i in range(300)]
-    lone = engine(slots=1).generate(random_params(), rows)
-    order = rng.permutation(len(rows))
-    got = engine(slots=8, extend_rows=(2,)).generate(random_params(), [rows[i] for i in order])
-    assert len(got) == len(rows)
-    assert {c.finish for c in got} == {"stop", "stop_string", "length", "cache", "error"}
-    for i, completion in zip(order, got, strict=True):
-        alone = lone[i]
-        assert (completion.tokens, completion.text, completion.finish, completion.error) == (
-            alone.tokens,
-            alone.text,
-            alone.finish,
-            alone.error,
-        )
-        assert len(completion.logprobs) == len(completion.tokens)

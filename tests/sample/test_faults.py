@@ -3,9 +3,27 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from sample_helpers import BOS, END, EOS, PIECES, ByteStream, ByteTokenizer, engine, ids, naive, random_params, scripted
+from sample_helpers import (
+    BOS,
+    END,
+    EOS,
+    PIECES,
+    ByteStream,
+    ByteTokenizer,
+    Format,
+    Requests,
+    Verdict,
+    engine,
+    ids,
+    naive,
+    plain,
+    random_params,
+    scripted,
+    self_chains,
+)
 
-from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
+from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams, SelfChain, StageParams
+from selfevo_jax.sharding import make_mesh
 
 GREEDY = SamplingParams(temperature=0, max_new_tokens=6)
 
@@ -34,6 +52,7 @@ def follow(config, params, prompt, **kw):
         ((BOS, 5), SamplingParams(max_new_tokens=0), ["max_new_tokens is 0"]),
         ((BOS, 5), SamplingParams(temperature=float("nan")), ["temperature is nan"]),
         ((BOS, 5), SamplingParams(stop_ids=(EOS, 64)), ["stop id 64", "64 tokens"]),
+        ((BOS, 5), SamplingParams(stop_ids=(-1,)), ["stop id -1"]),
         ((BOS, 99), GREEDY, ["token id 99"]),
     ],
 )
@@ -46,6 +65,62 @@ def test_a_bad_row_is_named_and_the_others_go_on(tokens, params, needles):
         assert needle in got[2].error
     for i in (0, 1, 3):
         assert list(got[i].tokens) == naive(random_params(), rows[i].tokens, 6)[0]
+
+
+def _chain(name, prompt="ab", fmt=None, stop_ids=()):
+    short = SamplingParams(max_new_tokens=6, stop_ids=stop_ids)
+    feedback = SamplingParams(max_new_tokens=10, stop_strings=tuple("abcdefghijklmnopqrst"))
+    return SelfChain(name, prompt, fmt or Format(), StageParams(short, feedback, short), lambda _: Verdict(False))
+
+
+class _Nothing(Format):
+    def respond(self, prompt):
+        return []
+
+
+class _LongInstruction(Format):
+    def judge(self, so_far):
+        return [*so_far, *[60] * 60]
+
+
+@pytest.mark.parametrize("shape", [None, (2, 2, 2)])
+def test_bad_chains_are_named_at_their_stage_and_the_others_go_on(shape):
+    def bad():
+        return [
+            _chain("too-long", "a" * 70),
+            _chain("empty", fmt=_Nothing()),
+            _chain("bad-stop", stop_ids=(64,)),
+            _chain("long-judge", fmt=_LongInstruction()),
+        ]
+
+    def nan(i):
+        row = Request((BOS, 5), GREEDY, DrawKey(prompt_id=f"nan-{i}"))
+        spoilt = Request((BOS, 5), SamplingParams(temperature=float("nan")), DrawKey(prompt_id=f"nan-{i}", sample=1))
+        none = Request((BOS, 5), SamplingParams(max_new_tokens=0), DrawKey(prompt_id=f"nan-{i}", sample=2))
+        return Requests(f"nan-{i}", row, spoilt, none, row)
+
+    good, alone, wrong, mixed = self_chains(6, 1.0), self_chains(6, 1.0), bad(), [nan(0), nan(1)]
+    every = [mixed[0], *[c for pair in zip(good, [*wrong, *bad()[:2]], strict=True) for c in pair], mixed[1]]
+    done = []
+    e = engine(5, mesh=None if shape is None else make_mesh(*shape))
+    stats = e.run(random_params(), every, on_done=done.append)
+    assert sorted(map(id, done)) == sorted(map(id, every))
+    assert stats.failed == 6 + 4
+    engine(1).run(random_params(), alone)
+    assert plain([], good) == plain([], alone)
+    needles = ["71 tokens but the cache holds 64", "0 tokens", "stop id 64", "tokens but the cache holds 64"]
+    stages = ["respond", "respond", "respond", "feedback-0"]
+    for chain, needle, stage in zip(wrong, needles, stages, strict=True):
+        error = chain.rollout.error
+        assert error.startswith(f"prompt '{chain.prompt_id}' (round 0, stage {stage}, sample 0): ")
+        assert needle in error
+    for chain in mixed:  # a chain may go on after a bad request
+        first, spoilt, none, last = chain.got
+        assert (first.finish, last.finish) == ("length", "length")
+        assert last.tokens == first.tokens == tuple(naive(random_params(), (BOS, 5), 6)[0])
+        assert f"'{chain.id}'" in spoilt.error
+        assert "temperature is nan" in spoilt.error
+        assert "sample 2): max_new_tokens is 0" in none.error
 
 
 def test_a_prompt_that_fits_exactly_passes():

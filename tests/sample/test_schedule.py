@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from sample_helpers import BOS, CONFIG, VOCAB, chain_of, engine, random_params
+from sample_helpers import BOS, CONFIG, VOCAB, Requests, engine, random_params
 
 from selfevo_jax.model import param_count
 from selfevo_jax.sample import DrawKey, EngineStats, Request, SamplingParams
@@ -25,7 +25,7 @@ def test_a_long_prompt_goes_in_pieces_between_the_tokens_of_the_others():
     e = engine(slots=4, cache_length=128, extend_lengths=(8,), extend_rows=(4,), extend_tokens=32, text_steps=2)
     rows = [row(6, 40, "a"), row(7, 40, "b"), row(8, 40, "c"), row(120, 4, "long")]
     progress = []
-    chains = [chain_of(i, r) for i, r in enumerate(rows)]
+    chains = [Requests(i, r) for i, r in enumerate(rows)]
     e.run(random_params(), chains, progress=lambda s: progress.append((s.prefilled, s.decoded)))
     total = sum(len(r.tokens) for r in rows)
     assert max(decoded for prefilled, decoded in progress if prefilled < total) > 3 * 20
@@ -47,13 +47,13 @@ def test_chains_that_ended_are_handed_on_also_when_a_later_one_fails():
             raise RuntimeError("no next")
 
     with pytest.raises(RuntimeError, match="no next"):
-        engine(slots=2).run(random_params(), [chain_of(0, row(4, 2)), Broken()], on_done=lambda c: done.append(c.id))
+        engine(slots=2).run(random_params(), [Requests(0, row(4, 2)), Broken()], on_done=lambda c: done.append(c.id))
     assert done == ["0"]
 
 
 def test_the_counts_add_up():
     e = engine(slots=2)
-    chains = [chain_of(i, row(6 + i, 4 + i), Request((), SamplingParams())) for i in range(5)]
+    chains = [Requests(i, row(6 + i, 4 + i), Request((), SamplingParams())) for i in range(5)]
     stats = e.run(random_params(), chains)
     made = sum(len(chain.got[0].tokens) for chain in chains)
     assert (stats.chains, stats.requests, stats.failed) == (5, 10, 5)
@@ -74,7 +74,7 @@ def test_the_floor_of_a_step_is_counted_by_hand():
     assert cost.flops == 3 * (2 * n + 4 * CONFIG.n_layers * CONFIG.n_heads * CONFIG.head_dim * 10)
     assert cost.bytes == 4 * n + 3 * 10 * position
     e = engine(slots=3)
-    stats = e.run(random_params(), [chain_of(i, row(6, 9)) for i in range(3)])
+    stats = e.run(random_params(), [Requests(i, row(6, 9)) for i in range(3)])
     floor = e.floor(stats)
     assert floor["step_bytes"] == pytest.approx(4 * n + stats.context / stats.steps * position)
     assert 0 < floor["share"] < 1
