@@ -7,7 +7,6 @@ gathered subset of it; results do not depend on which.
 """
 
 import functools
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from jax.sharding import NamedSharding
 
 from selfevo_jax.model import KVCache, ModelConfig, TpuAttention, Transformer
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
+from selfevo_jax.sample.programs import Programs
 
 
 @functools.partial(
@@ -58,43 +58,6 @@ class Rows:
     """bool[E]: which rows take part; of an extend, those whose text it completes, so that what is drawn counts."""
     stops: jax.Array
     """i32[E, S]: stop ids, filled up with -1."""
-
-
-class Programs:
-    """The compiled functions of one model, dtype and placement, each shape compiled once: at its first use or ahead.
-
-    Shared by engines that agree on model, dtype and placement.
-    """
-
-    def __init__(self, extend: Any, decode_many: Any, fork: Any) -> None:
-        self._functions = {"extend": extend, "decode_many": decode_many, "fork": fork}
-        self._ready: dict[Any, Any] = {}
-        self._layouts: dict[Any, int] = {}
-        self.seconds = 0.0
-        """Spent compiling."""
-
-    @property
-    def count(self) -> int:
-        """How many programs have been compiled."""
-        return len(self._ready)
-
-    def layout(self, tree: Any) -> int:
-        """A number for the shapes, dtypes and shardings of a tree of arrays, cheap to compare."""
-        key = tuple((x.shape, x.dtype, x.sharding) for x in jax.tree.leaves(tree))
-        return self._layouts.setdefault(key, len(self._layouts))
-
-    def compiled(self, name: str, key: Any, args: Any, **static: int) -> Any:
-        """The program for these shapes; `key` tells them apart, and `args` may be arrays or their shapes."""
-        key = (name, key, *sorted(static.items()))
-        if key not in self._ready:
-            begin = time.perf_counter()
-            self._ready[key] = self.lower(name, args, **static).compile()
-            self.seconds += time.perf_counter() - begin
-        return self._ready[key]
-
-    def lower(self, name: str, args: Any, **static: int) -> Any:
-        """The program for these arguments, or arrays' shapes, before it is compiled."""
-        return self._functions[name].lower(*args, **static)
 
 
 class Dispatcher:
@@ -167,17 +130,17 @@ class Dispatcher:
 
     def _fork(self, state: Any, n_rows: int) -> Any:
         ids = np.zeros(n_rows, np.int32)
-        return self._programs.compiled("fork", (self._bound, n_rows), (state, ids, ids))
+        return self._programs.compiled("fork", (self._bound, n_rows), (state, ids, ids), 0)
 
     def _extend(self, state: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int) -> Any:
         key = (self._bound, slots is None, tokens.shape, rows.stops.shape)
         args = (self._params, state, slots, rows, tokens, lengths)
-        return self._programs.compiled("extend", key, args, window=window)
+        return self._programs.compiled("extend", key, args, tokens.size, window=window)
 
     def _decode(self, state: Any, slots: Any, rows: Rows, window: int, capacity: int) -> Any:
         key = (self._bound, slots is None, rows.stops.shape)
         args = (self._params, state, slots, rows, np.int32(0), np.int32(0))
-        return self._programs.compiled("decode_many", key, args, window=window, capacity=capacity)
+        return self._programs.compiled("decode_many", key, args, len(rows.position), window=window, capacity=capacity)
 
 
 def empty_rows(n_rows: int, n_stops: int) -> Rows:

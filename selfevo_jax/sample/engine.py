@@ -26,8 +26,9 @@ from selfevo_jax.model import (
 )
 from selfevo_jax.model.quantize import is_int8
 from selfevo_jax.sample import shapes
-from selfevo_jax.sample.decode import Dispatcher, Programs, SlotState, make_programs
+from selfevo_jax.sample.decode import Dispatcher, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
+from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
 from selfevo_jax.sample.stats import EngineStats
