@@ -2,7 +2,8 @@
 
     python benchmarks/narrow_products.py        # torch where it is installed
 
-Twelve layers of SmolLM2's shape, fp32, in turns; the least of 15 calls counts. `selfevo_jax.sample.programs` rests on it.
+Twelve layers of SmolLM2's shape, fp32, in turns; the least of 15 calls counts. The choice of
+`selfevo_jax.sample.programs` rests on it.
 """
 
 from __future__ import annotations
