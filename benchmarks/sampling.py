@@ -33,7 +33,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from sampling_common import MODEL, QUESTIONS, One, load, machine, spread, table, use_threads
+from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, use_threads
 
 from selfevo_jax.checkpoint import config_to_huggingface, open_model
 from selfevo_jax.checkpoint.weights import flatten, foreign_tensors
@@ -84,7 +84,7 @@ class Ours:
         chains = [self._chains([max(self.job.limits)] * self.job.slots, ()) for _ in range(3)]
         runs = [self.engine.run(self.params, ones) for ones in chains]
         full = sorted(runs, key=lambda run: run.decode_seconds)[1]
-        return self.engine.floor(full) | self.stats.to_dict()
+        return self.stats.to_dict() | self.engine.floor(full)  # `context` is the mean of a row here
 
 
 class Static:
@@ -314,10 +314,7 @@ def main() -> None:
     use_threads(args.threads)  # workers inherit it
     if args.worker:
         return serve(args)
-    results = compare(args)
-    record = {**machine(args.threads), **results}
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+    conclude(args.threads, compare(args), args.json)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def narrow_options() -> dict[str, str]:
     """Options of XLA for CPUs that make narrow products faster; none where this version does not know them.
 
     XLA hands products to the YNNPACK library or to Eigen, and for up to about 48 tokens Eigen is the faster one:
-    1.8 times for 16, 1.1 times for 32 (benchmarks/narrow_products.py).
+    1.8 to 2 times for 16, 1.1 times for 32 (benchmarks/narrow_products.py).
     """
     options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     try:
