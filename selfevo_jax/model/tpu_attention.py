@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +54,8 @@ class TpuAttention:
         if mesh is None or rules is None:
             return cls()
         slot_axes, head_axes = (rules.mesh_axes(name) for name in CACHE_AXES[:2])
-        ways = math.prod(mesh.shape[axis] for axis in head_axes)
-        return cls(mesh, slot_axes, head_axes) if config.n_kv_heads % ways == 0 else None
+        divided = config.n_kv_heads % rules.ways(CACHE_AXES[1], mesh) == 0
+        return cls(mesh, slot_axes, head_axes) if divided else None
 
     def serves(self, q: jax.Array | jax.ShapeDtypeStruct, k: jax.Array | jax.ShapeDtypeStruct) -> bool:
         """Whether a kernel takes q `[B, L, H, head_dim]` with keys `[B, K, C, head_dim]`; else the plain path does.

@@ -138,8 +138,8 @@ class RunDir:
         return self.root / "costs.jsonl"
 
     def append_cost(self, row: dict[str, Any]) -> None:
-        with self.costs_file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        with Journal(self.costs_file) as journal:
+            journal.append(row)
 
     def meta(self, name: str) -> Path:
         return self.root / "meta" / name

@@ -87,7 +87,7 @@ class Workbench:
     rule: VerdictRule
     slots: SlotPlan
     engine: Engine
-    record: Callable[[dict[str, Any]], None] = lambda cost: None
+    record: Callable[[dict[str, Any]], None] | None = None
     """Takes what each rollout has cost, as plain JSON values."""
 
     @property
@@ -168,7 +168,8 @@ class Workbench:
                 on_done=done,
                 progress=lambda s: meter.set(s.chains, f"{s.tokens_per_second:.0f} tokens/s"),
             )
-        self.record({"phase": title, **stats.to_dict(), "floor": self.engine.floor(stats)})
+        if self.record is not None:
+            self.record({"phase": title, **stats.to_dict(), "floor": self.engine.floor(stats)})
         return [chain.rollout for chain in chains if chain.rollout is not None]
 
     def _compile(self, params: Any, chains: Sequence[SelfChain], reporter: Reporter) -> None:
@@ -202,7 +203,7 @@ class Workbench:
         return TrainConfig(**{name: getattr(section, name) for name in fields}, seed=seed)
 
 
-def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] = lambda cost: None) -> Workbench:
+def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | None = None) -> Workbench:
     """Builds the parts of a run. Raises SelfevoError (or a kind of it) for anything in the config that cannot work."""
     select_platform(config.platform)
     keep_compiled_programs()

@@ -1,7 +1,6 @@
 """The host side of sampling: a fixed number of slots, refilled at once, each keeping its cache along a chain."""
 
 import functools
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import (
@@ -28,12 +26,13 @@ from selfevo_jax.model.quantize import is_int8
 from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
+from selfevo_jax.sample.memory import tree_bytes
 from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
-from selfevo_jax.sharding import DECODE_RULES, ShardingRules, reshard
+from selfevo_jax.sharding import DECODE_RULES, ShardingRules, batch_sharding, replicated, reshard
 
 Progress = Callable[[EngineStats], None]
 
@@ -134,11 +133,9 @@ class Engine:
         rows_sharding: NamedSharding | None = None
         host_sharding: NamedSharding | None = None
         if mesh is not None:
-            axes = self.rules.mesh_axes("batch")
-            ways = int(np.prod([mesh.shape[a] for a in axes], dtype=np.int64))
+            ways = self.rules.ways("batch", mesh)
             slots = -(-slots // ways) * ways
-            rows_sharding = NamedSharding(mesh, PartitionSpec(axes))
-            host_sharding = NamedSharding(mesh, PartitionSpec())
+            rows_sharding, host_sharding = batch_sharding(mesh, self.rules), replicated(mesh)
         self.slots = slots
         alone = mesh is None or mesh.size == 1  # gathering slots across devices would cost more than it saves
         few = shapes.few_rows(slots)
@@ -149,7 +146,6 @@ class Engine:
         self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
-        self._weight_bytes = 0
         tpu = TpuAttention.choose(model_config, mesh, self.rules)
         multiple, capacity = 64, cache_length
         if tpu is not None:
@@ -253,9 +249,7 @@ class Engine:
         """
         begin = time.perf_counter()
         compiles, compile_seconds = self.programs.count, self.programs.seconds
-        placed = self.place(params)
-        self._weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(placed))
-        scheduler = Scheduler(self, placed, iter(chains), on_done or (lambda _: None))
+        scheduler = Scheduler(self, self.place(params), iter(chains), on_done or (lambda _: None))
         stats = scheduler.stats
 
         def meanwhile() -> None:
@@ -275,15 +269,14 @@ class Engine:
     def floor(self, stats: EngineStats) -> dict[str, float]:
         """The mean decode step of a run beside what it had to compute and read (see `decode_floor`)."""
         cache = self._abstract_cache
-        cache_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
         devices = [jax.devices()[0]] if self.mesh is None else self.mesh.devices.flatten().tolist()
         return decode_floor(
             self.config,
             stats,
             devices,
             self.dtype.name,
-            weight_bytes=self._weight_bytes,
-            position_bytes=cache_bytes / (self.slots * cache.length),
+            weight_bytes=tree_bytes(abstract_params(self.config, self.param_dtype)),
+            position_bytes=tree_bytes(cache) / (self.slots * cache.length),
             copies=len(devices) // (1 if self.mesh is None else self.mesh.shape["tensor"]),
         )
 

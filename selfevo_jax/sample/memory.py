@@ -34,6 +34,11 @@ def gib(n: float) -> str:
     return f"{n / 2**30:.1f} GiB" if n >= 2**30 / 10 else f"{n / 2**20:.1f} MiB"
 
 
+def tree_bytes(shapes: Any) -> int:
+    """Bytes of a tree of arrays or of their shapes, over all devices and once."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+
 def device_bytes(shapes: Any, layout: Any) -> int:
     """Bytes on one device of a tree of shapes that lies by a tree of shardings."""
     sizes = jax.tree.map(lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize, shapes, layout)
@@ -87,7 +92,7 @@ class SamplerMemory:
     @property
     def ways(self) -> int:
         """Devices that the slots lie over."""
-        return math.prod(self.mesh.shape[axis] for axis in self.rules.mesh_axes("batch"))
+        return self.rules.ways("batch", self.mesh)
 
     @functools.cached_property
     def slot(self) -> int:

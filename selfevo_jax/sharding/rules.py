@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -34,15 +35,16 @@ class ShardingRules:
         axes = self.table.get(name) if name is not None else None
         return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
+    def ways(self, name: str | None, mesh: Mesh) -> int:
+        """How many parts the mesh divides a logical axis into."""
+        return math.prod(mesh.shape[axis] for axis in self.mesh_axes(name))
+
     def spec(self, axes: LogicalAxes, shape: tuple[int, ...] | None, mesh: Mesh) -> PartitionSpec:
         """PartitionSpec of one array. Raises ConfigError on a mesh axis used twice or a size that does not divide."""
         used: set[str] = set()
         parts: list[MeshAxes] = []
         for position, name in enumerate(axes):
-            mesh_axes = self.mesh_axes(name)
-            count = 1
-            for axis in mesh_axes:
-                count *= mesh.shape[axis]
+            mesh_axes, count = self.mesh_axes(name), self.ways(name, mesh)
             if shape is not None and shape[position] % count:
                 if name not in self.replicate_uneven:
                     near = " or ".join(map(str, nearest_divisors(count, shape[position])))

@@ -104,9 +104,7 @@ def init_state(
 
 def check_rows(settings: TrainConfig, mesh: Mesh, rules: ShardingRules) -> int:
     """Devices that share the rows of a micro-batch. Raises ConfigError when the rows do not divide over them."""
-    shards = 1
-    for axis in rules.mesh_axes("batch"):
-        shards *= mesh.shape[axis]
+    shards = rules.ways("batch", mesh)
     unit = shards * settings.accumulate
     if settings.batch_rows % unit:
         below, above = settings.batch_rows // unit * unit, -(-settings.batch_rows // unit) * unit
