@@ -7,8 +7,15 @@ from selfevo_jax.checkpoint.huggingface import (
     export_huggingface,
     read_huggingface,
 )
-from selfevo_jax.checkpoint.source import ModelSource, open_model, save_safetensors
-from selfevo_jax.checkpoint.store import is_complete, read_metadata, restore_params, save_model, save_params
+from selfevo_jax.checkpoint.source import ModelSource, open_model, open_weights, save_safetensors
+from selfevo_jax.checkpoint.store import (
+    is_complete,
+    read_metadata,
+    restore_params,
+    save_adapters,
+    save_model,
+    save_params,
+)
 
 __all__ = [
     "ModelSource",
@@ -17,10 +24,12 @@ __all__ = [
     "export_huggingface",
     "is_complete",
     "open_model",
+    "open_weights",
     "read_gguf",
     "read_huggingface",
     "read_metadata",
     "restore_params",
+    "save_adapters",
     "save_model",
     "save_params",
     "save_safetensors",

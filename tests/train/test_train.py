@@ -14,8 +14,8 @@ from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig, Transformer, init_params, param_shardings
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import TrainConfig, fit, init_state, learning_rates, run_steps, token_loss_sums
-from selfevo_jax.train.loss import chunked_loss_sums, length_chunks
 from selfevo_jax.train.optimizer import decayed
+from selfevo_jax.train.state import Form
 from selfevo_jax.train.step import gradient_sums, make_train_step
 
 CONFIG = ModelConfig(32, 16, 1, 4, 2, 8, 32, max_position=64, qkv_bias=True)
@@ -89,9 +89,8 @@ def divided(tree, by):
 
 @functools.cache
 def sums_program(mesh):
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    layout = param_shardings(CONFIG, mesh, TRAIN_RULES)
-    return layout, jax.jit(lambda p, b: gradient_sums(p, b, MODEL, shards, layout))
+    form = Form.of(CONFIG, SETTINGS, mesh, TRAIN_RULES)
+    return form.learnt, jax.jit(lambda p, b: gradient_sums(form, p, (), b))
 
 
 def sums_on(params, packed, mesh, accumulate=1):
@@ -222,25 +221,6 @@ def test_c19_the_first_answer_token_is_predicted_from_the_last_prompt_token(para
     expected = -jax.nn.log_softmax(logits[0])[np.array([3, 4, 5]), tokens[4:]].sum()
     assert (int(sums.targets), float(sums.weight)) == (3, 3.0)
     assert float(sums.loss) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_chunked_loss_equals_the_whole(params):
-    batch = as_batch(pack(make_examples(9, seed=2), LENGTH))
-
-    def loss(p, chunks):
-        v = {"params": p}
-        hidden, _ = MODEL.apply(
-            v, batch.tokens, batch.positions, segment_ids=batch.segment_ids, method=Transformer.hidden
-        )
-        return chunked_loss_sums(hidden, lambda h: MODEL.apply(v, h, method=Transformer.unembed), batch, chunks)[0]
-
-    whole, gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, 1)
-    chunked, chunked_gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, 4)
-    assert float(chunked) == pytest.approx(float(whole), rel=1e-6)
-    assert_close(chunked_gradient, gradient)
-    assert length_chunks(4, 24, 100, budget=4 * 24 * 100) == 1
-    assert length_chunks(4, 24, 100, budget=4 * 24 * 100 - 1) == 2
-    assert length_chunks(4, 24, 100, budget=1) == 24
 
 
 def test_c25_learning_rates_are_a_function_of_the_step(params):
