@@ -198,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default="torch,tunix", type=lambda text: [p for p in text.split(",") if p])
     parser.add_argument("--rows", type=int, default=4)
-    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--length", type=int, default=1536)
     parser.add_argument("--micro", type=int, default=4, help="examples of a padded micro-batch")
     parser.add_argument("--examples", type=int, default=400, help="rows of D_meta")
     parser.add_argument("--layers", type=int, default=0, help="keep only the first; 0 keeps all")

@@ -13,7 +13,9 @@ POLL_SECONDS=${SELFEVO_LAUNCH_POLL_SECONDS:-20}
 BACKOFF_SECONDS=${SELFEVO_LAUNCH_BACKOFF_SECONDS:-5}
 CALL_SECONDS=${SELFEVO_LAUNCH_CALL_SECONDS:-300}
 
-say() { printf '%s: %s\n' "$PROGRAM" "$*" >&2; }
+say() { # to the user; a dry run has done nothing, and so tells only of errors and warnings
+  if [[ $DRY_RUN == no || $* == error:* || $* == warning:* ]]; then printf '%s: %s\n' "$PROGRAM" "$*" >&2; fi
+}
 
 die() { # CODE WORDS...
   local code=$1
@@ -107,7 +109,11 @@ remember() { # FILE KEY VALUE...: replaces the lines of KEY, one for each value
 }
 
 recall() { # FILE KEY: the values of KEY, one a line; nothing when there are none
-  if [[ -f $1 ]]; then sed -n "s/^$2=//p" "$1"; fi
+  local line
+  [[ -f $1 ]] || return 0
+  while IFS= read -r line; do
+    if [[ $line == "$2="* ]]; then printf '%s\n' "${line#*=}"; fi
+  done <"$1"
 }
 
 # --- gcloud -------------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ start() { # TOKEN MAX_RESTARTS OVERRIDES...: at once; the same token again is th
   if [[ $(content "$BASE.token") != "$token" ]]; then
     # a session of its own: it outlives the connection, and one signal reaches all of it
     setsid bash "$SELF" loop "$NAME" "$@" >>"$BASE.log" 2>&1 </dev/null &
-    for ((tries = 0; tries < 100; tries++)); do
+    for ((tries = 0; tries < 300; tries++)); do
       if [[ $(content "$BASE.token") == "$token" ]]; then break; fi
       sleep 0.1
     done

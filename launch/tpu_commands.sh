@@ -262,23 +262,23 @@ cmd_status() {
 }
 
 cmd_resume() {
-  local fresh=yes
+  local fresh=no # whether the workers are surely new
   look
   note 'when it was preempted, suspended or failed:'
   case $CONDITION in
-    usable) fresh=no ;;
     lost | '')
       say "$NAME is lost (queue $QUEUE, node $NODE): deleting and asking again"
       remove
-      request
+      fresh=yes
       ;;
-    gone) request ;;
+    gone) fresh=yes ;;
     leaving)
       wait_until gone
-      request
+      fresh=yes
       ;;
     stopped) need_usable ;;
   esac
+  if [[ $fresh == yes ]]; then request; fi
   wait_until usable
   note 'then, unless a run is alive:'
   if [[ $fresh == no ]]; then

@@ -184,6 +184,8 @@ class TrainSection(Section):
     """Packed rows a step, over all devices and micro-batches."""
     length: Positive = 256
     """Tokens in a packed row; longer examples are dropped and counted."""
+    packing: Literal["tight", "shuffled", "none"] = "tight"
+    """How examples share rows: those that fill a row best; first-fit in shuffled order (more padding); one a row."""
     accumulate: Positive = 1
     """Micro-batches a step."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"

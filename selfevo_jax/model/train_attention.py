@@ -1,4 +1,4 @@
-"""Attention in training, without scores in memory: jax's splash kernel on TPU, cuDNN's fused path on GPU."""
+"""Attention in training, without scores in memory: splash on TPU, cuDNN on GPU, blocks in plain JAX on a CPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from selfevo_jax.model.attention import causal_mask
+from selfevo_jax.model.blocked_attention import blocked_attention
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.stack import ATTENDED
 from selfevo_jax.model.tpu_attention import LANES
@@ -18,13 +19,14 @@ from selfevo_jax.sharding import ShardingRules
 
 _BLOCK = 512  # positions of a block at most; not tuned on a chip
 _CUDNN_HEAD_DIM = 128
+_WORTH_BLOCKS = 512
 
 
 @dataclass(frozen=True)
 class TrainAttention:
     """Causal attention within segments by a kernel; under `shard_map` (rows and heads apart) where one needs it."""
 
-    kernel: Literal["splash", "cudnn"]
+    kernel: Literal["splash", "cudnn", "blocked"]
     mesh: Mesh
     row_axes: tuple[str, ...] = ()
     head_axes: tuple[str, ...] = ()
@@ -38,11 +40,13 @@ class TrainAttention:
     ) -> TrainAttention | None:
         """The kernel of the mesh's platform, or None where the plain path has to do.
 
-        bfloat16 alone. Splash takes rows of a multiple of 128 tokens, and kv heads that divide over their mesh axes;
-        cuDNN heads of a multiple of 8, at most 128.
+        Splash takes bfloat16 rows of a multiple of 128 tokens, and kv heads that divide over their mesh axes; cuDNN
+        bfloat16 heads of a multiple of 8, at most 128; blocks on a single CPU are worth it from 512 tokens on.
         """
         platform = mesh.devices.flat[0].platform
         rows, heads = rules.mesh_axes("batch"), rules.mesh_axes("kv_heads")
+        if platform == "cpu" and mesh.size == 1 and length >= _WORTH_BLOCKS and length % LANES == 0:
+            return cls("blocked", mesh, window=config.sliding_window)
         if jnp.dtype(dtype) != jnp.bfloat16:
             return None
         if platform == "tpu" and length % LANES == 0 and config.n_kv_heads % rules.ways("kv_heads", mesh) == 0:
@@ -53,6 +57,9 @@ class TrainAttention:
 
     def within(self, segment_ids: jax.Array) -> Attend:
         """Attention of rows with these `segment_ids [B, L]`; padding attends to padding, and means nothing."""
+        if self.kernel == "blocked":
+            block = 256 if segment_ids.shape[1] % 256 == 0 else LANES
+            return lambda q, k, v: (blocked_attention(q, k, v, segment_ids, self.window, block), None)
         if self.kernel == "cudnn":
             mask = causal_mask(segment_ids, segment_ids.shape[1], self.window)[:, None]
             return lambda q, k, v: (jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn"), None)

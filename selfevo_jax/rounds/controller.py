@@ -105,7 +105,7 @@ class Controller:
         is not finite."""
         settings = self.bench.train_settings(section, seed)
         usable = fitted(pools, settings.length, self.reporter)
-        batches = Batches(usable, settings.batch_rows, settings.length, seed)
+        batches = Batches(usable, settings.batch_rows, settings.length, seed, section.packing)
         with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
             learnt, report = fit(
                 start,

@@ -87,6 +87,10 @@ class HeadLoss:
         mesh: Any = self.layout.mesh
         return mesh
 
+    @property
+    def alone(self) -> bool:
+        return self.mesh.size == 1
+
     def _axes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Mesh axes of the table's vocabulary and of its width."""
         parts = [() if p is None else (p,) if isinstance(p, str) else tuple(p) for p in self.layout.spec]
@@ -104,6 +108,8 @@ class HeadLoss:
         vocab = PartitionSpec(vocab_axes) if self.tied else PartitionSpec(None, vocab_axes)
         rows = PartitionSpec(self.row_axes)
         local = functools.partial(self._local, gradients=gradients, vocab_axes=vocab_axes, width_axes=width_axes)
+        if self.alone:
+            return local(hidden, table.astype(hidden.dtype), targets, weights)
         return jax.shard_map(
             local,
             mesh=self.mesh,
@@ -125,7 +131,7 @@ class HeadLoss:
     ) -> tuple[jax.Array, ...]:
         v, d = (0, 1) if self.tied else (1, 0)
         size, n = table.shape[v], targets.size
-        split = self.mesh.size > 1 and bool(vocab_axes)
+        split = not self.alone and bool(vocab_axes)
         first = jax.lax.axis_index(vocab_axes) * size if split else 0
         count = chunk_count(n, size, self.budget, self.least_chunk)
         chunk = n // count
@@ -163,17 +169,15 @@ class HeadLoss:
         zeros = (*zeros, jnp.zeros(table.shape, jnp.float32))[: self._outputs(gradients)]
         with jax.named_scope(f"at_most_{count}_trips"):
             total, *rest = jax.lax.fori_loop(0, chunks, one, zeros)
-        total = jax.lax.psum(total, self.row_axes)
-        if not gradients:
-            return (total,)
-        by_hidden = over_vocab(rest[0])[jnp.argsort(order)].reshape(hidden.shape)
-        if not self.learns:
-            return total, by_hidden
-        by_table = rest[1]
-        for axis in width_axes:
-            by_table = jax.lax.psum_scatter(by_table, axis, scatter_dimension=d, tiled=True)
-        others = tuple(axis for axis in self.row_axes if axis not in width_axes)
-        return total, by_hidden, jax.lax.psum(by_table, others)
+        if gradients:
+            rest[0] = over_vocab(rest[0])[jnp.argsort(order)].reshape(hidden.shape)
+        if self.alone:
+            return total, *rest
+        if gradients and self.learns:
+            for axis in width_axes:
+                rest[1] = jax.lax.psum_scatter(rest[1], axis, scatter_dimension=d, tiled=True)
+            rest[1] = jax.lax.psum(rest[1], tuple(axis for axis in self.row_axes if axis not in width_axes))
+        return jax.lax.psum(total, self.row_axes), *rest
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

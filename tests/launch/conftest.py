@@ -1,4 +1,4 @@
-"""A cloud in a folder: stand-ins for gcloud and xpk on a PATH with nothing else but the tools that the scripts may use."""
+"""A cloud in a folder: stand-ins for gcloud and xpk on a PATH with nothing else but the tools the scripts may use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,47 @@ import pytest
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 STANDINS = Path(__file__).parent / "standins"
-TOOLS = "awk bash cat cp date dirname env git grep gzip mkdir mktemp mv rm sed sleep tail timeout".split()
-WORKER_TOOLS = "bash sh basename cat cp date dirname flock gzip mkdir mv rm sed setsid sleep tail tar touch true".split()
+TOOLS = [
+    "awk",
+    "bash",
+    "cat",
+    "cp",
+    "date",
+    "dirname",
+    "env",
+    "git",
+    "grep",
+    "gzip",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "rm",
+    "sed",
+    "sleep",
+    "tail",
+    "timeout",
+]
+WORKER_TOOLS = [
+    "bash",
+    "sh",
+    "basename",
+    "cat",
+    "cp",
+    "date",
+    "dirname",
+    "flock",
+    "gzip",
+    "mkdir",
+    "mv",
+    "rm",
+    "sed",
+    "setsid",
+    "sleep",
+    "tail",
+    "tar",
+    "touch",
+    "true",
+]
 HERE = {"--name": "self-1", "--zone": "us-west4-a"}
 
 
@@ -37,6 +76,7 @@ class Cloud:
 
     root: Path
     env: dict[str, str]
+    snapshot: Path
 
     def script(self, name: str, *words: str, text: str = "", env: dict[str, str] | None = None):
         command = [str(LAUNCH / name), *words]
@@ -47,7 +87,7 @@ class Cloud:
             input=text,
             text=True,
             capture_output=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )  # the output is collected to its end: a run in the background must not hold it
 
@@ -90,7 +130,7 @@ class Cloud:
         file = self.home(worker) / "started"
         return [line.split("\0")[:-1] for line in file.read_text().splitlines()] if file.exists() else []
 
-    def wait_for(self, file: str, worker: int = 0, seconds: float = 10) -> str:
+    def wait_for(self, file: str, worker: int = 0, seconds: float = 60) -> str:
         """The text of a file in a worker's home folder, once it is there."""
         path = self.home(worker) / file
         end = time.monotonic() + seconds
@@ -114,22 +154,30 @@ class Cloud:
             self.wait_for("listening", worker)
 
     def installed(self) -> None:
-        """Workers as `create` and `install` leave them, without the time of the two."""
+        """Workers and state folder as `create` and `install` leave them; the two truly run once."""
+        kept = ("desk/.selfevo-launch", "worker-0", "worker-1", "queue.json")
+        if self.snapshot.exists():
+            shutil.copytree(self.snapshot, self.root, dirs_exist_ok=True)
+            return
         self.tpu("create", "--accelerator", "v5litepod-16", "--spot")
         self.tpu("install", "--source", "0.1.0")
         self.forget_calls()
+        for name in kept:
+            copy = shutil.copytree if (self.root / name).is_dir() else shutil.copy
+            (self.snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+            copy(self.root / name, self.snapshot / name)
 
 
-def planned(text: str) -> list[list[str]]:
-    """The commands that a dry run printed, as a shell reads them; its notes are comments."""
-    return [words for words in (shlex.split(line, comments=True) for line in text.splitlines()) if words]
+@pytest.fixture(scope="session")
+def snapshot(tmp_path_factory):
+    return tmp_path_factory.mktemp("installed") / "cloud"
 
 
 @pytest.fixture
-def cloud(tmp_path):
+def cloud(tmp_path, snapshot):
     bin_folder = link(tmp_path / "bin", TOOLS)
     for name in ("gcloud", "xpk"):
-        command = f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -S -E {shlex.quote(str(STANDINS / name))} \"$@\"\n"
+        command = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S -E {shlex.quote(str(STANDINS / name))} "$@"\n'
         (bin_folder / name).write_text(command)
         (bin_folder / name).chmod(0o755)
     worker_bin = link(tmp_path / "tools", WORKER_TOOLS)
@@ -146,7 +194,7 @@ def cloud(tmp_path):
         "SELFEVO_LAUNCH_POLL_SECONDS": "0.05",
         "SELFEVO_LAUNCH_BACKOFF_SECONDS": "0.01",
     }
-    yield Cloud(tmp_path, env)
+    yield Cloud(tmp_path, env, snapshot)
     for file in tmp_path.glob("worker-*/selfevo/*.pid"):
         pid = int(file.read_text())
         command = Path(f"/proc/{pid}/cmdline")
@@ -156,4 +204,5 @@ def cloud(tmp_path):
 
 @pytest.fixture
 def plan():
-    return planned
+    """Reads what a dry run printed: its commands as a shell reads them. Its notes are comments."""
+    return lambda text: [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]

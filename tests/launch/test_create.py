@@ -86,7 +86,10 @@ def test_a_create_whose_answer_was_lost_is_taken_as_done(cloud):
     [
         ("ERROR: PERMISSION_DENIED: Permission 'tpu.nodes.create' denied", "Permissions"),
         ("ERROR: RESOURCE_EXHAUSTED: Quota limit 'TPUV5sLitepodPerProject' has been exceeded", "ask for quota"),
-        ("ERROR: There was a problem refreshing your current auth tokens: Reauthentication failed", "gcloud auth login"),
+        (
+            "ERROR: There was a problem refreshing your current auth tokens: Reauthentication failed",
+            "gcloud auth login",
+        ),
         ("ERROR: Cloud TPU API has not been used in project 1 before or it is disabled", "services enable"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 
-AWKWARD = ["model.source=/a b/it's \"here\"", "x.y=$HOME `id` $(id) \\ * ; & | > <", "tags=[a,b]", "empty=", "é=ü"]
+AWKWARD = ['model.source=/a b/it\'s "here"', "x.y=$HOME `id` $(id) \\ * ; & | > <", "tags=[a,b]", "empty=", "é=ü"]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def tree(tmp_path):
     return folder
 
 
-# --- install -----------------------------------------------------------------------------------------------------------
+# --- install ----------------------------------------------------------------------------------------------------------
 
 
 def test_install_ships_the_committed_tree_to_all_workers(cloud, tree):
@@ -88,7 +88,7 @@ def test_install_and_run_need_a_usable_node(cloud):
     assert "resume" in cloud.tpu("run", "config.yaml", code=6).stderr
 
 
-# --- run ---------------------------------------------------------------------------------------------------------------
+# --- run --------------------------------------------------------------------------------------------------------------
 
 
 def test_arguments_reach_every_worker_as_they_were(cloud):
@@ -170,9 +170,7 @@ def test_run_without_install_is_refused(cloud):
     assert "run install" in cloud.tpu("run", "config.yaml", code=10).stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "warned"), [(["run_dir=gs://b/r"], False), (["run_dir=runs/x"], True), ([], True)]
-)
+@pytest.mark.parametrize(("words", "warned"), [(["run_dir=gs://b/r"], False), (["run_dir=runs/x"], True), ([], True)])
 def test_a_local_run_dir_on_a_spot_pod_is_warned_of(cloud, words, warned):
     cloud.installed()
     done = cloud.tpu("run", "config.yaml", *words)
@@ -190,7 +188,7 @@ def test_a_worker_that_went_down_is_told_from_one_that_ended(cloud):
     assert "w-1 running" in status
 
 
-# --- logs and stop -----------------------------------------------------------------------------------------------------
+# --- logs and stop ----------------------------------------------------------------------------------------------------
 
 
 def test_logs_of_one_worker_and_of_all(cloud):

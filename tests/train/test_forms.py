@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selfevo_jax.data import Batch, Batches, Example, pack
 from selfevo_jax.errors import ConfigError
@@ -24,6 +26,7 @@ from selfevo_jax.model import (
     unstack_layers,
 )
 from selfevo_jax.model.attention import causal_mask
+from selfevo_jax.model.blocked_attention import blocked_attention
 from selfevo_jax.model.transformer import attend_masked
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import TrainConfig, fit, token_loss_sums
@@ -251,9 +254,31 @@ def test_splash_attention_equals_the_plain_path_within_segments(window, shape):
     assert_close(found, expected, relative=1e-4)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.sampled_from([None, 5, 33]), st.sampled_from([8, 16]))
+def test_blocked_attention_equals_the_plain_path_for_any_segments(sizes, window, block):
+    rng = np.random.default_rng(sum(sizes))
+    ids = np.repeat(np.arange(1, len(sizes) + 1), sizes)[:64]
+    segments = np.stack([np.pad(ids, (0, 64 - len(ids))), np.ones(64)]).astype(np.int32)
+    q, (k, v) = rng.normal(size=(2, 64, 4, 8)).astype(np.float32), rng.normal(size=(2, 2, 64, 2, 8)).astype(np.float32)
+    by_out = rng.normal(size=q.shape).astype(np.float32)
+
+    def results(attend):
+        out, pull = jax.vjp(attend, q, k, v)
+        return out, *pull(by_out)
+
+    plain = attend_masked(causal_mask(segments, 64, window))
+    expected = jax.jit(lambda: results(lambda *qkv: plain(*qkv)[0]))()
+    found = jax.jit(lambda: results(lambda *qkv: blocked_attention(*qkv, segments, window, block)))()
+    assert_close(found, expected, relative=2e-6)
+
+
 def test_kernels_are_chosen_by_platform_dtype_and_shape():
     mesh = mesh_of((1, 1, 1))
-    assert TrainAttention.choose(CONFIG, mesh, TRAIN_RULES, jnp.bfloat16, 256) is None  # a CPU
+    assert TrainAttention.choose(CONFIG, mesh, TRAIN_RULES, jnp.float32, 256) is None
+    chosen = TrainAttention.choose(CONFIG, mesh, TRAIN_RULES, jnp.float32, 640)
+    assert (chosen.kernel, chosen.window) == ("blocked", None)
+    assert TrainAttention.choose(CONFIG, mesh_of((8, 1, 1)), TRAIN_RULES, jnp.float32, 640) is None
 
 
 def test_settings_of_memory_that_cannot_work_are_refused():

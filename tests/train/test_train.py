@@ -128,7 +128,7 @@ def test_gradient_does_not_depend_on_packing_micro_batches_or_mesh(params, shape
 def test_gradient_packed_equals_unpacked(params):
     examples = make_examples(16, seed=3)
     packed = sums_on(params, pack(examples, LENGTH), one_device())
-    alone = sums_on(params, pack(examples, LENGTH, packing=False), one_device())
+    alone = sums_on(params, pack(examples, LENGTH, packing="none"), one_device())
     assert_close(packed.gradient, alone.gradient)
 
 
@@ -189,7 +189,7 @@ def test_c23_sums_over_sums_across_micro_batches():
 def test_c23_the_update_does_not_depend_on_uneven_micro_batches(params):
     one, five = make_examples(2, seed=5, longest=12)
     one = Example("one", "x", one.tokens, np.eye(1, len(one), 2, dtype=np.float32)[0])
-    packed = as_batch(pack([one, five], LENGTH, packing=False))
+    packed = as_batch(pack([one, five], LENGTH, packing="none"))
     results = []
     for accumulate in (1, 2):
         settings = dataclasses.replace(SETTINGS, batch_rows=2, accumulate=accumulate)
