@@ -171,9 +171,11 @@ gcloud_call() {
     [[ $code != 0 ]] || return 0
     if [[ $code == 124 || $code == 137 ]]; then
       code=124
-      GCLOUD_ERR+="gcloud gave no answer in $limit s"
+      GCLOUD_ERR+="${GCLOUD_ERR:+$'\n'}gcloud gave no answer in $limit s"
     fi
-    if ((attempt >= ${RETRIES:-4})) || ! passing_failure "$code"; then return "$code"; fi
+    if ((attempt >= ${RETRIES:-4})); then return "$code"; fi
+    # a look that hangs is tried again; work on the workers that takes too long is not begun anew
+    if [[ $mode/$code != capture/124 ]] && ! passing_failure "$code"; then return "$code"; fi
     attempt=$((attempt + 1))
     say "gcloud failed (${GCLOUD_ERR##*$'\n'}); try $attempt of ${RETRIES:-4} in $delay s"
     sleep "$delay"

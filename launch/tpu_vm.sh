@@ -224,11 +224,12 @@ remembered() { # VARIABLE: from the state file, where no option has set it
   local -n variable=$1
   if [[ -z $variable ]]; then variable=$(recall "$STATE" "$1"); fi
 }
-for key in ZONE PROJECT ACCELERATOR SPOT SOURCE EXTRAS; do remembered "$key"; done
-# a remembered runtime belongs to the remembered type
-if [[ $ACCELERATOR == "$(recall "$STATE" ACCELERATOR)" ]]; then remembered RUNTIME_VERSION; fi
+for key in ZONE PROJECT SOURCE EXTRAS; do remembered "$key"; done
 ((${#SSH_FLAGS[@]})) || mapfile -t SSH_FLAGS < <(recall "$STATE" SSH_FLAG)
-((${#CREATE_FLAGS[@]})) || mapfile -t CREATE_FLAGS < <(recall "$STATE" CREATE_FLAG)
+if [[ $COMMAND != create ]]; then # which says anew what it asks for
+  for key in ACCELERATOR RUNTIME_VERSION SPOT; do remembered "$key"; done
+  mapfile -t CREATE_FLAGS < <(recall "$STATE" CREATE_FLAG)
+fi
 
 [[ -n $ZONE ]] || die "$EX_USAGE" "--zone is missing, and $STATE remembers none: give one, such as --zone us-west4-a"
 if [[ $COMMAND == create && -z $ACCELERATOR ]]; then

@@ -107,6 +107,7 @@ def test_a_gcloud_that_hangs_is_given_up(cloud):
     done = cloud.tpu("create", *V5E, "--retries", "1", code=4, env={"SELFEVO_LAUNCH_CALL_SECONDS": "0.3"})
     assert time.monotonic() - start < 10
     assert "no answer in 0.3 s" in done.stderr
+    assert len(cloud.calls()) == 2
 
 
 def test_a_slow_gcloud_is_waited_for(cloud):
@@ -174,6 +175,16 @@ def test_the_zone_is_needed_once_alone(cloud):
     cloud.forget_calls()
     assert cloud.script("tpu_vm.sh", "status", "--name", "self-1").returncode == 0
     assert {"--zone=us-west4-a", "--project=my-project"} <= set(cloud.calls()[0])
+
+
+def test_create_says_anew_what_it_asks_for(cloud):
+    cloud.tpu("create", *V5E, "--spot", "--gcloud-create-flag=--labels=a=b")
+    cloud.tpu("delete", "--yes")
+    cloud.forget_calls()
+    cloud.tpu("create", "--accelerator", "v4-8")
+    (create,) = cloud.calls("queued-resources create")
+    assert "--runtime-version=tpu-ubuntu2204-base" in create
+    assert not {"--spot", "--labels=a=b"} & set(create)
 
 
 def test_the_state_file_is_data_and_never_run(cloud):
