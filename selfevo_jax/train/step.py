@@ -18,6 +18,7 @@ from selfevo_jax.model import ModelConfig, Transformer, abstract_params, param_s
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated
 from selfevo_jax.train.loss import chunked_loss_sums, length_chunks
 from selfevo_jax.train.optimizer import make_optimizer
+from selfevo_jax.train.ordered import ordered_axis, sums_in_order
 from selfevo_jax.train.settings import TrainConfig
 
 
@@ -44,7 +45,7 @@ class _Sums(flax.struct.PyTreeNode):
 def gradient_sums(params: Any, batch: Batch, model: Transformer, shards: int, layout: Any) -> _Sums:
     """Loss, weight and gradient sums of a batch `[A, B, L]`, one micro-batch after the other.
 
-    `shards` is the number of devices a micro-batch's rows lie on, `layout` the shardings of the gradient.
+    `shards` is the number of devices a micro-batch's rows lie on, `layout` the shardings of the gradient (None: whole).
     """
 
     def loss(p: Any, micro: Batch) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -66,7 +67,9 @@ def gradient_sums(params: Any, batch: Batch, model: Transformer, shards: int, la
 
     def one(micro: Batch) -> _Sums:
         (total, (weight, targets)), gradient = jax.value_and_grad(loss, has_aux=True)(params, micro)
-        return _Sums(total, weight, targets, jax.lax.with_sharding_constraint(gradient, layout))
+        if layout is not None:
+            gradient = jax.lax.with_sharding_constraint(gradient, layout)
+        return _Sums(total, weight, targets, gradient)
 
     if batch.tokens.shape[0] == 1:
         return one(jax.tree.map(lambda x: x[0], batch))
@@ -175,9 +178,14 @@ def _train_step(
     optimizer = make_optimizer(settings)
     model = Transformer(config, dtype=jnp.dtype(settings.compute_dtype))
     whole = replicated(mesh)
+    axis = ordered_axis(mesh, rules)
+    if axis is None:
+        all_sums = functools.partial(gradient_sums, model=model, shards=shards, layout=layout.params)
+    else:
+        all_sums = sums_in_order(functools.partial(gradient_sums, model=model, shards=1, layout=None), mesh, axis)
 
     def step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        sums = gradient_sums(state.params, batch, model, shards, layout.params)
+        sums = all_sums(state.params, batch)
         weight = jnp.maximum(sums.weight, jnp.finfo(jnp.float32).tiny)
         gradient = jax.tree.map(lambda g: g / weight, sums.gradient)
         metrics = {
