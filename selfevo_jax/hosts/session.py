@@ -193,6 +193,8 @@ def together(
     processes: int | None = None,
     process_id: int | None = None,
     limit: float = START_SECONDS,
+    *,
+    barrier_limit: float = BARRIER_SECONDS,
 ) -> Iterator[None]:
     """A command of several processes: `start_hosts`, and an end that all share.
 
@@ -200,7 +202,7 @@ def together(
     by the others. The exit code is 2 for a user's error, 130 for Ctrl-C, else 1, on all of them. Alone, nothing is
     caught.
     """
-    start_hosts(coordinator, processes, process_id, limit)
+    start_hosts(coordinator, processes, process_id, limit, barrier_limit=barrier_limit)
     try:
         yield
         leave_hosts()

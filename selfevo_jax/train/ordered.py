@@ -26,7 +26,9 @@ def ordered_axis(mesh: Mesh, rules: ShardingRules) -> str | None:
     divided = [name for name, size in mesh.shape.items() if size > 1]
     rows = rules.mesh_axes("batch")
     of_cpus = mesh.devices.flat[0].platform == "cpu"
-    whole = not any(divided[0] in rules.mesh_axes(name) for name in rules.table if name != "batch") if divided else False
+    whole = (
+        not any(divided[0] in rules.mesh_axes(name) for name in rules.table if name != "batch") if divided else False
+    )
     return divided[0] if of_cpus and len(divided) == 1 and divided[0] in rows and whole else None
 
 

@@ -179,6 +179,7 @@ def _train_step(
     model = Transformer(config, dtype=jnp.dtype(settings.compute_dtype))
     whole = replicated(mesh)
     axis = ordered_axis(mesh, rules)
+    all_sums: Callable[[Any, Batch], _Sums]
     if axis is None:
         all_sums = functools.partial(gradient_sums, model=model, shards=shards, layout=layout.params)
     else:
