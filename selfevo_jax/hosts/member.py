@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from selfevo_jax.hosts.place import Place, is_loopback
-from selfevo_jax.hosts.wire import BEAT_SECONDS, SILENT_SECONDS, HostError, Line, Message, Peer, gone, lost
+from selfevo_jax.hosts.wire import BEATS, SILENT_SECONDS, HostError, Line, Message, Peer, gone, lost
 
 GRACE_SECONDS = 2.0
 """From the news that the run has ended to the end of this process: the main thread may end it in its own words."""
@@ -165,7 +165,7 @@ class Member:
                 self._end(lost(self.peers[0], self._silent), 1)
                 return
             last = now
-            if now - beat >= BEAT_SECONDS:
+            if now - beat >= self._silent / BEATS:
                 beat = now
                 self._line.send({"kind": "beat"})
 

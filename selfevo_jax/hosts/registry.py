@@ -12,7 +12,7 @@ from typing import Any
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.hosts.place import is_loopback
-from selfevo_jax.hosts.wire import BEAT_SECONDS, SILENT_SECONDS, Line, Message, Peer, gone, listed, lost
+from selfevo_jax.hosts.wire import BEATS, SILENT_SECONDS, Line, Message, Peer, gone, listed, lost
 
 _TICK = 0.5
 _LATE = 5.0
@@ -102,7 +102,7 @@ class Registry:
                 for member in self._state.members.values():
                     member.heard = now
             last = now
-            if now - beat >= BEAT_SECONDS:
+            if now - beat >= self._silent / BEATS:
                 beat = now
                 for member in self._state.members.values():
                     member.line.send({"kind": "beat"})

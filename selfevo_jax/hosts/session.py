@@ -16,7 +16,7 @@ from selfevo_jax.hosts.member import Member, leave_now
 from selfevo_jax.hosts.place import find_place
 from selfevo_jax.hosts.registry import Registry, free_port
 from selfevo_jax.hosts.relay import Relay
-from selfevo_jax.hosts.wire import Peer
+from selfevo_jax.hosts.wire import SILENT_SECONDS, Peer
 
 T = TypeVar("T")
 
@@ -53,6 +53,7 @@ def start_hosts(
     limit: float = START_SECONDS,
     *,
     barrier_limit: float = BARRIER_SECONDS,
+    silent_limit: float = SILENT_SECONDS,
 ) -> None:
     """Brings the processes together, before anything else of JAX is used; does nothing for a process that is alone.
 
@@ -61,6 +62,7 @@ def start_hosts(
         out comes from the environment (see `find_place`).
       limit: seconds until all must have started.
       barrier_limit: seconds that the processes wait for each other later.
+      silent_limit: seconds without a sign of life, after which a process counts as lost.
 
     Raises:
       ConfigError: a place that cannot be.
@@ -73,9 +75,9 @@ def start_hosts(
     if _session is not None:
         raise SelfevoError("start_hosts: the processes of this run are together already; call it once")
     first = place.process_id == 0
-    registry = Registry(place.host, place.port, place.processes, limit, free_port()) if first else None
+    registry = Registry(place.host, place.port, place.processes, limit, free_port(), silent_limit) if first else None
     try:
-        member = Member(place, limit, _versions())
+        member = Member(place, limit, _versions(), silent_limit)
     except BaseException:
         if registry is not None:
             registry.close()
@@ -193,16 +195,15 @@ def together(
     processes: int | None = None,
     process_id: int | None = None,
     limit: float = START_SECONDS,
-    *,
-    barrier_limit: float = BARRIER_SECONDS,
+    **limits: float,
 ) -> Iterator[None]:
-    """A command of several processes: `start_hosts`, and an end that all share.
+    """A command of several processes: `start_hosts` (with its arguments), and an end that all share.
 
     An error in one of them ends all: it is printed where it happened, and its last line, with the name of the process,
     by the others. The exit code is 2 for a user's error, 130 for Ctrl-C, else 1, on all of them. Alone, nothing is
     caught.
     """
-    start_hosts(coordinator, processes, process_id, limit, barrier_limit=barrier_limit)
+    start_hosts(coordinator, processes, process_id, limit, **limits)
     try:
         yield
         leave_hosts()

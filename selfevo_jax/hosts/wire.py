@@ -15,10 +15,10 @@ from selfevo_jax.errors import SelfevoError
 
 Message = dict[str, Any]
 
-BEAT_SECONDS = 5.0
-"""Between two signs of life."""
 SILENT_SECONDS = 40.0
 """Without a sign of life, after which a process counts as lost. A killed one is seen at once: its connection closes."""
+BEATS = 8
+"""Signs of life in that time."""
 LONGEST = 1 << 26
 """Bytes of a message; more is no message of ours."""
 _SEND_SECONDS = 10

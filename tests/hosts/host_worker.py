@@ -81,6 +81,9 @@ def compute(me):
             say("computing", value)
 
 
+freeze = compute
+
+
 def save_alone(me, folder):
     """Process 0 saves and samples what lies on both."""
     import jax
@@ -128,7 +131,8 @@ def open_run(me, *roots):
 
 
 def main(port, n, me, deed, *rest):
-    with hosts.together(f"127.0.0.1:{port}", int(n), int(me), 20):
+    limits = {"save_alone": {"barrier_limit": 3}, "freeze": {"silent_limit": 3}}.get(deed, {})
+    with hosts.together(f"127.0.0.1:{port}", int(n), int(me), 30, **limits):
         globals()[deed](int(me), *rest)
     say("ended well")
 
