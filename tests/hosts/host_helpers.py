@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import selfevo_jax
 
@@ -35,11 +36,11 @@ class Ended:
 
 
 class Process:
-    def __init__(self, folder: Path, number: int, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, number: int, command: Sequence[str], **how: Any) -> None:
         # files: a full pipe of one would hold up the other
         self._out, self._err = folder / f"{number}.out", folder / f"{number}.err"
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.popen = subprocess.Popen(command, env=environment, stdout=out, stderr=err)
+            self.popen = subprocess.Popen(command, stdout=out, stderr=err, **how)
 
     @property
     def out(self) -> str:
@@ -68,6 +69,7 @@ def together(
     devices: int = 1,
     limit: float = 90,
     environment: dict[str, str] | None = None,
+    working_directory: Path | None = None,
 ) -> list[Ended]:
     """Runs one Python command a process, does the deed, and waits for all; none is left when this returns or raises."""
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
@@ -78,7 +80,7 @@ def together(
     end = time.monotonic() + limit
     try:
         for number, command in enumerate(commands):
-            processes.append(Process(folder, number, [sys.executable, *command], variables))
+            processes.append(Process(folder, number, [sys.executable, *command], env=variables, cwd=working_directory))
         deed(processes)
         began, ended = time.monotonic(), {}
         while len(ended) < len(processes):
