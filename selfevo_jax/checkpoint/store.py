@@ -55,8 +55,7 @@ def save_params(
     import orbax.checkpoint as ocp
 
     root = _folder(path)
-    hosts.barrier(f"saving checkpoint {root.name}")
-    if is_complete(root):
+    if hosts.agree(f"saving checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: a checkpoint lies here already; remove it or choose another folder")
     try:
         if hosts.is_writer():
@@ -99,8 +98,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     import orbax.checkpoint as ocp
 
     root = _folder(path)
-    hosts.barrier(f"reading checkpoint {root.name}")
-    if not is_complete(root):
+    if not hosts.agree(f"reading checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
     if shardings is None:
         one = SingleDeviceSharding(jax.local_devices()[0])

@@ -34,6 +34,8 @@ class Member:
         self._found = threading.Event()
         self._told = threading.Lock()
         self._answers: queue.Queue[Message] = queue.Queue()
+        self._early: list[Message] = []
+        """What came together with the welcome."""
         self._leaving = False
         self._line = self._connect(time.monotonic() + limit, limit)
         welcome = self._roll_call(limit)
@@ -66,8 +68,9 @@ class Member:
             messages = self._line.read()
             if messages is None:
                 raise HostError(f"{self.place.address} closed the connection: process 0 has ended, see its own log")
-            for message in messages:
+            for number, message in enumerate(messages):
                 if message.get("kind") == "welcome":
+                    self._early = messages[number + 1 :]
                     return message
                 if message.get("kind") == "refused":
                     raise HostError(str(message["why"]))
@@ -138,8 +141,16 @@ class Member:
 
     # --- the thread
 
+    def _hear(self, messages: list[Message]) -> None:
+        for message in messages:
+            if message.get("kind") == "end":
+                self._end(str(message["why"]), int(message["code"]))
+            elif message.get("kind") != "beat":
+                self._answers.put(message)
+
     def _watch(self) -> None:
         last = beat = heard = time.monotonic()
+        self._hear(self._early)
         while True:
             try:
                 readable = select.select([self._line], [], [], 0.5)[0]
@@ -153,12 +164,7 @@ class Member:
                     if not self._leaving:
                         self._end(gone(self.peers[0]), 1)
                     return
-                for message in messages:
-                    if message.get("kind") == "end":
-                        self._end(str(message["why"]), int(message["code"]))
-                        return
-                    if message.get("kind") != "beat":
-                        self._answers.put(message)
+                self._hear(messages)
             elif now - last > _LATE:
                 heard = now  # this process was held up itself
             elif now - heard > self._silent and not self._leaving:
@@ -170,7 +176,8 @@ class Member:
                 self._line.send({"kind": "beat"})
 
     def _end(self, why: str, code: int) -> None:
-        """The run has ended elsewhere. The main thread may hang in native code: it has a moment to end by itself."""
+        """The run has ended elsewhere; does not return. The main thread may hang in native code: it has a moment to end
+        by itself."""
         self._finding = (why, code)
         self._found.set()
         time.sleep(GRACE_SECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import selectors
 import socket
 import threading
@@ -163,7 +162,7 @@ class Registry:
         state = self._state
         try:
             peer, processes = Peer.from_dict(message["hello"]), int(message["processes"])
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):
             self._drop(line)  # not one of ours
             return None
         first = next(iter(state.members.values())).peer if state.members else peer
@@ -271,21 +270,18 @@ class Registry:
                 member.line.send({"kind": "end", "why": why, "code": code})
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """On all addresses of this machine; for a loopback address there alone."""
+def listening_host(host: str) -> str:
+    """Where process 0 listens: on all addresses of its machine; for a loopback address there alone."""
     if is_loopback(host):
-        return socket.create_server((host, port), backlog=1024)
-    if socket.has_dualstack_ipv6():
-        try:
-            return socket.create_server(("", port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
-        except OSError as error:
-            if error.errno not in _NO_IPV6:
-                raise
-    return socket.create_server(("", port), backlog=1024)
+        return host
+    return "[::]" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
 
-_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""A kernel without IPv6."""
+def _listen(host: str, port: int) -> socket.socket:
+    where = listening_host(host)
+    if where == "[::]":
+        return socket.create_server(("", port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
+    return socket.create_server((where, port), backlog=1024)
 
 
 def free_port() -> int:

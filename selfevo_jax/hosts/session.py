@@ -14,7 +14,7 @@ import jax
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.hosts.member import Member, leave_now
 from selfevo_jax.hosts.place import find_place
-from selfevo_jax.hosts.registry import Registry, free_port
+from selfevo_jax.hosts.registry import Registry, free_port, listening_host
 from selfevo_jax.hosts.relay import Relay
 from selfevo_jax.hosts.wire import SILENT_SECONDS, Peer
 
@@ -94,6 +94,7 @@ def start_hosts(
             place.processes,
             place.process_id,
             cluster_detection_method="deactivate",
+            coordinator_bind_address=f"{listening_host(place.host)}:{member.jax_port}",
             initialization_timeout=round(max(30.0, limit)),
             heartbeat_timeout_seconds=_JAX_HEARTBEAT,
             shutdown_timeout_seconds=_JAX_SHUTDOWN,

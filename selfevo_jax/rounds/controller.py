@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from selfevo_jax.checkpoint import read_metadata, restore_params, save_model
+from selfevo_jax.checkpoint import restore_params, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, MetaRow, read_meta, source_checksum
 from selfevo_jax.errors import ConfigError, SelfevoError
@@ -164,8 +164,7 @@ class Controller:
             bench = self.bench
             pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, self.config.meta)
             self._train(META, self.base(), pools, self.config.meta, self.config.seed)
-        record = read_metadata(self.dir.checkpoint(META))["training"]
-        self.dir.write_json(done, {"checkpoint": META, "training": record})
+        self.dir.write_json(done, {"checkpoint": META, "training": self.dir.training(META)})
 
     @property
     def judges(self) -> bool:
@@ -292,7 +291,7 @@ class Controller:
                 "counts": chosen.counts.to_dict(),
                 "controls": controls,
                 "data_accuracy": None if accuracy is None else asdict(accuracy),
-                "training": read_metadata(self.dir.checkpoint(name_of(round)))["training"],
+                "training": self.dir.training(name_of(round)),
             },
         )
         self.dir.write_json(done, {"round": round, "checkpoint": name_of(round)})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from selfevo_jax import hosts
-from selfevo_jax.checkpoint import is_complete
+from selfevo_jax.checkpoint import is_complete, read_metadata
 from selfevo_jax.config import Config, dump_config, load_config
 from selfevo_jax.data import write_jsonl
 from selfevo_jax.errors import ConfigError, SelfevoError
@@ -136,8 +136,8 @@ SEEN_SECONDS = 20.0
 class RunDir:
     """Paths and records of one run.
 
-    Of several processes, every one calls `open`, `has`, `load`, `complete`, `write_json`, `write_rows` and `journal`,
-    all in the same order. Process 0 decides and writes; when a call returns, all know or see the same.
+    Of several processes, every one calls the methods under "what every process calls" and `open`, in the same order:
+    process 0 decides and writes, and when a call returns, all know or see the same.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -176,6 +176,12 @@ class RunDir:
     def complete(self, name: str) -> bool:
         """Whether a checkpoint of this run was written to its end."""
         return hosts.agree(f"whether checkpoint {name} is complete", lambda: is_complete(self.checkpoint(name)))
+
+    def training(self, name: str) -> dict[str, Any]:
+        """What a checkpoint's metadata says of its training."""
+        return hosts.agree(
+            f"reading the metadata of checkpoint {name}", lambda: read_metadata(self.checkpoint(name))["training"]
+        )
 
     def write_json(self, path: Path, value: Any) -> None:
         if hosts.is_writer():
