@@ -84,18 +84,33 @@ def compute(me):
 freeze = compute
 
 
-def save_alone(me, folder):
-    """Process 0 saves and samples what lies on both."""
-    import jax
+def alone(me, folder):
+    """Process 0 alone saves, samples and trains what lies on both."""
+    import numpy as np
 
-    from selfevo_jax.checkpoint import save_params
-    from selfevo_jax.model import PRESETS, init_params
+    from selfevo_jax.checkpoint import open_model, save_params
+    from selfevo_jax.model import param_shardings
+    from selfevo_jax.sample import Engine
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+    from selfevo_jax.train import TrainConfig
+    from selfevo_jax.train.loop import run_steps
 
-    params = init_params(PRESETS["tiny"], jax.random.key(0), make_mesh(1, 2, 1), TRAIN_RULES)
-    hosts.barrier("both have the parameters")
+    source, mesh = open_model("builtin:stories"), make_mesh(1, 2, 1)
+    params = source.load(param_shardings(source.config, mesh, TRAIN_RULES), np.float32)
+    engine = Engine(source.config, source.tokenizer, slots=2, cache_length=64, mesh=mesh)
+    hosts.barrier("both have the parameters", limit=60)
     if me == 0:
-        save_params(folder, params, {})
+        attempts = (
+            lambda: save_params(folder, params, {}),
+            lambda: engine.run(params, []),
+            lambda: run_steps(None, source.config, None, TrainConfig(), mesh),
+        )
+        for attempt in attempts:
+            try:
+                attempt()
+            except hosts.HostError as error:
+                say("refused", error)
+        raise SelfevoError("nothing can be done alone")
     time.sleep(60)
 
 
@@ -131,7 +146,7 @@ def open_run(me, *roots):
 
 
 def main(port, n, me, deed, *rest):
-    limits = {"save_alone": {"barrier_limit": 3}, "freeze": {"silent_limit": 3}}.get(deed, {})
+    limits = {"alone": {"barrier_limit": 0.7}, "freeze": {"silent_limit": 3}}.get(deed, {})
     with hosts.together(f"127.0.0.1:{port}", int(n), int(me), 30, **limits):
         globals()[deed](int(me), *rest)
     say("ended well")

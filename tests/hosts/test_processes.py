@@ -114,18 +114,22 @@ def test_a_frozen_process_is_found_by_its_silence(tmp_path: Path) -> None:
     assert first.err.splitlines()[-1].startswith(f"error: {name(1, pids[1])} is lost: no sign of life for 3 s")
 
 
-def test_a_checkpoint_is_saved_by_all_and_wrong_use_names_who_is_missing(tmp_path: Path) -> None:  # C36
-    first, second = together(tmp_path / "well", workers("save", str(tmp_path / "c")))
-    for ended in (first, second):
+def test_a_checkpoint_is_saved_by_all(tmp_path: Path) -> None:
+    for ended in together(tmp_path / "well", workers("save", str(tmp_path / "c"))):
         assert ended.code == 0, ended.err[-3000:]
         assert "complete True\nrestored\n" in ended.out
     assert (tmp_path / "c" / "note.txt").read_bytes() == b"once"
+
+
+def test_work_of_all_that_one_begins_alone_is_refused_and_names_who_is_missing(tmp_path: Path) -> None:  # C36
     pids: list[int] = []
-    commands = workers("save_alone", str(tmp_path / "d"))
-    first, second = together(tmp_path / "wrong", commands, lambda ps: pids.extend(p.popen.pid for p in ps))
+    commands = workers("alone", str(tmp_path / "c"))
+    first, second = together(tmp_path, commands, lambda ps: pids.extend(p.popen.pid for p in ps))
     alive(first)
     assert first.code == second.code == 2
-    assert first.err.endswith(f"error: 'saving checkpoint d': {name(1, pids[1])} did not come there within 3 s\n")
+    refused = [line for line in first.out.splitlines() if line.startswith("refused")]
+    missing = f"{name(1, pids[1])} did not come there within 0.7 s"
+    assert refused == [f"refused '{what}': {missing}" for what in ("saving checkpoint c", "sampling", "training")]
 
 
 def test_a_run_dir_that_is_not_shared_is_refused_on_all(tmp_path: Path) -> None:
