@@ -24,12 +24,11 @@ def ordered_axis(mesh: Mesh, rules: ShardingRules) -> str | None:
     """The mesh axis over which to add up in order: the one that rows lie on, of CPU devices, where nothing else is
     divided; else None."""
     divided = [name for name, size in mesh.shape.items() if size > 1]
-    rows = rules.mesh_axes("batch")
-    of_cpus = mesh.devices.flat[0].platform == "cpu"
-    whole = (
-        not any(divided[0] in rules.mesh_axes(name) for name in rules.table if name != "batch") if divided else False
-    )
-    return divided[0] if of_cpus and len(divided) == 1 and divided[0] in rows and whole else None
+    if mesh.devices.flat[0].platform != "cpu" or len(divided) != 1:
+        return None
+    axis, others = divided[0], (name for name in rules.table if name != "batch")
+    parameters_too = any(axis in rules.mesh_axes(name) for name in others)
+    return axis if axis in rules.mesh_axes("batch") and not parameters_too else None
 
 
 def sums_in_order(
