@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from selfevo_jax.hosts.member import Member, leave_now
 from selfevo_jax.hosts.place import find_place
 from selfevo_jax.hosts.registry import Registry, free_port, listening_host
 from selfevo_jax.hosts.relay import Relay
+from selfevo_jax.hosts.threads import THREADS, cpu_devices, threads_of_all
 from selfevo_jax.hosts.wire import SILENT_SECONDS, Peer
 
 T = TypeVar("T")
@@ -85,6 +87,9 @@ def start_hosts(
     _session = _Session(member, registry, None, barrier_limit, not jax.distributed.is_initialized())
     if _session.own_jax:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        threads = threads_of_all(gather("counting CPU devices", cpu_devices(), limit), os.cpu_count() or 1)
+        if threads is not None:
+            os.environ.setdefault(THREADS, str(threads))
         # SIGTERM ends a process as ever, and the others with it: without this JAX would swallow it
         jax.config.update("jax_enable_preemption_service", False)
         if not first:
