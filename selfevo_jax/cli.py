@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,13 @@ ConfigFile = Annotated[Path, typer.Argument(help="YAML config; see configs/.", s
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value pairs, such as rounds.number=2.", show_default=False)
 ]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of process 0, where several hosts make one run (or JAX_COORDINATOR_ADDRESS)."),
+]
+Processes = Annotated[int | None, typer.Option(help="How many processes there are (or JAX_NUM_PROCESSES).")]
+ProcessId = Annotated[int | None, typer.Option(help="Which one this is, from 0 (or JAX_PROCESS_ID).")]
+StartLimit = Annotated[float, typer.Option(help="Seconds until all processes must have started.")]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
 
 
@@ -54,26 +62,55 @@ def _options(
     pass
 
 
+@contextlib.contextmanager
+def _together(coordinator: str | None, processes: int | None, process_id: int | None, limit: float) -> Iterator[None]:
+    """A command of one process or of several: process 0 speaks for all, and an error in one ends all."""
+    from selfevo_jax import hosts
+
+    with hosts.together(coordinator, processes, process_id, limit):
+        console.quiet = not hosts.is_writer()
+        if hosts.is_active():
+            _say(f"{hosts.count()} processes: {', '.join(f'{p.host} (pid {p.pid})' for p in hosts.peers())}")
+        yield
+
+
 @app.command()
-def evolve(config: ConfigFile, overrides: Overrides = None) -> None:
+def evolve(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process_id: ProcessId = None,
+    start_limit: StartLimit = 300.0,
+) -> None:
     """Run the whole loop: meta-skill learning, then rounds. The same command goes on where a run was stopped.
+
+    On several hosts start it on each, with a run_dir that all share; a TPU pod needs no flags.
 
     Example:
 
         selfevo evolve configs/quickstart.yaml seed=2 run_dir=runs/second
+
+        selfevo evolve mine.yaml --coordinator 10.0.0.2:8482 --processes 2 --process-id 0
     """
+    with _together(coordinator, processes, process_id, start_limit):
+        _evolve(config, overrides or [])
+
+
+def _evolve(config: Path, overrides: list[str]) -> None:
     from selfevo_jax.config import load_config
 
-    loaded = load_config(config, overrides or [])
+    loaded = load_config(config, overrides)
+    from selfevo_jax import hosts
     from selfevo_jax.progress import Reporter
     from selfevo_jax.report import summarize, transcripts
     from selfevo_jax.rounds import Controller, RunDir
 
-    reporter = Reporter(console)
+    reporter = Reporter(console, quiet=console.quiet)
     run = RunDir(loaded.run_dir)
-    lies_here = run.config_file.exists()
+    lies_here = run.has(run.config_file)
     controller = Controller(loaded, reporter)
-    if lies_here and summarize(run).complete:
+    if lies_here and hosts.agree("whether the run is complete", lambda: summarize(run).complete):
         reporter.line(f"{run.root}: this run is complete. Raise rounds.number to go on, or choose another run_dir.")
     else:
         if lies_here:
@@ -84,6 +121,8 @@ def evolve(config: ConfigFile, overrides: Overrides = None) -> None:
             _show(run)  # what the run has come to, before it says why it ends
             raise
     _show(run)
+    if not hosts.is_writer():
+        return
     for name, rows in controller.pools.evaluation().items():
         for found in transcripts(run, name, {row.id: row.answer for row in rows}):
             reporter.line(f"\n{found.text()}")
@@ -91,16 +130,19 @@ def evolve(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 def _show(run: RunDir) -> None:
-    """The table of a run, also stored beside it."""
+    """The table of a run, also stored beside it; process 0 shows it, the others wait."""
+    from selfevo_jax import hosts
     from selfevo_jax.report import LEGEND, summarize, table, verdict_on_run
     from selfevo_jax.rounds.run_dir import write_json
 
-    summary = summarize(run)
-    write_json(run.report_file, summary.to_dict())
-    console.print()
-    (console if console.is_terminal else Console(width=180)).print(table(summary))
-    _say(LEGEND, "dim")
-    _say(f"\n{verdict_on_run(summary)}")
+    if hosts.is_writer():
+        summary = summarize(run)
+        write_json(run.report_file, summary.to_dict())
+        console.print()
+        (console if console.is_terminal else Console(width=180)).print(table(summary))
+        _say(LEGEND, "dim")
+        _say(f"\n{verdict_on_run(summary)}")
+    hosts.gather("showing the run", None)
 
 
 @app.command()
@@ -127,6 +169,10 @@ def evaluate_command(
     overrides: Overrides = None,
     model: Annotated[str | None, typer.Option(help="Model to measure; default: the config's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process_id: ProcessId = None,
+    start_limit: StartLimit = 300.0,
 ) -> None:
     """Measure a model on the config's evaluation sets, in the modes of `evaluate.modes`.
 
@@ -134,23 +180,28 @@ def evaluate_command(
 
         selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
     """
+    with _together(coordinator, processes, process_id, start_limit):
+        _evaluate(config, overrides or [], model, out)
+
+
+def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path | None) -> None:
     from selfevo_jax.config import load_config
 
-    changes = list(overrides or []) + ([f"model.source={model}"] if model else [])
+    changes = overrides + ([f"model.source={model}"] if model else [])
     loaded = load_config(config, changes)
+    from selfevo_jax import hosts
     from selfevo_jax.progress import Reporter
     from selfevo_jax.report import percent
     from selfevo_jax.rounds.measure import measure
     from selfevo_jax.rounds.pools import open_pools
     from selfevo_jax.rounds.workbench import open_workbench
 
+    reporter = Reporter(console, quiet=console.quiet)
     bench, pools = open_workbench(loaded), open_pools(loaded)
     if not pools.evaluation():
         raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
     params = bench.base_params()
-    found = {
-        name: measure(bench, params, rows, name, Reporter(console))[0] for name, rows in pools.evaluation().items()
-    }
+    found = {name: measure(bench, params, rows, name, reporter)[0] for name, rows in pools.evaluation().items()}
     for name, figures in found.items():
         for mode in ("direct", "refined", "consistency", "both"):
             if figures[mode] is not None:
@@ -162,7 +213,7 @@ def evaluate_command(
                 f"{percent(v['recall'])} %, unparseable {v['unparseable']}; refinement wrong→right "
                 f"{figures['wrong_to_right']}, right→wrong {figures['right_to_wrong']}",
             )
-    if out is not None:
+    if out is not None and hosts.is_writer():
         out.write_text(json.dumps(found, indent=2) + "\n")
 
 
@@ -228,6 +279,10 @@ def import_command(
     source: Annotated[str, typer.Argument(help="HF directory, .gguf, package:NAME, ...", show_default=False)],
     out: Annotated[Path, typer.Argument(help="New directory for the checkpoint.", show_default=False)],
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where none lies with the model.")] = None,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process_id: ProcessId = None,
+    start_limit: StartLimit = 300.0,
 ) -> None:
     """Convert a model to a checkpoint of ours (Orbax, with its tokenizer).
 
@@ -235,6 +290,11 @@ def import_command(
 
         selfevo import ./SmolLM2-135M-Instruct models/smollm2
     """
+    with _together(coordinator, processes, process_id, start_limit):
+        _import(source, out, tokenizer)
+
+
+def _import(source: str, out: Path, tokenizer: str | None) -> None:
     import jax.numpy as jnp
 
     from selfevo_jax.checkpoint import open_model, save_model

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from selfevo_jax import hosts
 from selfevo_jax.checkpoint.weights import Foreign, Reader, check_tensors, flatten, foreign_tensors, load_tree
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig, RopeScaling
@@ -271,7 +272,7 @@ def export_huggingface(
     Every process calls it; process 0 writes. Raises ModelError when `out_dir` holds a model already.
     """
     out = Path(out_dir)
-    if (out / "config.json").exists():
+    if hosts.agree(f"exporting to {out.name}", (out / "config.json").exists):
         raise ModelError(f"{out}: a model lies here already; choose another folder")
     leaves, tensors = flatten(params), foreign_tensors(config)
     dtype = str(leaves["embedding"].dtype)
@@ -285,7 +286,7 @@ def export_huggingface(
         groups[-1].append(name)
         size += leaf.nbytes
     single, count = len(groups) == 1, len(groups)
-    writes = jax.process_index() == 0
+    writes = hosts.is_writer()
     if writes:
         out.mkdir(parents=True, exist_ok=True)
     weight_map: dict[str, str] = {}
@@ -296,6 +297,7 @@ def export_huggingface(
             save_file(arrays, out / file, {"format": "pt"})
         weight_map |= dict.fromkeys(arrays, file)
     if not writes:
+        hosts.barrier(f"the model in {out.name} is written")
         return
     if not single:
         total = sum(leaf.nbytes for leaf in leaves.values())
@@ -306,6 +308,7 @@ def export_huggingface(
             (out / name).write_bytes(content)
     # last: a folder without config.json is no model
     (out / "config.json").write_text(json.dumps(tree, indent=2) + "\n")
+    hosts.barrier(f"the model in {out.name} is written")
 
 
 def _whole(leaf: Any) -> np.ndarray:

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 from etils import epath
-from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 
+from selfevo_jax import hosts
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import LoraConfig, ModelConfig
 
@@ -48,31 +48,32 @@ def save_params(
 ) -> None:
     """Writes a pytree of arrays, JSON metadata and small files; returns when all of it is on disk.
 
-    Every process calls it; process 0 writes the files. Killed at any instant it leaves either a complete checkpoint or
-    a folder that `is_complete` refuses and the next save replaces.
+    Every process calls it: each writes the arrays that it holds, process 0 the files. Killed at any instant it leaves
+    either a complete checkpoint or a folder that `is_complete` refuses and the next save replaces.
 
     Raises:
       ModelError: a complete checkpoint lies there already, or the write failed.
+      HostError: a process did not call it; the message names it.
     """
     import orbax.checkpoint as ocp
 
     root = _folder(path)
-    if is_complete(root):
+    if hosts.agree(f"saving checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: a checkpoint lies here already; remove it or choose another folder")
     try:
-        if jax.process_index() == 0:
+        if hosts.is_writer():
             root.mkdir(parents=True, exist_ok=True)
             for partial in root.iterdir():  # what a killed save left
                 if partial.name.startswith(ARRAYS) and (_PARTIAL in partial.name or partial.name == ARRAYS):
                     partial.rmtree()
             for name, content in {**(files or {}), METADATA: _json(metadata)}.items():
                 _write(root / name, content)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"checkpoint files {root}")
+        hosts.barrier(f"the files of checkpoint {root.name}")
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(root / ARRAYS, args=ocp.args.PyTreeSave(params))
     except (OSError, ValueError) as error:
         raise ModelError(f"{root}: the checkpoint could not be written ({_line(error)})") from error
+    hosts.barrier(f"checkpoint {root.name} is saved")
 
 
 def save_model(
@@ -105,7 +106,7 @@ def save_adapters(
 
 
 def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -> Any:
-    """Restores onto any mesh, whatever mesh the checkpoint was saved from.
+    """Restores onto any mesh, whatever mesh the checkpoint was saved from. Of several processes, every one calls it.
 
     Args:
       path: where `save_params` wrote.
@@ -118,7 +119,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     import orbax.checkpoint as ocp
 
     root = _folder(path)
-    if not is_complete(root):
+    if not hosts.agree(f"reading checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
     if shardings is None:
         one = SingleDeviceSharding(jax.local_devices()[0])

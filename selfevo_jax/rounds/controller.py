@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from selfevo_jax.checkpoint import is_complete, open_weights, read_metadata, save_adapters, save_model
+from selfevo_jax.checkpoint import open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
-from selfevo_jax.data import Batches, MetaRow, read_meta, source_checksum, write_jsonl
+from selfevo_jax.data import Batches, MetaRow, read_meta, source_checksum
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.evaluate import data_accuracy
 from selfevo_jax.model import merge_adapters, param_shardings
@@ -33,13 +33,10 @@ from selfevo_jax.rounds.run_dir import (
     COMMITTED,
     META,
     STOPPED,
-    Journal,
     RunDir,
     checksum,
     name_of,
-    read_json,
     read_rows,
-    write_json,
 )
 from selfevo_jax.rounds.select import Selection, require, select
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
@@ -145,14 +142,14 @@ class Controller:
     def evaluate(self, name: str, params: Callable[[], Any], judge: bool = True) -> None:
         """Figures of a checkpoint on every evaluation set, into the run directory, with the texts beside them."""
         file = self.dir.evaluation(name)
-        record: dict[str, Any] = read_json(file) if file.exists() else {}
+        record: dict[str, Any] = self.dir.load(file) or {}
         for set_name, rows in self.pools.evaluation().items():
             if set_name in record:
                 continue
             title = f"evaluating {name} on {set_name}"
             found, rollouts = measure(self.bench, params(), rows, title, self.reporter, judge)
-            write_jsonl(self.dir.texts(name, set_name), [r.to_dict() for r in rollouts])
-            write_json(file, record := record | {set_name: found})
+            self.dir.write_rows(self.dir.texts(name, set_name), [r.to_dict() for r in rollouts])
+            self.dir.write_json(file, record := record | {set_name: found})
 
     # --- phases
 
@@ -160,29 +157,28 @@ class Controller:
         """D_meta, as stored in the run directory."""
         file = self.dir.meta("meta_skill.jsonl")
         if self._meta_rows is None:
-            if not file.exists():
+            if not self.dir.has(file):
                 if isinstance(self.pools, StoryPools):
                     rows = annotate_stories(self.bench, self.base(), self.pools, self.reporter)
                 else:
                     rows = self.pools.meta_rows()
-                write_jsonl(file, rows)
+                self.dir.write_rows(file, rows)
             self._meta_rows = read_meta(file)
         return self._meta_rows
 
     def meta_stage(self) -> None:
         """Meta-skill learning: M_0 on D_meta (and D_QA) gives M_meta."""
         done = self.dir.meta(COMMITTED)
-        if done.exists() and is_complete(self.dir.checkpoint(META)):
+        if self.dir.has(done) and self.dir.complete(META):
             return
         self.reporter.line("Meta-skill learning")
         rows = self.meta_rows()
         warn_unbalanced(rows, self.reporter)
-        if not is_complete(self.dir.checkpoint(META)):
+        if not self.dir.complete(META):
             bench = self.bench
             pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, self.config.meta)
-            self._train(META, self.base(), self.bench.source.origin, pools, self.config.meta, self.config.seed)
-        record = read_metadata(self.dir.checkpoint(META))["training"]
-        write_json(done, {"checkpoint": META, "training": record})
+            self._train(META, self.base(), bench.source.origin, pools, self.config.meta, self.config.seed)
+        self.dir.write_json(done, {"checkpoint": META, "training": self.dir.training(META)})
 
     @property
     def judges(self) -> bool:
@@ -193,14 +189,15 @@ class Controller:
         """Respond, judge, refine, judge again. Rows are stored as they finish, and never sampled twice."""
         manifest = self.dir.round(round, "rollouts/manifest.json")
         part = self.dir.round(round, "rollouts/part-00000.jsonl")
-        if manifest.exists():
-            if checksum(part) != read_json(manifest)["sha256"]:
+        finished = self.dir.load(manifest)
+        if finished is not None:
+            if checksum(part) != finished["sha256"]:
                 raise SelfevoError(
                     f"{part}: changed since the rollouts were finished; restore the file, or redo the run"
                 )
             return [Rollout.from_dict(row) for row in read_rows(part)]
         prompts, stages = self.pools.prompts(round), self.bench.stages()
-        with Journal(part) as journal:
+        with self.dir.journal(part) as journal:
             have = {(row["id"], row["sample"]) for row in journal.rows}
             if have:
                 self.reporter.line(f"  {len(have)} finished rollouts are kept")
@@ -219,8 +216,8 @@ class Controller:
                 lambda rollout: journal.append(rollout.to_dict()),
             )
             rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
-        write_jsonl(part, rows)  # in one order whatever the slots and interruptions
-        write_json(manifest, {"rows": len(rows), "sha256": checksum(part)})
+        self.dir.write_rows(part, rows)  # in one order whatever the slots and interruptions
+        self.dir.write_json(manifest, {"rows": len(rows), "sha256": checksum(part)})
         return [Rollout.from_dict(row) for row in rows]
 
     def controls(self, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:
@@ -229,7 +226,8 @@ class Controller:
         if count == 0 or not self.judges:
             return None
         file = self.dir.round(round, "controls.json")
-        if not file.exists():
+        found = self.dir.load(file)
+        if found is None:
             bench, seed = self.bench, self.config.seed * 1000 + round
             chains = [
                 ControlChain(
@@ -240,8 +238,8 @@ class Controller:
             bench.engine.run(self.params(name_of(round - 1)), chains)
             rows = [{"prompt": c.prompt, "wrong": c.wrong, "feedback": c.text, "good": c.good} for c in chains]
             passed = sum(row["good"] is True for row in rows)
-            write_json(file, {"rows": len(rows), "passed": passed, "controls": rows})
-        found = read_json(file)
+            found = {"rows": len(rows), "passed": passed, "controls": rows}
+            self.dir.write_json(file, found)
         share = found["passed"] / max(1, found["rows"])
         if share > self.config.rounds.controls_warn_above:
             self.reporter.warn(
@@ -266,7 +264,7 @@ class Controller:
             }
             for r in chosen.kept
         ]
-        write_jsonl(self.dir.round(round, "self_curated.jsonl"), rows)
+        self.dir.write_rows(self.dir.round(round, "self_curated.jsonl"), rows)
         return chosen
 
     def learn(self, round: int, kept: Sequence[Rollout]) -> dict[str, Any]:
@@ -293,31 +291,31 @@ class Controller:
     def round(self, round: int) -> None:
         """One round; it counts when its COMMITTED file names a finished checkpoint."""
         done = self.dir.round(round, COMMITTED)
-        if done.exists() and is_complete(self.dir.checkpoint(name_of(round))):
+        if self.dir.has(done) and self.dir.complete(name_of(round)):
             return
         self.reporter.line(f"Round {round}")
         rollouts = self.rollouts(round)
         controls = self.controls(round, rollouts)
         chosen = self.selection(round, rollouts)
-        if not is_complete(self.dir.checkpoint(name_of(round))):
+        if not self.dir.complete(name_of(round)):
             self.learn(round, chosen.kept)
         # gold answers are read here, after the round has learnt, to measure alone
         accuracy = data_accuracy(self.pools.gold(round), rollouts, chosen.kept)
-        write_json(
+        self.dir.write_json(
             self.dir.round(round, "metrics.json"),
             {
                 "round": round,
                 "counts": chosen.counts.to_dict(),
                 "controls": controls,
                 "data_accuracy": None if accuracy is None else asdict(accuracy),
-                "training": read_metadata(self.dir.checkpoint(name_of(round)))["training"],
+                "training": self.dir.training(name_of(round)),
             },
         )
-        write_json(done, {"round": round, "checkpoint": name_of(round)})
+        self.dir.write_json(done, {"round": round, "checkpoint": name_of(round)})
 
     def worse(self, round: int) -> bool:
         """Whether direct accuracy on the first set fell by more than two standard errors of the difference."""
-        before, after = (read_json(self.dir.evaluation(name_of(r))) for r in (round - 1, round))
+        before, after = (self.dir.load(self.dir.evaluation(name_of(r))) for r in (round - 1, round))
         name = next(iter(after))
         old, new = before[name]["direct"], after[name]["direct"]
         noise = 2 * (old["stderr"] ** 2 + new["stderr"] ** 2) ** 0.5
@@ -339,6 +337,6 @@ class Controller:
             name = name_of(number)
             self.evaluate(name, functools.partial(self.params, name))
             if self.config.rounds.stop_when_worse and self.pools.evaluation() and self.worse(number):
-                write_json(self.dir.root / STOPPED, {"round": number, "why": "worse than the round before"})
+                self.dir.write_json(self.dir.root / STOPPED, {"round": number, "why": "worse than the round before"})
                 self.reporter.warn(f"round {number} is worse than the one before; the run ends here")
                 break

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from selfevo_jax import hosts
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, StageSection, TrainSection
 from selfevo_jax.errors import ConfigError, SelfevoError
@@ -25,6 +26,7 @@ from selfevo_jax.sample import (
     SelfChain,
     SlotPlan,
     StageParams,
+    available_bytes,
 )
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
@@ -168,7 +170,7 @@ class Workbench:
                 on_done=done,
                 progress=lambda s: meter.set(s.chains, f"{s.tokens_per_second:.0f} tokens/s"),
             )
-        if self.record is not None:
+        if self.record is not None and hosts.is_writer():
             self.record({"phase": title, **stats.to_dict(), "floor": self.engine.floor(stats)})
         return [chain.rollout for chain in chains if chain.rollout is not None]
 
@@ -224,6 +226,7 @@ def check_preset(preset: str | None, source: ModelSource) -> None:
 def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | None = None) -> Workbench:
     """Builds the parts of a run. Raises SelfevoError (or a kind of it) for anything in the config that cannot work."""
     select_platform(config.platform)
+    hosts.check_devices()
     keep_compiled_programs()
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     source = open_model(config.model.source, config.model.tokenizer)
@@ -241,7 +244,9 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     }
     decode_mesh = mesh if s.tensor is None else make_mesh(-1, 1, s.tensor, mesh.devices.flatten().tolist())
     memory = SamplerMemory(source.config, s.cache_length, **dtypes, mesh=decode_mesh, train_mesh=mesh)
-    plan = memory.plan(s.slots, config.data.prompts_per_round * config.data.samples_per_prompt)
+    # all hosts take the slots that fit in the smallest
+    available = min(hosts.gather("comparing memory", available_bytes(mesh)))
+    plan = memory.plan(s.slots, config.data.prompts_per_round * config.data.samples_per_prompt, available)
     engine = Engine(
         source.config,
         source.tokenizer,

@@ -1,7 +1,7 @@
 """Sampling: requests in chains, one chain in one slot, draws that depend on their key alone."""
 
 from selfevo_jax.sample.engine import Engine
-from selfevo_jax.sample.memory import SamplerMemory, SlotPlan
+from selfevo_jax.sample.memory import SamplerMemory, SlotPlan, available_bytes
 from selfevo_jax.sample.methods import SamplingParams, draw, filter_logits
 from selfevo_jax.sample.request import Chain, Completion, DrawKey, Request
 from selfevo_jax.sample.rollout import Candidate, Feedback, Rollout, SelfChain, StageParams, choose
@@ -22,6 +22,7 @@ __all__ = [
     "SelfChain",
     "SlotPlan",
     "StageParams",
+    "available_bytes",
     "choose",
     "draw",
     "filter_logits",

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from selfevo_jax import hosts
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import (
     LANES,
@@ -32,7 +33,7 @@ from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
-from selfevo_jax.sharding import DECODE_RULES, ShardingRules, batch_sharding, replicated, reshard
+from selfevo_jax.sharding import DECODE_RULES, ShardingRules, batch_sharding, replicated, reshard, spans_processes
 
 Progress = Callable[[EngineStats], None]
 
@@ -246,7 +247,11 @@ class Engine:
         A request that cannot be run (empty or too long a prompt, unusable settings) gives its chain a Completion of
         finish "error" that names the row; the others go on. `on_done` is called once for each chain, in the order
         in which they end, and `progress` after each dispatch, both while the device computes the next one.
+
+        On a mesh over several processes every one calls it, with equal chains; HostError names one that did not.
         """
+        if hosts.is_active() and spans_processes(self.mesh):
+            hosts.barrier("sampling")
         begin = time.perf_counter()
         compiles, compile_seconds = self.programs.count, self.programs.seconds
         scheduler = Scheduler(self, self.place(params), iter(chains), on_done or (lambda _: None))

@@ -1,6 +1,6 @@
 """One mesh, and the rules that lay parameters and batches on it."""
 
-from selfevo_jax.sharding.mesh import AXES, make_mesh
+from selfevo_jax.sharding.mesh import AXES, make_mesh, spans_processes
 from selfevo_jax.sharding.rules import (
     DECODE_RULES,
     TRAIN_RULES,
@@ -21,4 +21,5 @@ __all__ = [
     "replicated",
     "reshard",
     "shardings",
+    "spans_processes",
 ]

@@ -47,3 +47,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[
     count = math.prod(sizes.values())
     # built by hand: jax.make_mesh makes Explicit axes by default in recent versions
     return Mesh(np.asarray(devices[:count]).reshape(tuple(sizes.values())), AXES)
+
+
+def spans_processes(mesh: Mesh | None) -> bool:
+    """Whether devices of other processes belong to the mesh: then every process must run the same programs on it."""
+    return mesh is not None and any(d.process_index != jax.process_index() for d in mesh.devices.flat)

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from selfevo_jax import hosts
 from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig
-from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated
+from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated, spans_processes
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.settings import TrainConfig
 from selfevo_jax.train.state import TrainState, init_state, learnt
@@ -119,7 +120,10 @@ def run_steps(
     Batches and learning rates are functions of the step: stopping and going on gives what one run would give.
     `on_step(step, metrics)` gets floats (`loss`, `learning_rate`, `grad_norm`, `tokens`, `targets`), up to two steps
     after the dispatch. Raises NonFiniteLossError with the step and the ids of its rows; no state is returned then.
+    On a mesh over several processes every one calls it, with equal batches; HostError names one that did not.
     """
+    if hosts.is_active() and spans_processes(mesh):
+        hosts.barrier("training")
     step_fn = make_train_step(config, settings, mesh, rules)
     rows, whole = batch_sharding(mesh, rules, leading=1), replicated(mesh)
     rates = learning_rates(settings)

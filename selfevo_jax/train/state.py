@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -72,6 +72,10 @@ class Form:
         kept["scan_layers"] = mesh.devices.flat[0].platform == "tpu" if scan is None else scan
         neutral = TrainConfig(steps=1, warmup_steps=0, **kept)
         return cls(config, neutral, mesh, tuple(sorted(rules.table.items())), rules.replicate_uneven)
+
+    def on_one_device(self) -> Form:
+        """The same for the rows of a single device, which hold no one to a sharding."""
+        return replace(self, mesh=Mesh(self.mesh.devices.reshape(-1)[:1].reshape(1, 1, 1), self.mesh.axis_names))
 
     @cached_property
     def rules(self) -> ShardingRules:

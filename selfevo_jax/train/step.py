@@ -17,6 +17,7 @@ from selfevo_jax.model import ModelConfig, TrainAttention, Transformer, hidden_s
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated
 from selfevo_jax.train.loss import HeadLoss, chunk_count, token_loss_sums
 from selfevo_jax.train.optimizer import make_optimizer
+from selfevo_jax.train.ordered import ordered_axis, sums_in_order
 from selfevo_jax.train.settings import TrainConfig
 from selfevo_jax.train.state import Form, TrainState
 
@@ -70,15 +71,21 @@ def loss_sums(form: Form, learnt: Any, frozen: Any, micro: Batch) -> tuple[jax.A
     return total, (weight, metrics["targets"])
 
 
-def gradient_sums(form: Form, learnt: Any, frozen: Any, batch: Batch) -> _Sums:
-    """Loss, weight and gradient sums of a batch `[A, B, L]`, one micro-batch after the other."""
+def gradient_sums(form: Form, params: tuple[Any, Any], batch: Batch) -> _Sums:
+    """Loss, weight and gradient sums of a batch `[A, B, L]`, one micro-batch after the other.
+
+    `params` is what is learnt and what is frozen (`TrainState`).
+    """
+    learnt, frozen = params
 
     def one(micro: Batch) -> _Sums:
         def loss(tree: Any) -> Any:
             return loss_sums(form, tree, frozen, micro)
 
         (total, (weight, targets)), gradient = jax.value_and_grad(loss, has_aux=True)(learnt)
-        return _Sums(total, weight, targets, jax.lax.with_sharding_constraint(gradient, form.learnt))
+        if form.mesh.size > 1:
+            gradient = jax.lax.with_sharding_constraint(gradient, form.learnt)
+        return _Sums(total, weight, targets, gradient)
 
     if batch.tokens.shape[0] == 1:
         return one(jax.tree.map(lambda x: x[0], batch))
@@ -129,9 +136,13 @@ def make_train_step(
 @functools.lru_cache(maxsize=8)
 def _train_step(form: Form) -> Any:
     layout, optimizer, whole = form.state, make_optimizer(form.settings), replicated(form.mesh)
+    axis = ordered_axis(form.mesh, form.rules)
+    all_sums: Callable[[Any, Batch], _Sums] = functools.partial(gradient_sums, form)
+    if axis is not None:
+        all_sums = sums_in_order(functools.partial(gradient_sums, form.on_one_device()), form.mesh, axis)
 
     def step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        sums = gradient_sums(form, state.params, state.frozen, batch)
+        sums = all_sums((state.params, state.frozen), batch)
         weight = jnp.maximum(sums.weight, jnp.finfo(jnp.float32).tiny)
         gradient = jax.tree.map(lambda g: g / weight, sums.gradient)
         metrics = {

@@ -28,6 +28,18 @@ def test_a_row_survives_although_the_journal_is_never_closed(tmp_path: Path) -> 
     assert Journal(path).rows == [ROW]
 
 
+def test_a_journal_that_follows_has_the_first_rows_and_writes_none(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    line = (json.dumps(ROW, ensure_ascii=False) + "\n").encode()
+    path.write_bytes(line + line + line[:9])
+    with Journal(path, follows=1) as journal:
+        assert journal.rows == [ROW]
+        journal.append({"id": "2"})
+        assert journal.rows == [ROW, {"id": "2"}]
+    assert path.read_bytes() == line + line + line[:9]
+    assert Journal(tmp_path / "none.jsonl", follows=0).rows == []
+
+
 def test_keys_that_change_what_is_computed_are_named() -> None:
     old = parse_config(TREE)
     new = parse_config({**TREE, "seed": 3, "rounds": {"number": 9}, "sampling": {"slots": 2}, "mesh": {"fsdp": 2}})

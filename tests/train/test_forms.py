@@ -104,7 +104,7 @@ def test_gradient_does_not_depend_on_scan_remat_or_mesh(shape, scan, remat):
     form = Form.of(CONFIG, settings, mesh_of(shape), TRAIN_RULES)
     params = jax.device_put(form.formed(params_of(CONFIG)), form.learnt)
     accumulate = 1 if shape in {(8, 1, 1), (1, 8, 1)} else 2
-    sums = jax.jit(lambda p, b: gradient_sums(form, p, (), b))(params, batch_of().micro(accumulate))
+    sums = jax.jit(lambda p, b: gradient_sums(form, (p, ()), b))(params, batch_of().micro(accumulate))
     value, gradient = plain_loss_and_gradient(CONFIG)
     assert float(sums.loss) == pytest.approx(value, rel=1e-5)
     assert_close(unstack_layers(sums.gradient) if scan else sums.gradient, gradient)
@@ -115,7 +115,7 @@ def test_gradient_does_not_depend_on_scan_remat_or_mesh(shape, scan, remat):
 def test_minimal_and_full_remat_recompute_what_they_say():
     def dots(remat):
         form = Form.of(CONFIG, dataclasses.replace(SETTINGS, remat=remat), mesh_of((1, 1, 1)), TRAIN_RULES)
-        jaxpr = jax.make_jaxpr(lambda p, b: gradient_sums(form, p, (), b))(params_of(CONFIG), batch_of().micro(1))
+        jaxpr = jax.make_jaxpr(lambda p, b: gradient_sums(form, (p, ()), b))(params_of(CONFIG), batch_of().micro(1))
         return str(jaxpr.jaxpr).count("dot_general")
 
     none, minimal, full = dots("none"), dots("minimal"), dots("full")

@@ -90,7 +90,7 @@ def divided(tree, by):
 @functools.cache
 def sums_program(mesh):
     form = Form.of(CONFIG, SETTINGS, mesh, TRAIN_RULES)
-    return form.learnt, jax.jit(lambda p, b: gradient_sums(form, p, (), b))
+    return form.learnt, jax.jit(lambda p, b: gradient_sums(form, (p, ()), b))
 
 
 def sums_on(params, packed, mesh, accumulate=1):

@@ -1,0 +1,35 @@
+"""Several processes as one run: who is there, meeting points with a limit, a watch, and an end that all share."""
+
+from selfevo_jax.hosts.place import Place, find_place
+from selfevo_jax.hosts.session import (
+    agree,
+    barrier,
+    check_devices,
+    count,
+    gather,
+    is_active,
+    is_writer,
+    leave_hosts,
+    peers,
+    start_hosts,
+    together,
+)
+from selfevo_jax.hosts.wire import HostError, Peer
+
+__all__ = [
+    "HostError",
+    "Peer",
+    "Place",
+    "agree",
+    "barrier",
+    "check_devices",
+    "count",
+    "find_place",
+    "gather",
+    "is_active",
+    "is_writer",
+    "leave_hosts",
+    "peers",
+    "start_hosts",
+    "together",
+]

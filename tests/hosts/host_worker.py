@@ -1,0 +1,155 @@
+"""One of the processes of the tests of `hosts/`.
+
+Arguments: the coordinator's port, the number of processes, this process's number, what to do, and more for that.
+"""
+
+import os
+import sys
+import time
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+from selfevo_jax import hosts
+from selfevo_jax.errors import SelfevoError
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def meet(me):
+    say("peers", *hosts.peers())
+    say("brought", hosts.gather("bringing", {"number": me * 10}))
+    say("agreed", hosts.agree("deciding", lambda: f"by {me}"))
+    hosts.barrier("tea")
+    say("writer", hosts.is_writer(), hosts.count())
+
+
+def wait(me):
+    """Process 1 does not come."""
+    if me == 0:
+        hosts.barrier("tea", limit=1.5)
+    time.sleep(60)
+
+
+def fail(me):
+    """Process 1 fails; process 0 hears nothing of it where it is."""
+    hosts.barrier("both are here")
+    if me == 1:
+        raise SelfevoError("the cellar is flooded")
+    time.sleep(60)
+
+
+def crash(me):
+    hosts.barrier("both are here")
+    if me == 1:
+        say(1 // 0)
+    time.sleep(60)
+
+
+def same_error(me):
+    """An error that all have at about the same time, as most are."""
+    hosts.barrier("both are here")
+    time.sleep(0.2 * me)
+    raise SelfevoError("the roof is gone")
+
+
+def interrupt(me):
+    import _thread
+    import threading
+
+    hosts.barrier("both are here")
+    if me == 0:
+        threading.Timer(0.3, _thread.interrupt_main).start()
+    time.sleep(60)
+
+
+def compute(me):
+    """Collectives without end."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    mesh = Mesh(np.asarray(jax.devices()), ("all",))
+    rows, whole = NamedSharding(mesh, PartitionSpec("all")), NamedSharding(mesh, PartitionSpec())
+    x = jax.make_array_from_callback((jax.device_count(),), rows, lambda index: np.ones(1, np.float32))
+    total = jax.jit(lambda x: jnp.sum(x), out_shardings=whole)
+    for step in range(10**9):
+        value = float(total(x))
+        if step == 0:
+            say("computing", value)
+
+
+freeze = compute
+
+
+def alone(me, folder):
+    """Process 0 alone saves, samples and trains what lies on both."""
+    import numpy as np
+
+    from selfevo_jax.checkpoint import open_model, save_params
+    from selfevo_jax.model import param_shardings
+    from selfevo_jax.sample import Engine
+    from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+    from selfevo_jax.train import TrainConfig
+    from selfevo_jax.train.loop import run_steps
+
+    source, mesh = open_model("builtin:stories"), make_mesh(1, 2, 1)
+    params = source.load(param_shardings(source.config, mesh, TRAIN_RULES), np.float32)
+    engine = Engine(source.config, source.tokenizer, slots=2, cache_length=64, mesh=mesh)
+    hosts.barrier("both have the parameters", limit=60)
+    if me == 0:
+        attempts = (
+            lambda: save_params(folder, params, {}),
+            lambda: engine.run(params, []),
+            lambda: run_steps(None, source.config, None, TrainConfig(), mesh),
+        )
+        for attempt in attempts:
+            try:
+                attempt()
+            except hosts.HostError as error:
+                say("refused", error)
+        raise SelfevoError("nothing can be done alone")
+    time.sleep(60)
+
+
+def save(me, folder):
+    import jax
+    import numpy as np
+
+    from selfevo_jax.checkpoint import is_complete, restore_params, save_params
+    from selfevo_jax.model import PRESETS, abstract_params, init_params, param_shardings
+    from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+
+    config, mesh = PRESETS["tiny"], make_mesh(1, 2, 1)
+    params = init_params(config, jax.random.key(0), mesh, TRAIN_RULES)
+    save_params(folder, params, {"round": 3}, {"note.txt": b"once"})
+    say("complete", is_complete(folder))
+    back = restore_params(folder, abstract_params(config), param_shardings(config, mesh, TRAIN_RULES))
+    for one, other in zip(jax.tree.leaves(params), jax.tree.leaves(back), strict=True):
+        for a, b in zip(one.addressable_shards, other.addressable_shards, strict=True):
+            np.testing.assert_array_equal(np.asarray(a.data), np.asarray(b.data))
+    say("restored")
+
+
+def open_run(me, *roots):
+    """Each process is given a directory of its own."""
+    from selfevo_jax.config import parse_config
+    from selfevo_jax.rounds import RunDir, run_dir
+
+    run_dir.SEEN_SECONDS = 1.0
+    seed = int(roots[2 + me]) if len(roots) > 2 else 0
+    tree = {"run_dir": roots[me], "seed": seed, "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
+    RunDir(roots[me]).open(parse_config(tree), {"tokenizer": "a"})
+    say("open")
+
+
+def main(port, n, me, deed, *rest):
+    limits = {"alone": {"barrier_limit": 0.7}, "freeze": {"silent_limit": 3}}.get(deed, {})
+    with hosts.together(f"127.0.0.1:{port}", int(n), int(me), 30, **limits):
+        globals()[deed](int(me), *rest)
+    say("ended well")
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,132 @@
+"""The whole loop over two processes of 4 devices: what one process of 8 makes, and the same after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import yaml
+from host_helpers import free_port, together
+
+from selfevo_jax.checkpoint import open_model
+
+pytestmark = pytest.mark.slow
+
+TRAIN = {"steps": 2, "warmup_steps": 1, "batch_rows": 8, "length": 128}
+PROMPTS = 5
+"""More than four devices, and no multiple of anything: rows of a process are uneven."""
+CONFIG = {
+    "run_dir": "run",
+    "model": {"source": "builtin:stories"},
+    "data": {
+        "stories": {"meta_questions": 3, "responses_per_question": 1, "right_copies": 2, "evaluation_rows": 3},
+        "prompts_per_round": PROMPTS,
+    },
+    "sampling": {
+        "slots": 8,
+        "cache_length": 128,
+        "respond": {"temperature": 0.8, "max_new_tokens": 6},
+        "feedback": {"temperature": 0.7, "max_new_tokens": 12},
+        "refine": {"max_new_tokens": 6},
+    },
+    "meta": TRAIN,
+    "learn": TRAIN,
+    "rounds": {"number": 1, "variant": "continual_mixed", "select": "none", "controls": 2},
+}
+
+
+def evolve(folder: Path, processes: int, cache: Path) -> list[str]:
+    """Runs the command in `folder` on 8 devices in all; returns what each process printed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "small.yaml").write_text(yaml.safe_dump(CONFIG))
+    flags = [["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes)]] * processes
+    numbered = [[*given, "--process-id", str(i)] for i, given in enumerate(flags)] if processes > 1 else [[]]
+    commands = [["-m", "selfevo_jax", "evolve", "small.yaml", *given] for given in numbered]
+    kept = {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    done = together(
+        folder / "said", commands, devices=8 // processes, limit=240, environment=kept, working_directory=folder
+    )
+    for ended in done:
+        assert ended.code == 0, ended.err[-3000:]
+    return [ended.out for ended in done]
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_times(inner) for key, inner in value.items() if key != "seconds"}
+    return [without_times(inner) for inner in value] if isinstance(value, list) else value
+
+
+def artefacts(root: Path) -> dict[str, Any]:
+    """Every text file of a run: JSONL and YAML byte by byte, JSON without times; not costs.jsonl, which is times."""
+    found: dict[str, Any] = {}
+    for file in sorted(root.rglob("*")):
+        name = file.relative_to(root).as_posix()
+        if file.is_dir() or "/params/" in name or name == "costs.jsonl":
+            continue
+        plain = file.suffix == ".json" or file.name == "COMMITTED"
+        found[name] = without_times(json.loads(file.read_text())) if plain else file.read_bytes()
+    return found
+
+
+def weights(path: Path) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(open_model(str(path)).load(None, np.float32))]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("programs")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("pair")
+    return folder / "run", evolve(folder, 2, cache)
+
+
+def test_two_processes_of_4_devices_make_what_one_of_8_makes(
+    pair: tuple[Path, list[str]], tmp_path: Path, cache: Path
+) -> None:
+    run, (told, silence) = pair
+    evolve(tmp_path, 1, cache)
+    assert artefacts(run) == artefacts(tmp_path / "run")
+    for name in ("meta", "0001"):
+        for one, other in zip(
+            weights(run / "checkpoints" / name), weights(tmp_path / "run" / "checkpoints" / name), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    assert "2 processes: " in told
+    assert "The run lies in run" in told
+    assert [line for line in silence.splitlines() if not line.startswith("[Gloo]")] == []  # its library's own
+
+
+def test_prompts_that_do_not_divide_give_one_result_each(pair: tuple[Path, list[str]]) -> None:  # C33, C34
+    rows = [json.loads(line) for line in (pair[0] / "rounds/0001/rollouts/part-00000.jsonl").read_text().splitlines()]
+    assert len(rows) == len({row["id"] for row in rows}) == PROMPTS
+    assert all(row["candidates"][0]["text"] for row in rows)
+    assert len((pair[0] / "evaluations/0001/stories.jsonl").read_text().splitlines()) == 3
+    costs = [json.loads(line) for line in (pair[0] / "costs.jsonl").read_text().splitlines()]
+    assert [cost["chains"] for cost in costs if cost["phase"].startswith("round")] == [PROMPTS]
+
+
+def test_two_processes_go_on_where_two_were_stopped(pair: tuple[Path, list[str]], tmp_path: Path, cache: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(pair[0], copy)
+    part = copy / "rounds" / "0001" / "rollouts" / "part-00000.jsonl"
+    half = part.read_bytes()[: len(part.read_bytes()) // 2]  # as a kill leaves it, the last line torn
+    shutil.rmtree(copy / "rounds")
+    shutil.rmtree(copy / "checkpoints" / "0001")
+    shutil.rmtree(copy / "evaluations" / "0001")
+    (copy / "evaluations" / "0001.json").unlink()
+    part.parent.mkdir(parents=True)
+    part.write_bytes(half)
+    told, _ = evolve(tmp_path, 2, cache)
+    assert "finished rollouts are kept" in told
+    assert artefacts(copy) == artefacts(pair[0])
+    for one, other in zip(weights(copy / "checkpoints/0001"), weights(pair[0] / "checkpoints/0001"), strict=True):
+        np.testing.assert_array_equal(one, other)
