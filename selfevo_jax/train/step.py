@@ -196,3 +196,27 @@ def _train_step(
         in_shardings=(layout, batch_sharding(mesh, rules, leading=1), whole),
         out_shardings=(layout, whole),
     )
+
+
+def lower_train_step(
+    config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules = TRAIN_RULES
+) -> tuple[jax.stages.Lowered, TrainState]:
+    """The very step that training runs, before it is compiled, and the shapes and shardings of its state.
+
+    The mesh may be of devices that are not there (a topology): nothing is run and no array is made.
+    """
+    step: Any = make_train_step(config, settings, mesh, rules)
+    params = abstract_params(config)
+    shapes = TrainState(
+        jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(make_optimizer(settings).init, params)
+    )
+    layout = state_shardings(config, settings, mesh, rules)
+    state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+    rows = (settings.accumulate, settings.batch_rows // settings.accumulate, settings.length)
+    by_rows, whole = batch_sharding(mesh, rules, leading=1), replicated(mesh)
+
+    def part(dtype: Any) -> Any:
+        return jax.ShapeDtypeStruct(rows, dtype, sharding=by_rows)
+
+    batch = Batch(tokens=part(jnp.int32), weights=part(jnp.float32), segment_ids=part(jnp.int32), positions=part(jnp.int32))
+    return step.lower(state, batch, jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)), state
