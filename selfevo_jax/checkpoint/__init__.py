@@ -7,7 +7,7 @@ from selfevo_jax.checkpoint.huggingface import (
     export_huggingface,
     read_huggingface,
 )
-from selfevo_jax.checkpoint.source import ModelSource, open_model, save_safetensors
+from selfevo_jax.checkpoint.source import ModelSource, open_model, open_weights, save_safetensors
 from selfevo_jax.checkpoint.store import is_complete, read_metadata, restore_params, save_model, save_params
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "export_huggingface",
     "is_complete",
     "open_model",
+    "open_weights",
     "read_gguf",
     "read_huggingface",
     "read_metadata",

@@ -54,13 +54,20 @@ def open_model(source: str, tokenizer: str | None = None) -> ModelSource:
     Raises:
       ModelError: nothing there, or something that does not fit; the message names it and the remedy.
     """
+    config, load, path = open_weights(source)
+    named = tokenizer if tokenizer is not None else path
+    if named is None:
+        raise ModelError(f"{source}: a preset has random weights and no tokenizer; name one (tokenizer=PATH)")
+    return _checked(source, config, load, load_tokenizer(named))
+
+
+def open_weights(source: str) -> tuple[ModelConfig, Loader, Path | None]:
+    """`open_model` without a tokenizer: the shape, what loads the weights, and where they lie (None: random ones)."""
     scheme, _, name = source.partition(":")
     if scheme == "preset" and name:
         if name not in PRESETS:
             raise ModelError(f"{source}: no such preset; there are {', '.join(sorted(PRESETS))}")
-        if tokenizer is None:
-            raise ModelError(f"{source}: a preset has random weights and no tokenizer; name one (tokenizer=PATH)")
-        return _checked(source, PRESETS[name], _random(PRESETS[name]), load_tokenizer(tokenizer))
+        return PRESETS[name], _random(PRESETS[name]), None
     if scheme == "builtin" and name:
         path = ASSETS / name
         if "/" in name or not (path / MODEL).is_file():
@@ -72,8 +79,7 @@ def open_model(source: str, tokenizer: str | None = None) -> ModelSource:
         path = Path(source).expanduser()
     if not path.exists():
         raise ModelError(f"{source}: nothing there; expected {_KINDS}")
-    config, load = _open_path(path)
-    return _checked(source, config, load, load_tokenizer(tokenizer or path))
+    return *_open_path(path), path
 
 
 def _checked(source: str, config: ModelConfig, load: Loader, tokenizer: BaseTokenizer) -> ModelSource:

@@ -1,7 +1,7 @@
 """What one execution of a compiled program computes, moves and sends on one device, loops counted by their trips.
 
-Counted: FLOPs of matrix products (other arithmetic is not), bytes that operations read from and write to HBM, bytes that
-a device sends in collectives (ring algorithms), and calls of kernels, whose cost the caller knows.
+Counted: FLOPs of matrix products (other arithmetic is not), bytes that operations read from and write to HBM, bytes
+that a device sends in collectives (ring algorithms), and calls of kernels, whose cost the caller knows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ from selfevo_jax.plan.products import product_flops
 from selfevo_jax.plan.traffic import hbm_bytes
 
 COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+_REDUCTIONS = ("reduce-scatter", "all-reduce", "all-to-all")
 KERNEL = "tpu_custom_call"
-_WITHOUT_COST = frozenset(
-    ["AllocateBuffer", "AssumeGatherIndicesInBound", "AsyncCollectiveStart", "AsyncCollectiveDone"]
-    + ["Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "LayoutConstraint", "MoveToHost", "MoveToDevice"]
-)
+_WITHOUT_COST = (
+    "AllocateBuffer",
+    "ZeroCrop",
+    "AssumeGatherIndicesInBound",
+    "AsyncCollectiveStart",
+    "AsyncCollectiveDone",
+) + ("Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "LayoutConstraint", "MoveToHost", "MoveToDevice")
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,17 @@ class Totals:
 
     def sent_by_axes(self) -> dict[str, float]:
         return _summed((f"{c.kind} over {c.axes}", n) for c, n in self.sent.items())
+
+    def calls_by_kind(self) -> dict[str, float]:
+        return _summed((c.kind, n) for c, n in self.collectives.items())
+
+    def gradient_reduction(self) -> dict[str, float]:
+        """Bytes sent by sums over data and fsdp in the backward pass, by kind: how gradients are reduced."""
+        return _summed(
+            (c.kind, n)
+            for c, n in self.sent.items()
+            if c.part == "backward" and c.kind in _REDUCTIONS and {"data", "fsdp"} & set(c.axes.split("+"))
+        )
 
     @property
     def ici_bytes(self) -> float:

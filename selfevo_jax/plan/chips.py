@@ -148,9 +148,7 @@ def _devices(name: str, chip: str, layout: str, shape: tuple[int, ...], slices: 
     if math.prod(shape) == 1:
         options["chips_per_host_bounds"] = (1, 1, 1)
     try:
-        devices = topologies.get_topology_desc(
-            platform="tpu", topology_name=f"{chip}:{layout}", **options
-        ).devices
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=f"{chip}:{layout}", **options).devices
     except Exception as error:
         raise ConfigError(
             f"--topology {name}: the TPU compiler does not know it ({str(error).splitlines()[0]}). Known are, among "

@@ -76,7 +76,7 @@ def permute_pairs(i: Instruction) -> Groups:
 
 @dataclass(frozen=True)
 class MeshAxes:
-    """The axes of the mesh that a program runs on, and how many devices a slice holds; partition n is device n of it."""
+    """The axes of the mesh that a program runs on, and the devices of a slice; partition n is device n of it."""
 
     sizes: Mapping[str, int]
     slice_devices: int | None = None

@@ -68,13 +68,17 @@ def multiplied_params(config: ModelConfig) -> int:
     return param_count(config) - (0 if config.tie_embeddings else config.vocab_size * config.d_model)
 
 
-def forward_flops(config: ModelConfig, tokens: float, context: float) -> float:
-    """Model FLOPs of a forward pass over all chips: 2 N a token, and 4 a layer, head dimension and position attended to.
+def forward_flops(config: ModelConfig, tokens: float, context: float, predicted: float | None = None) -> float:
+    """Model FLOPs of a forward pass over all chips: 2 N a token, and 4 a layer, head dimension and position.
 
-    `context` is the mean number of positions that a token attends to.
+    Args:
+      context: positions that a token attends to, in the mean.
+      predicted: tokens that logits are computed for; None: all.
     """
     attention = 4.0 * config.n_layers * config.n_heads * config.head_dim * context
-    return tokens * (2.0 * multiplied_params(config) + attention)
+    head = 2.0 * config.vocab_size * config.d_model
+    passed_over = 0.0 if predicted is None else tokens - predicted
+    return tokens * (2.0 * multiplied_params(config) + attention) - passed_over * head
 
 
 def train_flops(config: ModelConfig, tokens: float, length: int) -> float:

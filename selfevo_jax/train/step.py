@@ -218,5 +218,7 @@ def lower_train_step(
     def part(dtype: Any) -> Any:
         return jax.ShapeDtypeStruct(rows, dtype, sharding=by_rows)
 
-    batch = Batch(tokens=part(jnp.int32), weights=part(jnp.float32), segment_ids=part(jnp.int32), positions=part(jnp.int32))
+    batch = Batch(
+        tokens=part(jnp.int32), weights=part(jnp.float32), segment_ids=part(jnp.int32), positions=part(jnp.int32)
+    )
     return step.lower(state, batch, jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)), state
