@@ -35,7 +35,13 @@ _WITHOUT_COST = (
     "AssumeGatherIndicesInBound",
     "AsyncCollectiveStart",
     "AsyncCollectiveDone",
-) + ("Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "LayoutConstraint", "MoveToHost", "MoveToDevice")
+    "Sharding",
+    "SPMDFullToShardShape",
+    "SPMDShardToFullShape",
+    "LayoutConstraint",
+    "MoveToHost",
+    "MoveToDevice",
+)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def device_groups(i: Instruction, devices: int) -> Groups:
         ids = np.arange(math.prod(of)).reshape(of)
         return _rows((ids.transpose(order) if order else ids).reshape(-1, shape[-1]))
     if text.startswith("mesh["):
-        return _of_named_axes(text)
+        start = i.attributes.index("mesh[")
+        return _of_named_axes(i.attributes[start : i.attributes.index("}", start) + 1])
     lists = re.findall(r"\{([\d,\s]+)\}", text)
     return tuple(tuple(int(n) for n in part.split(",")) for part in lists) or (tuple(range(devices)),)
 
@@ -39,9 +40,9 @@ def _rows(ids: np.ndarray) -> Groups:
 
 def _of_named_axes(text: str) -> Groups:
     sizes = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", text)}
+    # device_ids: the devices lie in another order than their numbers
     order = re.search(r"device_ids=\(?\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
-    chosen = text[text.index("]") + 1 :]
-    chosen = chosen[chosen.find("{") :]
+    chosen = text[text.rindex("{") :]
     shape: list[int] = []
     names: list[tuple[str, bool]] = []  # (axis, whether it takes part)
     used = {name: (int(before or 1), int(n or 0)) for name, before, n in _PART.findall(chosen)}
@@ -55,7 +56,7 @@ def _of_named_axes(text: str) -> Groups:
         shape += [n for n, _ in parts]
         names += [(name, takes) for _, takes in parts]
     ids = np.arange(math.prod(shape))
-    if order:  # the devices lie in another order than their numbers
+    if order:
         of = [int(n) for n in order[1].split(",")]
         moved = ids.reshape(of).transpose([int(n) for n in order[2].split(",")]) if order[2] else ids
         ids = moved.reshape(-1)

@@ -11,9 +11,26 @@ import re
 from selfevo_jax.plan.hlo import Array, Computation, Instruction, Module
 
 _FREE = (
-    ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id")
-    + ("optimization-barrier", "add-dependency", "domain", "copy-done", "slice-done", "async-done", "async-update")
-    + ("all-gather-done", "all-reduce-done", "collective-permute-done", "send-done", "recv-done")
+    "parameter",
+    "constant",
+    "get-tuple-element",
+    "tuple",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "optimization-barrier",
+    "add-dependency",
+    "domain",
+    "copy-done",
+    "slice-done",
+    "async-done",
+    "async-update",
+    "all-gather-done",
+    "all-reduce-done",
+    "collective-permute-done",
+    "send-done",
+    "recv-done",
 )
 _SLICES = ("dynamic-slice", "slice", "gather")
 _VIEWS = ("bitcast", "reshape", "copy", "convert", "transpose")
