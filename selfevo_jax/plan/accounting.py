@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from selfevo_jax.plan.groups import Groups, MeshAxes, device_groups, permute_pairs
+from selfevo_jax.plan.groups import Groups, MeshAxes, device_groups, permute_pairs, transfer_between_slices
 from selfevo_jax.plan.hlo import (
     Array,
     Computation,
@@ -51,7 +51,7 @@ class Collective:
     kind: str
     axes: str
     dcn: bool
-    """Whether its groups span slices."""
+    """Whether it goes from slice to slice, over the data-centre network."""
     part: str
     """`backward` for what the gradient asks for, else `forward`."""
 
@@ -112,11 +112,11 @@ class Totals:
         return _summed((c.kind, n) for c, n in self.collectives.items())
 
     def gradient_reduction(self) -> dict[str, float]:
-        """Bytes sent by sums over data and fsdp in the backward pass, by kind: how gradients are reduced."""
+        """Bytes sent by sums over data, fsdp and slices in the backward pass, by kind: how gradients are reduced."""
         return _summed(
-            (c.kind, n)
+            (f"{c.kind} over slices" if c.dcn else c.kind, n)
             for c, n in self.sent.items()
-            if c.part == "backward" and c.kind in _REDUCTIONS and {"data", "fsdp"} & set(c.axes.split("+"))
+            if c.kind in _REDUCTIONS and (c.dcn or (c.part == "backward" and {"data", "fsdp"} & set(c.axes.split("+"))))
         )
 
     @property
@@ -224,6 +224,8 @@ class Accountant:
             total.flops += product_flops(c, i)
             if (kind := _kind(i.opcode)) is not None:
                 self._collective(c, i, kind, i.op_name, total)
+            elif (transfer := transfer_between_slices(i)) is not None:
+                self._between_slices(c, i, *transfer, total)
 
     def _fused_flops(self, name: str) -> int:
         """Of a fused computation, with the fusions inside it."""
@@ -248,19 +250,24 @@ class Accountant:
     def _collective(self, c: Computation, i: Instruction, kind: str, origin: str, total: Totals) -> None:
         operands = sum(a.bytes for name in i.operands for a in c[name].arrays)
         if kind == "collective-permute":
-            pairs = permute_pairs(i)
-            groups: Groups = _joined(pairs)
-            crosses, size, full = self.mesh.crosses_slices(pairs), 2, operands
+            groups: Groups = _joined(permute_pairs(i))
+            size, full = 2, operands
         else:
             groups = device_groups(i, self.module.devices)
             size = max(len(group) for group in groups)
-            crosses, full = self.mesh.crosses_slices(groups), operands * (size if kind == "all-gather" else 1)
+            full = operands * (size if kind == "all-gather" else 1)
         if size < 2:
             return
-        part = "backward" if "transpose(" in origin else "forward"
-        key = Collective(kind, self.mesh.name(groups), crosses, part)
+        key = Collective(kind, self.mesh.name(groups), False, _part(origin))
         total.collectives[key] += 1
         total.sent[key] += ring_bytes(kind, full, size)  # type: ignore[assignment]
+
+    def _between_slices(self, c: Computation, i: Instruction, kind: str, slices: int, total: Totals) -> None:
+        held = sum(a.bytes for a in c[i.operands[0]].arrays)
+        key = Collective(kind, "slices", True, _part(i.op_name))
+        total.collectives[key] += 1
+        full = held * (slices if kind == "all-gather" else 1)
+        total.sent[key] += ring_bytes(kind if kind in COLLECTIVES else "collective-permute", full, slices)  # type: ignore[assignment]
 
     def _custom_call(self, c: Computation, i: Instruction, total: Totals) -> None:
         target = (i.attribute("custom_call_target") or "").strip('"')
@@ -280,6 +287,10 @@ class Accountant:
 def account(module: Module, mesh: MeshAxes, kernel_cost: KernelRule | None = None, open_trips: int = 1) -> Totals:
     """Totals of one execution (see `Accountant`)."""
     return Accountant(module, mesh, kernel_cost or (lambda _: None), open_trips).totals()
+
+
+def _part(origin: str) -> str:
+    return "backward" if "transpose(" in origin else "forward"
 
 
 def _kind(opcode: str) -> str | None:

@@ -77,19 +77,22 @@ def permute_pairs(i: Instruction) -> Groups:
 
 @dataclass(frozen=True)
 class MeshAxes:
-    """The axes of the mesh that a program runs on, and the devices of a slice; partition n is device n of it."""
+    """The axes of the mesh that a program runs on; partition n of the program is device n of it."""
 
     sizes: Mapping[str, int]
-    slice_devices: int | None = None
 
-    @property
-    def devices(self) -> int:
-        return math.prod(self.sizes.values())
+    def within_slice(self, slices: int) -> MeshAxes:
+        """The part of the mesh that lies on one of so many slices, the outermost axes going over them."""
+        sizes, left = dict(self.sizes), slices
+        for name, size in sizes.items():
+            shared = math.gcd(size, left)
+            sizes[name], left = size // shared, left // shared
+        return MeshAxes(sizes)
 
     def name(self, groups: Groups) -> str:
         """The axes that groups run over, such as `fsdp` or `data+fsdp`; `mixed` for groups that are no axes."""
         wanted = {frozenset(group) for group in groups}
-        ids = np.arange(self.devices).reshape(tuple(self.sizes.values()))
+        ids = np.arange(math.prod(self.sizes.values())).reshape(tuple(self.sizes.values()))
         names = [name for name, size in self.sizes.items() if size > 1]
         at = {name: position for position, name in enumerate(self.sizes)}
         for count in range(1, len(names) + 1):
@@ -101,8 +104,19 @@ class MeshAxes:
                     return "+".join(chosen)
         return "mixed"
 
-    def crosses_slices(self, groups: Groups) -> bool:
-        """Whether some group has members in more than one slice, so that its bytes go over the data-centre network."""
-        if self.slice_devices is None:
-            return False
-        return any(len({n // self.slice_devices for n in group}) > 1 for group in groups)
+
+def transfer_between_slices(i: Instruction) -> tuple[str, int] | None:
+    """Kind and number of slices of a `send` that belongs to a collective over slices, None for other instructions.
+
+    Each slice is a program of its own for XLA: it hands such data to the host's runtime, which reduces or gathers it
+    over the data-centre network. The targets read `{1,2}x{0:3}`, slices and devices.
+    """
+    kind = re.search(r'_xla_megascale_transfer_type="(\w+)"', i.attributes)
+    if i.opcode != "send" or kind is None:
+        return None
+    target = re.search(r'_xla_megascale_target="\{([^}]*)\}', i.attributes)
+    slices = 0
+    for part in (target[1] if target else "1:2").split(","):
+        first, _, last = part.partition(":")
+        slices += int(last or first) - int(first) + 1
+    return kind[1].lower().replace("_", "-"), slices

@@ -46,8 +46,8 @@ class Setting:
 
     @property
     def axes(self) -> MeshAxes:
-        per_slice = len(self.topology.devices) // self.topology.slices
-        return MeshAxes(dict(self.mesh.shape), per_slice if self.topology.slices > 1 else None)
+        """Of the mesh as one slice sees it."""
+        return MeshAxes(dict(self.mesh.shape)).within_slice(self.topology.slices)
 
 
 @dataclass(frozen=True)

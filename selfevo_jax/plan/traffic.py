@@ -53,6 +53,8 @@ def hbm_bytes(module: Module, c: Computation, i: Instruction) -> int:
         touched = update.stored if i.arrays[0].space == 0 else 0
         again = touched if i.opcode == "scatter" else 0  # a scatter reads what it adds to
         return update.hbm + touched + again
+    if i.opcode in ("send", "recv"):
+        return (operands[0] if i.opcode == "send" else i.arrays)[0].hbm
     if i.opcode.endswith("-start"):
         # a copy lists (result, operand, flags), all others (operand, result, flags)
         results = i.arrays[:1] if i.opcode == "copy-start" else i.arrays[len(operands) : 2 * len(operands)]
@@ -102,9 +104,18 @@ def _read(module: Module, inner: Computation, name: str, array: Array) -> int:
             for parameter, operand in zip(nested.parameters, user.operands, strict=True):
                 if operand == name:
                     total += _read(module, nested, parameter.name, array)
+                    if _views(nested, nested.root, parameter.name):
+                        total += _read(module, inner, user.name, array)
         else:
             return array.stored
     return min(total, array.stored)
+
+
+def _views(computation: Computation, name: str, of: str) -> bool:
+    """Whether an instruction is another one, or a view of it."""
+    while name != of and computation[name].opcode in ("bitcast", "reshape"):
+        name = computation[name].operands[0]
+    return name == of
 
 
 def _begins(inner: Computation) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from selfevo_jax.plan.groups import MeshAxes, device_groups, permute_pairs
+from selfevo_jax.plan.groups import MeshAxes, device_groups, permute_pairs, transfer_between_slices
 from selfevo_jax.plan.hlo import Instruction
 
 
@@ -38,11 +38,21 @@ def test_groups_are_named_by_the_mesh_axes_they_run_over():
     assert mesh.name(((0, 3), (1, 2), (4, 7), (5, 6))) == "mixed"
 
 
-def test_groups_that_span_slices_are_told():
-    mesh = MeshAxes({"data": 2, "fsdp": 4, "tensor": 1}, slice_devices=4)
-    assert mesh.crosses_slices(((0, 4), (1, 5), (2, 6), (3, 7)))
-    assert not mesh.crosses_slices(((0, 1, 2, 3), (4, 5, 6, 7)))
-    assert not MeshAxes({"data": 8}).crosses_slices((tuple(range(8)),))
+def test_a_slice_sees_the_mesh_without_the_axes_that_go_over_slices():
+    mesh = MeshAxes({"data": 2, "fsdp": 4, "tensor": 2})
+    assert mesh.within_slice(1) == mesh
+    assert mesh.within_slice(2).sizes == {"data": 1, "fsdp": 4, "tensor": 2}
+    assert mesh.within_slice(4).sizes == {"data": 1, "fsdp": 2, "tensor": 2}
+
+
+def test_transfers_between_slices_are_sends_of_the_multislice_runtime():
+    attributes = (
+        ', channel_id=2, is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,3:5}x{0:3}",'
+        '_xla_megascale_transfer_type="REDUCE_SCATTER"}'
+    )
+    send = Instruction("s", "send", "(f32[8], u32[], token[])", ("x", "t"), "", attributes, False)
+    assert transfer_between_slices(send) == ("reduce-scatter", 4)
+    assert transfer_between_slices(collective("replica_groups={}")) is None
 
 
 def test_pairs_of_a_permute():

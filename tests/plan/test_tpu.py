@@ -1,4 +1,4 @@
-"""The real TPU compiler, with no TPU: costs of tiny programs against hand-counted ones, and `selfevo plan` as a whole."""
+"""The real TPU compiler, with no TPU: costs of tiny programs against hand-counted ones, and `selfevo plan` itself."""
 
 import importlib.util
 import json
@@ -80,7 +80,13 @@ def test_a_large_product_reads_two_matrices_and_writes_one(cases):
 def test_what_crosses_slices_is_counted_as_the_networks(cases):
     found = cases["two_slices"]
     assert (found["chips"], found["devices"]) == (8, 8)
-    assert found["dcn_bytes"] > 0
+    whole = 1024 * 128 * 4
+    assert found["sent"] == {
+        "all-gather over fsdp": whole * 3 / 4,
+        "all-reduce over slices": whole / 4,  # each chip its quarter, twice half of it
+        "reduce-scatter over fsdp": whole * 3 / 4,
+    }
+    assert found["dcn_bytes"] == whole / 4
 
 
 def test_a_program_that_does_not_fit_says_by_how_much(cases):
@@ -153,21 +159,25 @@ def test_tables_say_what_was_compiled_and_on_what_rates(config):
         assert text.lower() in done.stdout.lower(), text
 
 
+def test_what_cannot_be_is_one_clear_line(config):
+    done = run("-m", "selfevo_jax", "plan", config, "--topology", "v9:2x2")
+    assert done.returncode == 2
+    assert "--topology v9:2x2: expected CHIP:AxB" in done.stderr
+    assert "chips: v4, v5e, v5p, v6e, tpu7x" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("case", "message"),
     [
-        (["--topology", "v9:2x2"], "chips: v4, v5e, v5p, v6e, tpu7x"),
-        (["--topology", "v5e:3x3"], "the TPU compiler does not know it"),
-        (["--topology", "v5e:2x2", "mesh.fsdp=3"], "3 does not divide 4 devices"),
-        (["--topology", "v5e:2x2", "mesh.data=1", "mesh.fsdp=2"], "takes 2 of 4 devices"),
-        (["--topology", "v5e:2x2", "--only", "sample"], "expected train, extend, decode"),
-        (["--topology", "v5e:2x2", "--option", "fast"], "expected xla_"),
-        (["--topology", "v5e:2x2", "model.source=preset:gpt"], "no such preset"),
-        ([], "--topology: missing"),
+        ("shape", "the TPU compiler does not know it"),
+        ("mesh", "3 does not divide 4 devices"),
+        ("part of the mesh", "takes 2 of 4 devices"),
+        ("kind", "--only sample: expected train, extend, decode"),
+        ("option", "--option fast=1: expected xla_"),
+        ("model", "preset:gpt: no such preset"),
+        ("rows", "batch_rows 6 do not divide over 4 devices"),
     ],
 )
-def test_what_cannot_be_is_one_clear_line_before_anything_is_compiled(config, arguments, message):
-    done = run("-m", "selfevo_jax", "plan", config, *arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+def test_faults_are_told_before_anything_is_compiled(cases, case, message):
+    assert message in cases["faults"][case]

@@ -10,12 +10,12 @@ from selfevo_jax.plan.chips import find_topology, prepare_compiler
 LAYERS, ROWS, WIDTH = 5, 1024, 512
 
 
-def account_of(compiled, mesh, **options):
+def account_of(compiled, mesh, slices=1):
     from selfevo_jax.plan.accounting import account
     from selfevo_jax.plan.groups import MeshAxes
     from selfevo_jax.plan.hlo import parse
 
-    found = account(parse(compiled.as_text()), MeshAxes(dict(mesh.shape), **options))
+    found = account(parse(compiled.as_text()), MeshAxes(dict(mesh.shape)).within_slice(slices))
     return {
         "flops": found.flops,
         "hbm_bytes": found.hbm_bytes,
@@ -73,7 +73,7 @@ def two_slices():
     mesh = make_mesh(2, 4, 1, devices=topology.devices)
     x = jax.ShapeDtypeStruct((8, 1024, 128), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))
     out = NamedSharding(mesh, PartitionSpec())
-    found = account_of(jax.jit(lambda x: x.sum(0), out_shardings=out).lower(x).compile(), mesh, slice_devices=4)
+    found = account_of(jax.jit(lambda x: x.sum(0), out_shardings=out).lower(x).compile(), mesh, topology.slices)
     return found | {"chips": topology.chips, "devices": len(topology.devices)}
 
 
@@ -96,6 +96,34 @@ def too_large():
     return {"fits": found.fits, "needed": found.refusal.needed, "over": found.refusal.over, "why": found.refusal.why}
 
 
+def faults():
+    """Messages of plans that cannot be."""
+    from plan_helpers import tiny_config
+    from rich.console import Console
+
+    from selfevo_jax.errors import SelfevoError
+    from selfevo_jax.plan.command import run
+
+    def message(topology="v5e:2x2", only=(), options=(), **changes):
+        try:
+            run(tiny_config(**changes), [topology], Console(quiet=True), only, options=options)
+        except SelfevoError as error:
+            return str(error)
+        return "nothing was refused"
+
+    return {
+        "shape": message("v5e:3x3"),
+        "mesh": message(mesh={"fsdp": 3}),
+        "part of the mesh": message(mesh={"data": 1, "fsdp": 2}),
+        "kind": message(only=["sample"]),
+        "option": message(options=["fast=1"]),
+        "model": message(model={"source": "preset:gpt"}),
+        "rows": message(learn={"batch_rows": 6}, meta={"batch_rows": 6}),
+    }
+
+
+CASES = (sharded_layers, one_product, two_slices, too_large, faults)
+
 if __name__ == "__main__":
     prepare_compiler()
-    print(json.dumps({case.__name__: case() for case in (sharded_layers, one_product, two_slices, too_large)}))
+    print(json.dumps({case.__name__: case() for case in CASES}))
