@@ -46,8 +46,12 @@ def run(
         if searching:
             results.append(_search(config, setting.topology, most, given, reporter, as_json))
             continue
-        reporter.line(f"{setting.topology.name}: compiling {', '.join(chosen)}")
-        found = plan(setting, chosen, prompt, given, lambda name: reporter.line(f"  {name}"))
+        reporter.line(f"{setting.topology.name}: compiling {', '.join(chosen)} (minutes, where the model is large)")
+
+        def before(done: int, total: int, name: str) -> None:
+            reporter.line(f"  {done + 1} of {total}: {name}")
+
+        found = plan(setting, chosen, prompt, given, before)
         results.append(report.plan_dict(found))
         if not as_json:
             _show(found, reporter.console)

@@ -32,7 +32,7 @@ from selfevo_jax.sharding import make_mesh
 NOTE = "compiled, not run"
 PROGRAMS = (TRAIN, EXTEND, DECODE)
 
-OnProgram = Callable[[str], None]
+OnProgram = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def plan(
     programs: Sequence[str] = PROGRAMS,
     prompt: int | None = None,
     options: Options | None = None,
-    on_program: OnProgram = lambda _: None,
+    on_program: OnProgram = lambda *_: None,
 ) -> Plan:
     """Compiles the programs of a setting, those of the kinds asked for.
 
@@ -108,7 +108,7 @@ def plan(
       programs: of PROGRAMS.
       prompt: tokens of a prompt; None assumes some (`Lengths.of`).
       options: of the TPU compiler.
-      on_program: is told the name of each program before it is compiled.
+      on_program: is called with (number done, of how many, name) before each program is compiled.
     """
     config, model, mesh = setting.config, setting.model, setting.mesh
     rates, lengths = setting.topology.rates, Lengths.of(config, prompt)
@@ -124,8 +124,8 @@ def plan(
         except ConfigError as error:
             faults.append(str(error))
     done, help = [], {}
-    for program in todo:
-        on_program(program.name)
+    for number, program in enumerate(todo):
+        on_program(number, len(todo), program.name)
         found = compile_program(program, setting.axes, rates, options)
         done.append(found)
         if not found.fits:

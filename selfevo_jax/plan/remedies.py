@@ -11,30 +11,32 @@ from selfevo_jax.plan.programs import TRAIN, Program
 def remedies(program: Program, config: Config, mesh: Mesh) -> list[str]:
     """Overrides, in the order to try them in, each with what it does."""
     if program.kind == TRAIN:
-        name = "meta" if "meta" in program.name else "learn"
-        return _of_training(name, getattr(config, name), mesh)
+        names = [name for name in ("meta", "learn") if program.name in (TRAIN, f"{TRAIN} ({name})")]
+        return _of_training(names, getattr(config, names[-1]), mesh)
     return _of_sampling(config, mesh)
 
 
-def _of_training(name: str, section: TrainSection, mesh: Mesh) -> list[str]:
-    found = []
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+def _of_training(names: list[str], section: TrainSection, mesh: Mesh) -> list[str]:
+    found, shards = [], mesh.shape["data"] * mesh.shape["fsdp"]
+
+    def change(key: str, value: object, why: str) -> None:
+        found.append(" ".join(f"{name}.{key}={value}" for name in names) + f" ({why})")
+
     if section.compute_dtype == "float32":
-        found.append(f"{name}.compute_dtype=bfloat16 (activations take half)")
+        change("compute_dtype", "bfloat16", "activations take half")
     if getattr(section, "remat", None) in ("none", "minimal"):
-        found.append(f"{name}.remat=full (keeps one state a layer and computes the rest again, a third more FLOPs)")
+        change("remat", "full", "keeps one state a layer and computes the rest again, a third more FLOPs")
     if section.batch_rows // shards > section.accumulate:
-        more = next(
-            a for a in range(section.accumulate + 1, section.batch_rows + 1) if section.batch_rows % (a * shards) == 0
-        )
-        found.append(f"{name}.accumulate={more} (fewer rows at a time, the same update)")
+        counts = range(section.accumulate + 1, section.batch_rows + 1)
+        more = next(n for n in counts if section.batch_rows % (n * shards) == 0)
+        change("accumulate", more, "fewer rows at a time, the same update")
     if mesh.shape["data"] > 1:
-        found.append(f"mesh.fsdp={shards} mesh.data=1 (parameters, moments and gradients over more devices)")
+        found.append(f"mesh.data=1 mesh.fsdp={shards} (parameters, moments and gradients over more devices)")
     if getattr(section, "first_moment_dtype", None) == "float32":
-        found.append(f"{name}.first_moment_dtype=bfloat16 (2 bytes a parameter less)")
+        change("first_moment_dtype", "bfloat16", "2 bytes a parameter less")
     if hasattr(section, "lora") and section.lora is None:
-        found.append(f"{name}.lora={{rank: 16}} (no moments and gradients of the parameters)")
-    found.append(f"{name}.batch_rows or {name}.length smaller (another update), or more chips")
+        change("lora", "{rank: 16}", "no moments and gradients of the parameters")
+    found.append(f"a smaller {names[-1]}.batch_rows or {names[-1]}.length (another update), or more chips")
     return found
 
 

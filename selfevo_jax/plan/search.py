@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import jax
+
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.plan.chips import Topology
@@ -136,3 +138,5 @@ def _try(config: Config, topology: Topology, candidate: Candidate, options: Opti
         return Tried(candidate, compile_program(program, setting.axes, topology.rates, options))
     except ConfigError as error:
         return Tried(candidate, None, str(error))
+    except jax.errors.JaxRuntimeError as error:  # the others are still worth trying
+        return Tried(candidate, None, str(error).splitlines()[0])

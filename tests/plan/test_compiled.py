@@ -63,9 +63,11 @@ def test_remedies_are_overrides_of_the_section_that_does_not_fit():
     config = tiny_config(learn={"batch_rows": 32, "length": 64})
     mesh = make_mesh(2, 4, 1, devices=jax.devices()[:8])
     found = remedies(program("train (learn)"), config, mesh)
-    assert found[0].startswith("learn.compute_dtype=bfloat16")
+    assert found[0] == "learn.compute_dtype=bfloat16 (activations take half)"
     assert any(text.startswith("learn.accumulate=2 ") for text in found)
-    assert any(text.startswith("mesh.fsdp=8 mesh.data=1") for text in found)
+    assert any(text.startswith("mesh.data=1 mesh.fsdp=8") for text in found)
+    shared = remedies(program("train"), config, mesh)
+    assert any(text.startswith("meta.accumulate=2 learn.accumulate=2 ") for text in shared)
     sampling = remedies(program("decode", "decode"), config, mesh)
     assert sampling[0].startswith("sampling.cache_dtype=int8")
     assert any("sampling.slots" in text for text in sampling)

@@ -122,7 +122,18 @@ def faults():
     }
 
 
-CASES = (sharded_layers, one_product, two_slices, too_large, faults)
+def sixteen_chips():
+    """The training step of the tiny config on more chips than the other tests plan for."""
+    from plan_helpers import tiny_config
+
+    from selfevo_jax.plan.planner import open_setting, plan
+    from selfevo_jax.plan.report import plan_dict
+
+    options = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}  # products in one piece compile faster
+    return plan_dict(plan(open_setting(tiny_config(), "v5e:4x4"), ["train"], options=options))["programs"]["train"]
+
+
+CASES = (sharded_layers, one_product, two_slices, too_large, faults, sixteen_chips)
 
 if __name__ == "__main__":
     prepare_compiler()
