@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from selfevo_jax.plan.groups import Groups, MeshAxes, device_groups, permute_pairs, transfer_between_slices
@@ -29,6 +29,7 @@ from selfevo_jax.plan.traffic import hbm_bytes
 COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
 _REDUCTIONS = ("reduce-scatter", "all-reduce", "all-to-all")
 KERNEL = "tpu_custom_call"
+_HOST = 5
 _WITHOUT_COST = (
     "AllocateBuffer",
     "ZeroCrop",
@@ -173,7 +174,15 @@ class Accountant:
         }
 
     def totals(self) -> Totals:
-        return self._computation(self.module.computations[self.module.entry], no_values, open=False)
+        total = self._computation(self.module.computations[self.module.entry], no_values, open=False)
+        if any(a.space == _HOST for a in self._arrays()):
+            total.caveats.add("transfers to and from the host's memory take no time here")
+        return total
+
+    def _arrays(self) -> Iterator[Array]:
+        for computation in self.module.computations.values():
+            for i in computation.instructions.values():
+                yield from i.arrays
 
     def _computation(self, computation: Computation, scope: Scope, open: bool) -> Totals:
         total = Totals()

@@ -33,7 +33,7 @@ class Array:
     tile: tuple[int, ...] = ()
     """The first tile of the layout; the minor dimensions are stored in whole multiples of it."""
     space: int = 0
-    """Memory space: 0 is HBM, 1 is VMEM, others are scalar or flag memories."""
+    """Memory space: 0 is HBM, 1 is VMEM, 5 the host's memory, others are scalar or flag memories."""
 
     @property
     def size(self) -> int:

@@ -38,7 +38,7 @@ def causal_share(length: int, block: int = 512) -> float:
 
 def _states(arrays: tuple[Array, ...]) -> list[Array]:
     """The queries, keys, values and gradients among the operands: floating-point, three dimensions or more."""
-    return [a for a in arrays if a.dtype in ("bf16", "f32", "f16", "s8") and len(a.dims) >= 3]
+    return [a for a in arrays if a.dtype in ("bf16", "f32", "f16") and len(a.dims) >= 3]
 
 
 def _moved(kernel: Kernel) -> float:

@@ -64,12 +64,13 @@ def _window(text: str, dims: int) -> list[tuple[int | None, int, int, int, int]]
     fields = dict(part.split("=", 1) for part in text.strip("{}").split() if "=" in part)
 
     def values(name: str, default: int) -> list[int]:
-        found = [int(re.match(r"-?\d+", n)[0]) for n in fields[name].split("x")] if name in fields else []  # type: ignore[index]
+        # padding reads `low_high`: the low one decides which positions meet which
+        found = [int(n.split("_")[0]) for n in fields[name].split("x")] if name in fields else []
         return found or [default] * dims
 
     sizes: list[int | None] = list(values("size", 0)) if "size" in fields else [None] * dims
     rest = [values("stride", 1), values("pad", 0), values("lhs_dilate", 1), values("rhs_dilate", 1)]
-    return list(zip(sizes, *rest, strict=True))  # type: ignore[arg-type]
+    return list(zip(sizes, *rest, strict=True))
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -196,7 +196,7 @@ def cost_table(plan: Plan) -> Table:
     row("model FLOPs", lambda p: _si(p.program.model_flops))
     row("FLOPs of a device", lambda p: _si(p.totals.flops))
     row("HBM traffic", lambda p: f"{_si(p.totals.hbm_bytes)}B")
-    for kind in sorted({kind for p in shown for kind in p.totals.sent_by_axes()}):
+    for kind in sorted({kind for p in shown if p.totals is not None for kind in p.totals.sent_by_axes()}):
         row(f"sent: {kind}", lambda p, kind=kind: f"{_si(p.totals.sent_by_axes().get(kind, 0))}B")
     table.add_section()
     row("compute", lambda p: _time(p.roofline.compute))

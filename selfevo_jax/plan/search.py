@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
@@ -129,10 +130,11 @@ def _try(config: Config, topology: Topology, candidate: Candidate, options: Opti
     changed = config.model_copy(
         update={"mesh": config.mesh.model_copy(update={"data": data, "fsdp": fsdp, "tensor": tensor})}
     )
-    settings = dataclasses.replace(train_settings(config.learn, config.seed), batch_rows=candidate.batch_rows)
+    changes: dict[str, Any] = {"batch_rows": candidate.batch_rows}
     if candidate.remat is not None:
-        settings = dataclasses.replace(settings, **{"remat": candidate.remat})
+        changes["remat"] = candidate.remat
     try:
+        settings = dataclasses.replace(train_settings(config.learn, config.seed), **changes)
         setting: Setting = open_setting(changed, topology)
         program = train_program(TRAIN, changed, setting.model, settings, setting.mesh)
         return Tried(candidate, compile_program(program, setting.axes, topology.rates, options))
