@@ -17,13 +17,8 @@ config (it rotates by a base of 1e6), so its function is given the right one her
 from __future__ import annotations
 
 import argparse
-import functools
-import json
-import os
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -32,11 +27,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
+from peers import serve, start, torch_model, tunix_model
 from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, use_threads
 
-from selfevo_jax.checkpoint import config_to_huggingface, open_model
-from selfevo_jax.checkpoint.weights import flatten, foreign_tensors
+from selfevo_jax.checkpoint import open_model
 from selfevo_jax.data import read_qa
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sample import Engine, Request, SamplingParams
@@ -55,19 +49,40 @@ class Job:
     """An id that no prompt contains."""
 
 
-class Ours:
+class Sampler:
+    """Takes a job, and answers how fast it does it."""
+
+    job: Job
+
+    def warm(self, job: dict[str, Any]) -> list[list[int] | None]:
+        """Compiles, and runs at least one batch of each shape; the rows that were run."""
+        return self.prepare(Job(**job))
+
+    def prepare(self, job: Job) -> list[list[int] | None]:
+        raise NotImplementedError
+
+    def rows(self) -> list[list[int]]:
+        raise NotImplementedError
+
+    def rate(self) -> float:
+        """New tokens a second of one run."""
+        begin = time.perf_counter()
+        return sum(map(len, self.rows())) / (time.perf_counter() - begin)
+
+
+class Ours(Sampler):
     """The engine, all prompts through its slots."""
 
     def __init__(self, config: ModelConfig, params: Any) -> None:
         self.config, self.params, self.tokenizer = config, params, open_model(MODEL).tokenizer
 
-    def prepare(self, job: Job) -> list[list[int]]:
+    def prepare(self, job: Job) -> list[list[int] | None]:
         """Compiles for the job and runs it once."""
         self.job, lengths = job, [len(prompt) for prompt in job.prompts]
         self.engine = Engine(self.config, self.tokenizer, slots=job.slots, cache_length=max(lengths) + max(job.limits))
         for compilation in self.engine.compilations(self.params, lengths, len(job.stops)):
             compilation()
-        return self.rows()
+        return list(self.rows())
 
     def rows(self) -> list[list[int]]:
         chains = self._chains(self.job.limits, self.job.stops)
@@ -87,10 +102,8 @@ class Ours:
         return self.stats.to_dict() | self.engine.floor(full)  # `context` is the mean of a row here
 
 
-class Static:
+class Static(Sampler):
     """A sampler of static batches."""
-
-    job: Job
 
     def batch(self, prompts: list[list[int]], new: int) -> list[list[int]]:
         """Up to `new` tokens after each prompt; what follows a stop id does not count."""
@@ -126,15 +139,8 @@ class Transformers(Static):
 
     def __init__(self, config: ModelConfig, params: Any) -> None:
         import torch
-        from transformers import LlamaConfig, LlamaForCausalLM
 
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        self.torch, tensors = torch, foreign_tensors(config)
-        self.model = LlamaForCausalLM(LlamaConfig(**config_to_huggingface(config))).float().eval()
-        arrays = {tensors[name].name: tensors[name].foreign(np.array(leaf)) for name, leaf in flatten(params).items()}
-        found = self.model.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()}, strict=False)
-        assert not {*found.unexpected_keys, *found.missing_keys} - {"lm_head.weight"}, found
-        self.model.tie_weights()
+        self.torch, self.model = torch, torch_model(config, params).eval()
 
     def batch(self, prompts: list[list[int]], new: int) -> list[list[int]]:
         from transformers import GenerationConfig
@@ -151,28 +157,10 @@ class Tunix(Static):
     """Its Sampler, every prompt padded to the longest of all, so that a shape compiles once."""
 
     def __init__(self, config: ModelConfig, params: Any) -> None:
-        from flax import nnx
         from tunix.generate.sampler import CacheConfig, Sampler
-        from tunix.models.llama3 import model as llama3
 
-        c = self.config = config
-        self.cache_config, self.new_sampler = CacheConfig, Sampler
-        llama3.apply_rope = functools.partial(llama3.apply_rope, rope_theta=c.rope_theta)
-        sizes = (c.n_layers, c.vocab_size, c.d_model, c.d_ff, c.n_heads, c.head_dim, c.n_kv_heads)
-        shape = llama3.ModelConfig(*sizes, int(c.rope_theta), c.norm_eps, weight_tying=True)
-        model = self.model = nnx.eval_shape(lambda: llama3.Llama3(shape, rngs=nnx.Rngs(0)))
-        places = [(model.embedder.input_embedding, params["embedding"])]
-        places.append((model.final_norm.w, params["final_norm"]["scale"]))
-        for i, layer in enumerate(model.layers):
-            ours = params[f"layers_{i}"]
-            places.append((layer.input_layernorm.w, ours["attention_norm"]["scale"]))
-            places.append((layer.post_attention_layernorm.w, ours["mlp_norm"]["scale"]))
-            places += [(getattr(layer.attn, f"{key}_proj").w, ours["attention"][key]["kernel"]) for key in "qkvo"]
-            names = ("gate", "up", "down")
-            places += [(getattr(layer.mlp, f"{key}_proj").kernel, ours["mlp"][key]["kernel"]) for key in names]
-        for place, array in places:
-            assert place.get_value().shape == array.shape
-            place.set_value(array)
+        self.config, self.cache_config, self.new_sampler = config, CacheConfig, Sampler
+        self.model = tunix_model(config, params)
 
     def prepare(self, job: Job) -> list[list[int] | None]:
         c, self.width = self.config, max(map(len, job.prompts))
@@ -194,50 +182,6 @@ class Tunix(Static):
 SAMPLERS: dict[str, Callable[..., Any]] = {"ours": Ours, "transformers": Transformers, "tunix": Tunix}
 
 
-def serve(args: argparse.Namespace) -> None:
-    """A worker: answers each line of JSON by one."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print goes to stderr
-    try:
-        sampler, absent = SAMPLERS[args.worker](*load(args.layers)), None
-    except ImportError as error:
-        sampler, absent = None, str(error)
-    print(json.dumps({"absent": absent}), file=out)
-    for line in sys.stdin if sampler else ():
-        ask, begin = json.loads(line), time.perf_counter()
-        if ask["op"] == "warm":
-            answer = {"rows": sampler.prepare(Job(**ask["job"]))}
-        elif ask["op"] == "run":
-            tokens = sum(map(len, sampler.rows()))
-            answer = {"tokens": tokens, "seconds": time.perf_counter() - begin}
-        else:
-            answer = sampler.floor()
-        print(json.dumps(answer), file=out)
-
-
-class Worker:
-    """The other end of `serve`."""
-
-    def __init__(self, name: str, args: argparse.Namespace) -> None:
-        command = [sys.executable, __file__, "--worker", name, "--layers", str(args.layers)]
-        command += ["--threads", str(args.threads)]
-        self.name, pipe = name, subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-        self.absent = self._answer()["absent"]
-
-    def ask(self, op: str, **what: Any) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        print(json.dumps({"op": op, **what}), file=self.process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process of {self.name} ended; its message stands above")
-        return json.loads(line)
-
-
 def compare(args: argparse.Namespace) -> dict[str, Any]:
     """The engine and its peers, in turns."""
     source = open_model(MODEL)
@@ -249,35 +193,30 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
     if n < max(args.slots):
         raise SystemExit(f"{n} prompts do not fill {max(args.slots)} slots")
     limits = [args.new_tokens] * n
-    workers = [Worker(name, args) for name in ("ours", *args.peers)]
-    for worker in workers:
-        if worker.absent:
-            print(f"{worker.name}: absent ({worker.absent})")
-    workers = [worker for worker in workers if not worker.absent]
+    workers = start(("ours", *args.peers), ("--layers", str(args.layers), "--threads", str(args.threads)))
     ours, results, floors = workers[0], list[dict[str, Any]](), list[dict[str, Any]]()
     for slots in args.slots:
-        answer = ours.ask("warm", job=asdict(Job(slots, prompts, limits, stops, pad)))["rows"]
+        answer = ours.ask("warm", job=asdict(Job(slots, prompts, limits, stops, pad)))
         if not results and (ended := sum(len(row) < args.new_tokens for row in answer)) < n / 4:
             print(f"{ended} of {n} answers end by themselves, so each prompt has a limit of its own")
             draw = random.Random(0)
             limits = [draw.randint(min(16, args.new_tokens), args.new_tokens) for _ in prompts]
-            answer = ours.ask("warm", job=asdict(Job(slots, prompts, limits, stops, pad)))["rows"]
+            answer = ours.ask("warm", job=asdict(Job(slots, prompts, limits, stops, pad)))
         job = Job(slots, prompts, limits, stops, pad)
         equal = {"ours": 1.0}
         for worker in workers[1:]:
-            pairs = [(a, b) for a, b in zip(worker.ask("warm", job=asdict(job))["rows"], answer, strict=True)]
+            pairs = [(a, b) for a, b in zip(worker.ask("warm", job=asdict(job)), answer, strict=True)]
             equal[worker.name] = statistics.fmean(a == b for a, b in pairs if a is not None)
         rates: dict[str, list[float]] = {worker.name: [] for worker in workers}
         for _ in range(args.repeats):
             for worker in workers:
-                run = worker.ask("run")
-                rates[worker.name].append(run["tokens"] / run["seconds"])
+                rates[worker.name].append(worker.ask("rate"))
         floors.append({"slots": slots, **ours.ask("floor")})
         for name, found in rates.items():
             ratios = [a / b for a, b in zip(rates["ours"], found, strict=True)]
             results.append({"slots": slots, "sampler": name, "rates": found, "ratios": ratios, "equal": equal[name]})
     for worker in workers:
-        worker.process.communicate()
+        worker.end()
     rows = [
         (r["slots"], r["sampler"], spread(r["rates"], 0), spread(r["ratios"], 2), f"{100 * r['equal']:.0f}%")
         for r in results
@@ -313,7 +252,7 @@ def main() -> None:
     args = parser.parse_args()
     use_threads(args.threads)  # workers inherit it
     if args.worker:
-        return serve(args)
+        return serve(lambda: SAMPLERS[args.worker](*load(args.layers)))
     conclude(args.threads, compare(args), args.json)
 
 

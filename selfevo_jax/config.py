@@ -33,6 +33,8 @@ class ModelSection(Section):
     directory, one written by `selfevo import`, or `preset:NAME` (random weights, needs `tokenizer`)."""
     tokenizer: str | None = None
     """Path of the tokenizer; None takes the one that lies with the model."""
+    preset: str | None = None
+    """Name of a known shape that the model must have; with it `selfevo plan` needs no model at all."""
 
 
 class MeshSection(Section):
@@ -86,6 +88,9 @@ class SamplingSection(Section):
     scale for each output channel, norms and biases in float32."""
     cache_dtype: Literal["float32", "bfloat16", "int8"] | None = None
     """Of the KV cache; None takes `dtype`. int8: with a scale for each position and head."""
+    tensor: Positive | None = None
+    """Devices that share one copy of the parameters while decoding; the slots lie over the others. None: `mesh.tensor`.
+    Training seldom wants it, but a copy that does not fit on one device needs it here."""
     respond: RespondSection = RespondSection()
     feedback: FeedbackSection = FeedbackSection()
     refine: StageSection = StageSection()
@@ -155,6 +160,15 @@ class DataSection(Section):
         return self
 
 
+class LoraSection(Section):
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 32.0
+    """The adapters' product is scaled by alpha / rank."""
+    targets: tuple[Literal["q", "k", "v", "o", "gate", "up", "down"], ...] = ("q", "k", "v", "o", "gate", "up", "down")
+    save: Literal["merged", "adapters"] = "merged"
+    """What a checkpoint holds: whole parameters, or the adapters and the name of what they are added to."""
+
+
 class TrainSection(Section):
     steps: Positive = 150
     learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-3
@@ -170,9 +184,20 @@ class TrainSection(Section):
     """Packed rows a step, over all devices and micro-batches."""
     length: Positive = 256
     """Tokens in a packed row; longer examples are dropped and counted."""
+    packing: Literal["tight", "shuffled", "none"] = "tight"
+    """How examples share rows: those that fill a row best; first-fit in shuffled order (more padding); one a row."""
     accumulate: Positive = 1
     """Micro-batches a step."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    first_moment_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of Adam's first moment; bfloat16 saves 2 bytes a parameter."""
+    remat: Literal["none", "minimal", "full", "offload"] = "none"
+    """What is computed again in the backward pass: nothing; all but matrix products; all but the input of each layer;
+    the same, with those inputs in the host's memory."""
+    scan_layers: bool | None = None
+    """Compile one layer and run it n times. None: on TPU alone."""
+    lora: LoraSection | None = None
+    """Learn low-rank adapters in place of the parameters."""
     w_feedback: Weight = 1.0
     w_refine: Weight = 1.0
     w_direct: Weight = 1.0
@@ -235,6 +260,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise ConfigError(f"line {key_node.start_mark.line + 1}: key '{key}' stands twice; remove one")

@@ -8,7 +8,14 @@ from selfevo_jax.checkpoint.huggingface import (
     read_huggingface,
 )
 from selfevo_jax.checkpoint.source import ModelSource, open_model, open_weights, save_safetensors
-from selfevo_jax.checkpoint.store import is_complete, read_metadata, restore_params, save_model, save_params
+from selfevo_jax.checkpoint.store import (
+    is_complete,
+    read_metadata,
+    restore_params,
+    save_adapters,
+    save_model,
+    save_params,
+)
 
 __all__ = [
     "ModelSource",
@@ -22,6 +29,7 @@ __all__ = [
     "read_huggingface",
     "read_metadata",
     "restore_params",
+    "save_adapters",
     "save_model",
     "save_params",
     "save_safetensors",

@@ -10,15 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import read_huggingface
-from selfevo_jax.checkpoint.store import ARRAYS, MODEL, is_complete, restore_params
+from selfevo_jax.checkpoint.store import ADAPTERS, ARRAYS, BESIDE, MODEL, is_complete, restore_params
 from selfevo_jax.checkpoint.weights import Reader, check_tensors, flatten, load_tree
-from selfevo_jax.errors import ModelError
-from selfevo_jax.model import PRESETS, ModelConfig, abstract_params, init_onto
+from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.model import (
+    LoraConfig,
+    ModelConfig,
+    abstract_params,
+    init_adapters,
+    init_onto,
+    merge_adapters,
+    preset_shape,
+)
+from selfevo_jax.sharding import replicated
 from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
 
 Loader = Callable[[Any, Any], Any]
@@ -62,12 +72,10 @@ def open_model(source: str, tokenizer: str | None = None) -> ModelSource:
 
 
 def open_weights(source: str) -> tuple[ModelConfig, Loader, Path | None]:
-    """`open_model` without a tokenizer: the shape, what loads the weights, and where they lie (None: random ones)."""
+    """`open_model` without a tokenizer: the shape, what loads the weights, and where they lie (None: nowhere)."""
     scheme, _, name = source.partition(":")
     if scheme == "preset" and name:
-        if name not in PRESETS:
-            raise ModelError(f"{source}: no such preset; there are {', '.join(sorted(PRESETS))}")
-        return PRESETS[name], _random(PRESETS[name]), None
+        return preset_shape(name), _random(preset_shape(name)), None
     if scheme == "builtin" and name:
         path = ASSETS / name
         if "/" in name or not (path / MODEL).is_file():
@@ -118,6 +126,35 @@ def _orbax(path: Path, config: ModelConfig) -> Loader:
 
     def load(shardings: Any, dtype: Any) -> Any:
         return restore_params(path, abstract_params(config, dtype), shardings)
+
+    return _adapted(path, config) if (path / ADAPTERS).is_file() else load
+
+
+def _adapted(path: Path, config: ModelConfig) -> Loader:
+    """Adapters merged with what they belong to."""
+    file = path / ADAPTERS
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        of = tree.pop("of")
+        lora = LoraConfig(**tree)
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise ModelError(f"{file}: not the description of adapters ({error})") from error
+    base_config, base, _ = open_weights(str(path.parent / of.removeprefix(BESIDE)) if of.startswith(BESIDE) else of)
+    if base_config != config:
+        raise ModelError(f"{file}: made for another model than {of}, which has another shape")
+
+    def load(shardings: Any, dtype: Any) -> Any:
+        abstract = jax.eval_shape(lambda: init_adapters(config, lora, jax.random.key(0)))
+        whole = None  # adapters are small: each device takes all of them
+        if shardings is not None:
+            mesh = jax.tree.leaves(shardings)[0].mesh
+            whole = jax.tree.map(lambda _: replicated(mesh), abstract)
+
+        def merged(params: Any, adapters: Any) -> Any:
+            return jax.tree.map(lambda x: x.astype(dtype), merge_adapters(params, adapters, lora))
+
+        program = jax.jit(merged, out_shardings=shardings, donate_argnums=0)
+        return program(base(shardings, jnp.float32), restore_params(path, abstract, whole))
 
     return load
 

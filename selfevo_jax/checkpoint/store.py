@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -13,13 +14,15 @@ from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import ModelConfig
+from selfevo_jax.model import LoraConfig, ModelConfig
 
 # Orbax takes seconds to import, and `--help` needs none of it: it is imported where it is used.
 
 ARRAYS = "params"
 METADATA = "metadata.json"
 MODEL = "model.json"
+ADAPTERS = "adapters.json"
+BESIDE = "beside:"
 _PARTIAL = ".orbax-checkpoint-tmp"
 
 
@@ -81,6 +84,24 @@ def save_model(
 ) -> None:
     """`save_params` with model.json and the tokenizer beside the arrays, so that `open_model(path)` reads it."""
     save_params(path, params, metadata or {}, {**tokenizer_files, MODEL: _json(config.to_dict())})
+
+
+def save_adapters(
+    path: epath.PathLike,
+    adapters: Any,
+    lora: LoraConfig,
+    of: str,
+    config: ModelConfig,
+    tokenizer_files: Mapping[str, bytes],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """`save_model` of adapters alone; `open_model(path)` merges them with what they are added to.
+
+    `of` names that: a model source as in `open_model`, or `beside:NAME`, the folder NAME beside this one.
+    """
+    of = of if ":" in of else os.path.abspath(os.path.expanduser(of))
+    files = {**tokenizer_files, MODEL: _json(config.to_dict()), ADAPTERS: _json({"of": of, **asdict(lora)})}
+    save_params(path, adapters, metadata or {}, files)
 
 
 def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -> Any:

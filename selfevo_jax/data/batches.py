@@ -13,7 +13,7 @@ import flax.struct
 import numpy as np
 
 from selfevo_jax.data.examples import Example
-from selfevo_jax.data.packing import fill_rows, first_fit
+from selfevo_jax.data.packing import Packing, fill_rows, rows_of
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 
 
@@ -51,7 +51,7 @@ class _Pool:
 class _Epoch:
     drawn: list[Example]
     rows: list[list[int]]
-    """Indices into `drawn`, in the order the rows are used."""
+    """Indices into `drawn`, in the order the rows are used; some may be empty."""
 
 
 class Batches:
@@ -60,8 +60,9 @@ class Batches:
     `pools` maps a name to its examples and its share of the *examples drawn* (shares are normalised). An epoch of the
     mixture is the time that the slowest pool (the largest for its share) takes to pass once: each of its examples
     appears exactly once, and faster pools go round several times in their own fresh permutations, each of which ends
-    before the next begins. Each epoch is shuffled and packed anew; its rows are spread evenly over its steps, so a
-    batch may end in empty rows (segment 0).
+    before the next begins. Each epoch is shuffled and packed anew, and the next one follows at once: a batch may hold
+    rows of two. With `packing` "shuffled" each epoch has whole batches of its own, over which its rows are spread
+    evenly, so that a batch may end in empty rows (segment 0).
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Batches:
         batch_rows: int,
         length: int,
         seed: int,
-        packing: bool = True,
+        packing: Packing = "tight",
     ) -> None:
         """Raises ConfigError on a bad share or size and EmptySelectionError on a pool with a share but no examples."""
         if batch_rows < 1 or length < 2:
@@ -120,36 +121,40 @@ class Batches:
         drawn = [e for index in range(len(self._pools)) for e in self._draws(index, epoch)]
         rng = self._rng(2, epoch)
         drawn = [drawn[i] for i in rng.permutation(len(drawn))]
-        rows = first_fit([len(e) for e in drawn], self.length) if self.packing else [[i] for i in range(len(drawn))]
-        # first-fit leaves the roomiest rows to the end: shuffled, batches are alike
-        return _Epoch(drawn, [rows[i] for i in rng.permutation(len(rows))])
+        rows = rows_of([len(e) for e in drawn], self.length, self.packing)
+        # packing leaves the roomiest rows to the end: shuffled, batches are alike
+        rows = [rows[i] for i in rng.permutation(len(rows))]
+        if self.packing == "shuffled":
+            count, steps = len(rows), -(-len(rows) // self.batch_rows)
+            parts = [rows[at * count // steps : (at + 1) * count // steps] for at in range(steps)]
+            rows = [row for part in parts for row in [*part, *[[]] * (self.batch_rows - len(part))]]
+        return _Epoch(drawn, rows)
 
-    def _steps(self, epoch: int) -> int:
-        return -(-len(self._epoch(epoch).rows) // self.batch_rows)
-
-    def _locate(self, step: int) -> tuple[int, int]:
-        """Epoch of a step, and the step's place in it. Row counts of earlier epochs are needed, not their batches."""
-        while self._starts[-1] <= step:
-            self._starts.append(self._starts[-1] + self._steps(len(self._starts) - 1))
-        epoch = bisect.bisect_right(self._starts, step) - 1
-        return epoch, step - self._starts[epoch]
+    def _locate(self, row: int) -> tuple[int, int]:
+        """Epoch of a row, and the row's place in it. Row counts of earlier epochs are needed, not their rows."""
+        while self._starts[-1] <= row:
+            self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1).rows))
+        epoch = bisect.bisect_right(self._starts, row) - 1
+        return epoch, row - self._starts[epoch]
 
     def at(self, step: int) -> tuple[Batch, list[list[str]]]:
         """Batch of a step (numpy, `[batch_rows, length]`), and the ids of the examples in each of its rows."""
-        epoch_index, place = self._locate(step)
-        epoch, steps = self._epoch(epoch_index), self._steps(epoch_index)
-        count = len(epoch.rows)
-        rows = epoch.rows[place * count // steps : (place + 1) * count // steps]
-        packed = fill_rows([[epoch.drawn[i] for i in row] for row in rows], self.length, self.batch_rows)
+        groups: list[list[Example]] = []
+        while len(groups) < self.batch_rows:
+            index, place = self._locate(step * self.batch_rows + len(groups))
+            epoch = self._epoch(index)
+            rows = epoch.rows[place : place + self.batch_rows - len(groups)]
+            groups += [[epoch.drawn[i] for i in row] for row in rows]
+        packed = fill_rows(groups, self.length)
         return Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions), packed.ids
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of the first epoch; a later one may differ by a step, as it is packed anew."""
-        return self._steps(0)
+        """Steps that it takes to see the first epoch; a later one may differ by a step, as it is packed anew."""
+        return -(-len(self._epoch(0).rows) // self.batch_rows)
 
     @property
     def padding_share(self) -> float:
         """Share of the token places of the first epoch that hold no token."""
-        places = self.steps_per_epoch * self.batch_rows * self.length
-        return 1 - sum(len(e) for e in self._epoch(0).drawn) / places
+        first = self._epoch(0)
+        return 1 - sum(map(len, first.drawn)) / (len(first.rows) * self.length)

@@ -1,9 +1,10 @@
-"""Several short sequences in one row of fixed length: first-fit, with segment ids and restarted positions."""
+"""Several short sequences in one row of fixed length, with segment ids and restarted positions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +13,12 @@ from selfevo_jax.errors import DataError
 
 _OPEN_ROWS = 4096
 """Rows that first-fit looks back on: bounds its work on large sets, and costs next to no space."""
+_WINDOW = 512
+"""Sequences that one search for the best fill looks at: more leave no less space, and take longer."""
+
+Packing = Literal["tight", "shuffled", "none"]
+"""`tight`: `best_fill`; `shuffled`: first-fit in shuffled order, so that a row's sequences are independent of each
+other and more space is left; `none`: one sequence a row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +57,48 @@ def first_fit(lengths: Sequence[int] | np.ndarray, length: int) -> list[list[int
     return rows
 
 
-def fill_rows(groups: Sequence[Sequence[Example]], length: int, rows: int | None = None) -> PackedRows:
-    """Lays each group of examples in one row of `length` tokens; `rows` adds empty rows up to that number.
+def best_fill(lengths: Sequence[int] | np.ndarray, length: int) -> list[list[int]]:
+    """Rows of indices: each takes the longest sequence left and the others that fill it best, among _WINDOW at a time.
+
+    "Minimum bin slack" (Gupta and Ho, Production Planning & Control 10, 1999) with the exact best fill, by dynamic
+    programming over sums as the bits of one whole number.
+    """
+    sizes = np.asarray(lengths, np.int64).tolist()
+    rows: list[list[int]] = []
+    for start in range(0, len(sizes), _WINDOW):
+        left = sorted(range(start, min(start + _WINDOW, len(sizes))), key=lambda i: (-sizes[i], i))
+        while left:
+            first = left.pop(0)
+            chosen = _fill([sizes[i] for i in left], max(0, length - sizes[first]))
+            rows.append([first, *(left[i] for i in chosen)])
+            for i in reversed(chosen):
+                del left[i]
+    return rows
+
+
+def _fill(sizes: Sequence[int], room: int) -> list[int]:
+    """Places of the sizes whose sum comes nearest to `room` from below; of equal sums one of the earliest sizes."""
+    within = (1 << (room + 1)) - 1
+    sums, before = 1, list[int]()  # bit n of `sums`: n is the sum of some of the sizes so far
+    for size in sizes:
+        before.append(sums)
+        sums |= (sums << size) & within
+        if sums >> room:
+            break
+    best, out = sums.bit_length() - 1, list[int]()
+    for place in reversed(range(len(before))):
+        if not before[place] >> best & 1:
+            out.append(place)
+            best -= sizes[place]
+    return out[::-1]
+
+
+def fill_rows(groups: Sequence[Sequence[Example]], length: int) -> PackedRows:
+    """Lays each group of examples in one row of `length` tokens; an empty group gives an empty row.
 
     Raises DataError for an example that does not fit: callers drop and count those first (`fit_length`).
     """
-    count = max(len(groups), rows or 0)
+    count = len(groups)
     tokens = np.zeros((count, length), np.int32)
     weights = np.zeros((count, length), np.float32)
     segment_ids = np.zeros((count, length), np.int32)
@@ -78,10 +121,14 @@ def fill_rows(groups: Sequence[Sequence[Example]], length: int, rows: int | None
     return PackedRows(tokens, weights, segment_ids, positions, ids)
 
 
-def pack(examples: Sequence[Example], length: int, packing: bool = True) -> PackedRows:
-    """Packs examples, in the order given, in rows of `length` tokens; without `packing`, one example a row."""
-    if packing:
-        groups = [[examples[i] for i in row] for row in first_fit([len(e) for e in examples], length)]
-    else:
-        groups = [[e] for e in examples]
-    return fill_rows(groups, length)
+def rows_of(lengths: Sequence[int], length: int, packing: Packing) -> list[list[int]]:
+    """Rows of indices of sequences, in the order given, by one of the ways to pack."""
+    if packing == "none":
+        return [[i] for i in range(len(lengths))]
+    return best_fill(lengths, length) if packing == "tight" else first_fit(lengths, length)
+
+
+def pack(examples: Sequence[Example], length: int, packing: Packing = "tight") -> PackedRows:
+    """Packs examples, in the order given, in rows of `length` tokens."""
+    rows = rows_of([len(e) for e in examples], length, packing)
+    return fill_rows([[examples[i] for i in row] for row in rows], length)

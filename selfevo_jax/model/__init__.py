@@ -1,28 +1,53 @@
 """The decoder: its shape, its parameters, its cache."""
 
 from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
-from selfevo_jax.model.config import PRESETS, ModelConfig, RopeScaling
-from selfevo_jax.model.params import abstract_params, init_onto, init_params, logical_axes, param_count, param_shardings
+from selfevo_jax.model.config import PRESETS, ModelConfig, RopeScaling, preset_shape
+from selfevo_jax.model.lora import LoraConfig, adapter_axes, init_adapters, merge_adapters, scaled_adapters
+from selfevo_jax.model.params import (
+    abstract_params,
+    init_onto,
+    init_params,
+    logical_axes,
+    param_count,
+    param_shardings,
+    stack_axes,
+    stack_layers,
+    unstack_layers,
+)
 from selfevo_jax.model.quantize import quantize, quantize_params
+from selfevo_jax.model.stack import Remat, hidden_states
 from selfevo_jax.model.tpu_attention import LANES, TpuAttention
+from selfevo_jax.model.train_attention import TrainAttention
 from selfevo_jax.model.transformer import Transformer
 
 __all__ = [
     "LANES",
     "PRESETS",
     "KVCache",
+    "LoraConfig",
     "ModelConfig",
+    "Remat",
     "RopeScaling",
     "TpuAttention",
+    "TrainAttention",
     "Transformer",
     "abstract_params",
+    "adapter_axes",
     "cache_shardings",
+    "hidden_states",
+    "init_adapters",
     "init_cache",
     "init_onto",
     "init_params",
     "logical_axes",
+    "merge_adapters",
     "param_count",
     "param_shardings",
+    "preset_shape",
     "quantize",
     "quantize_params",
+    "scaled_adapters",
+    "stack_axes",
+    "stack_layers",
+    "unstack_layers",
 ]

@@ -144,3 +144,10 @@ PRESETS: dict[str, ModelConfig] = {
     "qwen-3-8b": _qwen3(4096, 36, 32, 8, 12288, False),
 }
 """Published shapes; Vicuna has Llama 2's (version 1.5), Mistral 7B is version 0.1 with its sliding window."""
+
+
+def preset_shape(name: str) -> ModelConfig:
+    """Raises ModelError for a name that is not among PRESETS."""
+    if name not in PRESETS:
+        raise ModelError(f"preset {name}: no such preset; there are {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,9 @@ from jax.sharding import Mesh
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.transformer import Transformer
 from selfevo_jax.sharding import ShardingRules, shardings
+
+STACKED = "layers"
+"""Where a tree keeps its layers stacked, for a scan over them."""
 
 
 def _init(config: ModelConfig, key: jax.Array, param_dtype: Any) -> Any:
@@ -42,6 +46,34 @@ def logical_axes(config: ModelConfig, param_dtype: Any = jnp.float32) -> Any:
 def param_shardings(config: ModelConfig, mesh: Mesh, rules: ShardingRules, param_dtype: Any = jnp.float32) -> Any:
     """Nested dict of NamedSharding of the parameters."""
     return shardings(logical_axes(config, param_dtype), mesh, rules, abstract_params(config, param_dtype))
+
+
+def layer_names(params: Any) -> list[str]:
+    """`layers_0`, `layers_1`, ... of a tree, in order."""
+    return [f"{STACKED}_{i}" for i in range(sum(name.startswith(f"{STACKED}_") for name in params))]
+
+
+def stack_layers(params: Any, stack: Callable[..., Any] = lambda *leaves: jnp.stack(leaves)) -> Any:
+    """The tree with `layers`, each leaf with the layers as first axis, in place of `layers_0`, `layers_1`, ...
+
+    `stack` makes one leaf of those of all layers.
+    """
+    names = layer_names(params)
+    rest = {name: leaf for name, leaf in params.items() if name not in names}
+    layers = (params[name] for name in names)
+    return {**rest, STACKED: jax.tree.map(stack, *layers, is_leaf=lambda node: isinstance(node, tuple))}
+
+
+def stack_axes(axes: Any) -> Any:
+    """Logical axes of `stack_layers(params)`, of those of `params`; layers are split over no device."""
+    return stack_layers(axes, lambda first, *_: (None, *first))
+
+
+def unstack_layers(params: Any) -> Any:
+    """The inverse of `stack_layers`."""
+    rest = {name: leaf for name, leaf in params.items() if name != STACKED}
+    count = jax.tree.leaves(params[STACKED])[0].shape[0]
+    return rest | {f"{STACKED}_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], params[STACKED]) for i in range(count)}
 
 
 def init_params(

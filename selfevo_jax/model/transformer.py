@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +24,11 @@ from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.quantize import is_int8
 from selfevo_jax.model.tpu_attention import TpuAttention
 
+Rope = tuple[jax.Array, jax.Array]
+Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, CacheLayer | None]]
+"""From rotated q `[B, L, H, head_dim]` and k, v `[B, L, K, head_dim]` to `[B, L, H, head_dim]`, and the cache's layer
+where there is one."""
+
 _kernel = nn.initializers.normal(0.02)
 _FEW_TOKENS = 64
 
@@ -35,6 +41,11 @@ def _scale_free(param_dtype: Any) -> Any:
 def _matrix_init(param_dtype: Any) -> nn.initializers.Initializer:
     """int8 matrices are made from float ones (`quantize_params`), never drawn."""
     return nn.initializers.zeros if is_int8(param_dtype) else _kernel
+
+
+def attend_masked(mask: jax.Array) -> Attend:
+    """The plain path without a cache; mask `[B or 1, L, L]`."""
+    return lambda q, k, v: (attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask), None)
 
 
 class RMSNorm(nn.Module):
@@ -59,7 +70,11 @@ class RMSNorm(nn.Module):
 
 
 class Linear(nn.Module):
-    """A matrix product over the last `inputs` axes, with an optional bias; int8 kernels have a scale an output."""
+    """A matrix product over the last `inputs` axes, with an optional bias; int8 kernels have a scale an output.
+
+    Where the collection `lora` holds `a [inputs, R]` and `b [R, outputs]` for it, their product is added to the kernel
+    (arXiv 2106.09685).
+    """
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
@@ -81,7 +96,11 @@ class Linear(nn.Module):
         # gradient for each weight gradient, which doubles the time of the feed-forward's backward pass
         kept = x.shape[: x.ndim - self.inputs]
         width = math.prod(self.shape[: self.inputs])
-        y = x.astype(self.dtype).reshape(-1, width) @ kernel.astype(self.dtype).reshape(width, -1)
+        flat = x.astype(self.dtype).reshape(-1, width)
+        y = flat @ kernel.astype(self.dtype).reshape(width, -1)
+        if self.has_variable("lora", "a"):
+            a, b = (jnp.asarray(self.get_variable("lora", name), self.dtype) for name in ("a", "b"))
+            y = y + (flat @ a.reshape(width, -1)) @ b.reshape(b.shape[0], -1)
         y = y.reshape(*kept, *outputs)
         if is_int8(self.param_dtype):
             ones = nn.with_logical_partitioning(nn.initializers.ones, self.axes[self.inputs :])
@@ -95,12 +114,11 @@ class Linear(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query self-attention with rotary positions and an optional cache."""
+    """Grouped-query self-attention with rotary positions; what a query sees, and a cache, are up to `attend`."""
 
     config: ModelConfig
     dtype: Any
     param_dtype: Any
-    tpu: TpuAttention | None
 
     def setup(self) -> None:
         c = self.config
@@ -113,27 +131,12 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(c.norm_eps, None, **kinds)
             self.k_norm = RMSNorm(c.norm_eps, None, **kinds)
 
-    def __call__(
-        self,
-        x: jax.Array,
-        positions: jax.Array,
-        rope: tuple[jax.Array, jax.Array],
-        mask: jax.Array,
-        cached: CacheLayer | None,
-    ) -> tuple[jax.Array, CacheLayer | None]:
+    def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> tuple[jax.Array, CacheLayer | None]:
         q, k, v = self.q(x), self.k(x), self.v(x)
         if self.config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = apply_rotary(q, *rope), apply_rotary(k, *rope)
-        scales: list[jax.Array] = []
-        if cached is not None:
-            cached = write(cached, k, v, positions)
-            k, v, *scales = cached
-            if self.tpu is not None and self.tpu.serves(q, k):
-                return self.o(self.tpu.attend(q, k, v, positions)), cached
-        else:
-            k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-        return self.o(attend(q, k.astype(self.dtype), v.astype(self.dtype), mask, *scales)), cached
+        out, cached = attend(apply_rotary(q, *rope), apply_rotary(k, *rope), v)
+        return self.o(out), cached
 
 
 class FeedForward(nn.Module):
@@ -159,25 +162,17 @@ class Block(nn.Module):
     config: ModelConfig
     dtype: Any
     param_dtype: Any
-    tpu: TpuAttention | None
 
     def setup(self) -> None:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.attention_norm = RMSNorm(self.config.norm_eps, "embed", **kinds)
-        self.attention = Attention(self.config, tpu=self.tpu, **kinds)
+        self.attention = Attention(self.config, **kinds)
         self.mlp_norm = RMSNorm(self.config.norm_eps, "embed", **kinds)
         self.mlp = FeedForward(self.config, **kinds)
 
-    def __call__(
-        self,
-        x: jax.Array,
-        positions: jax.Array,
-        rope: tuple[jax.Array, jax.Array],
-        mask: jax.Array,
-        cached: CacheLayer | None,
-    ) -> tuple[jax.Array, CacheLayer | None]:
+    def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> tuple[jax.Array, CacheLayer | None]:
         with jax.named_scope("attention"):
-            out, cached = self.attention(self.attention_norm(x), positions, rope, mask, cached)
+            out, cached = self.attention(self.attention_norm(x), rope, attend)
             x = x + out
         with jax.named_scope("mlp"):
             return x + self.mlp(self.mlp_norm(x)), cached
@@ -208,10 +203,21 @@ class Transformer(nn.Module):
         if is_int8(self.param_dtype):
             ones = nn.with_logical_partitioning(nn.initializers.ones, ("vocab",))
             self.embedding_scale = self.param("embedding_scale", ones, (c.vocab_size,), jnp.float32)
-        self.layers = [Block(c, tpu=self.tpu, **kinds) for _ in range(c.n_layers)]
+        self.layers = [Block(c, **kinds) for _ in range(c.n_layers)]
         self.final_norm = RMSNorm(c.norm_eps, "embed", **kinds)
         if not c.tie_embeddings:
             self.head = Linear((c.d_model, c.vocab_size), ("embed", "vocab"), **kinds)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """States `[B, L, D]` of integers `[B, L]`."""
+        x = jnp.asarray(self.embedding)[tokens].astype(self.dtype)
+        if self.embedding_scale is not None:
+            x = (x * self.embedding_scale[tokens][..., None]).astype(self.dtype)
+        return x
+
+    def normed(self, x: jax.Array) -> jax.Array:
+        """What `unembed` takes, of the states after the last layer."""
+        return self.final_norm(x)
 
     def hidden(
         self,
@@ -231,15 +237,28 @@ class Transformer(nn.Module):
             mask = causal_mask(segment_ids, tokens.shape[1], c.sliding_window)
         else:
             mask = cache_mask(positions, cache.length, c.sliding_window)
-        x = jnp.asarray(self.embedding)[tokens].astype(self.dtype)
-        if self.embedding_scale is not None:
-            x = (x * self.embedding_scale[tokens][..., None]).astype(self.dtype)
-        written = []
+        x, written = self.embed(tokens), []
         for index, layer in enumerate(self.layers):
-            x, cached = layer(x, positions, rope, mask, None if cache is None else cache.layer(index))
+            if cache is None:
+                attend = attend_masked(mask)
+            else:
+                attend = self._attend_cached(cache.layer(index), positions, mask)
+            x, cached = layer(x, rope, attend)
             if cached is not None:
                 written.append(cached)
-        return self.final_norm(x), None if cache is None else KVCache.of_layers(written)
+        return self.normed(x), None if cache is None else KVCache.of_layers(written)
+
+    def _attend_cached(self, layer: CacheLayer, positions: jax.Array, mask: jax.Array) -> Attend:
+        """Writes the new keys and values, and attends to the whole layer."""
+
+        def to(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, CacheLayer]:
+            cached = write(layer, k, v, positions)
+            keys, values, *scales = cached
+            if self.tpu is not None and self.tpu.serves(q, keys):
+                return self.tpu.attend(q, keys, values, positions), cached
+            return attend(q, keys.astype(self.dtype), values.astype(self.dtype), mask, *scales), cached
+
+        return to
 
     def unembed(self, x: jax.Array) -> jax.Array:
         """fp32 logits `[..., V]` of states `[..., D]`."""

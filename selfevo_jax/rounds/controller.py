@@ -8,13 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from selfevo_jax.checkpoint import is_complete, read_metadata, restore_params, save_model
+from selfevo_jax.checkpoint import is_complete, open_weights, read_metadata, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, MetaRow, read_meta, source_checksum, write_jsonl
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.evaluate import data_accuracy
-from selfevo_jax.model import abstract_params, param_shardings
+from selfevo_jax.model import merge_adapters, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.measure import measure
@@ -44,7 +45,7 @@ from selfevo_jax.rounds.select import Selection, require, select
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.sharding import TRAIN_RULES
-from selfevo_jax.train import check_rows, fit
+from selfevo_jax.train import check_settings, fit
 
 
 class Controller:
@@ -65,7 +66,7 @@ class Controller:
         """Everything that could stop the run later and can be seen now."""
         for name, section in (("meta", self.config.meta), ("learn", self.config.learn)):
             try:
-                check_rows(self.bench.train_settings(section, self.config.seed), self.bench.mesh, TRAIN_RULES)
+                check_settings(self.bench.train_settings(section, self.config.seed), self.bench.mesh)
             except ConfigError as error:
                 raise ConfigError(f"{name}: {error}") from error
         if isinstance(self.pools, FilePools):
@@ -93,16 +94,20 @@ class Controller:
         """Parameters of a finished checkpoint of this run, kept until the next is asked for."""
         if self._latest is None or self._latest[0] != name:
             layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
-            self._latest = (name, restore_params(self.dir.checkpoint(name), abstract_params(self.bench.model), layout))
+            _, load, _ = open_weights(str(self.dir.checkpoint(name)))
+            self._latest = (name, load(layout, jnp.float32))
         return self._latest[1]
 
-    def _train(self, name: str, start: Any, pools: PoolMap, section: TrainSection, seed: int) -> dict[str, Any]:
-        """Fine-tunes and saves a checkpoint. Nothing is saved when the loss is not finite."""
+    def _train(
+        self, name: str, start: Any, of: str, pools: PoolMap, section: TrainSection, seed: int
+    ) -> dict[str, Any]:
+        """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
+        is not finite."""
         settings = self.bench.train_settings(section, seed)
         usable = fitted(pools, settings.length, self.reporter)
-        batches = Batches(usable, settings.batch_rows, settings.length, seed)
+        batches = Batches(usable, settings.batch_rows, settings.length, seed, section.packing)
         with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
-            params, report = fit(
+            learnt, report = fit(
                 start,
                 self.bench.model,
                 batches,
@@ -122,7 +127,16 @@ class Controller:
             "seconds": report.seconds,
         }
         metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
-        save_model(self.dir.checkpoint(name), params, self.bench.model, self.bench.tokenizer.files(), metadata)
+        folder, model, files = self.dir.checkpoint(name), self.bench.model, self.bench.tokenizer.files()
+        if settings.lora is None:
+            params = learnt
+        else:
+            layout = param_shardings(model, self.bench.mesh, TRAIN_RULES)
+            params = jax.jit(merge_adapters, static_argnums=2, out_shardings=layout)(start, learnt, settings.lora)
+        if settings.lora is not None and section.lora is not None and section.lora.save == "adapters":
+            save_adapters(folder, learnt, settings.lora, of, model, files, metadata)
+        else:
+            save_model(folder, params, model, files, metadata)
         self._latest = (name, params)
         return record
 
@@ -166,7 +180,7 @@ class Controller:
         if not is_complete(self.dir.checkpoint(META)):
             bench = self.bench
             pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, self.config.meta)
-            self._train(META, self.base(), pools, self.config.meta, self.config.seed)
+            self._train(META, self.base(), self.bench.source.origin, pools, self.config.meta, self.config.seed)
         record = read_metadata(self.dir.checkpoint(META))["training"]
         write_json(done, {"checkpoint": META, "training": record})
 
@@ -270,8 +284,11 @@ class Controller:
         if share > 0:
             rows = self.meta_rows()
             pools |= supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, section, share)
-        start = self.base() if variant == "restart" else self.params(name_of(round - 1))
-        return self._train(name_of(round), start, pools, section, self.config.seed * 1000 + round)
+        before = name_of(round - 1)
+        start, of = (
+            (self.base(), bench.source.origin) if variant == "restart" else (self.params(before), f"beside:{before}")
+        )
+        return self._train(name_of(round), start, of, pools, section, self.config.seed * 1000 + round)
 
     def round(self, round: int) -> None:
         """One round; it counts when its COMMITTED file names a finished checkpoint."""

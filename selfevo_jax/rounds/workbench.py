@@ -14,8 +14,8 @@ from jax.sharding import Mesh
 
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, StageSection, TrainSection
-from selfevo_jax.errors import SelfevoError
-from selfevo_jax.model import ModelConfig, param_shardings
+from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.model import LoraConfig, ModelConfig, param_shardings, preset_shape
 from selfevo_jax.progress import Reporter
 from selfevo_jax.sample import (
     Engine,
@@ -199,8 +199,26 @@ class Workbench:
             "length",
             "accumulate",
             "compute_dtype",
+            "first_moment_dtype",
+            "remat",
+            "scan_layers",
         )
-        return TrainConfig(**{name: getattr(section, name) for name in fields}, seed=seed)
+        lora = None if section.lora is None else LoraConfig(**section.lora.model_dump(exclude={"save"}))
+        return TrainConfig(**{name: getattr(section, name) for name in fields}, lora=lora, seed=seed)
+
+
+def check_preset(preset: str | None, source: ModelSource) -> None:
+    """Raises ConfigError when the model has not the shape that the config names, with the first field that differs."""
+    if preset is None:
+        return
+    wanted, found = preset_shape(preset).to_dict(), source.config.to_dict()
+    for name, value in wanted.items():
+        # a fine-tuned model may stretch its positions, and pad its vocabulary
+        if name not in {"max_position", "rope_scaling", "vocab_size"} and value != found[name]:
+            raise ConfigError(
+                f"model.preset: {preset} has {name} {value}, but {source.origin} has {found[name]}; name the preset of "
+                "its shape, or none"
+            )
 
 
 def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | None = None) -> Workbench:
@@ -209,6 +227,7 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     keep_compiled_programs()
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     source = open_model(config.model.source, config.model.tokenizer)
+    check_preset(config.model.preset, source)
     texts = config.format.model_dump()
     if config.judge.kind == "rating" and config.format.kind == "chat" and texts["judge"] is None:
         texts["judge"] = JUDGE_RATING
@@ -220,7 +239,8 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
         "param_dtype": jnp.dtype(s.param_dtype or s.dtype),
         "cache_dtype": jnp.dtype(s.cache_dtype or s.dtype),
     }
-    memory = SamplerMemory(source.config, s.cache_length, **dtypes, mesh=mesh)
+    decode_mesh = mesh if s.tensor is None else make_mesh(-1, 1, s.tensor, mesh.devices.flatten().tolist())
+    memory = SamplerMemory(source.config, s.cache_length, **dtypes, mesh=decode_mesh, train_mesh=mesh)
     plan = memory.plan(s.slots, config.data.prompts_per_round * config.data.samples_per_prompt)
     engine = Engine(
         source.config,
@@ -228,7 +248,7 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
         slots=plan.slots,
         cache_length=s.cache_length,
         seed=config.seed,
-        mesh=mesh,
+        mesh=decode_mesh,
         **dtypes,
     )
     return Workbench(config, mesh, source, fmt, rule, plan, engine, record)

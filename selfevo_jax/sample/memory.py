@@ -88,6 +88,8 @@ class SamplerMemory:
     cache_dtype: Any
     mesh: Mesh
     rules: ShardingRules = DECODE_RULES
+    train_mesh: Mesh | None = None
+    """Where the fp32 parameters lie; None: on the same mesh."""
 
     @property
     def ways(self) -> int:
@@ -100,18 +102,20 @@ class SamplerMemory:
         cache = jax.eval_shape(lambda: init_cache(self.config, self.ways, self.cache_length, self.cache_dtype))
         return device_bytes(cache, cache_shardings(cache, self.mesh, self.rules))
 
-    def params(self, param_dtype: Any, rules: ShardingRules) -> int:
+    def params(self, param_dtype: Any, rules: ShardingRules, mesh: Mesh | None = None) -> int:
         """A whole tree of parameters."""
-        layout = param_shardings(self.config, self.mesh, rules, param_dtype)
+        layout = param_shardings(self.config, mesh or self.mesh, rules, param_dtype)
         return device_bytes(abstract_params(self.config, param_dtype), layout)
 
     @functools.cached_property
     def parameters(self) -> int:
         """All that is held while sampling: M_0 and the newest checkpoint in fp32, laid out for training, and the
         parameters placed for decoding where those are others."""
-        masters = self.params(np.float32, TRAIN_RULES)
+        train_mesh = self.train_mesh or self.mesh
+        masters = self.params(np.float32, TRAIN_RULES, train_mesh)
         placed = self.params(self.param_dtype, self.rules)
-        as_they_are = self.param_dtype == np.float32 and self.mesh.shape["fsdp"] == 1
+        same = train_mesh.shape["tensor"] == self.mesh.shape["tensor"] and train_mesh.shape["fsdp"] == 1
+        as_they_are = self.param_dtype == np.float32 and same
         return 2 * masters + (0 if as_they_are else placed)
 
     def temporaries(self, slots: int) -> int:

@@ -19,7 +19,8 @@ from selfevo_jax.model import ModelConfig
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.settings import TrainConfig
-from selfevo_jax.train.step import TrainState, init_state, make_train_step
+from selfevo_jax.train.state import TrainState, init_state, learnt
+from selfevo_jax.train.step import make_train_step
 
 OnStep = Callable[[int, dict[str, float]], None]
 
@@ -191,8 +192,9 @@ def fit(
 ) -> tuple[Any, TrainReport]:
     """Fine-tunes a copy of `params` for `settings.steps` steps; returns fp32 parameters sharded by `rules`.
 
-    `params` may lie anywhere and stay valid. `on_step` and errors are those of `run_steps`.
+    With `settings.lora` it returns the adapters (`merge_adapters` adds them to the parameters). `params` may lie
+    anywhere and stay valid. `on_step` and errors are those of `run_steps`.
     """
     state = init_state(params, config, settings, mesh, rules)
     state, report = run_steps(state, config, batches, settings, mesh, rules, on_step=on_step)
-    return state.params, report
+    return learnt(state, config, settings, mesh, rules), report

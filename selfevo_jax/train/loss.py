@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.data import Batch
 
 LOGIT_BUDGET = 1 << 24
-"""Logits (fp32 numbers on one device) that are held at once; above it the loss runs over chunks of the length."""
+"""Logits (fp32 numbers on one device) that are held at once; above it the loss runs over chunks of the tokens."""
+_LEAST_CHUNK = 512
+"""Tokens of a chunk at least: each chunk reads and writes the whole gradient of the head."""
 
 
 def shifted(batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -40,39 +45,158 @@ def token_loss_sums(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Arr
     return weighted_nll(logits, targets, weights), weights.sum(), {"targets": jnp.sum(weights > 0)}
 
 
-def length_chunks(rows: int, length: int, vocab: int, budget: int = LOGIT_BUDGET) -> int:
-    """The least number of equal chunks of the length whose logits fit the budget."""
-    for count in range(1, length + 1):
-        if length % count == 0 and rows * (length // count) * vocab <= budget:
-            return count
-    return length
+def chunk_count(tokens: int, vocab: int, budget: int = LOGIT_BUDGET, least: int = _LEAST_CHUNK) -> int:
+    """The least number of equal chunks of the tokens whose logits fit the budget (or are few enough tokens)."""
+    if tokens * vocab <= budget:
+        return 1
+    most = max(budget // vocab, least)
+    return next(n for n in range(-(-tokens // most), tokens + 1) if tokens % n == 0)
 
 
-def chunked_loss_sums(
-    hidden: jax.Array, unembed: Callable[[jax.Array], jax.Array], batch: Batch, chunks: int
-) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-    """`token_loss_sums` of `unembed(hidden)` for states `[B, L, D]`, with the logits of one chunk alive at a time.
+@dataclass(frozen=True)
+class HeadLoss:
+    """The loss of states under an unembedding, with the logits of one chunk of tokens alive at a time.
 
-    Each row's targets are moved to its front, and chunks without a target are passed over: prompts need no logits.
+    The gradient is made in the forward pass, while a chunk's logits are there: they are computed once, where
+    `jax.checkpoint` would compute them twice, and are never whole (the idea of "Liger Kernel", arXiv 2410.10989). Each
+    device works on its own tokens, those with a target first; what has no target is passed over. The table's gradient
+    is summed over devices once, after the last chunk.
     """
-    if chunks == 1:
-        return token_loss_sums(unembed(hidden), batch)
-    targets, weights = shifted(batch)
-    order = jnp.argsort(weights <= 0, axis=1, stable=True)
 
-    def split(x: jax.Array) -> jax.Array:
-        front = jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), axis=1)
-        return jnp.moveaxis(front.reshape(x.shape[0], chunks, -1, *x.shape[2:]), 1, 0)
+    tied: bool
+    """The table is `[V, D]`; else `[D, V]`."""
+    layout: NamedSharding
+    """Of the table and its gradient."""
+    row_axes: tuple[str, ...] = ()
+    """Mesh axes that the rows lie over."""
+    learns: bool = True
+    """Whether the table's gradient is wanted."""
+    budget: int = LOGIT_BUDGET
+    least_chunk: int = _LEAST_CHUNK
 
-    @jax.checkpoint
-    def one(total: jax.Array, part: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        states, chunk_targets, chunk_weights = part
-        found = jax.lax.cond(
-            jnp.any(chunk_weights > 0),
-            lambda: weighted_nll(unembed(states), chunk_targets, chunk_weights),
-            lambda: jnp.zeros((), jnp.float32),
-        )
-        return total + found, None
+    def sums(
+        self, hidden: jax.Array, table: jax.Array, batch: Batch
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        """`token_loss_sums` for states `[B, L, D]`; differentiable in `hidden` and `table`."""
+        targets, weights = shifted(batch)
+        total = _head_loss(self, hidden, table, targets, weights)
+        return total, weights.sum(), {"targets": jnp.sum(weights > 0)}
 
-    total, _ = jax.lax.scan(one, jnp.zeros((), jnp.float32), (split(hidden), split(targets), split(weights)))
-    return total, weights.sum(), {"targets": jnp.sum(weights > 0)}
+    @property
+    def mesh(self) -> Mesh:
+        mesh: Any = self.layout.mesh
+        return mesh
+
+    @property
+    def alone(self) -> bool:
+        return self.mesh.size == 1
+
+    def _axes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Mesh axes of the table's vocabulary and of its width."""
+        parts = [() if p is None else (p,) if isinstance(p, str) else tuple(p) for p in self.layout.spec]
+        parts += [()] * (2 - len(parts))
+        return (parts[0], parts[1]) if self.tied else (parts[1], parts[0])
+
+    def _outputs(self, gradients: bool) -> int:
+        return 1 if not gradients else 3 if self.learns else 2
+
+    def compute(
+        self, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array, gradients: bool
+    ) -> tuple[jax.Array, ...]:
+        """The sum, and with `gradients` those of hidden and (fp32) of the table."""
+        vocab_axes, width_axes = self._axes()
+        vocab = PartitionSpec(vocab_axes) if self.tied else PartitionSpec(None, vocab_axes)
+        rows = PartitionSpec(self.row_axes)
+        local = functools.partial(self._local, gradients=gradients, vocab_axes=vocab_axes, width_axes=width_axes)
+        if self.alone:
+            return local(hidden, table.astype(hidden.dtype), targets, weights)
+        return jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=(rows, vocab, rows, rows),
+            out_specs=(PartitionSpec(), rows, self.layout.spec)[: self._outputs(gradients)],
+            check_vma=False,
+        )(hidden, table.astype(hidden.dtype), targets, weights)
+
+    def _local(
+        self,
+        hidden: jax.Array,
+        table: jax.Array,
+        targets: jax.Array,
+        weights: jax.Array,
+        *,
+        gradients: bool,
+        vocab_axes: tuple[str, ...],
+        width_axes: tuple[str, ...],
+    ) -> tuple[jax.Array, ...]:
+        v, d = (0, 1) if self.tied else (1, 0)
+        size, n = table.shape[v], targets.size
+        split = not self.alone and bool(vocab_axes)
+        first = jax.lax.axis_index(vocab_axes) * size if split else 0
+        count = chunk_count(n, size, self.budget, self.least_chunk)
+        chunk = n // count
+        flat = weights.reshape(n)
+        order = jnp.argsort(flat <= 0, stable=True)  # tokens with a target first
+        states, ids, flat = (x[order] for x in (hidden.reshape(n, -1), targets.reshape(n), flat))
+        chunks = -(-jnp.sum(flat > 0) // chunk)
+
+        def over_vocab(x: jax.Array, reduce: Any = jax.lax.psum) -> jax.Array:
+            return reduce(x, vocab_axes) if split else x
+
+        def one(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            h, t, w = (jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk) for x in (states, ids, flat))
+            logits = jax.lax.dot_general(h, table, (((1,), (d,)), ((), ())), preferred_element_type=jnp.float32)
+            top = over_vocab(logits.max(axis=1), jax.lax.pmax)
+            shares = jnp.exp(logits - top[:, None])
+            norm = over_vocab(shares.sum(axis=1))
+            hit = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) + first == t[:, None]
+            picked = over_vocab(jnp.sum(jnp.where(hit, logits, 0.0), axis=1))
+            # 0 times a non-finite loss would be NaN: an index without a target must not count at all
+            counts = w > 0
+            total = sums[0] + jnp.sum(jnp.where(counts, (jnp.log(norm) + top - picked) * w, 0.0))
+            if not gradients:
+                return (total,)
+            by_logit = jnp.where(counts[:, None], (shares / norm[:, None] - hit) * w[:, None], 0.0).astype(h.dtype)
+            by_state = jax.lax.dot_general(by_logit, table, (((1,), (v,)), ((), ())))
+            by_hidden = jax.lax.dynamic_update_slice_in_dim(sums[1], by_state, i * chunk, 0)
+            if not self.learns:
+                return total, by_hidden
+            left, right = (by_logit, h) if self.tied else (h, by_logit)
+            by_table = jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+            return total, by_hidden, sums[2] + by_table
+
+        zeros: tuple[jax.Array, ...] = (jnp.zeros((), jnp.float32), jnp.zeros_like(states))
+        zeros = (*zeros, jnp.zeros(table.shape, jnp.float32))[: self._outputs(gradients)]
+        with jax.named_scope(f"at_most_{count}_trips"):
+            total, *rest = jax.lax.fori_loop(0, chunks, one, zeros)
+        if gradients:
+            rest[0] = over_vocab(rest[0])[jnp.argsort(order)].reshape(hidden.shape)
+        if self.alone:
+            return total, *rest
+        if gradients and self.learns:
+            for axis in width_axes:
+                rest[1] = jax.lax.psum_scatter(rest[1], axis, scatter_dimension=d, tiled=True)
+            rest[1] = jax.lax.psum(rest[1], tuple(axis for axis in self.row_axes if axis not in width_axes))
+        return jax.lax.psum(total, self.row_axes), *rest
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _head_loss(
+    self: HeadLoss, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array
+) -> jax.Array:
+    return self.compute(hidden, table, targets, weights, gradients=False)[0]
+
+
+def _head_loss_forward(
+    self: HeadLoss, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    total, *gradients = self.compute(hidden, table, targets, weights, gradients=True)
+    return total, tuple(gradients)
+
+
+def _head_loss_backward(self: HeadLoss, kept: tuple[jax.Array, ...], by_total: jax.Array) -> tuple[Any, ...]:
+    found = [(x * by_total).astype(x.dtype) for x in kept]
+    return *found, *[None] * (4 - len(found))
+
+
+_head_loss.defvjp(_head_loss_forward, _head_loss_backward)

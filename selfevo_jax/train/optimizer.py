@@ -44,6 +44,6 @@ def make_optimizer(settings: TrainConfig) -> optax.GradientTransformation:
     """
     return optax.chain(
         optax.clip_by_global_norm(settings.clip_norm),
-        optax.scale_by_adam(b1=settings.b1, b2=settings.b2, eps=settings.eps),
+        optax.scale_by_adam(settings.b1, settings.b2, settings.eps, mu_dtype=settings.first_moment_dtype),
         optax.add_decayed_weights(settings.weight_decay, mask=decayed),
     )

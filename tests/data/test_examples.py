@@ -18,7 +18,7 @@ from selfevo_jax.data.examples import (
     qa_example,
     self_example,
 )
-from selfevo_jax.data.packing import first_fit, pack
+from selfevo_jax.data.packing import best_fill, first_fit, pack, rows_of
 from selfevo_jax.errors import ConfigError, DataError, EmptySelectionError, ModelError
 
 BOS, EOS, OTHER_STOP, JUDGE, REFINE, ANSWER = 1, 2, 3, 4, 5, 6
@@ -189,6 +189,29 @@ def test_first_fit_places_each_sequence_in_the_first_row_with_room(sizes):
     assert first_fit(sizes, 20) == expected
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=12))
+def test_best_fill_takes_the_longest_and_what_fills_its_row_best(sizes):
+    rows = best_fill(sizes, 20)
+    assert sorted(i for row in rows for i in row) == list(range(len(sizes)))
+    left = list(range(len(sizes)))
+    for row in rows:
+        first, *others = row
+        assert sizes[first] == max(sizes[i] for i in left)
+        left.remove(first)
+        sums = {0}  # of every choice among what is left
+        for i in left:
+            sums |= {s + sizes[i] for s in sums}
+        assert sum(sizes[i] for i in others) == max(s for s in sums if s <= 20 - sizes[first])
+        left = [i for i in left if i not in others]
+
+
+def test_tight_packing_of_lengths_as_in_d_meta_leaves_three_places_in_a_hundred():
+    lengths = np.random.default_rng(0).normal(476, 120, 300).clip(250, 1100).astype(int)
+    tight, loose = (rows_of(lengths.tolist(), 1536, how) for how in ("tight", "shuffled"))
+    assert lengths.sum() / (1536 * len(tight)) > 0.97 > lengths.sum() / (1536 * len(loose))
+
+
 def test_packed_rows_hold_each_sequence_whole_with_positions_from_zero():
     rows = [example(i, size) for i, size in enumerate([7, 12, 3, 9, 5, 16, 2])]
     packed = pack(rows, 16)
@@ -211,19 +234,22 @@ def ids_of(batches, steps):
     return [[name for row in batches.at(step)[1] for name in row] for step in steps]
 
 
-@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("packing", ["tight", "shuffled", "none"])
 def test_c26_each_example_comes_once_an_epoch_in_a_new_order(packing):
     rows = [example(i, 3 + i % 9) for i in range(53)]
     batches = Batches({"a": (rows, 1.0)}, 4, 16, seed=7, packing=packing)
-    step, orders = 0, []
-    for _ in range(3):
-        seen = []
-        while len(seen) < len(rows):
-            seen += ids_of(batches, [step])[0]
-            step += 1
-        assert sorted(seen) == sorted(e.id for e in rows)
-        orders.append(seen)
+    seen, steps = [], 0
+    while len(seen) < 3 * len(rows):
+        seen += ids_of(batches, [steps])[0]
+        steps += 1
+    orders = [seen[at * len(rows) : (at + 1) * len(rows)] for at in range(3)]
+    for order in orders:
+        assert sorted(order) == sorted(e.id for e in rows)
     assert orders[0] != orders[1] != orders[2]
+    if packing == "shuffled":  # an epoch ends with a batch
+        assert len(seen) == 3 * len(rows)
+    else:  # no row is ever empty
+        assert all((batches.at(step)[0].segment_ids > 0).any(axis=1).all() for step in range(steps))
     assert not np.array_equal(batches.at(0)[0].tokens, Batches({"a": (rows, 1.0)}, 4, 16, 8).at(0)[0].tokens)
 
 
@@ -244,7 +270,8 @@ def test_shares_are_shares_of_examples_drawn():
     rows = [example(i, 4) for i in range(100)]
     pools = {"big": (rows[:80], 0.8), "small": (rows[80:85], 0.2), "off": (rows[85:], 0.0)}
     batches = Batches(pools, 8, 16, seed=0)
-    counts = Counter(name for ids in ids_of(batches, range(batches.steps_per_epoch)) for name in ids)
+    drawn = [name for ids in ids_of(batches, range(batches.steps_per_epoch)) for name in ids]
+    counts = Counter(drawn[:100])
     assert all(counts[str(i)] == 1 for i in range(80))
     assert [counts[str(i)] for i in range(80, 85)] == [4] * 5
     assert sum(counts.values()) == 100
@@ -252,7 +279,7 @@ def test_shares_are_shares_of_examples_drawn():
 
 def test_batches_have_one_shape_and_know_their_padding():
     rows = [example(i, 3 + i % 9) for i in range(53)]
-    batches = Batches({"a": (rows, 1.0)}, 4, 16, seed=7)
+    batches = Batches({"a": (rows, 1.0)}, 4, 16, seed=7, packing="shuffled")
     made = [batches.at(step)[0] for step in range(batches.steps_per_epoch)]
     assert {x.shape for b in made for x in b.arrays()} == {(4, 16)}
     real = sum(int((b.segment_ids > 0).sum()) for b in made)

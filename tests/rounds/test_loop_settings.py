@@ -4,9 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from loop_helpers import TRAIN, Heard, config, run
 
+from selfevo_jax.checkpoint import open_model
 from selfevo_jax.config import Config
 from selfevo_jax.data import MetaRow
 from selfevo_jax.errors import ConfigError, DataError
@@ -14,6 +18,7 @@ from selfevo_jax.report import summarize, transcripts
 from selfevo_jax.rounds import Controller, RunDir
 from selfevo_jax.rounds.meta_skill import check_verdicts, warn_unbalanced
 from selfevo_jax.rounds.run_dir import STOPPED, read_json, read_rows, write_json
+from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.text import VerdictRule
 
@@ -158,3 +163,27 @@ def test_feedback_whose_verdict_is_not_the_rows_own_is_refused(feedback: str, sa
     bad = MetaRow("7", "p", "r", feedback, "r", True)
     with pytest.raises(DataError, match=f"in 1 of 3 rows .* first in row '7': {said}"):
         check_verdicts([ROW, bad, ROW], VerdictRule())
+
+
+@slow
+def test_rounds_that_learn_adapters_keep_them_or_merge_them_with_the_same_result(tmp_path: Path) -> None:
+    reports = {}
+    for save in ("merged", "adapters"):
+        lora = {"rank": 4, "alpha": 8.0, "save": save}
+        root = tmp_path / save
+        run(config(root, meta={**TRAIN, "lora": lora}, learn={**TRAIN, "lora": lora}, sampling__tensor=1))
+        reports[save] = [read_json(root / f"evaluations/{name}.json") for name in ("meta", "0002")]
+        found = open_model(str(root / "checkpoints/0002")).load(None, jnp.float32)
+        reports[save].append(jax.device_get(found))
+    assert reports["merged"][:2] == reports["adapters"][:2]
+    jax.tree.map(np.testing.assert_array_equal, *(found[2] for found in reports.values()))
+    described = read_json(tmp_path / "adapters/checkpoints/0002/adapters.json")
+    assert (described["of"], described["rank"]) == ("beside:0001", 4)
+    folders = [tmp_path / save / "checkpoints/0002/params" for save in reports]
+    merged, adapters = (sum(file.stat().st_size for file in f.rglob("*") if file.is_file()) for f in folders)
+    assert adapters < merged / 4
+
+
+def test_a_preset_of_another_shape_than_the_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="model.preset: tiny has d_model 64, but builtin:stories has"):
+        open_workbench(config(tmp_path / "run", model={"source": "builtin:stories", "preset": "tiny"}))

@@ -14,8 +14,8 @@ from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig, Transformer, init_params, param_shardings
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import TrainConfig, fit, init_state, learning_rates, run_steps, token_loss_sums
-from selfevo_jax.train.loss import chunked_loss_sums, length_chunks
 from selfevo_jax.train.optimizer import decayed
+from selfevo_jax.train.state import Form
 from selfevo_jax.train.step import gradient_sums, make_train_step
 
 CONFIG = ModelConfig(32, 16, 1, 4, 2, 8, 32, max_position=64, qkv_bias=True)
@@ -89,9 +89,8 @@ def divided(tree, by):
 
 @functools.cache
 def sums_program(mesh):
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    layout = param_shardings(CONFIG, mesh, TRAIN_RULES)
-    return layout, jax.jit(lambda p, b: gradient_sums(p, b, MODEL, shards, layout))
+    form = Form.of(CONFIG, SETTINGS, mesh, TRAIN_RULES)
+    return form.learnt, jax.jit(lambda p, b: gradient_sums(form, p, (), b))
 
 
 def sums_on(params, packed, mesh, accumulate=1):
@@ -129,7 +128,7 @@ def test_gradient_does_not_depend_on_packing_micro_batches_or_mesh(params, shape
 def test_gradient_packed_equals_unpacked(params):
     examples = make_examples(16, seed=3)
     packed = sums_on(params, pack(examples, LENGTH), one_device())
-    alone = sums_on(params, pack(examples, LENGTH, packing=False), one_device())
+    alone = sums_on(params, pack(examples, LENGTH, packing="none"), one_device())
     assert_close(packed.gradient, alone.gradient)
 
 
@@ -190,7 +189,7 @@ def test_c23_sums_over_sums_across_micro_batches():
 def test_c23_the_update_does_not_depend_on_uneven_micro_batches(params):
     one, five = make_examples(2, seed=5, longest=12)
     one = Example("one", "x", one.tokens, np.eye(1, len(one), 2, dtype=np.float32)[0])
-    packed = as_batch(pack([one, five], LENGTH, packing=False))
+    packed = as_batch(pack([one, five], LENGTH, packing="none"))
     results = []
     for accumulate in (1, 2):
         settings = dataclasses.replace(SETTINGS, batch_rows=2, accumulate=accumulate)
@@ -222,25 +221,6 @@ def test_c19_the_first_answer_token_is_predicted_from_the_last_prompt_token(para
     expected = -jax.nn.log_softmax(logits[0])[np.array([3, 4, 5]), tokens[4:]].sum()
     assert (int(sums.targets), float(sums.weight)) == (3, 3.0)
     assert float(sums.loss) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_chunked_loss_equals_the_whole(params):
-    batch = as_batch(pack(make_examples(9, seed=2), LENGTH))
-
-    def loss(p, chunks):
-        v = {"params": p}
-        hidden, _ = MODEL.apply(
-            v, batch.tokens, batch.positions, segment_ids=batch.segment_ids, method=Transformer.hidden
-        )
-        return chunked_loss_sums(hidden, lambda h: MODEL.apply(v, h, method=Transformer.unembed), batch, chunks)[0]
-
-    whole, gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, 1)
-    chunked, chunked_gradient = jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, 4)
-    assert float(chunked) == pytest.approx(float(whole), rel=1e-6)
-    assert_close(chunked_gradient, gradient)
-    assert length_chunks(4, 24, 100, budget=4 * 24 * 100) == 1
-    assert length_chunks(4, 24, 100, budget=4 * 24 * 100 - 1) == 2
-    assert length_chunks(4, 24, 100, budget=1) == 24
 
 
 def test_c25_learning_rates_are_a_function_of_the_step(params):

@@ -1,0 +1,112 @@
+"""Attention in training, without scores in memory: splash on TPU, cuDNN on GPU, blocks in plain JAX on a CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from selfevo_jax.model.attention import causal_mask
+from selfevo_jax.model.blocked_attention import blocked_attention
+from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.model.stack import ATTENDED
+from selfevo_jax.model.tpu_attention import LANES
+from selfevo_jax.model.transformer import Attend
+from selfevo_jax.sharding import ShardingRules
+
+_BLOCK = 512  # positions of a block at most; not tuned on a chip
+_CUDNN_HEAD_DIM = 128
+_WORTH_BLOCKS = 512
+
+
+@dataclass(frozen=True)
+class TrainAttention:
+    """Causal attention within segments by a kernel; under `shard_map` (rows and heads apart) where one needs it."""
+
+    kernel: Literal["splash", "cudnn", "blocked"]
+    mesh: Mesh
+    row_axes: tuple[str, ...] = ()
+    head_axes: tuple[str, ...] = ()
+    window: int | None = None
+    interpret: bool = False
+    """Interprets the splash kernel, on any platform and slowly: for tests."""
+
+    @classmethod
+    def choose(
+        cls, config: ModelConfig, mesh: Mesh, rules: ShardingRules, dtype: Any, length: int
+    ) -> TrainAttention | None:
+        """The kernel of the mesh's platform, or None where the plain path has to do.
+
+        Splash takes bfloat16 rows of a multiple of 128 tokens, and kv heads that divide over their mesh axes; cuDNN
+        bfloat16 heads of a multiple of 8, at most 128; blocks on a single CPU are worth it from 512 tokens on.
+        """
+        platform = mesh.devices.flat[0].platform
+        rows, heads = rules.mesh_axes("batch"), rules.mesh_axes("kv_heads")
+        if platform == "cpu" and mesh.size == 1 and length >= _WORTH_BLOCKS and length % LANES == 0:
+            return cls("blocked", mesh, window=config.sliding_window)
+        if jnp.dtype(dtype) != jnp.bfloat16:
+            return None
+        if platform == "tpu" and length % LANES == 0 and config.n_kv_heads % rules.ways("kv_heads", mesh) == 0:
+            return cls("splash", mesh, rows, heads, config.sliding_window)
+        if platform == "gpu" and config.head_dim % 8 == 0 and config.head_dim <= _CUDNN_HEAD_DIM:
+            return cls("cudnn", mesh, rows, heads, config.sliding_window)
+        return None
+
+    def within(self, segment_ids: jax.Array) -> Attend:
+        """Attention of rows with these `segment_ids [B, L]`; padding attends to padding, and means nothing."""
+        if self.kernel == "blocked":
+            block = 256 if segment_ids.shape[1] % 256 == 0 else LANES
+            return lambda q, k, v: (blocked_attention(q, k, v, segment_ids, self.window, block), None)
+        if self.kernel == "cudnn":
+            mask = causal_mask(segment_ids, segment_ids.shape[1], self.window)[:, None]
+            return lambda q, k, v: (jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn"), None)
+        return lambda q, k, v: (self._splash(q, k, v, segment_ids), None)
+
+    def _splash(self, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        # imported here: Pallas takes 0.3 s, and only a TPU needs it
+        from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
+
+        ways = 1
+        for axis in self.head_axes:
+            ways *= self.mesh.shape[axis]
+        kernel = self._kernel(q.shape[2] // ways, q.shape[1])
+
+        def local(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+            scaled = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)
+            heads_first = (x.swapaxes(1, 2) for x in (scaled, k, v))
+            out: jax.Array = jax.vmap(kernel)(*heads_first, SegmentIds(segments, segments))
+            return out.swapaxes(1, 2)
+
+        states = PartitionSpec(self.row_axes, None, self.head_axes)
+        specs = (states, states, states, PartitionSpec(self.row_axes))
+        return jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=states, check_vma=False)(
+            q, k, v, segment_ids
+        )
+
+    def _kernel(self, heads: int, length: int) -> Any:
+        from jax.experimental.pallas.ops.tpu.splash_attention import (
+            BlockSizes,
+            CausalMask,
+            LocalMask,
+            MultiHeadMask,
+            make_splash_mha,
+        )
+
+        block = max(n for n in range(LANES, min(length, _BLOCK) + 1, LANES) if length % n == 0)
+        names = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
+        sizes: Any = dict.fromkeys(names, block)
+        shape = (length, length)
+        # the local mask sees both ways unless told; with the causal one this is `causal_mask`
+        one: Any = CausalMask(shape) if self.window is None else LocalMask(shape, (self.window - 1, 0), 0)
+        with jax.ensure_compile_time_eval():  # the kernel's tables of blocks are constants, whatever traces this
+            return make_splash_mha(
+                mask=MultiHeadMask([one] * heads),
+                block_sizes=BlockSizes(**sizes, use_fused_bwd_kernel=True),
+                head_shards=1,
+                q_seq_shards=1,
+                residual_checkpoint_name=ATTENDED,
+                interpret=self.interpret,
+            )

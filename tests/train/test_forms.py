@@ -1,0 +1,294 @@
+"""The update does not depend on how it is computed: scanned, recomputed, chunked, on kernels, or through adapters."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfevo_jax.data import Batch, Batches, Example, pack
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.model import (
+    LoraConfig,
+    ModelConfig,
+    TrainAttention,
+    Transformer,
+    hidden_states,
+    init_params,
+    merge_adapters,
+    param_shardings,
+    scaled_adapters,
+    stack_layers,
+    unstack_layers,
+)
+from selfevo_jax.model.attention import causal_mask
+from selfevo_jax.model.blocked_attention import blocked_attention
+from selfevo_jax.model.transformer import attend_masked
+from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.train import TrainConfig, fit, token_loss_sums
+from selfevo_jax.train.loss import HeadLoss, chunk_count
+from selfevo_jax.train.state import Form, init_state
+from selfevo_jax.train.step import gradient_sums, make_train_step
+
+CONFIG = ModelConfig(32, 16, 3, 4, 2, 8, 32, max_position=64, qkv_bias=True)
+UNTIED = dataclasses.replace(CONFIG, tie_embeddings=False, vocab_size=40)
+LENGTH, ROWS = 24, 8
+SETTINGS = TrainConfig(steps=3, warmup_steps=1, learning_rate=3e-3, batch_rows=ROWS, length=LENGTH, clip_norm=0.5)
+MESHES = [(1, 1, 1), (8, 1, 1), (1, 8, 1), (2, 2, 2)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiles():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@functools.cache
+def params_of(config):
+    return jax.device_get(init_params(config, jax.random.key(0)))
+
+
+def mesh_of(shape):
+    return make_mesh(*shape, jax.devices()[: int(np.prod(shape))])
+
+
+def make_examples(count, seed=0, vocab=32):
+    rng = np.random.default_rng(seed)
+    out = []
+    for index in range(count):
+        size = int(rng.choice([4, 7, 10, 20]))
+        weights = np.where(np.arange(size) < size // 2, 0.0, rng.choice([0.5, 1.0, 2.0], size)).astype(np.float32)
+        weights[0] = 0
+        out.append(Example(f"row{index}", "x", rng.integers(0, vocab, size).astype(np.int32), weights))
+    return out
+
+
+def batch_of(count=13, seed=0, rows=ROWS):
+    packed = pack(make_examples(count, seed), LENGTH)
+    arrays = [packed.tokens, packed.weights, packed.segment_ids, packed.positions]
+    assert len(packed.tokens) <= rows
+    return Batch(*(np.pad(x, ((0, rows - len(x)), (0, 0))) for x in arrays))
+
+
+def assert_close(tree, reference, relative=1e-5):
+    """Relative to the largest entry of the whole tree: single entries near zero carry rounding of large sums."""
+    top = max(float(np.abs(x).max()) for x in jax.tree.leaves(reference))
+    assert jax.tree.structure(tree) == jax.tree.structure(reference)
+    for mine, theirs in zip(jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=relative, atol=relative * top)
+
+
+@functools.cache
+def plain_loss_and_gradient(config):
+    """By the decoder's own forward pass and whole logits: no scan, nothing recomputed, one device."""
+    model, batch = Transformer(config), batch_of()
+
+    def loss(p):
+        logits, _ = model.apply({"params": p}, batch.tokens, batch.positions, segment_ids=batch.segment_ids)
+        return token_loss_sums(logits, batch)[0]
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(params_of(config))
+    return float(value), jax.device_get(gradient)
+
+
+@pytest.mark.parametrize("shape", MESHES)
+@pytest.mark.parametrize(("scan", "remat"), [(False, "none"), (True, "none"), (True, "full"), (False, "minimal")])
+def test_gradient_does_not_depend_on_scan_remat_or_mesh(shape, scan, remat):
+    settings = dataclasses.replace(SETTINGS, scan_layers=scan, remat=remat)
+    form = Form.of(CONFIG, settings, mesh_of(shape), TRAIN_RULES)
+    params = jax.device_put(form.formed(params_of(CONFIG)), form.learnt)
+    accumulate = 1 if shape in {(8, 1, 1), (1, 8, 1)} else 2
+    sums = jax.jit(lambda p, b: gradient_sums(form, p, (), b))(params, batch_of().micro(accumulate))
+    value, gradient = plain_loss_and_gradient(CONFIG)
+    assert float(sums.loss) == pytest.approx(value, rel=1e-5)
+    assert_close(unstack_layers(sums.gradient) if scan else sums.gradient, gradient)
+    for leaf, layout in zip(jax.tree.leaves(sums.gradient), jax.tree.leaves(form.learnt), strict=True):
+        assert leaf.sharding.is_equivalent_to(layout, leaf.ndim)
+
+
+def test_minimal_and_full_remat_recompute_what_they_say():
+    def dots(remat):
+        form = Form.of(CONFIG, dataclasses.replace(SETTINGS, remat=remat), mesh_of((1, 1, 1)), TRAIN_RULES)
+        jaxpr = jax.make_jaxpr(lambda p, b: gradient_sums(form, p, (), b))(params_of(CONFIG), batch_of().micro(1))
+        return str(jaxpr.jaxpr).count("dot_general")
+
+    none, minimal, full = dots("none"), dots("minimal"), dots("full")
+    layers = CONFIG.n_layers
+    assert minimal - none == 2 * layers  # attention's scores and its product with the values
+    assert full - none == (2 + 6) * layers  # q, k, v, o, gate and up; the last product's output is not needed
+
+
+@pytest.mark.parametrize("config", [CONFIG, UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize("shape", [*MESHES, (1, 2, 4)])
+def test_chunked_loss_equals_the_whole(config, shape):
+    batch, mesh = batch_of(), mesh_of(shape)
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(ROWS, LENGTH, config.d_model)).astype(np.float32)
+    params = params_of(config)
+    table = params["embedding"] if config.tie_embeddings else params["head"]["kernel"]
+    layout = param_shardings(config, mesh, TRAIN_RULES)
+    place = layout["embedding"] if config.tie_embeddings else layout["head"]["kernel"]
+    per_device = ROWS * LENGTH // TRAIN_RULES.ways("batch", mesh)
+    head = HeadLoss(config.tie_embeddings, place, ("data", "fsdp"), budget=1, least_chunk=per_device // 6)
+
+    def whole(h, t):
+        logits = h @ (t.T if config.tie_embeddings else t)
+        return 3 * token_loss_sums(logits, batch)[0]
+
+    value, gradients = jax.jit(jax.value_and_grad(whole, (0, 1)))(hidden, table)
+    chunked = jax.jit(jax.value_and_grad(lambda h, t: 3 * head.sums(h, t, batch)[0], (0, 1)))
+    found, found_gradients = chunked(hidden, jax.device_put(table, place))
+    assert float(found) == pytest.approx(float(value), rel=1e-6)
+    assert_close(found_gradients, gradients)
+    assert found_gradients[1].sharding.is_equivalent_to(place, 2)
+    assert float(jax.jit(lambda h, t: head.sums(h, t, batch)[0])(hidden, table)) == pytest.approx(float(value) / 3)
+
+
+def test_chunks_fit_the_budget_and_never_fall_below_a_useful_size():
+    assert chunk_count(96, 100, budget=9600) == 1
+    assert chunk_count(96, 100, budget=9599, least=1) == 2
+    assert chunk_count(96, 100, budget=1, least=1) == 96
+    assert chunk_count(8192, 128256) == 16
+    assert chunk_count(7, 100, budget=200, least=1) == 7  # seven tokens divide in no other way
+
+
+def test_chunks_pass_over_tokens_without_a_target():
+    batch = batch_of(4)
+    config = dataclasses.replace(CONFIG, tie_embeddings=True)
+    place = param_shardings(config, mesh_of((1, 1, 1)), TRAIN_RULES)["embedding"]
+    head = HeadLoss(True, place, ("data", "fsdp"), budget=1, least_chunk=8)
+    targets = int((batch.weights > 0).sum())
+    assert 0 < targets < batch.tokens.size / 4
+    hidden = np.random.default_rng(1).normal(size=(ROWS, LENGTH, 16)).astype(np.float32)
+    # a state that no target is predicted from may hold anything
+    silent = np.roll(batch.weights, -1, axis=1) <= 0
+    silent[:, -1] = True
+    hidden[silent] = np.nan
+    table = params_of(config)["embedding"]
+    total, gradient = jax.jit(jax.value_and_grad(lambda h: head.sums(h, table, batch)[0]))(hidden)
+    assert np.isfinite(total)
+    assert (np.asarray(gradient)[silent] == 0).all()
+    assert np.isfinite(gradient).all()
+
+
+def test_training_scanned_and_recomputed_equals_training_plainly():
+    batches = Batches({"x": (make_examples(30), 1.0)}, ROWS, LENGTH, seed=0)
+    reference, report = fit(params_of(CONFIG), CONFIG, batches, SETTINGS, mesh_of((1, 1, 1)))
+    settings = dataclasses.replace(SETTINGS, scan_layers=True, remat="full", accumulate=2)
+    got, other = fit(params_of(CONFIG), CONFIG, batches, settings, mesh_of((2, 2, 2)))
+    np.testing.assert_allclose(other.losses, report.losses, rtol=1e-5)
+    assert_close(got, jax.device_get(reference), relative=2e-4)  # Adam's quotients of rounding
+
+
+def test_the_first_moment_in_bfloat16():
+    settings = dataclasses.replace(SETTINGS, first_moment_dtype="bfloat16")
+    batches = Batches({"x": (make_examples(30), 1.0)}, ROWS, LENGTH, seed=0)
+    state = init_state(params_of(CONFIG), CONFIG, settings, mesh_of((1, 1, 1)), TRAIN_RULES)
+    moments = state.opt_state[1]
+    assert {x.dtype for x in jax.tree.leaves(moments.mu)} == {jnp.dtype("bfloat16")}
+    assert {x.dtype for x in jax.tree.leaves(moments.nu)} == {jnp.dtype("float32")}
+    _, narrow = fit(params_of(CONFIG), CONFIG, batches, settings, mesh_of((1, 1, 1)))
+    _, wide = fit(params_of(CONFIG), CONFIG, batches, SETTINGS, mesh_of((1, 1, 1)))
+    np.testing.assert_allclose(narrow.losses, wide.losses, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("scan", "shape"), [(False, (1, 1, 1)), (True, (2, 2, 2))])
+def test_adapters_equal_their_merged_weights_and_leave_the_base_alone(scan, shape):
+    lora = LoraConfig(rank=4, alpha=8.0)
+    settings = dataclasses.replace(SETTINGS, lora=lora, scan_layers=scan, learning_rate=3e-2)
+    batches = Batches({"x": (make_examples(30), 1.0)}, ROWS, LENGTH, seed=0)
+    before = params_of(CONFIG)
+    adapters, report = fit(before, CONFIG, batches, settings, mesh_of(shape))
+    assert report.losses[-1] < report.losses[0]
+    assert adapters["layers_2"]["attention"]["o"]["a"].shape == (4, 8, 4)
+    merged = jax.device_get(merge_adapters(before, adapters, lora))
+    moved = jax.tree.map(lambda x, y: bool((x != y).any()), merged, before)
+    assert moved["layers_0"]["attention"]["q"]["kernel"]
+    assert not moved["layers_0"]["attention"]["q"]["bias"]
+    assert not moved["embedding"]
+    batch = batch_of()
+    model, one = Transformer(CONFIG), {"params": before}
+    apart = hidden_states(
+        model,
+        before,
+        batch.tokens,
+        batch.positions,
+        batch.segment_ids,
+        adapters=scaled_adapters(jax.device_get(adapters), lora),
+    )
+    whole, _ = model.apply(
+        one | {"params": merged}, batch.tokens, batch.positions, segment_ids=batch.segment_ids, method="hidden"
+    )
+    np.testing.assert_allclose(apart, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_stacking_is_undone_by_unstacking():
+    stacked = stack_layers(params_of(CONFIG))
+    assert stacked["layers"]["mlp"]["up"]["kernel"].shape == (3, 16, 32)
+    jax.tree.map(np.testing.assert_array_equal, unstack_layers(stacked), params_of(CONFIG))
+
+
+@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 2)])
+def test_splash_attention_equals_the_plain_path_within_segments(window, shape):
+    rng = np.random.default_rng(0)
+    q = rng.normal(size=(2, 256, 4, 128)).astype(np.float32)
+    k, v = rng.normal(size=(2, 2, 256, 2, 128)).astype(np.float32)
+    segments = np.repeat(np.array([[1, 1, 2, 0], [1, 2, 3, 3]], np.int32), 64, axis=1)
+    mesh = mesh_of(shape)
+    kernel = TrainAttention("splash", mesh, ("data", "fsdp"), ("tensor",), window, interpret=True)
+    plain = attend_masked(causal_mask(segments, 256, window))
+    real = (segments > 0)[:, :, None, None]
+
+    def loss(attend, *qkv):
+        return jnp.sum(jnp.where(real, attend(*qkv)[0], 0.0) ** 2)
+
+    expected = jax.jit(jax.grad(functools.partial(loss, plain), (0, 1, 2)))(q, k, v)
+    found = jax.jit(jax.grad(functools.partial(loss, kernel.within(segments)), (0, 1, 2)))(q, k, v)
+    assert_close(found, expected, relative=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.sampled_from([None, 5, 33]), st.sampled_from([8, 16]))
+def test_blocked_attention_equals_the_plain_path_for_any_segments(sizes, window, block):
+    rng = np.random.default_rng(sum(sizes))
+    ids = np.repeat(np.arange(1, len(sizes) + 1), sizes)[:64]
+    segments = np.stack([np.pad(ids, (0, 64 - len(ids))), np.ones(64)]).astype(np.int32)
+    q, (k, v) = rng.normal(size=(2, 64, 4, 8)).astype(np.float32), rng.normal(size=(2, 2, 64, 2, 8)).astype(np.float32)
+    by_out = rng.normal(size=q.shape).astype(np.float32)
+
+    def results(attend):
+        out, pull = jax.vjp(attend, q, k, v)
+        return out, *pull(by_out)
+
+    plain = attend_masked(causal_mask(segments, 64, window))
+    expected = jax.jit(lambda: results(lambda *qkv: plain(*qkv)[0]))()
+    found = jax.jit(lambda: results(lambda *qkv: blocked_attention(*qkv, segments, window, block)))()
+    assert_close(found, expected, relative=2e-6)
+
+
+def test_kernels_are_chosen_by_platform_dtype_and_shape():
+    mesh = mesh_of((1, 1, 1))
+    assert TrainAttention.choose(CONFIG, mesh, TRAIN_RULES, jnp.float32, 256) is None
+    chosen = TrainAttention.choose(CONFIG, mesh, TRAIN_RULES, jnp.float32, 640)
+    assert (chosen.kernel, chosen.window) == ("blocked", None)
+    assert TrainAttention.choose(CONFIG, mesh_of((8, 1, 1)), TRAIN_RULES, jnp.float32, 640) is None
+
+
+def test_settings_of_memory_that_cannot_work_are_refused():
+    with pytest.raises(ConfigError, match="remat is 'some', expected one of none, minimal, full, offload"):
+        TrainConfig(remat="some")
+    with pytest.raises(ConfigError, match="first_moment_dtype"):
+        TrainConfig(first_moment_dtype="int8")
+    with pytest.raises(ConfigError, match="a CPU has no memory of a host"):
+        make_train_step(CONFIG, dataclasses.replace(SETTINGS, remat="offload"), mesh_of((1, 1, 1)))
+    with pytest.raises(ConfigError, match="lora: targets.*expected some of q, k, v"):
+        LoraConfig(targets=("query",))
+    with pytest.raises(ConfigError, match="rank 0"):
+        LoraConfig(rank=0)
