@@ -282,7 +282,8 @@ class Accountant:
         target = (i.attribute("custom_call_target") or "").strip('"')
         if target in _WITHOUT_COST:
             return
-        name = re.sub(r"[.\d]+$", "", i.name) if target == KERNEL else target
+        told = re.search(r"kernel_name\W+(\w+)", i.attributes)
+        name = target if target != KERNEL else told[1] if told else re.sub(r"[.\d]+$", "", i.name)
         kernel = Kernel(name, tuple(a for n in i.operands for a in c[n].arrays), i.arrays)
         cost = self.kernel_cost(kernel)
         total.kernels[name] += 1
@@ -317,11 +318,13 @@ def _channel(i: Instruction) -> str:
 
 
 def _sliced_at_once(computation: Computation, i: Instruction) -> bool:
-    """Whether the result of a sum is read by slices of it alone."""
+    """Whether the results of a sum are read by slices of them alone."""
     users = computation.users[i.name]
-    while len(users) == 1 and users[0].opcode in ("bitcast", "reshape"):
-        users = computation.users[users[0].name]
-    return bool(users) and all(u.opcode in ("dynamic-slice", "slice") for u in users)
+    return bool(users) and all(
+        u.opcode in ("dynamic-slice", "slice")
+        or (u.opcode in ("bitcast", "reshape", "get-tuple-element") and _sliced_at_once(computation, u))
+        for u in users
+    )
 
 
 def _joined(pairs: Groups) -> Groups:

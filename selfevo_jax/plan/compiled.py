@@ -107,7 +107,7 @@ class Compiled:
         return utilisation(self.program.model_flops, self.time, rates, devices)
 
 
-def compile_program(program: Program, mesh: MeshAxes, rates: Rates, options: Options | None = None) -> Compiled:
+def compile_program(program: Program, rates: Rates, slices: int = 1, options: Options | None = None) -> Compiled:
     """Compiles a program and reads its costs. One that does not fit comes back with a refusal; others are raised."""
     begin = time.monotonic()
     lowered = program.lower()
@@ -121,6 +121,7 @@ def compile_program(program: Program, mesh: MeshAxes, rates: Rates, options: Opt
             raise
         return Compiled(program, time.monotonic() - begin, refusal=refusal)
     memory = memory_of(program, compiled.memory_analysis())
+    mesh = MeshAxes(dict(program.mesh.shape)).within_slice(slices)
     totals = account(parse(compiled.as_text()), mesh, program.kernel_cost, program.steps)
     refusal = None
     if memory.needed > rates.hbm:

@@ -196,10 +196,9 @@ def _matching(text: str, start: int) -> int:
     raise SelfevoError(f"HLO text: unbalanced parentheses in '{text[:80]}'")
 
 
-def _parse_instruction(line: str) -> Instruction | None:
+def _parse_instruction(line: str) -> Instruction:
     found = _INSTRUCTION.match(line)
-    if found is None:
-        return None
+    assert found is not None
     at = found.end()
     end = _matching(line, at) if line[at] == "(" else line.index(" ", at)
     kind = line[at:end]
@@ -211,10 +210,21 @@ def _parse_instruction(line: str) -> Instruction | None:
     return Instruction(found[2], opcode, kind, operands, inside, line[closed:], bool(found[1]))
 
 
+def _joined(lines: list[str]) -> list[str]:
+    """Instructions whole: the attributes of a kernel may hold line breaks."""
+    found: list[str] = []
+    for line in lines:
+        if _INSTRUCTION.match(line):
+            found.append(line)
+        elif found:
+            found[-1] += line
+    return found
+
+
 def parse(text: str) -> Module:
     """Reads `compiled.as_text()`. Raises SelfevoError where it is no HLO module."""
     computations: dict[str, Computation] = {}
-    entry, current = "", None
+    entry, current, held = "", None, list[str]()
     head = text[: text.find("\n")]
     for line in text.splitlines():
         if current is None:
@@ -223,12 +233,15 @@ def parse(text: str) -> Module:
                 current = Computation(found[2])
                 computations[current.name] = current
                 entry = current.name if found[1] else entry
-        elif line.startswith("}"):
-            current = None
-        elif (instruction := _parse_instruction(line)) is not None:
-            current.instructions[instruction.name] = instruction
-            if instruction.root:
-                current.root = instruction.name
+        elif line.rstrip() == "}":
+            for whole in _joined(held):
+                instruction = _parse_instruction(whole)
+                current.instructions[instruction.name] = instruction
+                if instruction.root:
+                    current.root = instruction.name
+            current, held = None, []
+        else:
+            held.append(line)
     if not entry:
         raise SelfevoError(f"HLO text: no entry computation found (it begins '{head[:60]}')")
     partitions = re.search(r"num_partitions=(\d+)", head)

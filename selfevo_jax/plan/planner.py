@@ -10,11 +10,10 @@ from jax.sharding import Mesh
 from selfevo_jax.checkpoint import open_weights
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.model import ModelConfig
+from selfevo_jax.model import ModelConfig, preset_shape
 from selfevo_jax.plan.chips import Topology, find_topology
 from selfevo_jax.plan.compiled import Compiled, Options, compile_program
 from selfevo_jax.plan.estimate import Phases, estimate_round
-from selfevo_jax.plan.groups import MeshAxes
 from selfevo_jax.plan.lengths import Lengths
 from selfevo_jax.plan.programs import (
     DECODE,
@@ -44,11 +43,6 @@ class Setting:
     topology: Topology
     mesh: Mesh
 
-    @property
-    def axes(self) -> MeshAxes:
-        """Of the mesh as one slice sees it."""
-        return MeshAxes(dict(self.mesh.shape)).within_slice(self.topology.slices)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,11 +70,13 @@ class Plan:
 
 
 def open_setting(config: Config, topology: str | Topology) -> Setting:
-    """Reads the model's shape (no weights, no tokenizer) and lays the mesh over the topology.
+    """Reads the model's shape (that of `model.preset` or in the files of `model.source`, never weights or a tokenizer)
+    and lays the mesh over the topology.
 
     Raises ConfigError for an unknown topology or a mesh that does not divide it, ModelError for the model.
     """
-    model = open_weights(config.model.source)[0]
+    preset = config.model.preset
+    model = open_weights(config.model.source)[0] if preset is None else preset_shape(preset)
     found = find_topology(topology) if isinstance(topology, str) else topology
     m = config.mesh
     try:
@@ -120,14 +116,14 @@ def plan(
     if EXTEND in programs or DECODE in programs:
         try:
             sampler = open_sampler(config, model, mesh, rates.hbm)
-            todo += [p for p in sampler_programs(sampler, model, mesh, lengths) if p.kind in programs]
+            todo += [p for p in sampler_programs(sampler, model, lengths) if p.kind in programs]
         except ConfigError as error:
             faults.append(str(error))
     done, help = [], {}
     for number, program in enumerate(todo):
         on_program(number, len(todo), program.name)
-        found = compile_program(program, setting.axes, rates, options)
+        found = compile_program(program, rates, setting.topology.slices, options)
         done.append(found)
         if not found.fits:
-            help[program.name] = remedies(program, config, mesh)
+            help[program.name] = remedies(program, config)
     return Plan(setting, lengths, tuple(done), sampler, tuple(faults), help)

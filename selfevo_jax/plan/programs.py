@@ -15,9 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from selfevo_jax import model as models
 from selfevo_jax.config import Config, TrainSection
-from selfevo_jax.model import ModelConfig, abstract_params, cache_shardings, param_shardings
+from selfevo_jax.model import LoraConfig, ModelConfig, abstract_params, cache_shardings, param_shardings
 from selfevo_jax.plan.accounting import KernelRule
 from selfevo_jax.plan.kernels import attention_cost, causal_share
 from selfevo_jax.plan.lengths import Lengths
@@ -25,7 +24,7 @@ from selfevo_jax.plan.roofline import forward_flops, train_flops
 from selfevo_jax.sample import Engine, SamplerMemory, SlotPlan
 from selfevo_jax.sample.decode import empty_rows
 from selfevo_jax.sample.memory import device_bytes
-from selfevo_jax.sharding import TRAIN_RULES, replicated
+from selfevo_jax.sharding import TRAIN_RULES, make_mesh, replicated
 from selfevo_jax.train import TrainConfig, lower_train_step
 
 TRAIN, EXTEND, DECODE = "train", "extend", "decode"
@@ -41,6 +40,7 @@ class Program:
     """TRAIN, EXTEND or DECODE."""
     shape: str
     """In words."""
+    mesh: Mesh
     lower: Callable[[], Any]
     """-> jax.stages.Lowered."""
     parameters: int
@@ -74,7 +74,7 @@ def train_settings(section: TrainSection, seed: int) -> TrainConfig:
         f.name: getattr(section, f.name) for f in dataclasses.fields(TrainConfig) if hasattr(section, f.name)
     }
     if (lora := fields.get("lora")) is not None:
-        fields["lora"] = models.LoraConfig(**lora.model_dump(exclude={"save"}))  # type: ignore[attr-defined, unused-ignore]
+        fields["lora"] = LoraConfig(**lora.model_dump(exclude={"save"}))
     return TrainConfig(**fields | {"seed": seed})
 
 
@@ -93,15 +93,16 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
     """One training step. Raises ConfigError where rows or axes do not divide over the mesh."""
     lowered, state = lower_train_step(model, settings, mesh)
     masters = device_bytes(abstract_params(model), param_shardings(model, mesh, TRAIN_RULES))
-    remat = getattr(settings, "remat", None)
-    shape = f"{settings.batch_rows} rows x {settings.length} tokens, {settings.compute_dtype}"
+    shape = f"{settings.batch_rows} rows x {settings.length} tokens, {settings.compute_dtype}, remat {settings.remat}"
     shape += f", {settings.accumulate} micro-batches" if settings.accumulate > 1 else ""
+    shape += f", adapters of rank {settings.lora.rank}" if settings.lora is not None else ""
     return Program(
         name=name,
         kind=TRAIN,
-        shape=shape + (f", remat {remat}" if remat else ""),
+        shape=shape,
+        mesh=mesh,
         lower=lambda: lowered,
-        parameters=_shard_bytes((state.params, getattr(state, "frozen", ()))),
+        parameters=_shard_bytes((state.params, state.frozen)),
         optimizer=_shard_bytes(state.opt_state),
         cache=0,
         gradients=_shard_bytes(state.params),
@@ -109,7 +110,9 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
         held=masters * (2 if config.rounds.variant == "restart" else 1),
         rows=settings.batch_rows,
         length=settings.length,
-        model_flops=train_flops(model, settings.batch_rows * settings.length, settings.length),
+        model_flops=train_flops(
+            model, settings.batch_rows * settings.length, settings.length, frozen=settings.lora is not None
+        ),
         kernel_cost=attention_cost(seen=causal_share(settings.length)),
     )
 
@@ -125,20 +128,25 @@ class Sampler:
     """The engine of a config on a mesh of devices that are not there, and its slots."""
 
     engine: Engine
+    mesh: Mesh
     slots: SlotPlan
     masters: int
     """Bytes on a device of the two fp32 trees that a run keeps while it samples."""
 
 
-def open_sampler(config: Config, model: ModelConfig, mesh: Mesh, hbm: float) -> Sampler:
-    """The engine as a run makes it. Raises ConfigError when the slots asked for do not fit in `hbm` bytes a device."""
+def open_sampler(config: Config, model: ModelConfig, train_mesh: Mesh, hbm: float) -> Sampler:
+    """The engine as a run makes it, on a mesh of its own where the config asks for one.
+
+    Raises ConfigError when the slots asked for do not fit in `hbm` bytes a device.
+    """
     s = config.sampling
     dtypes: dict[str, Any] = {
         "dtype": jnp.dtype(s.dtype),
         "param_dtype": jnp.dtype(s.param_dtype or s.dtype),
         "cache_dtype": jnp.dtype(s.cache_dtype or s.dtype),
     }
-    memory = SamplerMemory(model, s.cache_length, **dtypes, mesh=mesh)
+    mesh = train_mesh if s.tensor is None else make_mesh(-1, 1, s.tensor, train_mesh.devices.flatten().tolist())
+    memory = SamplerMemory(model, s.cache_length, **dtypes, mesh=mesh, train_mesh=train_mesh)
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
     plan = memory.plan(s.slots, chains, available=int(hbm))
     tokenizer: Any = None  # only its texts need one
@@ -152,12 +160,12 @@ def open_sampler(config: Config, model: ModelConfig, mesh: Mesh, hbm: float) -> 
         **dtypes,
         stream=lambda _: None,  # type: ignore[arg-type, return-value]
     )
-    return Sampler(engine, plan, 2 * memory.params(np.float32, TRAIN_RULES))
+    return Sampler(engine, mesh, plan, 2 * memory.params(np.float32, TRAIN_RULES, train_mesh))
 
 
-def sampler_programs(sampler: Sampler, model: ModelConfig, mesh: Mesh, lengths: Lengths) -> list[Program]:
+def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> list[Program]:
     """A prompt's extend, and a full dispatch of decode steps over all slots."""
-    engine = sampler.engine
+    engine, mesh = sampler.engine, sampler.mesh
     state_shapes = jax.eval_shape(engine.new_state)
     whole = replicated(mesh)
     layout = dataclasses.replace(
@@ -167,6 +175,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, mesh: Mesh, lengths: 
     declared = abstract_params(model, engine.param_dtype)
     params = _with_shardings(declared, param_shardings(model, mesh, engine.rules, engine.param_dtype))
     common: dict[str, Any] = {
+        "mesh": mesh,
         "parameters": _shard_bytes(params),
         "optimizer": 0,
         "cache": _shard_bytes(state.cache),

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-from jax.sharding import Mesh
+import math
+from collections.abc import Mapping
 
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.plan.programs import TRAIN, Program
 
 
-def remedies(program: Program, config: Config, mesh: Mesh) -> list[str]:
+def remedies(program: Program, config: Config) -> list[str]:
     """Overrides, in the order to try them in, each with what it does."""
     if program.kind == TRAIN:
         names = [name for name in ("meta", "learn") if program.name in (TRAIN, f"{TRAIN} ({name})")]
-        return _of_training(names, getattr(config, names[-1]), mesh)
-    return _of_sampling(config, mesh)
+        return _of_training(names, getattr(config, names[-1]), program.mesh.shape)
+    return _of_sampling(config, program.mesh.shape)
 
 
-def _of_training(names: list[str], section: TrainSection, mesh: Mesh) -> list[str]:
-    found, shards = [], mesh.shape["data"] * mesh.shape["fsdp"]
+def _of_training(names: list[str], section: TrainSection, mesh: Mapping[str, int]) -> list[str]:
+    found, shards = [], mesh["data"] * mesh["fsdp"]
 
     def change(key: str, value: object, why: str) -> None:
         found.append(" ".join(f"{name}.{key}={value}" for name in names) + f" ({why})")
 
     if section.compute_dtype == "float32":
         change("compute_dtype", "bfloat16", "activations take half")
-    if getattr(section, "remat", None) in ("none", "minimal"):
+    if section.remat in ("none", "minimal"):
         change("remat", "full", "keeps one state a layer and computes the rest again, a third more FLOPs")
     if section.batch_rows // shards > section.accumulate:
         counts = range(section.accumulate + 1, section.batch_rows + 1)
         more = next(n for n in counts if section.batch_rows % (n * shards) == 0)
         change("accumulate", more, "fewer rows at a time, the same update")
-    if mesh.shape["data"] > 1:
+    if mesh["data"] > 1:
         found.append(f"mesh.data=1 mesh.fsdp={shards} (parameters, moments and gradients over more devices)")
-    if getattr(section, "first_moment_dtype", None) == "float32":
+    if section.first_moment_dtype == "float32":
         change("first_moment_dtype", "bfloat16", "2 bytes a parameter less")
-    if hasattr(section, "lora") and section.lora is None:
+    if section.lora is None:
         change("lora", "{rank: 16}", "no moments and gradients of the parameters")
     found.append(f"a smaller {names[-1]}.batch_rows or {names[-1]}.length (another update), or more chips")
     return found
 
 
-def _of_sampling(config: Config, mesh: Mesh) -> list[str]:
+def _of_sampling(config: Config, mesh: Mapping[str, int]) -> list[str]:
     s, found = config.sampling, []
     if s.dtype == "float32" and s.cache_dtype is None:
         found.append("sampling.dtype=bfloat16 (parameters and cache take half)")
@@ -51,6 +52,6 @@ def _of_sampling(config: Config, mesh: Mesh) -> list[str]:
     if s.slots is not None:
         found.append("fewer sampling.slots (null takes as many as fit)")
     found.append("a shorter sampling.cache_length")
-    if mesh.shape["tensor"] < mesh.size:
-        found.append("a larger mesh.tensor (parameters and cache over more devices)")
+    if mesh["tensor"] < math.prod(mesh.values()):
+        found.append(f"sampling.tensor={2 * mesh['tensor']} (parameters and cache over more devices)")
     return found

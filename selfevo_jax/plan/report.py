@@ -261,7 +261,7 @@ def search_table(tried: Sequence[Tried], topology: Topology) -> Table:
         table.add_column(name, justify="left" if name == "bound by" else "right")
     for t in tried:
         c, found = t.candidate, t.compiled
-        cells = [" x ".join(map(str, c.mesh)), str(c.batch_rows), c.remat or "-"]
+        cells = [" x ".join(map(str, c.mesh)), str(c.batch_rows), c.remat]
         if found is None:
             table.add_row(*cells, "-", "-", "-", t.fault or "")
         elif not t.fits:

@@ -81,13 +81,14 @@ def forward_flops(config: ModelConfig, tokens: float, context: float, predicted:
     return tokens * (2.0 * multiplied_params(config) + attention) - passed_over * head
 
 
-def train_flops(config: ModelConfig, tokens: float, length: int) -> float:
+def train_flops(config: ModelConfig, tokens: float, length: int, frozen: bool = False) -> float:
     """Model FLOPs of a training step over all chips: 6 N + 12 L H Q T a token, T the row's length.
 
     PaLM (arXiv 2204.02311), appendix B: backward counts twice as forward, recomputation nothing, and attention as if no
-    position were masked.
+    position were masked. With adapters on `frozen` parameters, which need no gradient, 4 N; the adapters' own products
+    are not counted.
     """
-    return 3.0 * forward_flops(config, tokens, length)
+    return 3.0 * forward_flops(config, tokens, length) - (2.0 * multiplied_params(config) * tokens if frozen else 0.0)
 
 
 def utilisation(model_flops: float, seconds: Span, rates: Rates, devices: int) -> Span:

@@ -28,17 +28,13 @@ class Candidate:
     mesh: tuple[int, int, int]
     """data, fsdp, tensor."""
     batch_rows: int
-    remat: str | None
-    """None where the config has no such setting."""
+    remat: str
 
     def overrides(self) -> dict[str, int | str]:
         """Of the config, as `key=value`."""
         data, fsdp, tensor = self.mesh
         found: dict[str, int | str] = {"mesh.data": data, "mesh.fsdp": fsdp, "mesh.tensor": tensor}
-        found["learn.batch_rows"] = self.batch_rows
-        if self.remat is not None:
-            found["learn.remat"] = self.remat
-        return found
+        return found | {"learn.batch_rows": self.batch_rows, "learn.remat": self.remat}
 
 
 @dataclass(frozen=True)
@@ -61,17 +57,13 @@ class Tried:
         return 0.0 if span is None else (span.low * span.high) ** 0.5
 
 
-def candidates(config: Config, devices: int, remats: Sequence[str] | None = None) -> list[Candidate]:
+def candidates(config: Config, devices: int, remats: Sequence[str] = _REMAT) -> list[Candidate]:
     """Meshes (fsdp first, then with some tensor or data parallelism), rows (as set, times 2, 4 and 1/2) and remats.
 
     In the order to try them in: few changes to the config first.
     """
     section = config.learn
-    current = getattr(section, "remat", None)
-    if current is None:
-        policies: list[str | None] = [None]
-    else:
-        policies = [current, *(r for r in (remats or _REMAT) if r != current)]
+    policies = [section.remat, *(r for r in remats if r != section.remat)]
     found: dict[Candidate, int] = {}
     for (m, mesh), (r, rows), (p, remat) in itertools.product(
         enumerate(_meshes(config, devices)), enumerate(_rows(section.batch_rows)), enumerate(policies)
@@ -130,14 +122,12 @@ def _try(config: Config, topology: Topology, candidate: Candidate, options: Opti
     changed = config.model_copy(
         update={"mesh": config.mesh.model_copy(update={"data": data, "fsdp": fsdp, "tensor": tensor})}
     )
-    changes: dict[str, Any] = {"batch_rows": candidate.batch_rows}
-    if candidate.remat is not None:
-        changes["remat"] = candidate.remat
+    changes: dict[str, Any] = {"batch_rows": candidate.batch_rows, "remat": candidate.remat}
     try:
         settings = dataclasses.replace(train_settings(config.learn, config.seed), **changes)
         setting: Setting = open_setting(changed, topology)
         program = train_program(TRAIN, changed, setting.model, settings, setting.mesh)
-        return Tried(candidate, compile_program(program, setting.axes, topology.rates, options))
+        return Tried(candidate, compile_program(program, topology.rates, topology.slices, options))
     except ConfigError as error:
         return Tried(candidate, None, str(error))
     except jax.errors.JaxRuntimeError as error:  # the others are still worth trying

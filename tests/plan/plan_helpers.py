@@ -38,6 +38,7 @@ def program(name="train", kind="train", rows=16, length=64, **changes):
     fields = {
         "shape": "",
         "lower": lambda: None,
+        "mesh": SimpleNamespace(shape={"data": 1, "fsdp": 1, "tensor": 1}),
         "parameters": 10,
         "optimizer": 20,
         "cache": 0,

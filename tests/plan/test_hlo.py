@@ -107,6 +107,22 @@ def test_trips_are_run_from_the_scalars_of_a_loop(changes, count, monkeypatch):
     assert trips(**changes) == count
 
 
+def test_an_instruction_may_go_over_several_lines():
+    text = """HloModule m
+
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %x = f32[8] parameter(0)
+  %kernel.1 = f32[8] custom-call(%x), custom_call_target="tpu_custom_call", frontend_attributes={data={
+"sizes":"{1, 2}"
+}}, metadata={op_name="here"}
+  ROOT %y = f32[8] negate(%kernel.1)
+}
+"""
+    main = parse(text).computations["main"]
+    assert (list(main.instructions), main.root) == (["x", "kernel.1", "y"], "y")
+    assert main["kernel.1"].op_name == "here"
+
+
 def test_text_that_is_no_module_is_refused():
     with pytest.raises(SelfevoError, match="no entry computation"):
         parse("module @jit_f {\n}\n")

@@ -43,6 +43,8 @@ def test_model_flops_are_6n_and_attention_as_palm_counts_them():
     assert multiplied_params(untied) == param_count(untied) - 100 * 16
     expected = 50 * (6 * multiplied_params(untied) + 12 * 3 * 4 * 8 * 25)
     assert train_flops(untied, tokens=50, length=25) == expected
+    adapted = 50 * (4 * multiplied_params(untied) + 12 * 3 * 4 * 8 * 25)
+    assert train_flops(untied, tokens=50, length=25, frozen=True) == adapted
     assert multiplied_params(PRESETS["tiny"]) == param_count(PRESETS["tiny"])
 
 

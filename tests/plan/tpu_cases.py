@@ -85,14 +85,13 @@ def too_large():
     from plan_helpers import program
 
     from selfevo_jax.plan.compiled import compile_program
-    from selfevo_jax.plan.groups import MeshAxes
     from selfevo_jax.sharding import make_mesh
 
     topology = find_topology("v5e:1x1")
     mesh = make_mesh(1, 1, 1, devices=topology.devices)
     x = jax.ShapeDtypeStruct((40000, 40000), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec()))
-    huge = program(lower=lambda: jax.jit(lambda x, y: (x @ y, x + 1)).lower(x, x))
-    found = compile_program(huge, MeshAxes(dict(mesh.shape)), topology.rates)
+    huge = program(mesh=mesh, lower=lambda: jax.jit(lambda x, y: (x @ y, x + 1)).lower(x, x))
+    found = compile_program(huge, topology.rates)
     return {"fits": found.fits, "needed": found.refusal.needed, "over": found.refusal.over, "why": found.refusal.why}
 
 
