@@ -15,6 +15,7 @@ from selfevo_jax import __version__
 from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 
 if TYPE_CHECKING:
+    from selfevo_jax.config import Config
     from selfevo_jax.rounds import RunDir
 
 # JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
@@ -286,6 +287,7 @@ def plan_command(
         list[str] | None,
         typer.Option(help="CHIP:AxB or CHIP:AxBxC, with *N for N slices; may be given several times."),
     ] = None,
+    devices: Annotated[int, typer.Option(help="Without --topology: devices to count for.", min=1)] = 1,
     search: Annotated[bool, typer.Option("--search", help="Try meshes, rows and remat for the training step.")] = False,
     most: Annotated[int, typer.Option(help="With --search: programs compiled at most.", min=1)] = 12,
     only: Annotated[list[str] | None, typer.Option(help="train, extend or decode; several times for several.")] = None,
@@ -296,7 +298,8 @@ def plan_command(
     """Compile a config's programs for TPUs that are not here: memory, costs, and the time of a round.
 
     The TPU compiler (libtpu) makes the very programs that a run would, and needs no TPU. No weights and no tokenizer
-    are read. Nothing is run: times are a roofline over the compiled program.
+    are read. Nothing is run: times are a roofline over the compiled program. Without a topology (GPUs have no such
+    compiler) bytes are counted alone.
 
     Examples:
 
@@ -305,18 +308,34 @@ def plan_command(
         selfevo plan mine.yaml --topology v5e:4x4 --topology v5p:2x2x4 --json
 
         selfevo plan mine.yaml --topology v6e:4x4 --search learn.batch_rows=64
+
+        selfevo plan configs/smollm2_1_7b_h100.yaml --devices 8
     """
     from selfevo_jax.config import load_config
 
     loaded = load_config(config, overrides or [])
     if not topology:
-        raise ConfigError("--topology: missing; name one, such as --topology v5e:4x4 or --topology v5p:2x2x4")
+        _count(loaded, devices, as_json)
+        return
     from selfevo_jax.plan.chips import prepare_compiler
 
     prepare_compiler()  # before anything imports jax
     from selfevo_jax.plan.command import run
 
     run(loaded, topology, console, only or (), search, most, prompt_tokens, option or (), as_json)
+
+
+def _count(config: Config, devices: int, as_json: bool) -> None:
+    """Bytes by count alone, for chips that there is no compiler for."""
+    from selfevo_jax.plan.counted import count, prepare_devices
+
+    prepare_devices(devices)  # before anything imports jax
+    found = count(config)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        for line in found.lines():
+            _say(line)
 
 
 @app.command()

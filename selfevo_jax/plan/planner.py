@@ -69,14 +69,18 @@ class Plan:
         return estimate_round(self.setting.config, self.lengths, self.programs, slots, chips)
 
 
+def read_shape(config: Config) -> ModelConfig:
+    """The shape of `model.preset`, else that in the files of `model.source`; never weights, and no tokenizer."""
+    preset = config.model.preset
+    return open_weights(config.model.source)[0] if preset is None else preset_shape(preset)
+
+
 def open_setting(config: Config, topology: str | Topology) -> Setting:
-    """Reads the model's shape (that of `model.preset` or in the files of `model.source`, never weights or a tokenizer)
-    and lays the mesh over the topology.
+    """Reads the model's shape and lays the mesh over the topology.
 
     Raises ConfigError for an unknown topology or a mesh that does not divide it, ModelError for the model.
     """
-    preset = config.model.preset
-    model = open_weights(config.model.source)[0] if preset is None else preset_shape(preset)
+    model = read_shape(config)
     found = find_topology(topology) if isinstance(topology, str) else topology
     m = config.mesh
     try:

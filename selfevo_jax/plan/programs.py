@@ -106,8 +106,7 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
         optimizer=_shard_bytes(state.opt_state),
         cache=0,
         gradients=_shard_bytes(state.params),
-        # `restart` keeps M_0, and the newest checkpoint until the next is learnt; the others go on from the latter
-        held=masters * (2 if config.rounds.variant == "restart" else 1),
+        held=held_copies(config) * masters,
         rows=settings.batch_rows,
         length=settings.length,
         model_flops=train_flops(
@@ -115,6 +114,12 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
         ),
         kernel_cost=attention_cost(seen=causal_share(settings.length)),
     )
+
+
+def held_copies(config: Config) -> int:
+    """fp32 trees that a run keeps beside a training: `restart` M_0, and the newest checkpoint until the next is learnt;
+    the others go on from the latter."""
+    return 2 if config.rounds.variant == "restart" else 1
 
 
 def _shard_bytes(tree: Any) -> int:
