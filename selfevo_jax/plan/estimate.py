@@ -75,12 +75,11 @@ def _controls(config: Config, lengths: Lengths) -> int:
 
 
 def _decoding(chains: int, config: Config, lengths: Lengths, decode: Compiled, slots: int) -> Span:
-    """Steps that draw one token a slot; at the end a slot may wait for the longest chain of its wave."""
+    """Steps that draw one token a slot, wave after wave of chains."""
     assert decode.time is not None
-    waves = math.ceil(chains / slots) * lengths.drawn
-    drawn = max(waves, math.ceil(chains * lengths.drawn / slots))
-    drawn += math.ceil(_controls(config, lengths) / slots) * lengths.feedback
-    return decode.time * (drawn / decode.program.steps)
+    steps = math.ceil(chains / slots) * lengths.drawn
+    steps += math.ceil(_controls(config, lengths) / slots) * lengths.feedback
+    return decode.time * (steps / decode.program.steps)
 
 
 def _extending(chains: int, config: Config, lengths: Lengths, extend: Compiled, slots: int) -> Span:

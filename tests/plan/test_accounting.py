@@ -173,6 +173,15 @@ def test_a_collective_that_a_product_overlaps_counts_once_and_a_sum_that_is_slic
     assert not found.uncosted
 
 
+GRADIENTS = (Path(__file__).parent / "hlo" / "gradients.hlo").read_text()
+
+
+def test_gradients_are_said_to_be_scattered_or_to_be_summed_everywhere():
+    found = account(parse(GRADIENTS), MeshAxes({"data": 1, "fsdp": 4, "tensor": 1}))
+    first, second = 256 * 128 * 2, 512 * 64 * 2
+    assert found.gradient_reduction() == {"reduce-scatter": (first + second) * 3 / 4, "all-reduce": 2 * first * 3 / 4}
+
+
 MOVES = (Path(__file__).parent / "hlo" / "moves.hlo").read_text()
 
 
