@@ -16,6 +16,7 @@ from selfevo_jax import __version__
 from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 
 if TYPE_CHECKING:
+    from selfevo_jax.config import Config
     from selfevo_jax.rounds import RunDir
 
 # JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
@@ -336,6 +337,65 @@ def meta_data(
         _say(f"{unused} of {len(questions)} solutions gave no row: no <<expr=value>> marks, or no mistake fits")
     if balance.warning:
         _say(f"warning: {balance.warning}", "yellow")
+
+
+@app.command("plan")
+def plan_command(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    topology: Annotated[
+        list[str] | None,
+        typer.Option(help="CHIP:AxB or CHIP:AxBxC, with *N for N slices; may be given several times."),
+    ] = None,
+    devices: Annotated[int, typer.Option(help="Without --topology: devices to count for.", min=1)] = 1,
+    search: Annotated[bool, typer.Option("--search", help="Try meshes, rows and remat for the training step.")] = False,
+    most: Annotated[int, typer.Option(help="With --search: programs compiled at most.", min=1)] = 12,
+    only: Annotated[list[str] | None, typer.Option(help="train, extend or decode; several times for several.")] = None,
+    prompt_tokens: Annotated[int | None, typer.Option(help="Tokens of a prompt; assumed by default.", min=1)] = None,
+    option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the TPU compiler.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compile a config's programs for TPUs that are not here: memory, costs, and the time of a round.
+
+    The TPU compiler (libtpu) makes the very programs that a run would, and needs no TPU. No weights and no tokenizer
+    are read. Nothing is run: times are a roofline over the compiled program. Without a topology (GPUs have no such
+    compiler) bytes are counted alone.
+
+    Examples:
+
+        selfevo plan configs/quickstart.yaml --topology v5e:2x2
+
+        selfevo plan mine.yaml --topology v5e:4x4 --topology v5p:2x2x4 --json
+
+        selfevo plan mine.yaml --topology v6e:4x4 --search learn.batch_rows=64
+
+        selfevo plan configs/smollm2_1_7b_h100.yaml --devices 8
+    """
+    from selfevo_jax.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    if not topology:
+        _count(loaded, devices, as_json)
+        return
+    from selfevo_jax.plan.chips import prepare_compiler
+
+    prepare_compiler()  # before anything imports jax
+    from selfevo_jax.plan.command import run
+
+    run(loaded, topology, console, only or (), search, most, prompt_tokens, option or (), as_json)
+
+
+def _count(config: Config, devices: int, as_json: bool) -> None:
+    """Bytes by count alone, for chips that there is no compiler for."""
+    from selfevo_jax.plan.counted import count, prepare_devices
+
+    prepare_devices(devices)  # before anything imports jax
+    found = count(config)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        for line in found.lines():
+            _say(line)
 
 
 @app.command()

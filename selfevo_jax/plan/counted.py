@@ -1,0 +1,98 @@
+"""Bytes by count alone, where there is no compiler for chips that are not here (GPUs): no temporaries and no times."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from selfevo_jax.config import Config
+from selfevo_jax.errors import SelfevoError
+
+COUNTED = "counted, not compiled"
+
+
+def prepare_devices(count: int) -> None:
+    """Makes so many virtual CPU devices, which stand for the ones that are not here, before jax starts.
+
+    Raises SelfevoError when jax has already been imported.
+    """
+    if "jax" in sys.modules:
+        raise SelfevoError("jax has already started in this process; a plan needs a process of its own")
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={count}".strip()
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Bytes of one device."""
+
+    mesh: dict[str, int]
+    training: dict[str, int]
+    decoding: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"note": COUNTED, "mesh": self.mesh, "training": self.training, "decoding": self.decoding}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        from selfevo_jax.sample.memory import gib
+
+        mesh = ", ".join(f"{name} {size}" for name, size in self.mesh.items())
+        found = [f"Bytes of a device on mesh {mesh}. {COUNTED.capitalize()}: activations, logits and other temporaries"]
+        found[0] += " come on top. With --topology a TPU's own compiler tells all of it."
+        for title, parts in (("training (learn)", self.training), ("decoding", self.decoding)):
+            shown = ", ".join(f"{name} {gib(n)}" for name, n in parts.items())
+            found.append(f"  {title}: {shown}; together {gib(sum(parts.values()))}")
+        return found
+
+
+def count(config: Config) -> Counted:
+    """Parameters, moments, gradients and cache on the config's mesh over the devices that `prepare_devices` made.
+
+    Raises ConfigError for a mesh that does not divide them, ModelError for the model.
+    """
+    import jax.numpy as jnp
+
+    from selfevo_jax.plan.planner import read_shape
+    from selfevo_jax.plan.programs import held_copies, train_settings
+    from selfevo_jax.sample import SamplerMemory
+    from selfevo_jax.sample.memory import device_bytes
+    from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+    from selfevo_jax.train.state import Form
+
+    model, m, s = read_shape(config), config.mesh, config.sampling
+    mesh = make_mesh(m.data, m.fsdp, m.tensor)
+    form = Form.of(model, train_settings(config.learn, config.seed), mesh, TRAIN_RULES)
+    shapes, layout = form.abstract_state(), form.state
+
+    def on_a_device(*parts: str) -> int:
+        return sum(device_bytes(getattr(shapes, part), getattr(layout, part)) for part in parts)
+
+    decode_mesh = mesh if s.tensor is None else make_mesh(-1, 1, s.tensor, mesh.devices.flatten().tolist())
+    dtype = jnp.dtype(s.dtype)
+    memory = SamplerMemory(
+        model,
+        s.cache_length,
+        dtype=dtype,
+        param_dtype=jnp.dtype(s.param_dtype or dtype),
+        cache_dtype=jnp.dtype(s.cache_dtype or dtype),
+        mesh=decode_mesh,
+        train_mesh=mesh,
+    )
+    masters = memory.params(jnp.dtype(jnp.float32), TRAIN_RULES, mesh)
+    slots = -(-(s.slots or memory.ways) // memory.ways)
+    name = f"cache of {slots} slots" if s.slots is not None else "cache of one slot (as many are taken as fit)"
+    return Counted(
+        dict(mesh.shape),
+        {
+            "parameters": on_a_device("params", "frozen"),
+            "optimizer": on_a_device("opt_state"),
+            "gradients": on_a_device("params"),
+            "held beside": held_copies(config) * masters,
+        },
+        {"parameters and what is held beside": memory.parameters, name: slots * memory.slot},
+    )

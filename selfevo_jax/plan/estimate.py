@@ -1,0 +1,107 @@
+"""A whole round in seconds and chip-hours, from the programs' times and the config's counts. Rough on purpose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from selfevo_jax.config import Config, TrainSection
+from selfevo_jax.plan.compiled import Compiled
+from selfevo_jax.plan.lengths import Lengths
+from selfevo_jax.plan.programs import DECODE, EXTEND, TRAIN
+from selfevo_jax.plan.roofline import Span
+
+ASSUMED = (
+    "every completion runs to its max_new_tokens, every chain takes all its turns, and all slots are busy until the "
+    "last chains drain; reading data, checkpoints, compiling, resharding and evaluation are not counted"
+)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Seconds of the phases of one round, and of the meta-skill learning before the first."""
+
+    sampling: Span
+    """Extends and decode steps of all chains."""
+    learn: Span
+    meta: Span
+    chips: int
+    rounds: int
+
+    @property
+    def round(self) -> Span:
+        return self.sampling + self.learn
+
+    @property
+    def run(self) -> Span:
+        return self.meta + self.round * self.rounds
+
+    def chip_hours(self, span: Span) -> Span:
+        return span * (self.chips / 3600)
+
+
+def estimate_round(
+    config: Config, lengths: Lengths, programs: Sequence[Compiled], slots: int, chips: int
+) -> Phases | None:
+    """None where some program does not fit."""
+    if not all(p.fits and p.time is not None for p in programs):
+        return None
+    by_kind: dict[str, list[Compiled]] = {TRAIN: [], EXTEND: [], DECODE: []}
+    for p in programs:
+        by_kind[p.program.kind].append(p)
+    if not (by_kind[TRAIN] and by_kind[EXTEND] and by_kind[DECODE]):
+        return None
+    extend, decode = by_kind[EXTEND][0], by_kind[DECODE][0]
+    learn = by_kind[TRAIN][-1]
+    meta = by_kind[TRAIN][0]
+    chains = config.data.prompts_per_round * config.data.samples_per_prompt
+    return Phases(
+        sampling=_decoding(chains, config, lengths, decode, slots) + _extending(chains, config, lengths, extend, slots),
+        learn=_steps(config.learn, learn),
+        meta=_steps(config.meta, meta),
+        chips=chips,
+        rounds=config.rounds.number,
+    )
+
+
+def _steps(section: TrainSection, step: Compiled) -> Span:
+    assert step.time is not None
+    return step.time * section.steps
+
+
+def _controls(config: Config, lengths: Lengths) -> int:
+    return config.rounds.controls if lengths.feedback else 0
+
+
+def _decoding(chains: int, config: Config, lengths: Lengths, decode: Compiled, slots: int) -> Span:
+    """Steps that draw one token a slot, wave after wave of chains."""
+    assert decode.time is not None
+    steps = math.ceil(chains / slots) * lengths.drawn
+    steps += math.ceil(_controls(config, lengths) / slots) * lengths.feedback
+    return decode.time * (steps / decode.program.steps)
+
+
+def _extending(chains: int, config: Config, lengths: Lengths, extend: Compiled, slots: int) -> Span:
+    """Extends in groups: of the compiled rows, or (where all rows go along) the eighth that ends together."""
+    assert extend.time is not None
+    rows, length = extend.program.rows, extend.program.length
+    together = max(1, slots // 8) if rows == slots else rows
+    pieces = math.ceil(lengths.prompt / length)
+    short = min(1.0, lengths.instruction / length)
+    calls = math.ceil(chains / together) * (pieces + (lengths.extends - 1) * short)
+    calls += math.ceil(_controls(config, lengths) / together) * (pieces + short)
+    return extend.time * calls
+
+
+def as_dict(phases: Phases | None) -> Mapping[str, object] | None:
+    """Plain JSON values."""
+    if phases is None:
+        return None
+
+    def both(span: Span) -> dict[str, list[float]]:
+        hours = phases.chip_hours(span)
+        return {"seconds": [span.low, span.high], "chip_hours": [hours.low, hours.high]}
+
+    parts = {"sampling": phases.sampling, "learning": phases.learn, "round": phases.round, "meta": phases.meta}
+    return {name: both(span) for name, span in parts.items()} | {"run": both(phases.run), "assumed": ASSUMED}

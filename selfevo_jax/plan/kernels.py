@@ -1,0 +1,69 @@
+"""FLOPs and HBM bytes of the attention kernels that our programs call, from the shapes in the call."""
+
+from __future__ import annotations
+
+import math
+
+from selfevo_jax.plan.accounting import Kernel, KernelCost, KernelRule
+from selfevo_jax.plan.hlo import Array
+
+_MATRIX_PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4, "fused": 5}
+"""Products of queries x positions x head_dim in each phase: scores and output forward; scores again, their gradient and
+the gradient of queries; or of keys and values; all in one."""
+
+
+def attention_cost(context: float | None = None, seen: float = 1.0) -> KernelRule:
+    """The cost of jax's splash and paged attention kernels.
+
+    Args:
+      context: positions that a query of paged attention attends to; None reads all that a slot can hold.
+      seen: share of a splash kernel's score blocks that its mask lets through; the others are not computed.
+    """
+
+    def cost(kernel: Kernel) -> KernelCost | None:
+        if kernel.name.startswith("splash_"):
+            return _splash(kernel, seen)
+        if kernel.name.startswith("paged_attention"):
+            return _paged(kernel, context)
+        return None
+
+    return cost
+
+
+def causal_share(length: int, block: int = 512) -> float:
+    """The share of blocks on or below the diagonal; those above it are not computed."""
+    blocks = max(1, length // min(block, length))
+    return (blocks + 1) / (2 * blocks)
+
+
+def _states(arrays: tuple[Array, ...]) -> list[Array]:
+    """The queries, keys, values and gradients among the operands: floating-point, three dimensions or more."""
+    return [a for a in arrays if a.dtype in ("bf16", "f32", "f16") and len(a.dims) >= 3]
+
+
+def _moved(kernel: Kernel) -> float:
+    return sum(a.hbm for a in kernel.operands + kernel.results)
+
+
+def _splash(kernel: Kernel, seen: float) -> KernelCost | None:
+    states = _states(kernel.operands)
+    phase = next((p for p in ("fwd", "dkv", "dq") if f"_{p}" in kernel.name), None)
+    if phase is None or len(states) < 2:
+        return None
+    q, k = states[:2]
+    if phase == "dkv" and len(_states(kernel.results)) > 2:
+        phase = "fused"  # gives the gradient of queries too
+    scores = math.prod(q.dims[:-1]) * k.dims[-2] * q.dims[-1]
+    return KernelCost(2.0 * _MATRIX_PRODUCTS[phase] * scores * seen, _moved(kernel))
+
+
+def _paged(kernel: Kernel, context: float | None) -> KernelCost | None:
+    states = _states(kernel.operands)
+    if len(states) < 3:
+        return None
+    q, k = states[:2]
+    held = k.size / k.dims[-1] / q.dims[0]  # positions of one sequence
+    read = held if context is None else min(context, held)
+    queries = q.size / q.dims[-1]
+    cache = sum(a.hbm for a in states[1:3]) * read / held
+    return KernelCost(4.0 * queries * read * q.dims[-1], _moved(kernel) - sum(a.hbm for a in states[1:3]) + cache)

@@ -1,0 +1,234 @@
+"""The three programs of a config, lowered for a topology: a training step, an extend, and a dispatch of decode steps.
+
+They are the very programs that a run compiles, of shapes and shardings alone: no array is made and nothing is run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from selfevo_jax.config import Config, TrainSection
+from selfevo_jax.model import LoraConfig, ModelConfig, abstract_params, cache_shardings, param_shardings
+from selfevo_jax.plan.accounting import KernelRule
+from selfevo_jax.plan.kernels import attention_cost, causal_share
+from selfevo_jax.plan.lengths import Lengths
+from selfevo_jax.plan.roofline import forward_flops, train_flops
+from selfevo_jax.sample import Engine, SamplerMemory, SlotPlan
+from selfevo_jax.sample.decode import empty_rows
+from selfevo_jax.sample.memory import device_bytes
+from selfevo_jax.sharding import TRAIN_RULES, make_mesh, replicated
+from selfevo_jax.train import TrainConfig, lower_train_step
+
+TRAIN, EXTEND, DECODE = "train", "extend", "decode"
+_STOPS = 4
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of a run, not compiled yet. Bytes are those of one device."""
+
+    name: str
+    kind: str
+    """TRAIN, EXTEND or DECODE."""
+    shape: str
+    """In words."""
+    mesh: Mesh
+    lower: Callable[[], Any]
+    """-> jax.stages.Lowered."""
+    parameters: int
+    optimizer: int
+    cache: int
+    gradients: int
+    held: int
+    """What the run keeps on the device beside the program's own arguments."""
+    rows: int
+    """Of one execution over all devices: packed rows, rows of an extend, slots."""
+    length: int
+    """Tokens of each row: of a packed row, of an extend, steps of a dispatch."""
+    model_flops: float
+    """Of one execution over all devices."""
+    kernel_cost: KernelRule
+
+    @property
+    def tokens(self) -> int:
+        """Of one execution: places of a training step, tokens put into the cache, tokens drawn."""
+        return self.rows * self.length
+
+    @property
+    def steps(self) -> int:
+        """Trips of its outermost loop of unknown length: decode steps of a dispatch."""
+        return self.length if self.kind == DECODE else 1
+
+
+def train_settings(section: TrainSection, seed: int) -> TrainConfig:
+    """The section's settings of one fine-tuning; keys that the section has not stay at their defaults."""
+    fields: dict[str, Any] = {
+        f.name: getattr(section, f.name) for f in dataclasses.fields(TrainConfig) if hasattr(section, f.name)
+    }
+    if (lora := fields.get("lora")) is not None:
+        fields["lora"] = LoraConfig(**lora.model_dump(exclude={"save"}))
+    return TrainConfig(**fields | {"seed": seed})
+
+
+def train_programs(config: Config, model: ModelConfig, mesh: Mesh) -> list[Program]:
+    """The step of meta-skill learning and that of the rounds; one where they are the same program."""
+    sections = {"meta": config.meta, "learn": config.learn}
+    settings = {name: train_settings(section, config.seed) for name, section in sections.items()}
+    neutral: dict[str, Any] = {"steps": 1, "warmup_steps": 0, "learning_rate": 1.0, "schedule": "cosine"}
+    compiled = {name: dataclasses.replace(s, **neutral, end_fraction=1.0) for name, s in settings.items()}
+    if compiled["meta"] == compiled["learn"]:
+        return [train_program(TRAIN, config, model, settings["learn"], mesh)]
+    return [train_program(f"{TRAIN} ({name})", config, model, s, mesh) for name, s in settings.items()]
+
+
+def train_program(name: str, config: Config, model: ModelConfig, settings: TrainConfig, mesh: Mesh) -> Program:
+    """One training step. Raises ConfigError where rows or axes do not divide over the mesh."""
+    lowered, state = lower_train_step(model, settings, mesh)
+    masters = device_bytes(abstract_params(model), param_shardings(model, mesh, TRAIN_RULES))
+    shape = f"{settings.batch_rows} rows x {settings.length} tokens, {settings.compute_dtype}, remat {settings.remat}"
+    shape += f", {settings.accumulate} micro-batches" if settings.accumulate > 1 else ""
+    shape += f", adapters of rank {settings.lora.rank}" if settings.lora is not None else ""
+    return Program(
+        name=name,
+        kind=TRAIN,
+        shape=shape,
+        mesh=mesh,
+        lower=lambda: lowered,
+        parameters=_shard_bytes((state.params, state.frozen)),
+        optimizer=_shard_bytes(state.opt_state),
+        cache=0,
+        gradients=_shard_bytes(state.params),
+        held=held_copies(config) * masters,
+        rows=settings.batch_rows,
+        length=settings.length,
+        model_flops=train_flops(
+            model, settings.batch_rows * settings.length, settings.length, frozen=settings.lora is not None
+        ),
+        kernel_cost=attention_cost(seen=causal_share(settings.length)),
+    )
+
+
+def held_copies(config: Config) -> int:
+    """fp32 trees that a run keeps beside a training: `restart` M_0, and the newest checkpoint until the next is learnt;
+    the others go on from the latter."""
+    return 2 if config.rounds.variant == "restart" else 1
+
+
+def _shard_bytes(tree: Any) -> int:
+    """Bytes on one device of a tree of shapes with their shardings."""
+    leaves = jax.tree.leaves(tree)
+    return device_bytes(leaves, [leaf.sharding for leaf in leaves])
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The engine of a config on a mesh of devices that are not there, and its slots."""
+
+    engine: Engine
+    mesh: Mesh
+    slots: SlotPlan
+    masters: int
+    """Bytes on a device of the two fp32 trees that a run keeps while it samples."""
+
+
+def open_sampler(config: Config, model: ModelConfig, train_mesh: Mesh, hbm: float) -> Sampler:
+    """The engine as a run makes it, on a mesh of its own where the config asks for one.
+
+    Raises ConfigError when the slots asked for do not fit in `hbm` bytes a device.
+    """
+    s = config.sampling
+    dtypes: dict[str, Any] = {
+        "dtype": jnp.dtype(s.dtype),
+        "param_dtype": jnp.dtype(s.param_dtype or s.dtype),
+        "cache_dtype": jnp.dtype(s.cache_dtype or s.dtype),
+    }
+    mesh = train_mesh if s.tensor is None else make_mesh(-1, 1, s.tensor, train_mesh.devices.flatten().tolist())
+    memory = SamplerMemory(model, s.cache_length, **dtypes, mesh=mesh, train_mesh=train_mesh)
+    chains = config.data.prompts_per_round * config.data.samples_per_prompt
+    plan = memory.plan(s.slots, chains, available=int(hbm))
+    tokenizer: Any = None  # only its texts need one
+    engine = Engine(
+        model,
+        tokenizer,
+        slots=plan.slots,
+        cache_length=s.cache_length,
+        seed=config.seed,
+        mesh=mesh,
+        **dtypes,
+        stream=lambda _: None,  # type: ignore[arg-type, return-value]
+    )
+    return Sampler(engine, mesh, plan, 2 * memory.params(np.float32, TRAIN_RULES, train_mesh))
+
+
+def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> list[Program]:
+    """A prompt's extend, and a full dispatch of decode steps over all slots."""
+    engine, mesh = sampler.engine, sampler.mesh
+    state_shapes = jax.eval_shape(engine.new_state)
+    whole = replicated(mesh)
+    layout = dataclasses.replace(
+        state_shapes, cache=cache_shardings(state_shapes.cache, mesh, engine.rules), token=whole, active=whole
+    )
+    state = _with_shardings(state_shapes, layout)
+    declared = abstract_params(model, engine.param_dtype)
+    params = _with_shardings(declared, param_shardings(model, mesh, engine.rules, engine.param_dtype))
+    common: dict[str, Any] = {
+        "mesh": mesh,
+        "parameters": _shard_bytes(params),
+        "optimizer": 0,
+        "cache": _shard_bytes(state.cache),
+        "gradients": 0,
+        "held": sampler.masters,
+        "kernel_cost": attention_cost(context=lengths.mean_context),
+    }
+    kinds = f"{engine.dtype.name}, parameters {engine.param_dtype.name}, cache {engine.cache_dtype.name}"
+
+    def ids(rows: int) -> Any:
+        return None if rows == engine.slots else np.zeros(rows, np.int32)
+
+    rows, length = engine.extend_rows[0], lengths.extend_bucket(engine.extend_lengths)
+    window = next((w for w in engine.extend_windows if w >= min(lengths.prompt, engine.cache_length)), None)
+    window = window or engine.extend_windows[-1]
+    tokens = np.zeros((rows, length), np.int32)
+    extend = Program(
+        name=EXTEND,
+        kind=EXTEND,
+        shape=f"{rows} rows x {length} tokens of {engine.slots} slots x {state.cache.length}, {kinds}",
+        lower=lambda: engine.programs.lower(
+            "extend",
+            (params, state, ids(rows), empty_rows(rows, _STOPS), tokens, np.zeros(rows, np.int32)),
+            window=window,
+        ),
+        rows=rows,
+        length=length,
+        model_flops=forward_flops(model, rows * length, (length + 1) / 2, predicted=rows),
+        **common,
+    )
+    slots, steps = engine.decode_rows[-1], engine.decode_steps
+    decode = Program(
+        name=DECODE,
+        kind=DECODE,
+        shape=f"{steps} steps of {slots} slots x {state.cache.length}, {kinds}",
+        lower=lambda: engine.programs.lower(
+            "decode_many",
+            (params, state, ids(slots), empty_rows(slots, _STOPS), np.int32(0), np.int32(0)),
+            window=engine.decode_windows[-1],
+            capacity=steps,
+        ),
+        rows=slots,
+        length=steps,
+        model_flops=steps * forward_flops(model, slots, lengths.mean_context),
+        **common,
+    )
+    return [extend, decode]
+
+
+def _with_shardings(tree: Any, layout: Any) -> Any:
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, layout)

@@ -1,0 +1,55 @@
+"""A round's time from the programs' times and the config's counts."""
+
+import pytest
+from plan_helpers import compiled, tiny_config
+
+from selfevo_jax.plan.compiled import Compiled, Refusal
+from selfevo_jax.plan.estimate import estimate_round
+from selfevo_jax.plan.lengths import Lengths
+
+
+def test_lengths_come_from_the_config_and_prompts_from_what_the_cache_has_left():
+    found = Lengths.of(tiny_config())
+    assert found.drawn == 40 + 30 + 20 + 30
+    assert found.extends == 4  # the prompt, judge, refine, judge
+    assert found.prompt == 256 - 120 - 3 * 32
+    assert found.mean_context == found.prompt + (120 + 3 * 32) / 2
+    assert Lengths.of(tiny_config(), prompt=17).prompt == 17
+    plain = Lengths.of(tiny_config(rounds={"turns": 0, "select": "none"}))
+    assert (plain.drawn, plain.extends) == (40, 1)
+
+
+def test_a_prompt_goes_into_the_compiled_length_that_covers_it():
+    found = Lengths.of(tiny_config(), prompt=100)
+    assert found.extend_bucket((8, 96, 128, 256)) == 128
+    assert found.extend_bucket((8, 64)) == 64
+
+
+def test_a_round_is_its_decode_steps_extends_and_training_steps():
+    config, lengths = tiny_config(), Lengths.of(tiny_config(), prompt=32)
+    train = compiled(2.0)
+    extend = compiled(0.5, name="extend", kind="extend", rows=4, length=32)
+    decode = compiled(1.0, name="decode", kind="decode", rows=16, length=8)
+    found = estimate_round(config, lengths, [train, extend, decode], slots=16, chips=4)
+    steps = 64 / 16 * lengths.drawn
+    calls = 64 / 4 * 4  # a prompt and three instructions of 32 tokens, four rows at a time
+    assert found.sampling.low == pytest.approx(steps / 8 * 1.0 + calls * 0.5)
+    assert found.learn.low == 50 * 2.0
+    assert found.round.high == pytest.approx(found.sampling.high + found.learn.high)
+    assert found.run.low == pytest.approx(30 * 2.0 + 3 * found.round.low)
+    assert found.chip_hours(found.round).low == pytest.approx(found.round.low * 4 / 3600)
+
+
+def test_with_two_training_programs_each_stage_takes_its_own():
+    extend = compiled(0.0, name="extend", kind="extend", rows=4, length=32)
+    decode = compiled(0.0, name="decode", kind="decode", rows=16, length=8)
+    steps = [compiled(1.0, name="train (meta)"), compiled(3.0, name="train (learn)")]
+    config = tiny_config()
+    found = estimate_round(config, Lengths.of(config), [*steps, extend, decode], slots=16, chips=4)
+    assert (found.meta.low, found.learn.low) == (30 * 1.0, 50 * 3.0)
+
+
+def test_there_is_no_estimate_where_a_program_does_not_fit():
+    decode = compiled(1.0, name="decode", kind="decode")
+    train = Compiled(compiled().program, 0.0, refusal=Refusal(2, 1, "too large"))
+    assert estimate_round(tiny_config(), Lengths.of(tiny_config()), [train, decode], slots=16, chips=4) is None
