@@ -58,10 +58,11 @@ def count(config: Config) -> Counted:
     import jax.numpy as jnp
 
     from selfevo_jax.plan.planner import read_shape
-    from selfevo_jax.plan.programs import held_copies, train_settings
+    from selfevo_jax.plan.programs import held_copies
     from selfevo_jax.sample import SamplerMemory
     from selfevo_jax.sample.memory import device_bytes
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+    from selfevo_jax.train import train_settings
     from selfevo_jax.train.state import Form
 
     model, m, s = read_shape(config), config.mesh, config.sampling

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from selfevo_jax.config import Config, TrainSection
-from selfevo_jax.model import LoraConfig, ModelConfig, abstract_params, cache_shardings, param_shardings
+from selfevo_jax.config import Config
+from selfevo_jax.model import ModelConfig, abstract_params, cache_shardings, param_shardings
 from selfevo_jax.plan.accounting import KernelRule
 from selfevo_jax.plan.kernels import attention_cost, causal_share
 from selfevo_jax.plan.lengths import Lengths
@@ -25,7 +25,7 @@ from selfevo_jax.sample import Engine, SamplerMemory, SlotPlan
 from selfevo_jax.sample.decode import empty_rows
 from selfevo_jax.sample.memory import device_bytes
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh, replicated
-from selfevo_jax.train import TrainConfig, lower_train_step
+from selfevo_jax.train import TrainConfig, lower_train_step, train_settings
 
 TRAIN, EXTEND, DECODE = "train", "extend", "decode"
 _STOPS = 4
@@ -66,16 +66,6 @@ class Program:
     def steps(self) -> int:
         """Trips of its outermost loop of unknown length: decode steps of a dispatch."""
         return self.length if self.kind == DECODE else 1
-
-
-def train_settings(section: TrainSection, seed: int) -> TrainConfig:
-    """The section's settings of one fine-tuning; keys that the section has not stay at their defaults."""
-    fields: dict[str, Any] = {
-        f.name: getattr(section, f.name) for f in dataclasses.fields(TrainConfig) if hasattr(section, f.name)
-    }
-    if (lora := fields.get("lora")) is not None:
-        fields["lora"] = LoraConfig(**lora.model_dump(exclude={"save"}))
-    return TrainConfig(**fields | {"seed": seed})
 
 
 def train_programs(config: Config, model: ModelConfig, mesh: Mesh) -> list[Program]:

@@ -15,7 +15,8 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.plan.chips import Topology
 from selfevo_jax.plan.compiled import Compiled, Options, compile_program
 from selfevo_jax.plan.planner import Setting, open_setting
-from selfevo_jax.plan.programs import TRAIN, train_program, train_settings
+from selfevo_jax.plan.programs import TRAIN, train_program
+from selfevo_jax.train import train_settings
 
 MOST_COMPILES = 12
 _REMAT = ("none", "minimal", "full")

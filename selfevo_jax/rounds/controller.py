@@ -42,7 +42,7 @@ from selfevo_jax.rounds.select import Selection, require, select
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.sharding import TRAIN_RULES
-from selfevo_jax.train import check_settings, fit
+from selfevo_jax.train import check_settings, fit, train_settings
 
 
 class Controller:
@@ -63,7 +63,7 @@ class Controller:
         """Everything that could stop the run later and can be seen now."""
         for name, section in (("meta", self.config.meta), ("learn", self.config.learn)):
             try:
-                check_settings(self.bench.train_settings(section, self.config.seed), self.bench.mesh)
+                check_settings(train_settings(section, self.config.seed), self.bench.mesh)
             except ConfigError as error:
                 raise ConfigError(f"{name}: {error}") from error
         if isinstance(self.pools, FilePools):
@@ -100,7 +100,7 @@ class Controller:
     ) -> dict[str, Any]:
         """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
         is not finite."""
-        settings = self.bench.train_settings(section, seed)
+        settings = train_settings(section, seed)
         usable = fitted(pools, settings.length, self.reporter)
         batches = Batches(usable, settings.batch_rows, settings.length, seed, section.packing)
         with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:

@@ -30,7 +30,15 @@ def name_of(round: int) -> str:
     return META if round == 0 else f"{round:04d}"
 
 
-SAFE_TO_CHANGE = ("run_dir", "rounds.number", "rounds.stop_when_worse", "platform", "mesh", "sampling.slots")
+SAFE_TO_CHANGE = (
+    "run_dir",
+    "rounds.number",
+    "rounds.stop_when_worse",
+    "platform",
+    "mesh",
+    "sampling.slots",
+    "sampling.tensor",
+)
 """Keys that may differ when a run is resumed: they say how long or where it runs, not what it computes."""
 
 

@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint import ModelSource, open_model
-from selfevo_jax.config import Config, StageSection, TrainSection
+from selfevo_jax.config import Config, StageSection
 from selfevo_jax.errors import ConfigError, SelfevoError
-from selfevo_jax.model import LoraConfig, ModelConfig, param_shardings, preset_shape
+from selfevo_jax.model import ModelConfig, param_shardings, preset_shape
 from selfevo_jax.progress import Reporter
 from selfevo_jax.sample import (
     Engine,
@@ -31,7 +31,6 @@ from selfevo_jax.sample import (
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
 from selfevo_jax.text.tokenizer import BaseTokenizer
-from selfevo_jax.train import TrainConfig
 
 SURVEYED = 512
 """Chains at most whose lengths choose the shapes of the sampler."""
@@ -185,28 +184,6 @@ class Workbench:
             for done, job in enumerate(jobs, start=1):
                 job()
                 meter.set(done)
-
-    def train_settings(self, section: TrainSection, seed: int) -> TrainConfig:
-        fields = (
-            "steps",
-            "learning_rate",
-            "warmup_steps",
-            "schedule",
-            "end_fraction",
-            "b1",
-            "b2",
-            "weight_decay",
-            "clip_norm",
-            "batch_rows",
-            "length",
-            "accumulate",
-            "compute_dtype",
-            "first_moment_dtype",
-            "remat",
-            "scan_layers",
-        )
-        lora = None if section.lora is None else LoraConfig(**section.lora.model_dump(exclude={"save"}))
-        return TrainConfig(**{name: getattr(section, name) for name in fields}, lora=lora, seed=seed)
 
 
 def check_preset(preset: str | None, source: ModelSource) -> None:

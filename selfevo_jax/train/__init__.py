@@ -3,7 +3,7 @@
 from selfevo_jax.train.loop import TrainReport, fit, run_steps
 from selfevo_jax.train.loss import token_loss_sums
 from selfevo_jax.train.optimizer import learning_rates
-from selfevo_jax.train.settings import TrainConfig
+from selfevo_jax.train.settings import TrainConfig, train_settings
 from selfevo_jax.train.state import TrainState, init_state
 from selfevo_jax.train.step import check_settings, lower_train_step, make_train_step
 
@@ -19,4 +19,5 @@ __all__ = [
     "make_train_step",
     "run_steps",
     "token_loss_sums",
+    "train_settings",
 ]

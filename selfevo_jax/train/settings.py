@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from selfevo_jax.config import TrainSection
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import LoraConfig, Remat
 
@@ -73,3 +75,13 @@ class TrainConfig:
                 raise ConfigError(f"training: {name} is {getattr(self, name)!r}, expected 'float32' or 'bfloat16'")
         if self.remat not in get_args(Remat):
             raise ConfigError(f"training: remat is {self.remat!r}, expected one of {', '.join(get_args(Remat))}")
+
+
+def train_settings(section: TrainSection, seed: int) -> TrainConfig:
+    """The settings of a config's section; its other keys are about the data."""
+    fields: dict[str, Any] = {
+        f.name: getattr(section, f.name) for f in dataclasses.fields(TrainConfig) if hasattr(section, f.name)
+    }
+    if section.lora is not None:
+        fields["lora"] = LoraConfig(**section.lora.model_dump(exclude={"save"}))
+    return TrainConfig(**fields, seed=seed)
