@@ -45,6 +45,10 @@ _WITHOUT_COST = (
 )
 
 
+_AT_MOST = re.compile(r"at_most_(\d+)_trips")
+"""The name scope of a loop whose trips depend on the data, with their limit."""
+
+
 @dataclass(frozen=True)
 class Collective:
     """A kind of collective over some mesh axes."""
@@ -195,7 +199,10 @@ class Accountant:
         if i.opcode == "while":
             trips = trip_count(module, c, i, scope)
             inside_open = open
-            if trips is None:
+            if trips is None and (told := _AT_MOST.search(i.op_name)):
+                trips = int(told[1])
+                total.caveats.add(f"a loop ({i.op_name}) is counted {trips} times, the most that its data can ask for")
+            elif trips is None:
                 trips = 1 if open else self.open_trips
                 inside_open = True
                 total.caveats.add(

@@ -57,6 +57,16 @@ def test_forward_and_backward_of_a_scan_count_three_times_the_forward():
     assert found.flops == 3 * 5 * 2 * 16 * 32 * 32
 
 
+def test_a_loop_that_says_how_often_it_runs_at_most_is_counted_so_often():
+    def f(x, n):
+        with jax.named_scope("at_most_6_trips"):
+            return jax.lax.fori_loop(0, n, lambda _, c: jnp.tanh(c @ c), x)
+
+    found = totals(f, (32, 32), jax.ShapeDtypeStruct((), jnp.int32))
+    assert found.flops == 6 * 2 * 32**3
+    assert "counted 6 times, the most that its data can ask for" in found.caveats.pop()
+
+
 def test_a_conditional_counts_as_its_costliest_branch_and_says_so():
     def fn(p, x):
         return jax.lax.cond(p, lambda x: x @ x, lambda x: x @ x @ x, x)
