@@ -174,7 +174,7 @@ def test_what_cannot_be_is_one_clear_line(config):
         ("part of the mesh", "takes 2 of 4 devices"),
         ("kind", "--only sample: expected train, extend, decode"),
         ("option", "--option fast=1: expected xla_"),
-        ("model", "preset:gpt: no such preset"),
+        ("model", "no such preset"),
         ("rows", "batch_rows 6 do not divide over 4 devices"),
     ],
 )
