@@ -42,7 +42,7 @@ class Counted:
         from selfevo_jax.sample.memory import gib
 
         mesh = ", ".join(f"{name} {size}" for name, size in self.mesh.items())
-        found = [f"Bytes of a device on mesh {mesh}. {COUNTED.capitalize()}: activations, logits and other temporaries"]
+        found = [f"Bytes of a device on mesh {mesh}. {COUNTED.capitalize()}: activations and logits of training"]
         found[0] += " come on top. With --topology a TPU's own compiler tells all of it."
         for title, parts in (("training (learn)", self.training), ("decoding", self.decoding)):
             shown = ", ".join(f"{name} {gib(n)}" for name, n in parts.items())
@@ -95,5 +95,9 @@ def count(config: Config) -> Counted:
             "gradients": on_a_device("params"),
             "held beside": held_copies(config) * masters,
         },
-        {"parameters and what is held beside": memory.parameters, name: slots * memory.slot},
+        {
+            "parameters and what is held beside": memory.parameters,
+            name: slots * memory.slot,
+            "temporaries (an estimate)": memory.temporaries(slots),
+        },
     )
