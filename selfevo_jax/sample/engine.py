@@ -84,8 +84,8 @@ class Engine:
         biases in float32); None takes `dtype`.
       cache_dtype: of the KV cache, the same names (int8 with float32 scales for each position and head); None takes
         `dtype`. A value on the edge of two int8 steps may round either way by the last bit of the sum that made it.
-      extend_rows, extend_lengths: shapes of `extend`; each pair that occurs is one compilation. Without lengths,
-        `prepare` fits them to the data.
+      extend_rows, extend_lengths: shapes of `extend`; each pair that occurs is one compilation. Without rows, a few
+        are chosen for each length; without lengths, `compilations` fits them to the data.
       decode_steps: steps of one dispatch at most; text_steps: the same where a request has stop strings, which the
         host looks for between dispatches.
       extend_tokens: tokens of one extend at most, padding included (bounds its memory).
@@ -139,11 +139,14 @@ class Engine:
             rows_sharding, host_sharding = batch_sharding(mesh, self.rules), replicated(mesh)
         self.slots = slots
         alone = mesh is None or mesh.size == 1  # gathering slots across devices would cost more than it saves
-        few = shapes.few_rows(slots)
         rows = sorted({min(r, slots) for r in extend_rows or (shapes.extend_rows(slots),)})
         self.extend_rows = tuple(rows) if alone else (slots,)
         self.shares = alone
-        self.decode_rows = (few, slots) if alone and 8 <= few < slots else (slots,)
+        self.decode_rows = shapes.decode_rows(slots) if alone else (slots,)
+        on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
+        self._worth = (
+            (shapes.WORTH_TOKENS_CPU if on_cpu else shapes.WORTH_TOKENS) if alone and not extend_rows else None
+        )
         self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
@@ -222,17 +225,23 @@ class Engine:
             ]
         if self.shares:
             jobs.append(functools.partial(dispatcher.prepare_fork, state, self.extend_rows[0]))
-        for rows in self.extend_rows:
-            shape, shorter = (state, rows, rows == self.slots, self.n_stops), 0
-            for length in self.extend_lengths:
-                if rows * length <= self.extend_tokens or rows == self.extend_rows[0]:
-                    jobs += [
-                        functools.partial(dispatcher.prepare_extend, *shape, length, window)
-                        for window in self.extend_windows
-                        if window > shorter  # what goes into this bucket is longer than the bucket before
-                    ]
-                shorter = length
+        for shorter, length in zip((0, *self.extend_lengths), self.extend_lengths, strict=False):
+            for rows in self.rows_of(length):
+                jobs += [
+                    functools.partial(
+                        dispatcher.prepare_extend, state, rows, rows == self.slots, self.n_stops, length, window
+                    )
+                    for window in self.extend_windows
+                    if window > shorter  # what goes into this bucket is longer than the bucket before
+                ]
         return jobs
+
+    def rows_of(self, length: int) -> tuple[int, ...]:
+        """Rows that an extend of this length is compiled for."""
+        rows = [r for r in self.extend_rows if r * length <= self.extend_tokens] or [self.extend_rows[0]]
+        if self._worth is not None:
+            rows.insert(0, min(rows[0], shapes.fewest_rows(length, self._worth)))
+        return tuple(sorted(set(rows)))
 
     def run(
         self,

@@ -14,6 +14,7 @@ import numpy as np
 from selfevo_jax.sample.decode import Dispatcher, Rows
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, key_words
 from selfevo_jax.sample.request import Chain, Completion, Request, failed, request_problem
+from selfevo_jax.sample.shapes import cover
 from selfevo_jax.sample.sharing import Copy, plan_copies
 from selfevo_jax.sample.slot import Slot
 from selfevo_jax.sample.stats import EngineStats
@@ -172,15 +173,13 @@ class Scheduler:
                 bucket = next((b for b in engine.extend_lengths if b >= rest), engine.extend_lengths[-1])
                 groups.setdefault(bucket, []).append(i)
             for length, group in groups.items():
-                fitting = [r for r in engine.extend_rows if r * length <= engine.extend_tokens]
-                most = max(fitting, default=engine.extend_rows[0])
-                for at in range(0, len(group), most):
+                left = group
+                for n_rows in cover(len(group), engine.rows_of(length)):
                     if not affordable():
-                        self.waiting += group[at:]
+                        self.waiting += left
                         break
-                    n_rows = next(r for r in engine.extend_rows if r >= len(group[at : at + most]))
-                    launched.append(self._extend(group[at : at + most], n_rows, length))
-                    spent += n_rows * length
+                    launched.append(self._extend(left[:n_rows], n_rows, length))
+                    spent, left = spent + n_rows * length, left[n_rows:]
         return launched
 
     def _share(self) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_EXTEND = 512
 """Tokens of a row in one extend at most; longer texts go in pieces."""
@@ -11,14 +11,39 @@ EXTEND_TOKENS = 4096
 """Tokens of one extend at most, padding included; it bounds the memory of the scores."""
 
 
+WORTH_TOKENS, WORTH_TOKENS_CPU = 256, 64
+"""Tokens from which on a product is bound by its arithmetic, so that more rows of it take more time."""
+_DISPATCH_ROWS = 0.5
+"""What a dispatch costs besides, in rows."""
+
+
 def few_rows(slots: int) -> int:
-    """Rows of decoding while the last chains drain: an eighth of many slots, a quarter of few."""
+    """An eighth of many slots, a quarter of few."""
     return max(1, slots // 8 if slots >= 64 else slots // 4)
+
+
+def decode_rows(slots: int) -> tuple[int, ...]:
+    """Rows of decoding: all slots, and while the last chains drain a half of them or few, if that is a fair number."""
+    return tuple(sorted({rows for rows in (few_rows(slots), slots // 2) if 8 <= rows < slots} | {slots}))
 
 
 def extend_rows(slots: int) -> int:
     """Rows of an extend: enough for efficient products, and a refill of a few slots is not mostly padding."""
     return min(8, few_rows(slots))
+
+
+def fewest_rows(length: int, worth: int) -> int:
+    """The least power of two of rows of this length that make `worth` tokens."""
+    return 1 << max(0, (-(-worth // length) - 1).bit_length())
+
+
+def cover(count: int, rows: Sequence[int]) -> list[int]:
+    """Extends, by their rows, that hold `count` rows at the least cost: rows, filled or not, and dispatches."""
+    best: list[tuple[float, list[int]]] = [(0.0, [])]
+    for n in range(1, count + 1):
+        found = [(best[max(0, n - r)][0] + r + _DISPATCH_ROWS, [*best[max(0, n - r)][1], r]) for r in rows]
+        best.append(min(found, key=lambda one: one[0]))
+    return sorted(best[count][1], reverse=True)
 
 
 def length_buckets(cache_length: int, longest: int = LONGEST_EXTEND) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from selfevo_jax.model import (
     stack_layers,
     unstack_layers,
 )
-from selfevo_jax.sharding import ShardingRules, replicated, shardings
+from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, replicated, shardings
 from selfevo_jax.train.optimizer import make_optimizer
 from selfevo_jax.train.settings import TrainConfig
 
@@ -152,7 +152,9 @@ class Form:
         return shardings(axes, self.mesh, self.rules, jax.eval_shape(lambda: self.formed(make())))
 
 
-def init_state(params: Any, config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules) -> TrainState:
+def init_state(
+    params: Any, config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules = TRAIN_RULES
+) -> TrainState:
     """A state at step 0 with its own copy of `params`, which stay valid although steps donate the state.
 
     `params` have their layers apart. Adapters are drawn by `settings.seed`.

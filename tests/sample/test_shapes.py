@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfevo_jax.sample.shapes import cache_windows, fit_length_buckets
+from selfevo_jax.sample.shapes import cache_windows, cover, decode_rows, fewest_rows, fit_length_buckets
 
 
 def padded(lengths: list[int], buckets: tuple[int, ...], longest: int) -> int:
@@ -38,3 +38,26 @@ def test_windows_are_few_and_end_with_the_whole_cache(length: int) -> None:
     assert len(windows) <= 4
     assert windows[-1] == length
     assert list(windows) == sorted(set(windows))
+
+
+@given(st.integers(1, 40), st.sampled_from([(8,), (1, 8), (2, 8), (4, 16), (3,)]))
+def test_extends_hold_all_rows_at_the_least_cost(count: int, rows: tuple[int, ...]) -> None:
+    found = cover(count, rows)
+    assert sum(found) >= count
+    assert sum(found[:-1]) < count  # none is empty
+    cost = sum(found) + 0.5 * len(found)
+    assert cost <= min(-(-count // r) * (r + 0.5) for r in rows)
+
+
+def test_a_refill_of_a_few_slots_is_not_padded_to_many() -> None:
+    assert cover(3, (1, 8)) == [1, 1, 1]
+    assert cover(7, (1, 8)) == [8]
+    assert cover(18, (1, 8)) == [8, 8, 1, 1]
+
+
+def test_rows_are_as_few_as_make_a_product_worth_its_while() -> None:
+    assert [fewest_rows(length, 64) for length in (8, 16, 24, 48, 64, 144)] == [8, 4, 4, 2, 1, 1]
+
+
+def test_decoding_drains_on_fewer_rows() -> None:
+    assert [decode_rows(n) for n in (1, 8, 16, 32, 256)] == [(1,), (8,), (8, 16), (8, 16, 32), (32, 128, 256)]
