@@ -4,7 +4,9 @@ Arguments: the coordinator's port, the number of processes, this process's numbe
 """
 
 import os
+import signal
 import sys
+import threading
 import time
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -55,12 +57,12 @@ def same_error(me):
 
 
 def interrupt(me):
-    import _thread
-    import threading
-
+    """Ctrl-C at process 0."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     hosts.barrier("both are here")
     if me == 0:
-        threading.Timer(0.3, _thread.interrupt_main).start()
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.3, lambda: signal.pthread_kill(main_thread, signal.SIGINT)).start()
     time.sleep(150)
 
 
