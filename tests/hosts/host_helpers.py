@@ -50,7 +50,7 @@ class Process:
     def err(self) -> str:
         return self._err.read_text()
 
-    def wait_for(self, text: str, seconds: float = 60) -> None:
+    def wait_for(self, text: str, seconds: float = 120) -> None:
         """Until the process has printed a text."""
         end = time.monotonic() + seconds
         while text not in self.out:
@@ -67,7 +67,7 @@ def together(
     deed: Callable[[list[Process]], None] = lambda _: None,
     *,
     devices: int = 1,
-    limit: float = 90,
+    limit: float = 200,
     environment: dict[str, str] | None = None,
     working_directory: Path | None = None,
 ) -> list[Ended]:

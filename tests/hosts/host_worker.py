@@ -4,7 +4,9 @@ Arguments: the coordinator's port, the number of processes, this process's numbe
 """
 
 import os
+import signal
 import sys
+import threading
 import time
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -29,7 +31,7 @@ def wait(me):
     """Process 1 does not come."""
     if me == 0:
         hosts.barrier("tea", limit=1.5)
-    time.sleep(60)
+    time.sleep(150)
 
 
 def fail(me):
@@ -37,14 +39,14 @@ def fail(me):
     hosts.barrier("both are here")
     if me == 1:
         raise SelfevoError("the cellar is flooded")
-    time.sleep(60)
+    time.sleep(150)
 
 
 def crash(me):
     hosts.barrier("both are here")
     if me == 1:
         say(1 // 0)
-    time.sleep(60)
+    time.sleep(150)
 
 
 def same_error(me):
@@ -55,13 +57,13 @@ def same_error(me):
 
 
 def interrupt(me):
-    import _thread
-    import threading
-
+    """Ctrl-C at process 0."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     hosts.barrier("both are here")
     if me == 0:
-        threading.Timer(0.3, _thread.interrupt_main).start()
-    time.sleep(60)
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.3, lambda: signal.pthread_kill(main_thread, signal.SIGINT)).start()
+    time.sleep(150)
 
 
 def compute(me):
@@ -98,7 +100,7 @@ def alone(me, folder):
     source, mesh = open_model("builtin:stories"), make_mesh(1, 2, 1)
     params = source.load(param_shardings(source.config, mesh, TRAIN_RULES), np.float32)
     engine = Engine(source.config, source.tokenizer, slots=2, cache_length=64, mesh=mesh)
-    hosts.barrier("both have the parameters", limit=60)
+    hosts.barrier("both have the parameters", limit=150)
     if me == 0:
         attempts = (
             lambda: save_params(folder, params, {}),
@@ -111,7 +113,7 @@ def alone(me, folder):
             except hosts.HostError as error:
                 say("refused", error)
         raise SelfevoError("nothing can be done alone")
-    time.sleep(60)
+    time.sleep(150)
 
 
 def save(me, folder):
@@ -146,8 +148,8 @@ def open_run(me, *roots):
 
 
 def main(port, n, me, deed, *rest):
-    limits = {"alone": {"barrier_limit": 0.7}, "freeze": {"silent_limit": 3}}.get(deed, {})
-    with hosts.together(f"127.0.0.1:{port}", int(n), int(me), 30, **limits):
+    limits = {"alone": {"barrier_limit": 0.7}, "freeze": {"silent_limit": 8}}.get(deed, {})
+    with hosts.together(f"127.0.0.1:{port}", int(n), int(me), 120, **limits):
         globals()[deed](int(me), *rest)
     say("ended well")
 

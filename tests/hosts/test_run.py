@@ -48,6 +48,7 @@ def evolve(folder: Path, processes: int, cache: Path) -> list[str]:
     numbered = [[*given, "--process-id", str(i)] for i, given in enumerate(flags)] if processes > 1 else [[]]
     commands = [["-m", "selfevo_jax", "evolve", "small.yaml", *given] for given in numbered]
     kept = {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    kept["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     done = together(
         folder / "said", commands, devices=8 // processes, limit=240, environment=kept, working_directory=folder
     )
