@@ -41,6 +41,12 @@ def loss_sums(form: Form, learnt: Any, frozen: Any, micro: Batch) -> tuple[jax.A
     kernel = TrainAttention.choose(form.config, mesh, rules, dtype, length)
     alone = mesh.size == 1
     whole_rows = batch_sharding(mesh, rules)
+
+    def in_place(x: jax.Array, layout: Any) -> jax.Array:
+        # the same constraint holds the gradient. Between the product that makes it and the constraint there must be no
+        # cast, or the compiler makes the sum over devices an all-reduce in place of a reduce-scatter
+        return jax.lax.with_sharding_constraint(x.astype(dtype) if x.ndim > 1 else x, layout)
+
     with jax.named_scope("forward"):
         hidden = hidden_states(
             model,
@@ -52,8 +58,7 @@ def loss_sums(form: Form, learnt: Any, frozen: Any, micro: Batch) -> tuple[jax.A
             adapters=adapters,
             attend=None if kernel is None else kernel.within(micro.segment_ids),
             constrain=lambda x: x if alone else jax.lax.with_sharding_constraint(x, whole_rows),
-            # the same constraint holds the gradient, which makes its sum over devices a reduce-scatter
-            constrain_layer=lambda p: p if alone or lora else jax.lax.with_sharding_constraint(p, form.layer),
+            constrain_layer=lambda p: p if alone else jax.tree.map(in_place, p, form.layer),
         )
     with jax.named_scope("loss"):
         if chunk_count(rows * length // rules.ways("batch", mesh), form.config.vocab_size) == 1:

@@ -25,7 +25,7 @@ TOKENS, WIDTH, HEADS, LENGTH = 1024, 256, 4, 1024  # of a device
         ("v5p:2x2x1", "offload", "TPU v5"),
     ],
 )
-def test_the_step_calls_splash_and_reduces_gradients_to_their_shards(topology, remat, device):
+def test_the_step_calls_splash_and_holds_no_scores(topology, remat, device):
     settings = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), topology, remat],
@@ -39,6 +39,6 @@ def test_the_step_calls_splash_and_reduces_gradients_to_their_shards(topology, r
     assert found["device"] == device
     assert any("fwd" in name for name in found["kernels"]), found
     assert any("dkv" in name for name in found["kernels"]), found
-    assert found["collectives"]["reduce-scatter"] > 0, found
+    assert "collective-permute" not in found["collectives"], found  # what windowed einsums are made of
     assert found["temporaries"] < 3 * TOKENS * HEADS * LENGTH * 4, found  # no scores in memory
     assert found["on_host"] == (remat == "offload")
