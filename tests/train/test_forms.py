@@ -101,8 +101,18 @@ def plain_loss_and_gradient(config):
     return float(value), jax.device_get(gradient)
 
 
-@pytest.mark.parametrize("shape", MESHES)
-@pytest.mark.parametrize(("scan", "remat"), [(False, "none"), (True, "none"), (True, "full"), (False, "minimal")])
+@pytest.mark.parametrize(
+    ("shape", "scan", "remat"),
+    [
+        ((1, 1, 1), False, "none"),
+        ((1, 1, 1), True, "none"),
+        ((1, 1, 1), True, "full"),
+        ((8, 1, 1), True, "minimal"),
+        ((1, 8, 1), False, "full"),
+        ((2, 2, 2), False, "minimal"),
+        ((2, 2, 2), True, "full"),
+    ],
+)
 def test_gradient_does_not_depend_on_scan_remat_or_mesh(shape, scan, remat):
     settings = dataclasses.replace(SETTINGS, scan_layers=scan, remat=remat)
     form = Form.of(CONFIG, settings, mesh_of(shape), TRAIN_RULES)
@@ -205,13 +215,12 @@ def test_the_first_moment_in_bfloat16():
     np.testing.assert_allclose(narrow.losses, wide.losses, rtol=1e-2)
 
 
-@pytest.mark.parametrize(("scan", "shape"), [(False, (1, 1, 1)), (True, (2, 2, 2))])
-def test_adapters_equal_their_merged_weights_and_leave_the_base_alone(scan, shape):
+def test_adapters_equal_their_merged_weights_and_leave_the_base_alone():
     lora = LoraConfig(rank=4, alpha=8.0)
-    settings = dataclasses.replace(SETTINGS, lora=lora, scan_layers=scan, learning_rate=3e-2, steps=30)
+    settings = dataclasses.replace(SETTINGS, lora=lora, scan_layers=True, learning_rate=3e-2, steps=30)
     batches = Batches({"x": (make_examples(30), 1.0)}, ROWS, LENGTH, seed=0)
     before = params_of(CONFIG)
-    adapters, report = fit(before, CONFIG, batches, settings, mesh_of(shape))
+    adapters, report = fit(before, CONFIG, batches, settings, mesh_of((2, 2, 2)))
     assert np.mean(report.losses[-5:]) < np.mean(report.losses[:5]) - 0.01
     assert adapters["layers_2"]["attention"]["o"]["a"].shape == (4, 8, 4)
     merged = jax.device_get(merge_adapters(before, adapters, lora))
