@@ -1,6 +1,8 @@
 """Every test runs on 8 virtual CPU devices, in fp32, with no network and no data outside the repository."""
 
 import os
+import sys
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # most of the time goes to compiling small programs that run once: machine code is not optimized, all else is as ever
@@ -13,3 +15,4 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is read from the home folder, nothing left there
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path

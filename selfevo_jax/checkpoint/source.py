@@ -22,8 +22,8 @@ from selfevo_jax.errors import ConfigError, ModelError
 from selfevo_jax.model import (
     LoraConfig,
     ModelConfig,
+    abstract_adapters,
     abstract_params,
-    init_adapters,
     init_onto,
     merge_adapters,
     preset_shape,
@@ -144,7 +144,7 @@ def _adapted(path: Path, config: ModelConfig) -> Loader:
         raise ModelError(f"{file}: made for another model than {of}, which has another shape")
 
     def load(shardings: Any, dtype: Any) -> Any:
-        abstract = jax.eval_shape(lambda: init_adapters(config, lora, jax.random.key(0)))
+        abstract = abstract_adapters(config, lora)
         whole = None  # adapters are small: each device takes all of them
         if shardings is not None:
             mesh = jax.tree.leaves(shardings)[0].mesh

@@ -2,7 +2,14 @@
 
 from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
 from selfevo_jax.model.config import PRESETS, ModelConfig, RopeScaling, preset_shape
-from selfevo_jax.model.lora import LoraConfig, adapter_axes, init_adapters, merge_adapters, scaled_adapters
+from selfevo_jax.model.lora import (
+    LoraConfig,
+    abstract_adapters,
+    adapter_axes,
+    init_adapters,
+    merge_adapters,
+    scaled_adapters,
+)
 from selfevo_jax.model.params import (
     abstract_params,
     init_onto,
@@ -31,6 +38,7 @@ __all__ = [
     "TpuAttention",
     "TrainAttention",
     "Transformer",
+    "abstract_adapters",
     "abstract_params",
     "adapter_axes",
     "cache_shardings",

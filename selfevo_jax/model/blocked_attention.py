@@ -58,7 +58,7 @@ class _Row:
     """Scores of one row: q `[K, L, G, head_dim]`, k and v `[K, L, head_dim]`."""
 
     def __init__(self, q: jax.Array, k: jax.Array, segments: jax.Array, window: int | None, block: int) -> None:
-        self.q, self.k, self.segments, self.window, self.block = q, k, segments, window, block
+        self.k, self.segments, self.window, self.block = k, segments, window, block
         self.first = _first_blocks(segments, window, block)
         self.groups, self.scale = q.shape[2], q.shape[3] ** -0.5
 

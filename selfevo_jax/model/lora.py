@@ -74,6 +74,11 @@ def init_adapters(config: ModelConfig, lora: LoraConfig, key: jax.Array) -> Any:
     return _adapted(abstract_params(config), lora, make)
 
 
+def abstract_adapters(config: ModelConfig, lora: LoraConfig) -> Any:
+    """Shapes and dtypes of the adapters."""
+    return jax.eval_shape(lambda: init_adapters(config, lora, jax.random.key(0)))
+
+
 def scaled_adapters(adapters: Any, lora: LoraConfig) -> Any:
     """The adapters as `Linear` takes them, the scale multiplied in."""
     return jax.tree_util.tree_map_with_path(

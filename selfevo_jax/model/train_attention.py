@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,9 +70,7 @@ class TrainAttention:
         # imported here: Pallas takes 0.3 s, and only a TPU needs it
         from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
-        ways = 1
-        for axis in self.head_axes:
-            ways *= self.mesh.shape[axis]
+        ways = math.prod(self.mesh.shape[axis] for axis in self.head_axes)
         kernel = self._kernel(q.shape[2] // ways, q.shape[1])
 
         def local(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:

@@ -59,7 +59,7 @@ def count(config: Config) -> Counted:
 
     from selfevo_jax.plan.planner import read_shape
     from selfevo_jax.plan.programs import held_copies
-    from selfevo_jax.sample import SamplerMemory
+    from selfevo_jax.sample import sampler_memory
     from selfevo_jax.sample.memory import device_bytes
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
     from selfevo_jax.train import train_settings
@@ -68,22 +68,12 @@ def count(config: Config) -> Counted:
     model, m, s = read_shape(config), config.mesh, config.sampling
     mesh = make_mesh(m.data, m.fsdp, m.tensor)
     form = Form.of(model, train_settings(config.learn, config.seed), mesh, TRAIN_RULES)
-    shapes, layout = form.abstract_state(), form.state
+    shapes, layout = form.shapes, form.state
 
     def on_a_device(*parts: str) -> int:
         return sum(device_bytes(getattr(shapes, part), getattr(layout, part)) for part in parts)
 
-    decode_mesh = mesh if s.tensor is None else make_mesh(-1, 1, s.tensor, mesh.devices.flatten().tolist())
-    dtype = jnp.dtype(s.dtype)
-    memory = SamplerMemory(
-        model,
-        s.cache_length,
-        dtype=dtype,
-        param_dtype=jnp.dtype(s.param_dtype or dtype),
-        cache_dtype=jnp.dtype(s.cache_dtype or dtype),
-        mesh=decode_mesh,
-        train_mesh=mesh,
-    )
+    memory = sampler_memory(s, model, mesh)
     masters = memory.params(jnp.dtype(jnp.float32), TRAIN_RULES, mesh)
     slots = -(-(s.slots or memory.ways) // memory.ways)
     name = f"cache of {slots} slots" if s.slots is not None else "cache of one slot (as many are taken as fit)"

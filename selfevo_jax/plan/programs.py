@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -21,10 +20,10 @@ from selfevo_jax.plan.accounting import KernelRule
 from selfevo_jax.plan.kernels import attention_cost, causal_share
 from selfevo_jax.plan.lengths import Lengths
 from selfevo_jax.plan.roofline import forward_flops, train_flops
-from selfevo_jax.sample import Engine, SamplerMemory, SlotPlan
+from selfevo_jax.sample import Engine, SlotPlan, make_engine, sampler_memory
 from selfevo_jax.sample.decode import empty_rows
 from selfevo_jax.sample.memory import device_bytes
-from selfevo_jax.sharding import TRAIN_RULES, make_mesh, replicated
+from selfevo_jax.sharding import TRAIN_RULES, replicated
 from selfevo_jax.train import TrainConfig, lower_train_step, train_settings
 
 TRAIN, EXTEND, DECODE = "train", "extend", "decode"
@@ -134,28 +133,12 @@ def open_sampler(config: Config, model: ModelConfig, train_mesh: Mesh, hbm: floa
 
     Raises ConfigError when the slots asked for do not fit in `hbm` bytes a device.
     """
-    s = config.sampling
-    dtypes: dict[str, Any] = {
-        "dtype": jnp.dtype(s.dtype),
-        "param_dtype": jnp.dtype(s.param_dtype or s.dtype),
-        "cache_dtype": jnp.dtype(s.cache_dtype or s.dtype),
-    }
-    mesh = train_mesh if s.tensor is None else make_mesh(-1, 1, s.tensor, train_mesh.devices.flatten().tolist())
-    memory = SamplerMemory(model, s.cache_length, **dtypes, mesh=mesh, train_mesh=train_mesh)
+    memory = sampler_memory(config.sampling, model, train_mesh)
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
-    plan = memory.plan(s.slots, chains, available=int(hbm))
-    tokenizer: Any = None  # only its texts need one
-    engine = Engine(
-        model,
-        tokenizer,
-        slots=plan.slots,
-        cache_length=s.cache_length,
-        seed=config.seed,
-        mesh=mesh,
-        **dtypes,
-        stream=lambda _: None,  # type: ignore[arg-type, return-value]
-    )
-    return Sampler(engine, mesh, plan, 2 * memory.params(np.float32, TRAIN_RULES, train_mesh))
+    plan = memory.plan(config.sampling.slots, chains, available=int(hbm))
+    # only texts need a tokenizer
+    engine = make_engine(memory, None, plan.slots, config.seed, stream=lambda _: None)
+    return Sampler(engine, memory.mesh, plan, 2 * memory.params(np.float32, TRAIN_RULES, train_mesh))
 
 
 def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> list[Program]:

@@ -21,12 +21,13 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.sample import (
     Engine,
     Rollout,
-    SamplerMemory,
     SamplingParams,
     SelfChain,
     SlotPlan,
     StageParams,
     available_bytes,
+    make_engine,
+    sampler_memory,
 )
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
@@ -213,24 +214,10 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
         texts["judge"] = JUDGE_RATING
     fmt = PromptFormat(FormatConfig(**texts), source.tokenizer)
     rule = VerdictRule(**config.judge.model_dump())
-    s = config.sampling
-    dtypes: dict[str, Any] = {
-        "dtype": jnp.dtype(s.dtype),
-        "param_dtype": jnp.dtype(s.param_dtype or s.dtype),
-        "cache_dtype": jnp.dtype(s.cache_dtype or s.dtype),
-    }
-    decode_mesh = mesh if s.tensor is None else make_mesh(-1, 1, s.tensor, mesh.devices.flatten().tolist())
-    memory = SamplerMemory(source.config, s.cache_length, **dtypes, mesh=decode_mesh, train_mesh=mesh)
+    memory = sampler_memory(config.sampling, source.config, mesh)
     # all hosts take the slots that fit in the smallest
     available = min(hosts.gather("comparing memory", available_bytes(mesh)))
-    plan = memory.plan(s.slots, config.data.prompts_per_round * config.data.samples_per_prompt, available)
-    engine = Engine(
-        source.config,
-        source.tokenizer,
-        slots=plan.slots,
-        cache_length=s.cache_length,
-        seed=config.seed,
-        mesh=decode_mesh,
-        **dtypes,
-    )
+    chains = config.data.prompts_per_round * config.data.samples_per_prompt
+    plan = memory.plan(config.sampling.slots, chains, available)
+    engine = make_engine(memory, source.tokenizer, plan.slots, config.seed)
     return Workbench(config, mesh, source, fmt, rule, plan, engine, record)

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from selfevo_jax.model import (
     ModelConfig,
+    abstract_adapters,
     abstract_params,
     adapter_axes,
     init_adapters,
@@ -90,9 +91,17 @@ class Form:
         return stack_layers(tree) if self.scan else tree
 
     @cached_property
+    def shapes(self) -> TrainState:
+        """Shapes and dtypes of the whole state."""
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        state: TrainState = jax.eval_shape(self.make, abstract_params(self.config), key)
+        return state
+
+    @cached_property
     def base(self) -> Any:
         """Shardings of all the parameters, as a step has them."""
-        return self._laid_out(logical_axes(self.config), self._all)
+        shapes = self.shapes.params if self.settings.lora is None else self.shapes.frozen
+        return self._laid_out(logical_axes(self.config), shapes)
 
     @cached_property
     def layer(self) -> Any:
@@ -100,15 +109,10 @@ class Form:
         return param_shardings(self.config, self.mesh, self.rules)["layers_0"]
 
     @cached_property
-    def abstract(self) -> Any:
-        """Shapes of what is learnt."""
-        return jax.eval_shape(lambda: self.formed(self._learnt()))
-
-    @cached_property
     def learnt(self) -> Any:
         """Shardings of what is learnt."""
         lora = self.settings.lora
-        return self.base if lora is None else self._laid_out(adapter_axes(self.config, lora), self._learnt)
+        return self.base if lora is None else self._laid_out(adapter_axes(self.config, lora), self.shapes.params)
 
     @cached_property
     def state(self) -> TrainState:
@@ -117,16 +121,11 @@ class Form:
         opt_state = optax.tree_map_params(
             optimizer,
             lambda _, sharding: sharding,
-            jax.eval_shape(optimizer.init, self.abstract),
+            self.shapes.opt_state,
             self.learnt,
             transform_non_params=lambda _: whole,
         )
         return TrainState(whole, self.learnt, opt_state, () if self.settings.lora is None else self.base)
-
-    def abstract_state(self) -> TrainState:
-        """Shapes and dtypes of the whole state."""
-        given = abstract_params(self.config), jax.eval_shape(lambda: jax.random.key(0))
-        return jax.eval_shape(self.make, *given)
 
     def make(self, given: Any, key: jax.Array) -> TrainState:
         """A state at step 0 of parameters with their layers apart."""
@@ -138,18 +137,16 @@ class Form:
             own, frozen = self.formed(init_adapters(self.config, lora, key)), own
         return TrainState(jnp.zeros((), jnp.int32), own, make_optimizer(self.settings).init(own), frozen)
 
-    def _learnt(self) -> Any:
+    @cached_property
+    def apart(self) -> Any:
+        """Shardings of what is learnt with its layers apart."""
         lora = self.settings.lora
-        if lora is not None:
-            return init_adapters(self.config, lora, jax.random.key(0))
-        return self._all()
+        if lora is None:
+            return param_shardings(self.config, self.mesh, self.rules)
+        return shardings(adapter_axes(self.config, lora), self.mesh, self.rules, abstract_adapters(self.config, lora))
 
-    def _all(self) -> Any:
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract_params(self.config))
-
-    def _laid_out(self, axes: Any, make: Callable[[], Any]) -> Any:
-        axes = stack_axes(axes) if self.scan else axes
-        return shardings(axes, self.mesh, self.rules, jax.eval_shape(lambda: self.formed(make())))
+    def _laid_out(self, axes: Any, shapes: Any) -> Any:
+        return shardings(stack_axes(axes) if self.scan else axes, self.mesh, self.rules, shapes)
 
 
 def init_state(
@@ -173,8 +170,5 @@ def learnt(state: TrainState, config: ModelConfig, settings: TrainConfig, mesh: 
 def _makers(form: Form) -> tuple[Callable[..., TrainState], Callable[[Any], Any]]:
     apart: Callable[[Any], Any] = lambda tree: tree  # noqa: E731
     if form.scan:
-        lora = form.settings.lora
-        axes = logical_axes(form.config) if lora is None else adapter_axes(form.config, lora)
-        layout = shardings(axes, form.mesh, form.rules, jax.eval_shape(form._learnt))
-        apart = jax.jit(unstack_layers, out_shardings=layout)
+        apart = jax.jit(unstack_layers, out_shardings=form.apart)
     return jax.jit(form.make, out_shardings=form.state), apart

@@ -183,7 +183,7 @@ def lower_train_step(
     def laid_out(tree: Any, layout: Any) -> Any:
         return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, layout)
 
-    state = laid_out(form.abstract_state(), form.state)
+    state = laid_out(form.shapes, form.state)
     shape = (settings.accumulate, settings.batch_rows // settings.accumulate, settings.length)
     rows = batch_sharding(mesh, rules, leading=1)
     kinds = (jnp.int32, jnp.float32, jnp.int32, jnp.int32)

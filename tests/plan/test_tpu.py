@@ -1,39 +1,20 @@
 """The real TPU compiler, with no TPU: costs of tiny programs against hand-counted ones, and `selfevo plan` itself."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from plan_helpers import TINY
+from tpu_process import found_by, needs_tpu_compiler, run_apart
 
-pytestmark = [
-    pytest.mark.tpu_compiler,
-    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"),
-]
+pytestmark = needs_tpu_compiler
 HERE = Path(__file__).parent
-
-
-def run(*arguments):
-    settings = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**settings, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
 def cases():
-    done = run(str(HERE / "tpu_cases.py"))
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return found_by(HERE / "tpu_cases.py")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +26,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plans(config):
-    done = run("-m", "selfevo_jax", "plan", config, "--json", "--topology", "v5e:2x2")
+    done = run_apart("-m", "selfevo_jax", "plan", config, "--json", "--topology", "v5e:2x2")
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
 
@@ -145,7 +126,7 @@ def test_times_are_ranges_of_a_roofline_and_imply_tokens_and_utilisation(plans):
 
 
 def test_tables_say_what_was_compiled_and_on_what_rates(config):
-    done = run("-m", "selfevo_jax", "plan", config, "--topology", "v6e:1x1", "--only", "decode")
+    done = run_apart("-m", "selfevo_jax", "plan", config, "--topology", "v6e:1x1", "--only", "decode")
     assert done.returncode == 0, done.stderr[-4000:]
     for text in (
         "v6e:1x1: preset:tiny on 1 chips",
@@ -159,7 +140,7 @@ def test_tables_say_what_was_compiled_and_on_what_rates(config):
 
 
 def test_what_cannot_be_is_one_clear_line(config):
-    done = run("-m", "selfevo_jax", "plan", config, "--topology", "v9:2x2")
+    done = run_apart("-m", "selfevo_jax", "plan", config, "--topology", "v9:2x2")
     assert done.returncode == 2
     assert "--topology v9:2x2: expected CHIP:AxB" in done.stderr
     assert "chips: v4, v5e, v5p, v6e, tpu7x" in done.stderr

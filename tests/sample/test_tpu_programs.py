@@ -1,18 +1,11 @@
 """The engine's programs through the real TPU compiler: compiled, not run, so no chip is needed."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tpu_process import found_by, needs_tpu_compiler
 
-pytestmark = [
-    pytest.mark.tpu_compiler,
-    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu, the TPU compiler, is not installed"),
-]
+pytestmark = needs_tpu_compiler
 SCRIPT = Path(__file__).with_name("tpu_compile.py")
 
 
@@ -21,16 +14,7 @@ SCRIPT = Path(__file__).with_name("tpu_compile.py")
     [("v5e:2x2", "1x2x2", "TPU v5 lite"), ("v6e:2x2", "1x1x1", "TPU v6 lite")],
 )
 def test_programs_call_the_kernels_and_never_copy_the_cache(topology, mesh, device):
-    settings = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), topology, mesh],
-        env={**settings, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = found_by(SCRIPT, topology, mesh)
     assert found["device"] == device
     assert found["windows"] == [4096]  # whole blocks, and one program: a step reads what a slot holds
     assert found["decode"]["kernels"] == ["paged_attention"]

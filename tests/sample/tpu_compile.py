@@ -4,17 +4,11 @@ Run as `python tpu_compile.py v5e:2x2`, in a process of its own: the TPU compile
 """
 
 import json
-import os
 import re
 import sys
 
-SETTINGS = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
+from selfevo_jax.plan.chips import find_topology, prepare_compiler
+
 ITEM_BYTES = {"bf16": 2, "f32": 4, "s32": 4, "u32": 4, "pred": 1}
 ARRAY = re.compile(r"= \(?(\w+)\[([\d,]*)\]\S* ([\w-]+)\(")
 
@@ -58,14 +52,13 @@ def main(topology, mesh_shape):
     import jax
     import jax.numpy as jnp
     import numpy as np
-    from jax.experimental import topologies
 
     from selfevo_jax.model import ModelConfig, abstract_params, param_shardings
     from selfevo_jax.sample import Engine
     from selfevo_jax.sample.decode import empty_rows
     from selfevo_jax.sharding import make_mesh
 
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    devices = find_topology(topology).devices
     mesh = make_mesh(*mesh_shape, devices=devices[: int(np.prod(mesh_shape))])
     config = ModelConfig(128, 256, 1, 8, 4, 128, 512, max_position=8192)
     engine = Engine(config, None, slots=64, cache_length=4000, mesh=mesh, dtype=jnp.bfloat16, stream=lambda _: None)
@@ -105,5 +98,5 @@ def main(topology, mesh_shape):
 
 
 if __name__ == "__main__":
-    os.environ.update(SETTINGS)
+    prepare_compiler()
     print(json.dumps(main(sys.argv[1], tuple(map(int, sys.argv[2].split("x"))))))

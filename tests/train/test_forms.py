@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from train_helpers import assert_close
 
 from selfevo_jax.data import Batch, Batches, Example, pack
 from selfevo_jax.errors import ConfigError
@@ -45,14 +46,6 @@ ONE = MeshAxes({"x": 1})
 MESHES = [(1, 1, 1), (8, 1, 1), (1, 8, 1), (2, 2, 2)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @functools.cache
 def params_of(config):
     return jax.device_get(init_params(config, jax.random.key(0)))
@@ -78,14 +71,6 @@ def batch_of(count=13, seed=0, rows=ROWS):
     arrays = [packed.tokens, packed.weights, packed.segment_ids, packed.positions]
     assert len(packed.tokens) <= rows
     return Batch(*(np.pad(x, ((0, rows - len(x)), (0, 0))) for x in arrays))
-
-
-def assert_close(tree, reference, relative=1e-5):
-    """Relative to the largest entry of the whole tree: single entries near zero carry rounding of large sums."""
-    top = max(float(np.abs(x).max()) for x in jax.tree.leaves(reference))
-    assert jax.tree.structure(tree) == jax.tree.structure(reference)
-    for mine, theirs in zip(jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True):
-        np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=relative, atol=relative * top)
 
 
 @functools.cache

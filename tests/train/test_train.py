@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from train_helpers import assert_close
 
 from selfevo_jax.data import Batch, Batches, Example, pack
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
@@ -35,15 +36,6 @@ def make_examples(count, seed=0, longest=20):
         weights[0] = 0
         out.append(Example(f"row{index}", "x", rng.integers(0, 32, size).astype(np.int32), weights))
     return out
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    """These models are tiny and each test compiles some: code that runs slower is ready three times as soon."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +91,6 @@ def sums_on(params, packed, mesh, accumulate=1):
     arrays = [packed.tokens, packed.weights, packed.segment_ids, packed.positions]
     batch = Batch(*(np.pad(x, ((0, 32 - len(x)), (0, 0))) for x in arrays))
     return program(jax.device_put(params, layout), batch.micro(accumulate))
-
-
-def assert_close(tree, reference, relative=1e-5):
-    """Relative to the largest entry of the whole tree: single entries near zero carry rounding of large sums."""
-    top = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(reference))
-    for mine, theirs in zip(jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True):
-        np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=relative, atol=relative * top)
 
 
 @pytest.mark.parametrize(

@@ -5,27 +5,18 @@ Run as `python tpu_train.py v5e:2x2`, in a process of its own: the TPU compiler 
 
 import collections
 import json
-import os
 import re
 import sys
 
-SETTINGS = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
+from selfevo_jax.plan.chips import find_topology, prepare_compiler
 
 
 def main(topology):
-    from jax.experimental import topologies
-
     from selfevo_jax.model import ModelConfig
     from selfevo_jax.sharding import make_mesh
     from selfevo_jax.train import TrainConfig, lower_train_step
 
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    devices = find_topology(topology).devices
     mesh = make_mesh(1, -1, 1, devices=devices)
     config = ModelConfig(512, 256, 2, 4, 2, 128, 512, max_position=2048)
     settings = TrainConfig(batch_rows=4, length=1024, compute_dtype="bfloat16", remat=sys.argv[2])
@@ -44,5 +35,5 @@ def main(topology):
 
 
 if __name__ == "__main__":
-    os.environ.update(SETTINGS)
+    prepare_compiler()
     print(json.dumps(main(sys.argv[1])))
