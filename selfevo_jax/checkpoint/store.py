@@ -15,6 +15,7 @@ from jax.sharding import SingleDeviceSharding
 from selfevo_jax import hosts
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import LoraConfig, ModelConfig
+from selfevo_jax.sharding import laid_out
 
 # Orbax takes seconds to import, and `--help` needs none of it: it is imported where it is used.
 
@@ -124,9 +125,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     if shardings is None:
         one = SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: one, abstract)
-    target = jax.tree.map(
-        lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to), abstract, shardings
-    )
+    target = laid_out(abstract, shardings)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         _compare(root, target, checkpointer.metadata(root / ARRAYS).item_metadata.tree)
         restore = ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))

@@ -23,7 +23,7 @@ from selfevo_jax.plan.roofline import forward_flops, train_flops
 from selfevo_jax.sample import Engine, SlotPlan, make_engine, sampler_memory
 from selfevo_jax.sample.decode import empty_rows
 from selfevo_jax.sample.memory import device_bytes
-from selfevo_jax.sharding import TRAIN_RULES, replicated
+from selfevo_jax.sharding import TRAIN_RULES, laid_out, replicated
 from selfevo_jax.train import TrainConfig, lower_train_step, train_settings
 
 TRAIN, EXTEND, DECODE = "train", "extend", "decode"
@@ -149,9 +149,9 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     layout = dataclasses.replace(
         state_shapes, cache=cache_shardings(state_shapes.cache, mesh, engine.rules), token=whole, active=whole
     )
-    state = _with_shardings(state_shapes, layout)
+    state = laid_out(state_shapes, layout)
     declared = abstract_params(model, engine.param_dtype)
-    params = _with_shardings(declared, param_shardings(model, mesh, engine.rules, engine.param_dtype))
+    params = laid_out(declared, param_shardings(model, mesh, engine.rules, engine.param_dtype))
     common: dict[str, Any] = {
         "mesh": mesh,
         "parameters": _shard_bytes(params),
@@ -201,7 +201,3 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
         **common,
     )
     return [extend, decode]
-
-
-def _with_shardings(tree: Any, layout: Any) -> Any:
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, layout)

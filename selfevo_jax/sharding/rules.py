@@ -106,6 +106,11 @@ def shardings(logical: Any, mesh: Mesh, rules: ShardingRules, abstract: Any = No
     )
 
 
+def laid_out(shapes: Any, layout: Any) -> Any:
+    """Pytree of ShapeDtypeStruct with their shardings, of arrays or shapes and a tree of shardings like it."""
+    return jax.tree.map(lambda x, to: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=to), shapes, layout)
+
+
 def batch_sharding(mesh: Mesh, rules: ShardingRules, leading: int = 0) -> NamedSharding:
     """Sharding of `[B, ...]`, or of `[A, B, ...]` with `leading` unsharded axes before the batch axis."""
     axes = rules.mesh_axes("batch")

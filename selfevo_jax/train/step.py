@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ModelConfig, TrainAttention, Transformer, hidden_states, scaled_adapters
-from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated
+from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated
 from selfevo_jax.train.loss import HeadLoss, chunk_count, token_loss_sums
 from selfevo_jax.train.optimizer import make_optimizer
 from selfevo_jax.train.ordered import ordered_axis, sums_in_order
@@ -179,10 +179,6 @@ def lower_train_step(
     """The step lowered for the mesh, which may be of devices that are not there, and the state's abstract arrays."""
     check_settings(settings, mesh, rules)
     form = Form.of(config, settings, mesh, rules)
-
-    def laid_out(tree: Any, layout: Any) -> Any:
-        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, layout)
-
     state = laid_out(form.shapes, form.state)
     shape = (settings.accumulate, settings.batch_rows // settings.accumulate, settings.length)
     rows = batch_sharding(mesh, rules, leading=1)

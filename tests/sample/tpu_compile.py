@@ -56,19 +56,16 @@ def main(topology, mesh_shape):
     from selfevo_jax.model import ModelConfig, abstract_params, param_shardings
     from selfevo_jax.sample import Engine
     from selfevo_jax.sample.decode import empty_rows
-    from selfevo_jax.sharding import make_mesh
+    from selfevo_jax.sharding import laid_out, make_mesh
 
     devices = find_topology(topology).devices
     mesh = make_mesh(*mesh_shape, devices=devices[: int(np.prod(mesh_shape))])
     config = ModelConfig(128, 256, 1, 8, 4, 128, 512, max_position=8192)
     engine = Engine(config, None, slots=64, cache_length=4000, mesh=mesh, dtype=jnp.bfloat16, stream=lambda _: None)
 
-    def laid_out(tree, layout, dtype=None):
-        return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=s), tree, layout)
-
     made = engine._make_state.lower().compile()
     state = laid_out(jax.eval_shape(engine.new_state), made.output_shardings)
-    params = laid_out(abstract_params(config), param_shardings(config, mesh, engine.rules), jnp.bfloat16)
+    params = laid_out(abstract_params(config, jnp.bfloat16), param_shardings(config, mesh, engine.rules))
     n_rows = engine.extend_rows[0]
     slots = None if n_rows == engine.slots else np.zeros(n_rows, np.int32)
     rows, n = empty_rows(n_rows, 4), np.int32(0)
