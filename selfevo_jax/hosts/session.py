@@ -29,6 +29,7 @@ BARRIER_SECONDS = 1800.0
 has died or hangs is found by the watch, and much sooner."""
 CULPRIT_SECONDS = 10.0
 """How long an error inside a computation is held back until it is known whether another process caused it."""
+_STATUS_CODES = frozenset({"ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"})
 _JAX_HEARTBEAT = 600
 """Seconds of JAX's own watch, which ends a process without words: ours must be long over."""
 _JAX_SHUTDOWN = 30
@@ -219,10 +220,15 @@ def together(
         _end_all(_session.member, error)
 
 
+def _of_computing(error: BaseException) -> bool:
+    """Whether XLA says it: as JaxRuntimeError, or (gloo's failures) as ValueError that begins with a status code."""
+    code = str(error).partition(":")[0]
+    return isinstance(error, jax.errors.JaxRuntimeError) or (isinstance(error, ValueError) and code in _STATUS_CODES)
+
+
 def _end_all(member: Member, error: BaseException) -> None:
     """Ends this process, and with it all others; does not return."""
-    broken = isinstance(error, jax.errors.JaxRuntimeError)
-    found = member.finding(CULPRIT_SECONDS if broken else 0.0)
+    found = member.finding(CULPRIT_SECONDS if _of_computing(error) else 0.0)
     if isinstance(error, SelfevoError):
         why, code = str(error), 2
     elif found is not None:  # the error came after the fact: a collective that lost a process

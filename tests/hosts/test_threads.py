@@ -1,5 +1,8 @@
 """Threads of CPU devices: as many as one process with the devices of all would have."""
 
+import jax
+
+from selfevo_jax.hosts.session import _of_computing
 from selfevo_jax.hosts.threads import cpu_devices, threads_of_all
 
 
@@ -14,3 +17,9 @@ def test_processes_with_virtual_devices_have_the_threads_of_one_with_all_of_them
     assert threads_of_all([4, 4], cores=2) == 8
     assert threads_of_all([4, 4], cores=64) == 64
     assert threads_of_all([1, 1], cores=2) is None
+
+
+def test_a_broken_computation_is_told_from_an_error_of_this_process() -> None:
+    assert _of_computing(ValueError("UNKNOWN: Gloo all-reduce failed: connection closed by peer"))
+    assert _of_computing(jax.errors.JaxRuntimeError("INTERNAL: it broke"))
+    assert not _of_computing(ValueError("rows: expected 1 or more"))
