@@ -32,7 +32,7 @@ smollm2: $(VENV)/.smollm2
 	$(BIN)/selfevo evolve configs/smollm2_gsm8k_smoke.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

