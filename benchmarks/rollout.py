@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,6 +33,8 @@ from selfevo_jax.sample import Completion, Engine, EngineStats, Request, SelfCha
 from selfevo_jax.text import Verdict
 
 ROOT = Path(__file__).parent.parent
+WARM = 4
+"""Chains of an untimed run; all is compiled before it."""
 
 
 class Full:
@@ -81,17 +84,17 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
             "chains": functools.partial(in_chains, one, params),
             "four static passes": functools.partial(in_stages, other, params),
         }
-        warm = chains()[: 2 * slots]
         for job in one.compilations(params, [n for chain in chains() for n in chain.chain.extends()], n_stops):
             job()
-        runs["chains"](warm)
-        for job in other.compilations(params, [n for chain in warm for n in chain.lengths], n_stops):
-            job()
-        runs["four static passes"](chains()[: 2 * slots])
+        runs["chains"](chains()[:WARM])
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         counts, rollouts = {}, {}
-        for _ in range(args.repeats):
+        for turn in range(args.repeats):
             for name, run in runs.items():
+                if turn == 0 and name != "chains":  # its programs are for the lengths of the texts that it will get
+                    for job in other.compilations(params, [n for chain in found for n in chain.lengths], n_stops):
+                        job()
+                    run(chains()[:WARM])
                 found, begin = chains(), time.perf_counter()
                 stats = run(found)
                 seconds[name].append(time.perf_counter() - begin)
@@ -99,6 +102,8 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
                 keys += ("steps", "busy", "drain_steps", "drain_busy")
                 counts[name] = {key: sum(getattr(s, key) for s in stats) for key in keys}
                 rollouts[name] = [chain.chain.rollout.to_dict() for chain in found if chain.chain.rollout]
+            shown = ", ".join(f"{name} {found[-1]:.1f}" for name, found in seconds.items())
+            print(f"{slots} slots, turn {turn + 1} of {args.repeats}: {shown} s", file=sys.stderr)
         least = counts["chains"]["lower_bound"] + counts["chains"]["decoded"]
         lines = []
         for name, c in counts.items():

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -208,9 +209,11 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
             pairs = [(a, b) for a, b in zip(worker.ask("warm", job=asdict(job)), answer, strict=True)]
             equal[worker.name] = statistics.fmean(a == b for a, b in pairs if a is not None)
         rates: dict[str, list[float]] = {worker.name: [] for worker in workers}
-        for _ in range(args.repeats):
+        for turn in range(args.repeats):
             for worker in workers:
                 rates[worker.name].append(worker.ask("rate"))
+            shown = ", ".join(f"{name} {found[-1]:.1f}" for name, found in rates.items())
+            print(f"{slots} slots, turn {turn + 1} of {args.repeats}: {shown} tokens/s", file=sys.stderr)
         floors.append({"slots": slots, **ours.ask("floor")})
         for name, found in rates.items():
             ratios = [a / b for a, b in zip(rates["ours"], found, strict=True)]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -169,10 +170,12 @@ def compare(args: argparse.Namespace, config: ModelConfig) -> dict[str, Any]:
     workers = start(("ours", *args.peers), [f"--{name}={getattr(args, name)}" for name in names])
     first = {worker.name: worker.ask("run") for worker in workers}
     rates: dict[str, list[float]] = {worker.name: [] for worker in workers}
-    for _ in range(args.repeats):
+    for turn in range(args.repeats):
         for worker in workers:
             found = worker.ask("run")
             rates[worker.name].append(found["tokens"] / found["seconds"])
+        shown = ", ".join(f"{name} {found[-1]:.1f}" for name, found in rates.items())
+        print(f"turn {turn + 1} of {args.repeats}: {shown} tokens/s", file=sys.stderr)
     for worker in workers:
         worker.end()
     flops = 6 * param_count(config)
