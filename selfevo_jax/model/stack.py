@@ -49,7 +49,7 @@ def hidden_states(
     adapters: Any = None,
     attend: Attend | None = None,
     constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
-    constrain_layer: Callable[[Any], Any] = lambda layer: layer,
+    prepare_layer: Callable[[Any], Any] = lambda layer: layer,
 ) -> jax.Array:
     """`Transformer.hidden` without a cache, `[B, L, D]`, for a training step.
 
@@ -61,7 +61,7 @@ def hidden_states(
       adapters: the collection `lora` of `Linear`, in the form of `params`.
       attend: in place of the plain attention with its mask `[B, L, L]`.
       constrain: holds the states between layers to a sharding.
-      constrain_layer: the same for one layer's parameters, and so for their gradient.
+      prepare_layer: makes a layer's parameters of what stands for them in `params`.
     """
     if remat not in get_args(Remat):
         raise ValueError(f"remat is {remat!r}; expected one of {get_args(Remat)}")
@@ -72,7 +72,7 @@ def hidden_states(
 
     def layer(x: jax.Array, part: tuple[Any, Any]) -> jax.Array:
         own, lora = part
-        variables = {"params": constrain_layer(own)} | ({} if lora is None else {"lora": lora})
+        variables = {"params": prepare_layer(own)} | ({} if lora is None else {"lora": lora})
         out: Any = block.apply(variables, checkpoint_name(x, _LAYER_INPUT), rope, attend)
         return constrain(out[0])
 

@@ -166,7 +166,8 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     def ids(rows: int) -> Any:
         return None if rows == engine.slots else np.zeros(rows, np.int32)
 
-    rows, length = engine.extend_rows[0], lengths.extend_bucket(engine.extend_lengths)
+    length = lengths.extend_bucket(engine.extend_lengths)
+    rows = engine.rows_of(length)[-1]
     window = next((w for w in engine.extend_windows if w >= min(lengths.prompt, engine.cache_length)), None)
     window = window or engine.extend_windows[-1]
     tokens = np.zeros((rows, length), np.int32)

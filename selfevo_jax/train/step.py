@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ModelConfig, TrainAttention, Transformer, hidden_states, scaled_adapters
+from selfevo_jax.model.params import STACKED
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated
 from selfevo_jax.train.loss import HeadLoss, chunk_count, token_loss_sums
 from selfevo_jax.train.optimizer import make_optimizer
@@ -31,21 +32,49 @@ class _Sums(flax.struct.PyTreeNode):
     gradient: Any
 
 
-def loss_sums(form: Form, learnt: Any, frozen: Any, micro: Batch) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Loss sum, and weight sum and number of targets, of one micro-batch `[B, L]`."""
+@jax.custom_vjp
+def _narrowed(master: jax.Array, like: jax.Array) -> jax.Array:
+    """`master` in the dtype of `like`, which alone has a gradient: what the products make, in their own dtype."""
+    return master.astype(like.dtype)
+
+
+_narrowed.defvjp(lambda master, like: (master.astype(like.dtype), None), lambda _, given: (None, given))
+
+
+def narrow(form: Form, learnt: Any) -> Any:
+    """What to differentiate by in place of `learnt`: in it the layers' matrices are zeros of the compute dtype.
+
+    Their values come from the masters, but their gradient stays in the dtype that it is made in: a gradient of all
+    layers in fp32 would hold the same numbers in twice the memory. It adds up in fp32.
+    """
+    dtype, stacked = jnp.dtype(form.settings.compute_dtype), int(form.scan)
+    layers = {name: part for name, part in learnt.items() if name.startswith(STACKED)}
+    like = jax.tree.map(lambda x: jnp.zeros(x.shape, dtype if x.ndim > 1 + stacked else x.dtype), layers)
+    return learnt | like
+
+
+def loss_sums(
+    form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Loss sum, and weight sum and number of targets, of one micro-batch `[B, L]`.
+
+    `by` is what to differentiate by: `narrow(form, learnt)`, or the adapters that are learnt.
+    """
     settings, mesh, rules = form.settings, form.mesh, form.rules
     lora, dtype = settings.lora, jnp.dtype(settings.compute_dtype)
-    params, adapters = (learnt, None) if lora is None else (frozen, scaled_adapters(learnt, lora))
+    masters, params, adapters = (learnt, by, None) if lora is None else (frozen, frozen, scaled_adapters(by, lora))
+    params = {n: (masters[n], part) if n.startswith(STACKED) else part for n, part in params.items()}
     model = Transformer(form.config, dtype=dtype)
     rows, length = micro.tokens.shape
     kernel = TrainAttention.choose(form.config, mesh, rules, dtype, length)
     alone = mesh.size == 1
     whole_rows = batch_sharding(mesh, rules)
 
-    def in_place(x: jax.Array, layout: Any) -> jax.Array:
+    def in_place(master: jax.Array, like: jax.Array, layout: Any) -> jax.Array:
         # the same constraint holds the gradient. Between the product that makes it and the constraint there must be no
         # cast, or the compiler makes the sum over devices an all-reduce in place of a reduce-scatter
-        return jax.lax.with_sharding_constraint(x.astype(dtype) if x.ndim > 1 else x, layout)
+        x = _narrowed(master, like)
+        return x if alone else jax.lax.with_sharding_constraint(x, layout)
 
     with jax.named_scope("forward"):
         hidden = hidden_states(
@@ -58,7 +87,7 @@ def loss_sums(form: Form, learnt: Any, frozen: Any, micro: Batch) -> tuple[jax.A
             adapters=adapters,
             attend=None if kernel is None else kernel.within(micro.segment_ids),
             constrain=lambda x: x if alone else jax.lax.with_sharding_constraint(x, whole_rows),
-            constrain_layer=lambda p: p if alone else jax.tree.map(in_place, p, form.layer),
+            prepare_layer=lambda pair: jax.tree.map(in_place, *pair, form.layer),
         )
     with jax.named_scope("loss"):
         if chunk_count(rows * length // rules.ways("batch", mesh), form.config.vocab_size) == 1:
@@ -84,10 +113,11 @@ def gradient_sums(form: Form, params: tuple[Any, Any], batch: Batch) -> _Sums:
     learnt, frozen = params
 
     def one(micro: Batch) -> _Sums:
-        def loss(tree: Any) -> Any:
-            return loss_sums(form, tree, frozen, micro)
+        def loss(by: Any) -> Any:
+            return loss_sums(form, by, learnt, frozen, micro)
 
-        (total, (weight, targets)), gradient = jax.value_and_grad(loss, has_aux=True)(learnt)
+        by = narrow(form, learnt) if form.settings.lora is None else learnt
+        (total, (weight, targets)), gradient = jax.value_and_grad(loss, has_aux=True)(by)
         if form.mesh.size > 1:
             gradient = jax.lax.with_sharding_constraint(gradient, form.learnt)
         return _Sums(total, weight, targets, gradient)
@@ -149,7 +179,7 @@ def _train_step(form: Form) -> Any:
     def step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         sums = all_sums((state.params, state.frozen), batch)
         weight = jnp.maximum(sums.weight, jnp.finfo(jnp.float32).tiny)
-        gradient = jax.tree.map(lambda g: g / weight, sums.gradient)
+        gradient = jax.tree.map(lambda g: g.astype(jnp.float32) / weight, sums.gradient)
         metrics = {
             "loss": sums.loss / weight,
             "grad_norm": jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient))),

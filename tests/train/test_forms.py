@@ -111,6 +111,22 @@ def test_gradient_does_not_depend_on_scan_remat_or_mesh(shape, scan, remat):
         assert leaf.sharding.is_equivalent_to(layout, leaf.ndim)
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_gradients_of_the_layers_matrices_stay_in_the_compute_dtype(scan):
+    settings = dataclasses.replace(SETTINGS, scan_layers=scan, compute_dtype="bfloat16")
+    form = Form.of(CONFIG, settings, mesh_of((1, 8, 1)), TRAIN_RULES)
+    params = jax.device_put(form.formed(params_of(CONFIG)), form.learnt)
+    sums = jax.jit(lambda p, b: gradient_sums(form, (p, ()), b))(params, batch_of().micro(1))
+    gradient = unstack_layers(sums.gradient) if scan else sums.gradient
+    dtypes = jax.tree.map(lambda x: x.dtype.name, gradient)
+    assert set(jax.tree.leaves(dtypes["layers_0"]["mlp"])) == {"bfloat16"}
+    assert dtypes["layers_0"]["mlp_norm"]["scale"] == dtypes["embedding"] == "float32"
+    assert_close(jax.tree.map(lambda x: np.asarray(x, np.float32), gradient), plain_loss_and_gradient(CONFIG)[1], 2e-2)
+    state = init_state(params_of(CONFIG), CONFIG, settings, form.mesh, TRAIN_RULES)
+    after, _ = make_train_step(CONFIG, settings, form.mesh)(state, batch_of().micro(1), np.float32(1e-3))
+    assert {x.dtype.name for x in jax.tree.leaves((after.params, after.opt_state[1].mu))} == {"float32"}
+
+
 def test_remat_computes_again_what_it_says_and_no_more():
     def flops(remat):
         form = Form.of(CONFIG, dataclasses.replace(SETTINGS, remat=remat), mesh_of((1, 1, 1)), TRAIN_RULES)
