@@ -88,15 +88,16 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
             job()
         runs["chains"](chains()[:WARM])
         seconds: dict[str, list[float]] = {name: [] for name in runs}
-        counts, rollouts = {}, {}
+        counts, rollouts, lengths = {}, {}, list[int]()
         for turn in range(args.repeats):
             for name, run in runs.items():
                 if turn == 0 and name != "chains":  # its programs are for the lengths of the texts that it will get
-                    for job in other.compilations(params, [n for chain in found for n in chain.lengths], n_stops):
+                    for job in other.compilations(params, lengths, n_stops):
                         job()
                     run(chains()[:WARM])
                 found, begin = chains(), time.perf_counter()
                 stats = run(found)
+                lengths = [n for chain in found for n in chain.lengths]
                 seconds[name].append(time.perf_counter() - begin)
                 keys = ("requests", "prefilled", "shared", "lower_bound", "decoded", "compiles")
                 keys += ("steps", "busy", "drain_steps", "drain_busy")

@@ -17,7 +17,8 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 
 if TYPE_CHECKING:
     from selfevo_jax.config import Config
-    from selfevo_jax.rounds import RunDir
+    from selfevo_jax.progress import Reporter
+    from selfevo_jax.rounds import Controller, RunDir
 
 # JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
 
@@ -102,15 +103,22 @@ def _evolve(config: Path, overrides: list[str]) -> None:
     from selfevo_jax.config import load_config
 
     loaded = load_config(config, overrides)
-    from selfevo_jax import hosts
+    from selfevo_jax import notice
     from selfevo_jax.progress import Reporter
-    from selfevo_jax.report import summarize, transcripts
     from selfevo_jax.rounds import Controller, RunDir
 
     reporter = Reporter(console, quiet=console.quiet)
     run = RunDir(loaded.run_dir)
     lies_here = run.has(run.config_file)
-    controller = Controller(loaded, reporter)
+    with notice.heeded(), contextlib.closing(Controller(loaded, reporter)) as controller:
+        _go_on(run, controller, lies_here, reporter)
+
+
+def _go_on(run: RunDir, controller: Controller, lies_here: bool, reporter: Reporter) -> None:
+    """Makes what is left of a run, and shows what it has come to."""
+    from selfevo_jax import hosts
+    from selfevo_jax.report import summarize, transcripts
+
     if lies_here and hosts.agree("whether the run is complete", lambda: summarize(run).complete):
         reporter.line(f"{run.root}: this run is complete. Raise rounds.number to go on, or choose another run_dir.")
     else:
@@ -134,7 +142,7 @@ def _show(run: RunDir) -> None:
     """The table of a run, also stored beside it; process 0 shows it, the others wait."""
     from selfevo_jax import hosts
     from selfevo_jax.report import LEGEND, summarize, table, verdict_on_run
-    from selfevo_jax.rounds.run_dir import write_json
+    from selfevo_jax.rounds.files import write_json
 
     if hosts.is_writer():
         summary = summarize(run)
@@ -162,6 +170,43 @@ def report(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="P
         print(json.dumps(summarize(found).to_dict(), indent=2))
     else:
         _show(found)
+
+
+@app.command("status")
+def status_command(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Where a run is, who is at it, and what is left, phase by phase. Safe on a live run.
+
+    Example:
+
+        selfevo status runs/quickstart
+    """
+    from selfevo_jax.report import status
+    from selfevo_jax.rounds import RunDir
+
+    found = status(RunDir(run))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        for line in found.lines():
+            _say(line)
+
+
+@app.command("verify")
+def verify_command(run: RunPath) -> None:
+    """Check that every finished file of a run is what was written: checksums, counts, checkpoints. Safe on a live run.
+
+    Ends with code 2 and the files' names where something has changed.
+
+    Example:
+
+        selfevo verify runs/quickstart
+    """
+    from selfevo_jax.rounds import RunDir, verify
+
+    found = verify(RunDir(run))
+    if found.faults:
+        raise SelfevoError(f"{run}: {len(found.faults)} fault(s):\n  " + "\n  ".join(found.faults))
+    _say(f"{run}: {found.files} files and {found.checkpoints} checkpoints are as they were written")
 
 
 @app.command("eval")
@@ -438,9 +483,9 @@ def doctor(
 
 
 def main() -> None:
-    """Entry point: a user's error is one clear line and exit code 2."""
+    """Entry point: a user's error is one clear line and exit code 2; 75 says that the same command goes on."""
     try:
         app()
     except SelfevoError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)

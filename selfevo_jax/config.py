@@ -234,6 +234,20 @@ class EvaluateSection(Section):
     """Of the k samples; `direct` and `refined` are greedy."""
 
 
+class SavingSection(Section):
+    """When the state of a fine-tuning is saved on its way, and which checkpoints are kept."""
+
+    every_minutes: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = 10.0
+    """A notice to end (SIGTERM) saves it at once, too."""
+    every_steps: Positive | None = None
+    keep_last: Positive | None = None
+    """Keep the checkpoints of so many rounds, the last ones; None keeps all. Texts and figures of all rounds stay."""
+    keep_every: Positive | None = None
+    """With `keep_last`: keep every so many rounds' checkpoint too."""
+    keep_best: bool = True
+    """With `keep_last`: keep the one with the best direct accuracy on the first evaluation set too."""
+
+
 class Config(Section):
     """A whole run. The run directory alone is its state; the same command goes on where it was."""
 
@@ -252,6 +266,17 @@ class Config(Section):
     """The fine-tuning inside each round."""
     rounds: RoundsSection = RoundsSection()
     evaluate: EvaluateSection = EvaluateSection()
+    saving: SavingSection = SavingSection()
+
+    @model_validator(mode="after")
+    def _adapters_rest_on_checkpoints(self) -> Config:
+        apart = [name for name in ("meta", "learn") if (lora := getattr(self, name).lora) and lora.save == "adapters"]
+        if self.saving.keep_last is not None and apart:
+            raise ValueError(
+                f"saving.keep_last stands beside {apart[0]}.lora.save: adapters; adapters need the checkpoints that "
+                "they are added to, so keep all, or save merged ones"
+            )
+        return self
 
 
 class _Loader(yaml.SafeLoader):

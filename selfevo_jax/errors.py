@@ -2,7 +2,9 @@
 
 
 class SelfevoError(Exception):
-    """A fault in the user's input or set-up. The command line prints the message alone and exits with code 2."""
+    """A fault in the user's input or set-up. The command line prints the message alone and exits with its code."""
+
+    exit_code = 2
 
 
 class ConfigError(SelfevoError):
@@ -23,6 +25,12 @@ class ModelError(SelfevoError):
 
 class EmptySelectionError(SelfevoError):
     """Nothing is left to learn from: the round stops, weights untouched, and is not marked as trained."""
+
+
+class Preempted(SelfevoError):
+    """A notice to end came: what was done is saved, and the same command goes on from there."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class NonFiniteLossError(SelfevoError):

@@ -9,6 +9,7 @@ from selfevo_jax.checkpoint.huggingface import (
 )
 from selfevo_jax.checkpoint.source import ModelSource, open_model, open_weights, save_safetensors
 from selfevo_jax.checkpoint.store import (
+    ARRAYS,
     is_complete,
     read_metadata,
     restore_params,
@@ -16,9 +17,12 @@ from selfevo_jax.checkpoint.store import (
     save_model,
     save_params,
 )
+from selfevo_jax.checkpoint.training import TrainingStore
 
 __all__ = [
+    "ARRAYS",
     "ModelSource",
+    "TrainingStore",
     "config_from_huggingface",
     "config_to_huggingface",
     "export_huggingface",

@@ -27,7 +27,7 @@ BESIDE = "beside:"
 _PARTIAL = ".orbax-checkpoint-tmp"
 
 
-def _folder(path: epath.PathLike) -> epath.Path:
+def absolute(path: epath.PathLike) -> epath.Path:
     """The path of a checkpoint, absolute: Orbax takes no other."""
     folder = epath.Path(path)
     return folder if "://" in str(folder) else epath.Path(os.path.abspath(folder.expanduser()))
@@ -37,7 +37,7 @@ def is_complete(path: epath.PathLike) -> bool:
     """Whether a checkpoint was written here to its end: its arrays are put in their place last."""
     import orbax.checkpoint as ocp
 
-    arrays = _folder(path) / ARRAYS
+    arrays = absolute(path) / ARRAYS
     return arrays.exists() and bool(ocp.utils.is_checkpoint_finalized(arrays))
 
 
@@ -58,7 +58,7 @@ def save_params(
     """
     import orbax.checkpoint as ocp
 
-    root = _folder(path)
+    root = absolute(path)
     if hosts.agree(f"saving checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: a checkpoint lies here already; remove it or choose another folder")
     try:
@@ -73,7 +73,7 @@ def save_params(
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(root / ARRAYS, args=ocp.args.PyTreeSave(params))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{root}: the checkpoint could not be written ({_line(error)})") from error
+        raise ModelError(f"{root}: the checkpoint could not be written ({first_line(error)})") from error
     hosts.barrier(f"checkpoint {root.name} is saved")
 
 
@@ -119,7 +119,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     """
     import orbax.checkpoint as ocp
 
-    root = _folder(path)
+    root = absolute(path)
     if not hosts.agree(f"reading checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
     if shardings is None:
@@ -132,12 +132,12 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
         try:
             return checkpointer.restore(root / ARRAYS, args=restore)
         except (OSError, ValueError) as error:
-            raise ModelError(f"{root}: the checkpoint could not be read ({_line(error)})") from error
+            raise ModelError(f"{root}: the checkpoint could not be read ({first_line(error)})") from error
 
 
 def read_metadata(path: epath.PathLike) -> dict[str, Any]:
     """The JSON metadata of a complete checkpoint; reads no array. Raises ModelError where there is none."""
-    root = _folder(path)
+    root = absolute(path)
     if not is_complete(root):
         raise ModelError(f"{root}: no finished checkpoint here")
     tree = json.loads((root / METADATA).read_text())
@@ -174,5 +174,5 @@ def _write(file: epath.Path, content: bytes) -> None:
     partial.replace(file)
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -158,16 +158,21 @@ def read_meta(source: str | os.PathLike[str], *, skip: int = 0, limit: int | Non
     return _read(source, MetaRow, skip, limit)
 
 
+def jsonl_lines(rows: Iterable[Any]) -> Iterator[bytes]:
+    """Dataclasses or mappings as JSON Lines."""
+    for row in rows:
+        plain = asdict(row) if is_dataclass(row) and not isinstance(row, type) else dict(row)
+        yield (json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
-    """Writes dataclasses or mappings as JSON Lines, under a temporary name first: no reader sees half a file."""
+    """Writes JSON Lines under a temporary name first: no reader sees half a file."""
     target = epath.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as file:
-            for row in rows:
-                plain = asdict(row) if is_dataclass(row) and not isinstance(row, type) else dict(row)
-                file.write((json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"))
+            file.writelines(jsonl_lines(rows))
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -230,7 +230,7 @@ def _end_all(member: Member, error: BaseException) -> None:
     """Ends this process, and with it all others; does not return."""
     found = member.finding(CULPRIT_SECONDS if _of_computing(error) else 0.0)
     if isinstance(error, SelfevoError):
-        why, code = str(error), 2
+        why, code = str(error), error.exit_code
     elif found is not None:  # the error came after the fact: a collective that lost a process
         why, code = found
     elif isinstance(error, KeyboardInterrupt):

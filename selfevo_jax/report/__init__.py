@@ -1,16 +1,20 @@
 """What a run shows: its table, its JSON, its transcripts."""
 
+from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, summarize
 from selfevo_jax.report.table import LEGEND, percent, table, verdict_on_run
 from selfevo_jax.report.transcripts import Transcript, pick, transcripts
 
 __all__ = [
     "LEGEND",
+    "Phase",
     "Row",
+    "Status",
     "Summary",
     "Transcript",
     "percent",
     "pick",
+    "status",
     "summarize",
     "table",
     "transcripts",

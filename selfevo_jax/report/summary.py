@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any
 
-from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of, read_json
+from selfevo_jax.rounds.files import read_json
+from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 
 Figure = dict[str, Any] | None
 """A `Proportion` as plain values; None where something was not measured."""

@@ -10,14 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from selfevo_jax.checkpoint import open_weights, save_adapters, save_model
+from selfevo_jax import hosts
+from selfevo_jax.checkpoint import TrainingStore, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, MetaRow, read_meta, source_checksum
-from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import data_accuracy
-from selfevo_jax.model import merge_adapters, param_shardings
+from selfevo_jax.model import merge_adapters, param_count, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
+from selfevo_jax.rounds.files import read_rows
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
     PoolMap,
@@ -29,20 +31,13 @@ from selfevo_jax.rounds.meta_skill import (
     warn_unbalanced,
 )
 from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
-from selfevo_jax.rounds.run_dir import (
-    COMMITTED,
-    META,
-    STOPPED,
-    RunDir,
-    checksum,
-    name_of,
-    read_rows,
-)
+from selfevo_jax.rounds.retention import kept, require_room
+from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 from selfevo_jax.rounds.select import Selection, require, select
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.sharding import TRAIN_RULES
-from selfevo_jax.train import check_settings, fit, train_settings
+from selfevo_jax.train import SavePolicy, TrainingKeeper, check_settings, fit, train_settings
 
 
 class Controller:
@@ -54,10 +49,15 @@ class Controller:
         self.dir = RunDir(config.run_dir)
         self.bench: Workbench = open_workbench(config, self.dir.append_cost)
         self._check()
-        self.dir.open(config, self._fingerprints())
+        if (before := self.dir.open(config, self._fingerprints())) is not None:
+            reporter.line(f"{self.dir.root}: taken over from {before}, which is gone")
         self._base: Any = None
         self._latest: tuple[str, Any] | None = None
         self._meta_rows: list[MetaRow] | None = None
+
+    def close(self) -> None:
+        """Lets other processes at the run directory."""
+        self.dir.close()
 
     def _check(self) -> None:
         """Everything that could stop the run later and can be seen now."""
@@ -90,10 +90,19 @@ class Controller:
     def params(self, name: str) -> Any:
         """Parameters of a finished checkpoint of this run, kept until the next is asked for."""
         if self._latest is None or self._latest[0] != name:
+            self.dir.require(self.dir.checkpoint(name))
             layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
             _, load, _ = open_weights(str(self.dir.checkpoint(name)))
             self._latest = (name, load(layout, jnp.float32))
         return self._latest[1]
+
+    def _states(self, name: str) -> TrainingStore:
+        return TrainingStore(self.dir.training_states(name))
+
+    def _finish(self, name: str) -> None:
+        """What is left to do when a checkpoint is there whole."""
+        self._states(name).clear()
+        self.dir.seal(self.dir.checkpoint(name))
 
     def _train(
         self, name: str, start: Any, of: str, pools: PoolMap, section: TrainSection, seed: int
@@ -103,6 +112,13 @@ class Controller:
         settings = train_settings(section, seed)
         usable = fitted(pools, settings.length, self.reporter)
         batches = Batches(usable, settings.batch_rows, settings.length, seed, section.packing)
+        saving, store = self.config.saving, self._states(name)
+        seconds = None if saving.every_minutes is None else 60 * saving.every_minutes
+        keeper = TrainingKeeper(store, SavePolicy(saving.every_steps, seconds), f"fine-tuning {name}")
+        if (step := store.latest()) is not None:
+            self.reporter.line(f"  fine-tuning {name} goes on after step {step}")
+        room = 16 * param_count(self.bench.model)  # a checkpoint in fp32, and a state: that and two moments
+        hosts.agree("looking for room", lambda: require_room(self.dir.root, room, f"fine-tuning {name}"))
         with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
             learnt, report = fit(
                 start,
@@ -111,6 +127,7 @@ class Controller:
                 settings,
                 self.bench.mesh,
                 on_step=lambda step, m: meter.set(step + 1, f"loss {m['loss']:.3f}"),
+                keeper=keeper,
             )
         record = {
             "examples": {pool: len(examples) for pool, (examples, _) in usable.items()},
@@ -124,6 +141,7 @@ class Controller:
             "seconds": report.seconds,
         }
         metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
+        self.dir.forget(self.dir.checkpoint(name))
         folder, model, files = self.dir.checkpoint(name), self.bench.model, self.bench.tokenizer.files()
         if settings.lora is None:
             params = learnt
@@ -163,6 +181,7 @@ class Controller:
                 else:
                     rows = self.pools.meta_rows()
                 self.dir.write_rows(file, rows)
+            self.dir.require(file)
             self._meta_rows = read_meta(file)
         return self._meta_rows
 
@@ -178,6 +197,7 @@ class Controller:
             bench = self.bench
             pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, self.config.meta)
             self._train(META, self.base(), bench.source.origin, pools, self.config.meta, self.config.seed)
+        self._finish(META)
         self.dir.write_json(done, {"checkpoint": META, "training": self.dir.training(META)})
 
     @property
@@ -191,10 +211,7 @@ class Controller:
         part = self.dir.round(round, "rollouts/part-00000.jsonl")
         finished = self.dir.load(manifest)
         if finished is not None:
-            if checksum(part) != finished["sha256"]:
-                raise SelfevoError(
-                    f"{part}: changed since the rollouts were finished; restore the file, or redo the run"
-                )
+            self.dir.require(part)
             return [Rollout.from_dict(row) for row in read_rows(part)]
         prompts, stages = self.pools.prompts(round), self.bench.stages()
         with self.dir.journal(part) as journal:
@@ -217,7 +234,7 @@ class Controller:
             )
             rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
         self.dir.write_rows(part, rows)  # in one order whatever the slots and interruptions
-        self.dir.write_json(manifest, {"rows": len(rows), "sha256": checksum(part)})
+        self.dir.write_json(manifest, {"rows": len(rows), "sha256": self.dir.sums.digest(part)})
         return [Rollout.from_dict(row) for row in rows]
 
     def controls(self, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:
@@ -299,6 +316,7 @@ class Controller:
         chosen = self.selection(round, rollouts)
         if not self.dir.complete(name_of(round)):
             self.learn(round, chosen.kept)
+        self._finish(name_of(round))
         # gold answers are read here, after the round has learnt, to measure alone
         accuracy = data_accuracy(self.pools.gold(round), rollouts, chosen.kept)
         self.dir.write_json(
@@ -312,6 +330,19 @@ class Controller:
             },
         )
         self.dir.write_json(done, {"round": round, "checkpoint": name_of(round)})
+
+    def _retain(self, newest: int) -> None:
+        """Removes the checkpoints that `saving` does not keep."""
+        direct = {}
+        for number in range(newest + 1):
+            found = self.dir.load(self.dir.evaluation(name_of(number))) or {}
+            if found:
+                direct[number] = next(iter(found.values()))["direct"]["share"]
+        keep = kept(self.config.saving, newest, direct)
+        for number in set(range(newest)) - keep:
+            if not self.dir.removed(name_of(number)):
+                self.dir.remove(name_of(number))
+                self.reporter.line(f"  checkpoint {name_of(number)} is removed (saving.keep_last)")
 
     def worse(self, round: int) -> bool:
         """Whether direct accuracy on the first set fell by more than two standard errors of the difference."""
@@ -336,6 +367,7 @@ class Controller:
             self.round(number)
             name = name_of(number)
             self.evaluate(name, functools.partial(self.params, name))
+            self._retain(number)
             if self.config.rounds.stop_when_worse and self.pools.evaluation() and self.worse(number):
                 self.dir.write_json(self.dir.root / STOPPED, {"round": number, "why": "worse than the round before"})
                 self.reporter.warn(f"round {number} is worse than the one before; the run ends here")

@@ -6,23 +6,26 @@ run share the directory: process 0 alone writes, and what is there is what proce
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import secrets
+import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from selfevo_jax import hosts
-from selfevo_jax.checkpoint import is_complete, read_metadata
+from selfevo_jax.checkpoint import ARRAYS, is_complete, read_metadata
 from selfevo_jax.config import Config, dump_config, load_config
-from selfevo_jax.data import write_jsonl
-from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.data import jsonl_lines
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.rounds.checksums import Checksums
+from selfevo_jax.rounds.files import read_json, to_json, write_file, write_json
+from selfevo_jax.rounds.journal import Journal
+from selfevo_jax.rounds.lock import Owner, RunLock
 
-META, COMMITTED, STOPPED = "meta", "COMMITTED", "STOPPED"
-"""Name of M_meta; the last file of a phase; what a run leaves that ended before its last round."""
+META, COMMITTED, STOPPED, REMOVED = "meta", "COMMITTED", "STOPPED", "REMOVED"
+"""Name of M_meta; the last file of a phase; what a run leaves that ended before its last round; what is left of a
+checkpoint that is not kept."""
 
 
 def name_of(round: int) -> str:
@@ -38,83 +41,9 @@ SAFE_TO_CHANGE = (
     "mesh",
     "sampling.slots",
     "sampling.tensor",
+    "saving",
 )
 """Keys that may differ when a run is resumed: they say how long or where it runs, not what it computes."""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes to a temporary name beside `path`, then moves it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Raises SelfevoError naming the file when it is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SelfevoError(f"{path}: not readable as JSON ({error}); move it away and run again") from error
-
-
-def read_rows(path: Path, first: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a finished JSONL file, or its first ones."""
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:first] if line]
-
-
-class Journal:
-    """A JSONL file that grows row by row and survives a kill: a torn last line is cut off when it is opened."""
-
-    def __init__(self, path: Path, follows: int | None = None) -> None:
-        """With `follows`, the first rows of a file that another process writes: appended rows stay in memory."""
-        self.path = path
-        self._out: TextIO | None = None
-        if follows is not None:
-            self.rows = read_rows(path, follows) if follows else []
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows = self._recover()
-        self._out = path.open("a", encoding="utf-8")
-
-    def _recover(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        rows, good = [], 0
-        for line in self.path.read_bytes().splitlines(keepends=True):
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                break
-            if not line.endswith(b"\n") or not isinstance(row, dict):
-                break
-            rows.append(row)
-            good += len(line)
-        with self.path.open("r+b") as out:
-            out.truncate(good)
-        return rows
-
-    def append(self, row: dict[str, Any]) -> None:
-        if self._out is not None:
-            self._out.write(json.dumps(row, ensure_ascii=False) + "\n")
-            self._out.flush()
-        self.rows.append(row)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._out is not None:
-            self._out.flush()
-            os.fsync(self._out.fileno())
-            self._out.close()
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -152,6 +81,8 @@ class RunDir:
         if "://" in str(root):
             raise ConfigError(f"run_dir={root}: only local folders can be run directories; mount the bucket")
         self.root = Path(root)
+        self.sums = Checksums(self.root)
+        self._lock = RunLock(self.root)
 
     @property
     def config_file(self) -> Path:
@@ -169,7 +100,7 @@ class RunDir:
     def append_cost(self, row: dict[str, Any]) -> None:
         """By the process that measured: the others do not wait for it."""
         if hosts.is_writer():
-            with Journal(self.costs_file) as journal:
+            with Journal(self.costs_file, check=self._lock.check) as journal:
                 journal.append(row)
 
     # --- what every process calls
@@ -178,12 +109,33 @@ class RunDir:
         return hosts.agree(f"whether {self._name(path)} is there", path.exists)
 
     def load(self, path: Path) -> Any:
-        """A JSON file as process 0 reads it; None where there is none."""
-        return hosts.agree(f"reading {self._name(path)}", lambda: read_json(path) if path.exists() else None)
+        """A JSON file as process 0 reads it; None where there is none. Raises SelfevoError where it has changed."""
+
+        def read() -> Any:
+            self.sums.require(path)
+            return read_json(path) if path.exists() else None
+
+        return hosts.agree(f"reading {self._name(path)}", read)
 
     def complete(self, name: str) -> bool:
-        """Whether a checkpoint of this run was written to its end."""
-        return hosts.agree(f"whether checkpoint {name} is complete", lambda: is_complete(self.checkpoint(name)))
+        """Whether a checkpoint of this run was written to its end, and perhaps removed since by `saving.keep_last`."""
+        folder = self.checkpoint(name)
+        return hosts.agree(
+            f"whether checkpoint {name} is complete", lambda: is_complete(folder) or (folder / REMOVED).exists()
+        )
+
+    def removed(self, name: str) -> bool:
+        """Whether only the records of a checkpoint are left."""
+        return self.has(self.checkpoint(name) / REMOVED)
+
+    def remove(self, name: str) -> None:
+        """Removes the arrays of a checkpoint that is not kept; its small files stay."""
+        folder = self.checkpoint(name)
+        self.write_json(folder / REMOVED, {"checkpoint": name, "why": "saving.keep_last"})
+        if hosts.is_writer():
+            self.sums.forget(folder / ARRAYS)
+            shutil.rmtree(folder / ARRAYS, ignore_errors=True)
+        hosts.gather(f"removing checkpoint {name}", None)
 
     def training(self, name: str) -> dict[str, Any]:
         """What a checkpoint's metadata says of its training."""
@@ -192,19 +144,40 @@ class RunDir:
         )
 
     def write_json(self, path: Path, value: Any) -> None:
-        if hosts.is_writer():
-            write_json(path, value)
-        hosts.gather(f"writing {self._name(path)}", None)
+        self._write(path, lambda: to_json(value))
 
     def write_rows(self, path: Path, rows: Iterable[Any]) -> None:
         """Dataclasses or mappings as JSON Lines."""
+        self._write(path, lambda: b"".join(jsonl_lines(rows)))
+
+    def seal(self, folder: Path) -> None:
+        """Notes what the files of a finished checkpoint hold, where that is not known yet."""
+        if hosts.is_writer() and not self.sums.names(folder):
+            self._lock.check()
+            self.sums.adopt(folder)
+        hosts.gather(f"sealing {self._name(folder)}", None)
+
+    def forget(self, folder: Path) -> None:
+        """The files of a checkpoint will be made anew."""
         if hosts.is_writer():
-            write_jsonl(path, rows)
+            self._lock.check()
+            self.sums.forget(folder)
+
+    def require(self, path: Path) -> None:
+        """Raises SelfevoError where a file, or one below a folder, has changed since it was finished."""
+        hosts.agree(f"checking {self._name(path)}", lambda: self.sums.require(path))
+
+    def _write(self, path: Path, make: Callable[[], bytes]) -> None:
+        if hosts.is_writer():
+            self._lock.check()
+            content = make()
+            self.sums.expect(path, content)
+            write_file(path, content)
         hosts.gather(f"writing {self._name(path)}", None)
 
     def journal(self, path: Path) -> Journal:
         """A journal that process 0 keeps; the others have the same rows."""
-        own = Journal(path) if hosts.is_writer() else None
+        own = Journal(path, check=self._lock.check) if hosts.is_writer() else None
         length = hosts.agree(f"opening {self._name(path)}", lambda: len(own.rows) if own is not None else 0)
         return Journal(path, follows=length) if own is None else own
 
@@ -223,6 +196,10 @@ class RunDir:
     def checkpoint(self, name: str) -> Path:
         return self.root / "checkpoints" / name
 
+    def training_states(self, name: str) -> Path:
+        """The states inside the fine-tuning that ends in a checkpoint, while it goes on."""
+        return self.root / "training" / name
+
     def evaluation(self, name: str) -> Path:
         return self.root / "evaluations" / f"{name}.json"
 
@@ -230,16 +207,30 @@ class RunDir:
         """The rollouts behind an evaluation."""
         return self.root / "evaluations" / name / f"{set_name}.jsonl"
 
-    def open(self, config: Config, fingerprints: dict[str, str]) -> None:
-        """Begins a run here or joins the one that is here.
+    def open(self, config: Config, fingerprints: dict[str, str]) -> Owner | None:
+        """Begins a run here or joins the one that is here, and locks it until `close`.
 
-        Raises ConfigError with the differing keys when a run with another config, tokenizer or template lies here, or
-        when the processes of this run do not agree on them or on the directory.
+        Returns the owner from whom the lock was taken over, if there was one. Raises ConfigError with the differing
+        keys when a run with another config, tokenizer or template lies here, or when the processes of this run do not
+        agree on them or on the directory; LockError when another process is at it.
         """
         self._check_hosts(config, fingerprints)
+        before = None
         if hosts.is_writer():
-            self._join(config, fingerprints)
+            self._refuse_others()
+            before = self._lock.acquire()
+            self.sums = Checksums(self.root)  # what others have written until now
+            try:
+                self._join(config, fingerprints)
+            except BaseException:
+                self._lock.release()
+                raise
         hosts.gather("opening the run directory", None)
+        return before
+
+    def close(self) -> None:
+        """Lets other processes in."""
+        self._lock.release()
 
     def _check_hosts(self, config: Config, fingerprints: dict[str, str]) -> None:
         """That all processes were given the same run: config, data, tokenizer, and one directory."""
@@ -263,7 +254,7 @@ class RunDir:
     def _check_shared(self) -> None:
         def place() -> str:
             token = f".seen-{secrets.token_hex(8)}"
-            write_text(self.root / token, token)
+            write_file(self.root / token, token.encode())
             return token
 
         token = self.root / hosts.agree("placing a file in run_dir", place)
@@ -280,6 +271,13 @@ class RunDir:
                 f"{SEEN_SECONDS:g} s what {hosts.peers()[0]} wrote there; put it on storage that all share"
             )
 
+    def _refuse_others(self) -> None:
+        """That this is a run directory or can become one, before anything is written."""
+        if self.config_file.exists() or not self.root.exists():
+            return
+        if any(not file.name.startswith(".") for file in self.root.iterdir()):
+            raise ConfigError(f"{self.root}: not empty and not a run directory; choose another run_dir")
+
     def _join(self, config: Config, fingerprints: dict[str, str]) -> None:
         record = self.root / "fingerprints.json"
         if self.config_file.exists():
@@ -292,18 +290,11 @@ class RunDir:
                     + "\n  ".join(differences)
                     + "\nUse its config, or another run_dir"
                 )
-        elif self.root.exists() and any(not file.name.startswith(".") for file in self.root.iterdir()):
-            raise ConfigError(f"{self.root}: not empty and not a run directory; choose another run_dir")
         # the config comes first: it is what tells a run directory from any other
-        write_text(self.config_file, dump_config(config))
+        write_file(self.config_file, dump_config(config).encode("utf-8"))
         write_json(record, fingerprints)
 
     def read_config(self) -> Config:
         if not self.config_file.exists():
             raise ConfigError(f"{self.root}: no run directory (config.yaml is missing)")
         return load_config(self.config_file)
-
-
-def checksum(path: Path) -> str:
-    """sha256 of a file, as hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

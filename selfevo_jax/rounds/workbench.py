@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from selfevo_jax import hosts
+from selfevo_jax import hosts, notice
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, StageSection
 from selfevo_jax.errors import ConfigError, SelfevoError
@@ -169,6 +169,7 @@ class Workbench:
                 chains,
                 on_done=done,
                 progress=lambda s: meter.set(s.chains, f"{s.tokens_per_second:.0f} tokens/s"),
+                safe_point=lambda: notice.stop_if_given(f"while {title}"),
             )
         if self.record is not None and hosts.is_writer():
             self.record({"phase": title, **stats.to_dict(), "floor": self.engine.floor(stats)})

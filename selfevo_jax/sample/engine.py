@@ -250,12 +250,14 @@ class Engine:
         *,
         on_done: Callable[[Chain], None] | None = None,
         progress: Progress | None = None,
+        safe_point: Callable[[], None] = lambda: None,
     ) -> EngineStats:
         """Runs every chain to its end, `slots` at a time, pulled from the iterable a little before slots become free.
 
         A request that cannot be run (empty or too long a prompt, unusable settings) gives its chain a Completion of
         finish "error" that names the row; the others go on. `on_done` is called once for each chain, in the order
         in which they end, and `progress` after each dispatch, both while the device computes the next one.
+        `safe_point` is called when nothing runs: what it raises ends the run, with the ended chains handed on.
 
         On a mesh over several processes every one calls it, with equal chains; HostError names one that did not.
         """
@@ -275,7 +277,7 @@ class Engine:
 
         try:
             while scheduler.step(meanwhile):
-                pass
+                safe_point()
         finally:
             scheduler.flush()
         return stats

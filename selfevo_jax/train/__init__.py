@@ -1,5 +1,6 @@
 """Fine-tuning: loss, optimizer, step and loop."""
 
+from selfevo_jax.train.keep import SavePolicy, TrainingKeeper
 from selfevo_jax.train.loop import TrainReport, fit, run_steps
 from selfevo_jax.train.loss import token_loss_sums
 from selfevo_jax.train.optimizer import learning_rates
@@ -8,9 +9,11 @@ from selfevo_jax.train.state import TrainState, init_state
 from selfevo_jax.train.step import check_settings, lower_train_step, make_train_step
 
 __all__ = [
+    "SavePolicy",
     "TrainConfig",
     "TrainReport",
     "TrainState",
+    "TrainingKeeper",
     "check_settings",
     "fit",
     "init_state",

@@ -6,7 +6,7 @@ import collections
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import jax
@@ -18,6 +18,7 @@ from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated, spans_processes
+from selfevo_jax.train.keep import Keeper, TrainingKeeper
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.settings import TrainConfig
 from selfevo_jax.train.state import TrainState, init_state, learnt
@@ -62,6 +63,17 @@ class TrainReport:
     @property
     def padding_share(self) -> float:
         return 1 - self.tokens / self.places if self.places else 0.0
+
+
+@dataclass
+class _Log:
+    """What steps have told so far, as plain JSON values: a training that goes on has those of its earlier part."""
+
+    losses: list[float] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    targets: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,12 +126,16 @@ def run_steps(
     *,
     until: int | None = None,
     on_step: OnStep | None = None,
+    keeper: Keeper | None = None,
+    record: dict[str, Any] | None = None,
 ) -> tuple[TrainState, TrainReport]:
     """Updates from the state's own step up to `until` (all of `settings.steps` by default). The state is donated.
 
     Batches and learning rates are functions of the step: stopping and going on gives what one run would give.
     `on_step(step, metrics)` gets floats (`loss`, `learning_rate`, `grad_norm`, `tokens`, `targets`), up to two steps
-    after the dispatch. Raises NonFiniteLossError with the step and the ids of its rows; no state is returned then.
+    after the dispatch. `keeper` is given states on the way, and `record` is what it was given with the state to go on
+    from: the report covers both parts. Raises NonFiniteLossError with the step and the ids of its rows; no state is
+    returned then.
     On a mesh over several processes every one calls it, with equal batches; HostError names one that did not.
     """
     if hosts.is_active() and spans_processes(mesh):
@@ -130,15 +146,13 @@ def run_steps(
     first = int(jax.device_get(state.step))
     last = settings.steps if until is None else min(until, settings.steps)
     sent: collections.deque[_Sent] = collections.deque()
-    losses: list[float] = []
-    norms: list[float] = []
-    tokens: list[int] = []
-    targets = 0
-    began = time.perf_counter()
+    log = _Log(**(record or {}))
+    earlier = len(log.losses)
+    began = time.perf_counter() - log.seconds
     first_seconds = 0.0
 
     def read() -> None:
-        nonlocal targets, first_seconds
+        nonlocal first_seconds
         done = sent.popleft()
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
@@ -147,12 +161,12 @@ def run_steps(
                 f"step {done.step}: the {what} is {values['loss' if what == 'loss' else 'grad_norm']}; rows: "
                 f"{_names(done.ids)}; look at these rows, lower the learning rate, or compute in float32"
             )
-        if not losses:
-            first_seconds = time.perf_counter() - began
-        losses.append(values["loss"])
-        norms.append(values["grad_norm"])
-        tokens.append(done.tokens)
-        targets += int(values["targets"])
+        if len(log.losses) == earlier:
+            first_seconds = time.perf_counter() - began - log.seconds
+        log.losses.append(values["loss"])
+        log.grad_norms.append(values["grad_norm"])
+        log.tokens.append(done.tokens)
+        log.targets += int(values["targets"])
         if on_step is not None:
             on_step(done.step, {**values, "learning_rate": done.rate, "tokens": float(done.tokens)})
 
@@ -165,21 +179,25 @@ def run_steps(
         sent.append(_Sent(step, metrics, ids, float(rate), int(np.count_nonzero(batch.segment_ids))))
         if len(sent) > _IN_FLIGHT or step == first:
             read()
+        if keeper is not None and step + 1 < last and keeper.due(step + 1):
+            while sent:
+                read()
+            keeper.keep(state, asdict(replace(log, seconds=time.perf_counter() - began)))
     while sent:
         read()
     # the last update may be non-finite only through a non-finite gradient, which was read
     seconds = time.perf_counter() - began
-    warm = seconds - first_seconds
+    warm, here = seconds - log.seconds - first_seconds, log.tokens[earlier:]
     report = TrainReport(
-        losses=losses,
-        learning_rates=[float(rate) for rate in rates[first:last]],
-        grad_norms=norms,
-        tokens=sum(tokens),
-        targets=targets,
-        places=len(losses) * settings.batch_rows * settings.length,
+        losses=log.losses,
+        learning_rates=[float(rate) for rate in rates[first - earlier : last]],
+        grad_norms=log.grad_norms,
+        tokens=sum(log.tokens),
+        targets=log.targets,
+        places=len(log.losses) * settings.batch_rows * settings.length,
         seconds=seconds,
         first_step_seconds=first_seconds,
-        tokens_per_second=sum(tokens[1:]) / warm if len(tokens) > 1 and warm > 0 else 0.0,
+        tokens_per_second=sum(here[1:]) / warm if len(here) > 1 and warm > 0 else 0.0,
     )
     return state, report
 
@@ -193,12 +211,20 @@ def fit(
     rules: ShardingRules = TRAIN_RULES,
     *,
     on_step: OnStep | None = None,
+    keeper: TrainingKeeper | None = None,
 ) -> tuple[Any, TrainReport]:
     """Fine-tunes a copy of `params` for `settings.steps` steps; returns fp32 parameters sharded by `rules`.
 
     With `settings.lora` it returns the adapters (`merge_adapters` adds them to the parameters). `params` may lie
-    anywhere and stay valid. `on_step` and errors are those of `run_steps`.
+    anywhere and stay valid. `on_step` and errors are those of `run_steps`. With a `keeper` it goes on from the newest
+    state that was kept.
     """
-    state = init_state(params, config, settings, mesh, rules)
-    state, report = run_steps(state, config, batches, settings, mesh, rules, on_step=on_step)
+    state, record = init_state(params, config, settings, mesh, rules), None
+    if keeper is not None:
+        state, record = keeper.resume(state)
+    state, report = run_steps(
+        state, config, batches, settings, mesh, rules, on_step=on_step, keeper=keeper, record=record
+    )
+    if keeper is not None:
+        keeper.store.finish()
     return learnt(state, config, settings, mesh, rules), report

@@ -64,11 +64,12 @@ def without_times(value: Any) -> Any:
 
 
 def artefacts(root: Path) -> dict[str, Any]:
-    """Every text file of a run: JSONL and YAML byte by byte, JSON without times; not costs.jsonl, which is times."""
+    """Every text file of a run: JSONL and YAML byte by byte, JSON without times; not costs.jsonl, which is times, nor
+    the checksums of what checkpoints hold, times too."""
     found: dict[str, Any] = {}
     for file in sorted(root.rglob("*")):
         name = file.relative_to(root).as_posix()
-        if file.is_dir() or "/params/" in name or name == "costs.jsonl":
+        if file.is_dir() or "/params/" in name or name in ("costs.jsonl", "checksums.jsonl"):
             continue
         plain = file.suffix == ".json" or file.name == "COMMITTED"
         found[name] = without_times(json.loads(file.read_text())) if plain else file.read_bytes()

@@ -62,7 +62,7 @@ def run(c: Config) -> Heard:
 
 def texts(root: Path) -> dict[str, bytes]:
     """The text artefacts, without times."""
-    files = (file for file in sorted(root.rglob("*.jsonl")) if file.name != "costs.jsonl")
+    files = (file for file in sorted(root.rglob("*.jsonl")) if file.name not in ("costs.jsonl", "checksums.jsonl"))
     return {str(file.relative_to(root)): file.read_bytes() for file in files}
 
 

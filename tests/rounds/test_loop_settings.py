@@ -16,8 +16,9 @@ from selfevo_jax.data import MetaRow
 from selfevo_jax.errors import ConfigError, DataError
 from selfevo_jax.report import summarize, transcripts
 from selfevo_jax.rounds import Controller, RunDir
+from selfevo_jax.rounds.files import read_json, read_rows
 from selfevo_jax.rounds.meta_skill import check_verdicts, warn_unbalanced
-from selfevo_jax.rounds.run_dir import STOPPED, read_json, read_rows, write_json
+from selfevo_jax.rounds.run_dir import STOPPED
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.text import VerdictRule
@@ -110,7 +111,7 @@ def test_a_critic_that_passes_planted_wrong_answers_is_warned_of(finished: Path,
     file = copy / "rounds/0002/controls.json"
     found = read_json(file)
     assert all(row["wrong"] and row["feedback"] for row in found["controls"])
-    write_json(file, {**found, "passed": found["rows"] - 1})
+    RunDir(copy).write_json(file, {**found, "passed": found["rows"] - 1})
     heard = Heard()
     Controller(config(copy), heard).controls(2, [])
     assert heard.lines == [
@@ -125,7 +126,7 @@ def test_a_run_ends_where_a_round_is_measurably_worse(finished: Path, tmp_path: 
     file = copy / "evaluations/meta.json"
     before = read_json(file)
     before["stories"]["direct"] |= {"share": 1.0, "stderr": 0.0}
-    write_json(file, before)
+    RunDir(copy).write_json(file, before)
     heard = run(config(copy, rounds__number=5, rounds__stop_when_worse=True))
     assert "warning: round 1 is worse than the one before; the run ends here" in heard.lines
     assert not (copy / "rounds/0003").exists()

@@ -5,7 +5,8 @@ import pytest
 
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.rounds.run_dir import Journal, RunDir, config_differences
+from selfevo_jax.rounds.journal import Journal
+from selfevo_jax.rounds.run_dir import RunDir, config_differences
 
 TREE = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
 ROW = {"id": "1", "text": "nüchtern ☃"}

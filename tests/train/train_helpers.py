@@ -10,3 +10,8 @@ def assert_close(tree, reference, relative=1e-5):
     assert jax.tree.structure(tree) == jax.tree.structure(reference)
     for mine, theirs in zip(jax.tree.leaves(tree), jax.tree.leaves(reference), strict=True):
         np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), rtol=relative, atol=relative * top)
+
+
+def assert_equal(tree, reference):
+    """To the last bit."""
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(tree), jax.device_get(reference))

@@ -1,0 +1,86 @@
+"""States inside a fine-tuning: saved in the background while it goes on, removed when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from etils import epath
+
+from selfevo_jax import hosts
+from selfevo_jax.checkpoint.store import absolute, first_line
+from selfevo_jax.errors import ModelError
+
+_KEPT = 2
+"""States kept: the newest may be the one that a kill tears."""
+
+
+class TrainingStore:
+    """The saved states of one fine-tuning, in a folder of their own, by their number of updates.
+
+    Of several processes every one calls every method.
+    """
+
+    def __init__(self, folder: epath.PathLike) -> None:
+        self.folder = absolute(folder)
+        self._opened: Any = None
+
+    @property
+    def _manager(self) -> Any:
+        import orbax.checkpoint as ocp
+
+        if self._opened is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True)
+            self._opened = ocp.CheckpointManager(self.folder, options=options)
+        return self._opened
+
+    def latest(self) -> int | None:
+        """Updates of the newest state that was saved to its end."""
+        if not hosts.agree(f"whether {self.folder.name} holds training states", self.folder.exists):
+            return None
+        step: int | None = self._manager.latest_step()
+        return step
+
+    def save(self, step: int, state: Any, record: Mapping[str, Any]) -> None:
+        """Begins to write a state and a JSON record; the caller may go on, and donate the state, at once.
+
+        Raises ModelError, naming the folder, where the save before it failed.
+        """
+        import orbax.checkpoint as ocp
+
+        parts = ocp.args.Composite(state=ocp.args.PyTreeSave(state), record=ocp.args.JsonSave(dict(record)))
+        self._checked(lambda: self._manager.save(step, args=parts))
+
+    def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """A state in shapes, dtypes and places of `like` (arrays, or their shapes with shardings), and its record."""
+        import orbax.checkpoint as ocp
+
+        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        places = ocp.checkpoint_utils.construct_restore_args(target)
+        wanted = ocp.args.Composite(
+            state=ocp.args.PyTreeRestore(item=target, restore_args=places), record=ocp.args.JsonRestore()
+        )
+        found = self._checked(lambda: self._manager.restore(step, args=wanted))
+        return found["state"], found["record"]
+
+    def finish(self) -> None:
+        """Waits until all is on disk. Raises ModelError where a save failed."""
+        if self._opened is not None:
+            self._checked(self._opened.wait_until_finished)
+
+    def clear(self) -> None:
+        """The good end of the fine-tuning: its states are removed."""
+        if self._opened is not None:
+            self.finish()
+            self._opened.close()
+            self._opened = None
+        hosts.barrier(f"the end of {self.folder.name}")
+        if hosts.is_writer() and self.folder.exists():
+            self.folder.rmtree()
+
+    def _checked(self, act: Any) -> Any:
+        try:
+            return act()
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{self.folder}: the training could not be saved or read ({first_line(error)})") from error

@@ -1,0 +1,117 @@
+"""Where a run is and what is left, phase by phase, read from its directory alone (safe on a live run)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from selfevo_jax.config import Config
+from selfevo_jax.rounds.files import read_json
+from selfevo_jax.rounds.lock import RunLock
+from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
+
+DONE, PARTLY, LEFT = "done", "partly", "left"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One step of a run."""
+
+    name: str
+    state: str
+    """DONE, PARTLY or LEFT."""
+    detail: str = ""
+    at: float | None = None
+    """Unix seconds: when it was done, or last went on."""
+
+
+@dataclass(frozen=True)
+class Status:
+    run_dir: str
+    owner: str | None
+    """Who is at it, and when he last gave a sign of life; None for nobody."""
+    stopped: str | None
+    """Why the run ended before its last round."""
+    phases: list[Phase]
+
+    @property
+    def left(self) -> int:
+        return 0 if self.stopped else sum(phase.state != DONE for phase in self.phases)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"left": self.left}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        found = [f"{self.run_dir}: " + (self.owner or "nobody is at it")]
+        for phase in self.phases:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(phase.at)) if phase.at else ""
+            found.append(f"  {phase.state:<6} {phase.name:<24} {when:<19}  {phase.detail}".rstrip())
+        if self.stopped:
+            return [*found, f"The run has ended early: {self.stopped}."]
+        return [*found, f"{self.left} of {len(self.phases)} phases are left." if self.left else "All is done."]
+
+
+def status(run: RunDir) -> Status:
+    """Raises ConfigError where no run lies."""
+    config = run.read_config()
+    sets = ["stories"] if config.data.stories else list(config.data.evaluation)
+    phases = [*_evaluation(run, "base", sets), *_meta(run, config), *_evaluation(run, META, sets)]
+    for number in range(1, config.rounds.number + 1):
+        phases += [*_round(run, config, number), *_evaluation(run, name_of(number), sets)]
+    stopped = run.root / STOPPED
+    why = f"round {read_json(stopped)['round']} is {read_json(stopped)['why']}" if stopped.exists() else None
+    seen = RunLock(run.root).seen()
+    owner = None if seen is None else f"{seen[0]} is at it (last sign of life {max(0.0, seen[1]):.0f} s ago)"
+    return Status(str(run.root), owner, why, phases)
+
+
+def _time(path: Path) -> float:
+    return path.stat().st_mtime
+
+
+def _evaluation(run: RunDir, name: str, sets: list[str]) -> list[Phase]:
+    file, title = run.evaluation(name), f"evaluate {name}"
+    if not sets:
+        return []
+    if not file.exists():
+        return [Phase(title, LEFT)]
+    have = len(read_json(file))
+    return [Phase(title, DONE if have == len(sets) else PARTLY, f"{have} of {len(sets)} sets", _time(file))]
+
+
+def _fine_tuning(run: RunDir, name: str, steps: int, done: Path) -> Phase:
+    title = f"fine-tune {name}"
+    if done.exists():
+        return Phase(title, DONE, f"{steps} steps", _time(done))
+    folder = run.training_states(name)
+    saved = [int(part.name) for part in folder.iterdir() if part.name.isdigit()] if folder.exists() else []
+    if saved:
+        return Phase(title, PARTLY, f"{max(saved)} of {steps} steps are saved", _time(folder))
+    return Phase(title, LEFT, f"{steps} steps")
+
+
+def _meta(run: RunDir, config: Config) -> list[Phase]:
+    rows = run.meta("meta_skill.jsonl")
+    made = (
+        Phase("D_meta", DONE, f"{rows.read_bytes().count(10)} rows", _time(rows))
+        if rows.exists()
+        else Phase("D_meta", LEFT)
+    )
+    return [made, _fine_tuning(run, META, config.meta.steps, run.meta(COMMITTED))]
+
+
+def _round(run: RunDir, config: Config, number: int) -> list[Phase]:
+    title = f"round {number}: rollouts"
+    chains = config.data.prompts_per_round * config.data.samples_per_prompt
+    manifest, part = run.round(number, "rollouts/manifest.json"), run.round(number, "rollouts/part-00000.jsonl")
+    if manifest.exists():
+        rollouts = Phase(title, DONE, f"{read_json(manifest)['rows']} chains", _time(manifest))
+    elif part.exists():
+        have = part.read_bytes().count(10)
+        rollouts = Phase(title, PARTLY, f"{have} of up to {chains} chains", _time(part))
+    else:
+        rollouts = Phase(title, LEFT, f"up to {chains} chains")
+    return [rollouts, _fine_tuning(run, name_of(number), config.learn.steps, run.round(number, COMMITTED))]

@@ -1,0 +1,142 @@
+"""A fine-tuning that is stopped and goes on ends as one that was not: same batches, rates, weights and report."""
+
+import dataclasses
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from train_helpers import assert_equal
+
+from selfevo_jax import notice
+from selfevo_jax.checkpoint import TrainingStore
+from selfevo_jax.data import Batches, Example
+from selfevo_jax.errors import ModelError, Preempted
+from selfevo_jax.model import LoraConfig, ModelConfig, init_params
+from selfevo_jax.sharding import make_mesh
+from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, fit
+
+CONFIG = ModelConfig(48, 16, 2, 2, 1, 8, 24, max_position=32)
+SETTINGS = TrainConfig(steps=10, warmup_steps=2, learning_rate=1e-2, schedule="linear", batch_rows=4, length=16)
+
+
+class Killed(Exception):
+    pass
+
+
+class Batched:
+    """Batches that note which examples were learnt from, and in which step the process is killed."""
+
+    def __init__(self, kill_at=None):
+        rng = np.random.default_rng(0)
+        examples = [
+            Example(f"row{i}", "x", rng.integers(0, 48, 9).astype(np.int32), (np.arange(9) > 2).astype(np.float32))
+            for i in range(29)
+        ]
+        self.inner, self.kill_at, self.seen = Batches({"x": (examples, 1.0)}, 4, 16, seed=3), kill_at, {}
+
+    def at(self, step):
+        if step == self.kill_at:
+            raise Killed
+        batch, ids = self.inner.at(step)
+        self.seen[step] = ids
+        return batch, ids
+
+
+def train(folder, batched, mesh=(1, 1, 1), settings=SETTINGS, **policy):
+    devices = jax.devices()[: int(np.prod(mesh))]
+    keeper = None
+    if folder is not None:
+        keeper = TrainingKeeper(TrainingStore(folder), SavePolicy(**policy), "the test")
+    params = init_params(CONFIG, jax.random.key(0))
+    return fit(params, CONFIG, batched, settings, make_mesh(*mesh, devices), keeper=keeper)
+
+
+def without_times(report):
+    times = ("seconds", "first_step_seconds", "tokens_per_second")
+    return dataclasses.replace(report, **dict.fromkeys(times, 0.0))
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+def test_killed_after_5_steps_it_goes_on_with_the_sixth_rates_and_rows_included(tmp_path, lora):  # C25, C26
+    settings = dataclasses.replace(SETTINGS, lora=lora)
+    whole = Batched()
+    params, report = train(None, whole, settings=settings)
+    first = Batched(kill_at=5)
+    with pytest.raises(Killed):
+        train(tmp_path / "states", first, settings=settings, every_steps=2)
+    second = Batched()
+    got, other = train(tmp_path / "states", second, settings=settings, every_steps=2)
+    assert sorted(second.seen) == [4, 5, 6, 7, 8, 9]  # saved after 2 and 4 updates
+    assert {**first.seen, **second.seen} == whole.seen
+    assert without_times(other) == without_times(report)
+    assert other.learning_rates == report.learning_rates
+    assert_equal(got, params)
+
+
+def test_it_goes_on_with_fewer_devices_in_fp32(tmp_path):  # C28
+    with pytest.raises(Killed):
+        train(tmp_path / "states", Batched(kill_at=6), (1, 4, 1), every_steps=3)
+    got, report = train(tmp_path / "states", Batched(), (1, 1, 1), every_steps=100)
+    params, whole = train(None, Batched())
+    np.testing.assert_allclose(report.losses, whole.losses, rtol=1e-5)
+    for mine, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(params), strict=True):
+        assert mine.dtype == np.float32
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_a_notice_saves_the_state_and_ends_with_the_code_for_run_me_again(tmp_path):
+    class Told(Batched):
+        def at(self, step):
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().at(step)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with notice.heeded(), pytest.raises(Preempted, match="after step 4 of the test, which is saved; the same") as told:
+        train(tmp_path / "states", Told())
+    assert told.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) == before
+    second = Batched()
+    got, _ = train(tmp_path / "states", second)
+    assert min(second.seen) == 4
+    assert_equal(got, train(None, Batched())[0])
+
+
+def test_states_are_saved_by_the_clock_too_and_removed_at_the_end(tmp_path):
+    now, saves = [0.0], []
+    policy = SavePolicy(every_seconds=60, clock=lambda: now[0])
+    policy.start(0)
+    for step in range(1, 10):
+        now[0] += 25
+        if policy.due(step):
+            saves.append(step)
+            policy.start(step)
+    assert saves == [3, 6, 9]
+    assert not SavePolicy().due(10**6)
+    train(tmp_path / "states", Batched(), every_steps=4)
+    store = TrainingStore(tmp_path / "states")
+    assert store.latest() == 8
+    store.clear()
+    assert not (tmp_path / "states").exists()
+    assert store.latest() is None
+
+
+def test_a_save_that_fails_in_the_background_ends_the_training_and_names_the_place(tmp_path):  # C30
+    folder, moved = tmp_path / "states", tmp_path / "moved"
+    store = TrainingStore(folder)
+
+    class Sabotaged(TrainingKeeper):
+        def keep(self, state, record):
+            super().keep(state, record)
+            if not moved.exists():
+                self.store.finish()
+                folder.rename(moved)
+                folder.write_text("in the way")
+
+    params = init_params(CONFIG, jax.random.key(0))
+    keeper = Sabotaged(store, SavePolicy(every_steps=2), "the test")
+    with pytest.raises(ModelError, match="states: the training could not be saved"):
+        fit(params, CONFIG, Batched(), SETTINGS, make_mesh(1, 1, 1, jax.devices()[:1]), keeper=keeper)
+    assert TrainingStore(moved).latest() == 2
