@@ -53,6 +53,18 @@ def chunk_count(tokens: int, vocab: int, budget: int = LOGIT_BUDGET, least: int 
     return next(n for n in range(-(-tokens // most), tokens + 1) if tokens % n == 0)
 
 
+_PIECE = 1 << 26
+"""Numbers of the table's gradient that are added to at once: the sum is made beside what it is added to."""
+_LANES = 128
+
+
+def table_pieces(vocab: int, size: int, piece: int = _PIECE) -> int:
+    """The number of equal parts of the vocabulary, in whole lanes, in which a table of `size` numbers is summed."""
+    lanes = vocab // _LANES if vocab % _LANES == 0 else 1
+    wanted = min(0.7 * size / piece, lanes)  # a few larger ones are better than very many
+    return next(n for n in range(1, lanes + 1) if lanes % n == 0 and n >= wanted)
+
+
 @dataclass(frozen=True)
 class HeadLoss:
     """The loss of states under an unembedding, with the logits of one chunk of tokens alive at a time.
@@ -134,7 +146,7 @@ class HeadLoss:
         split = not self.alone and bool(vocab_axes)
         first = jax.lax.axis_index(vocab_axes) * size if split else 0
         count = chunk_count(n, size, self.budget, self.least_chunk)
-        chunk = n // count
+        chunk, pieces = n // count, table_pieces(size, table.size)
         flat = weights.reshape(n)
         order = jnp.argsort(flat <= 0, stable=True)  # tokens with a target first
         states, ids, flat = (x[order] for x in (hidden.reshape(n, -1), targets.reshape(n), flat))
@@ -161,23 +173,32 @@ class HeadLoss:
             by_hidden = jax.lax.dynamic_update_slice_in_dim(sums[1], by_state, i * chunk, 0)
             if not self.learns:
                 return total, by_hidden
-            left, right = (by_logit, h) if self.tied else (h, by_logit)
-            by_table = jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-            return total, by_hidden, sums[2] + by_table
+            by_table = []
+            for piece, part in zip(sums[2:], jnp.split(by_logit, pieces, axis=1), strict=True):
+                left, right = (part, h) if self.tied else (h, part)
+                product = jax.lax.dot_general(
+                    left, right, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
+                )
+                by_table.append(piece + product)
+            return total, by_hidden, *by_table
 
-        zeros: tuple[jax.Array, ...] = (jnp.zeros((), jnp.float32), jnp.zeros_like(states))
-        zeros = (*zeros, jnp.zeros(table.shape, jnp.float32))[: self._outputs(gradients)]
+        zeros: tuple[jax.Array, ...] = (jnp.zeros((), jnp.float32),)
+        if gradients:
+            zeros = (*zeros, jnp.zeros_like(states))
+        if gradients and self.learns:
+            zeros = (*zeros, *jnp.split(jnp.zeros(table.shape, jnp.float32), pieces, axis=v))
         with jax.named_scope(f"at_most_{count}_trips"):
             total, *rest = jax.lax.fori_loop(0, chunks, one, zeros)
         if gradients:
             rest[0] = over_vocab(rest[0])[jnp.argsort(order)].reshape(hidden.shape)
-        if self.alone:
-            return total, *rest
         if gradients and self.learns:
-            for axis in width_axes:
-                rest[1] = jax.lax.psum_scatter(rest[1], axis, scatter_dimension=d, tiled=True)
-            rest[1] = jax.lax.psum(rest[1], tuple(axis for axis in self.row_axes if axis not in width_axes))
-        return jax.lax.psum(total, self.row_axes), *rest
+            for i, piece in enumerate(rest[1:], start=1):
+                for axis in () if self.alone else width_axes:
+                    piece = jax.lax.psum_scatter(piece, axis, scatter_dimension=d, tiled=True)
+                others = tuple(axis for axis in self.row_axes if axis not in width_axes)
+                rest[i] = piece if self.alone else jax.lax.psum(piece, others)
+            rest[1:] = [jnp.concatenate(rest[1:], axis=v)]
+        return total if self.alone else jax.lax.psum(total, self.row_axes), *rest
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
