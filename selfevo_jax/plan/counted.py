@@ -58,16 +58,17 @@ def count(config: Config) -> Counted:
     import jax.numpy as jnp
 
     from selfevo_jax.plan.planner import read_shape
-    from selfevo_jax.plan.programs import held_copies
+    from selfevo_jax.plan.programs import held_copies, shard_bytes
     from selfevo_jax.sample import sampler_memory
     from selfevo_jax.sample.memory import device_bytes
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-    from selfevo_jax.train import train_settings
+    from selfevo_jax.train import gradient_shapes, train_settings
     from selfevo_jax.train.state import Form
 
     model, m, s = read_shape(config), config.mesh, config.sampling
     mesh = make_mesh(m.data, m.fsdp, m.tensor)
-    form = Form.of(model, train_settings(config.learn, config.seed), mesh, TRAIN_RULES)
+    settings = train_settings(config.learn, config.seed)
+    form = Form.of(model, settings, mesh, TRAIN_RULES)
     shapes, layout = form.shapes, form.state
 
     def on_a_device(*parts: str) -> int:
@@ -82,7 +83,7 @@ def count(config: Config) -> Counted:
         {
             "parameters": on_a_device("params", "frozen"),
             "optimizer": on_a_device("opt_state"),
-            "gradients": on_a_device("params"),
+            "gradients": shard_bytes(gradient_shapes(model, settings, mesh)),
             "held beside": held_copies(config) * masters,
         },
         {

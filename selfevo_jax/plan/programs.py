@@ -24,7 +24,7 @@ from selfevo_jax.sample import Engine, SlotPlan, make_engine, sampler_memory
 from selfevo_jax.sample.decode import empty_rows
 from selfevo_jax.sample.memory import device_bytes
 from selfevo_jax.sharding import TRAIN_RULES, laid_out, replicated
-from selfevo_jax.train import TrainConfig, lower_train_step, train_settings
+from selfevo_jax.train import TrainConfig, gradient_shapes, lower_train_step, train_settings
 
 TRAIN, EXTEND, DECODE = "train", "extend", "decode"
 _STOPS = 4
@@ -91,10 +91,10 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
         shape=shape,
         mesh=mesh,
         lower=lambda: lowered,
-        parameters=_shard_bytes((state.params, state.frozen)),
-        optimizer=_shard_bytes(state.opt_state),
+        parameters=shard_bytes((state.params, state.frozen)),
+        optimizer=shard_bytes(state.opt_state),
         cache=0,
-        gradients=_shard_bytes(state.params),
+        gradients=shard_bytes(gradient_shapes(model, settings, mesh)),
         held=held_copies(config) * masters,
         rows=settings.batch_rows,
         length=settings.length,
@@ -111,7 +111,7 @@ def held_copies(config: Config) -> int:
     return 2 if config.rounds.variant == "restart" else 1
 
 
-def _shard_bytes(tree: Any) -> int:
+def shard_bytes(tree: Any) -> int:
     """Bytes on one device of a tree of shapes with their shardings."""
     leaves = jax.tree.leaves(tree)
     return device_bytes(leaves, [leaf.sharding for leaf in leaves])
@@ -154,9 +154,9 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     params = laid_out(declared, param_shardings(model, mesh, engine.rules, engine.param_dtype))
     common: dict[str, Any] = {
         "mesh": mesh,
-        "parameters": _shard_bytes(params),
+        "parameters": shard_bytes(params),
         "optimizer": 0,
-        "cache": _shard_bytes(state.cache),
+        "cache": shard_bytes(state.cache),
         "gradients": 0,
         "held": sampler.masters,
         "kernel_cost": attention_cost(context=lengths.mean_context),

@@ -6,7 +6,7 @@ from selfevo_jax.train.loss import token_loss_sums
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.settings import TrainConfig, train_settings
 from selfevo_jax.train.state import TrainState, init_state
-from selfevo_jax.train.step import check_settings, lower_train_step, make_train_step
+from selfevo_jax.train.step import check_settings, gradient_shapes, lower_train_step, make_train_step
 
 __all__ = [
     "SavePolicy",
@@ -16,6 +16,7 @@ __all__ = [
     "TrainingKeeper",
     "check_settings",
     "fit",
+    "gradient_shapes",
     "init_state",
     "learning_rates",
     "lower_train_step",

@@ -29,7 +29,7 @@ def test_without_a_topology_bytes_are_counted(tmp_path):
     assert found["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1}
     masters = found["training"]["parameters"]
     assert masters == param_count(PRESETS["tiny"]) * 4 / 4
-    assert found["training"]["gradients"] == masters
+    assert masters / 2 < found["training"]["gradients"] < masters  # the layers' matrices in bfloat16
     assert found["training"]["held beside"] == 2 * masters  # `restart` keeps M_0 and the newest checkpoint
     assert found["training"]["optimizer"] == pytest.approx(1.5 * masters, rel=0.001)
     slot = 2 * 2 * 2 * 16 * 256 * 2  # keys and values, layers, heads, head_dim, positions, bytes

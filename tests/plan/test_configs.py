@@ -1,0 +1,62 @@
+"""The configs of real models fit the chips that they are for. (Whole plans take minutes each: see the README.)"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from tpu_process import found_by, needs_tpu_compiler
+
+from selfevo_jax.config import load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+TOPOLOGIES = {
+    "vicuna_7b_v5e_16": "v5e:4x4",
+    "vicuna_7b_v5e_64": "v5e:8x8",
+    "llama_3_1_8b_v6e_16": "v6e:4x4",
+    "llama_3_1_8b_v5p_16": "v5p:2x2x4",
+    "qwen_2_5_0_5b_v5e_8": "v5e:2x4",
+}
+COMPILED = "vicuna_7b_v5e_16"
+
+
+def test_every_config_for_tpus_is_looked_at():
+    assert {file.stem for file in CONFIGS.glob("*.yaml") if load_config(file).platform == "tpu"} == set(TOPOLOGIES)
+
+
+class TestOnTpus:
+    pytestmark: ClassVar = [*needs_tpu_compiler, pytest.mark.slow]
+
+    @pytest.fixture(scope="class")
+    def plans(self):
+        given = [f"{name}={where}{'=compile' if name == COMPILED else ''}" for name, where in TOPOLOGIES.items()]
+        return found_by(Path(__file__).with_name("tpu_configs.py"), *given)
+
+    @pytest.mark.parametrize("name", TOPOLOGIES)
+    def test_what_lies_on_a_chip_fits_beside_a_fair_number_of_slots(self, plans, name):
+        found = plans[name]
+        assert found["slots"] >= 32
+        assert all(0 < needed < 0.95 * found["hbm"] for needed in found["least"].values()), found
+
+    def test_the_compiled_step_fits_and_computes_what_it_must(self, plans):
+        found = plans[COMPILED]
+        assert found["fits"]
+        tokens, parameters, layers, width, length = 8192, 6.74e9, 32, 4096, 2048
+        embedding = 32_000 * width
+        products = 2 * (parameters - embedding) * tokens
+        again = (
+            products - 2 * embedding * tokens
+        )  # layers are computed once more for the backward pass, the head is not
+        attention = 4 * layers * width * tokens * (length + 1) / 2
+        # splash works on whole blocks of the causal half, and computes the scores once more
+        assert 3 * products + again < found["flops"] < 3 * products + again + 2.2 * 4 * attention
+
+
+def test_the_config_for_an_h100_fits_by_count():
+    command = ["-m", "selfevo_jax", "plan", str(CONFIGS / "smollm2_1_7b_h100.yaml"), "--devices", "1", "--json"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert 30e9 < sum(found["training"].values()) < 75e9
