@@ -61,7 +61,8 @@ CONFIG: dict[str, Any] = {
 }
 LIMIT = 180.0
 """Seconds of one process at most."""
-SELF = Path(__file__)
+PHASES = ("D_meta", "rollouts", "fine-tune", "evaluate")
+SELF = Path(__file__).absolute()
 
 
 class Place:
@@ -100,11 +101,11 @@ class Place:
             process.wait()
 
     def phase(self) -> str | None:
-        """The kind of the first phase that is not done; None where all is, or nothing is there yet."""
+        """The kind of the first phase that is not done, one of PHASES; None where all is, or nothing is there yet."""
         if not (self.run / "config.yaml").exists():
             return None
-        left = next((p.name for p in status(RunDir(self.run)).phases if p.state != "done"), None)
-        return left and re.sub(r"\d+|base|meta$", "", left).strip(" :").replace("round : ", "")
+        left = (p.name for p in status(RunDir(self.run)).phases if p.state != "done")
+        return next((kind for name in left for kind in PHASES if kind in name), None)
 
     def part_rows(self) -> dict[Path, int]:
         """Complete lines of each rollout file that has no manifest yet."""
@@ -150,37 +151,31 @@ class Counts:
     differences: list[str] = field(default_factory=list)
 
 
-def kill_at_random(place: Place, rng: random.Random, counts: Counts) -> bool:
-    """Starts the run, kills it after a random part of the phase that it is in then; False where it came to its end."""
-    before = place.part_rows()
-    begun = place.phase()
+def kill_at_random(place: Place, rng: random.Random, counts: Counts, least: int) -> bool:
+    """Starts the run and kills it at a random instant of a phase that has not been hit so often yet; False where the
+    run came to its end."""
+    waiting = place.part_rows()
     process = place.start()
     try:
-        deadline = time.monotonic() + LIMIT
-        # until it works on: the phase has moved, or its files have
-        wait = rng.uniform(0.0, 2.5)
-        while "going on" not in place.said() and "Run " not in place.said() and process.poll() is None:
+        deadline, phase = time.monotonic() + LIMIT, None
+        few = [kind for kind in PHASES if counts.phases[kind] < least]
+        while process.poll() is None and ("Run " not in place.said() or phase not in (few or PHASES)):
             assert time.monotonic() < deadline, place.said()
-            time.sleep(0.01)
-        while place.phase() == begun and process.poll() is None and wait > 0:
-            time.sleep(0.01)
-            wait -= 0.01
-        time.sleep(max(0.0, rng.uniform(-0.5, 1.0)))
-        if process.poll() is not None:
+            time.sleep(0.02)
+            phase = place.phase()
+        time.sleep(rng.uniform(0.0, 1.5 if phase != "D_meta" else 0.4))
+        told, phase = rng.random() < 0.25, place.phase()
+        if process.poll() is not None or phase is None:
             return False
-        told = rng.random() < 0.25
-        phase = place.phase() or "start"
         process.send_signal(signal.SIGTERM if told else signal.SIGKILL)
         code = process.wait(LIMIT)
     finally:
         process.kill()
         process.wait()
     kept = re.search(r"(\d+) finished rollouts are kept", place.said())
-    for part, rows in before.items():
-        if kept is not None and rows:
-            counts.chains_kept += int(kept[1])
-            counts.chains_redone += max(0, rows - int(kept[1]))
-        del part
+    if kept is not None:
+        counts.chains_kept += int(kept[1])
+        counts.chains_redone += max(0, sum(waiting.values()) - int(kept[1]))
     counts.kills += 1
     counts.signals["SIGTERM" if told else "SIGKILL"] += 1
     counts.phases[phase] += 1
@@ -192,7 +187,7 @@ def killed(root: Path, programs: Path, wanted: dict[str, Any], kills: int, seed:
     rng, counts = random.Random(seed), Counts()
     while counts.kills < kills:
         place = Place(root / f"killed-{counts.runs}", programs)
-        while counts.kills < kills and kill_at_random(place, rng, counts):
+        while counts.kills < kills and kill_at_random(place, rng, counts, kills // 10):
             print(f"kill {counts.kills} of {kills}: {dict(counts.phases)}", file=sys.stderr)
         code = place.finish()
         counts.differences += [f"run {counts.runs}: exit code {code}"] if code else []

@@ -137,7 +137,7 @@ class Tunix(Trainer):
         self.width = -(-max(map(len, self.by_id.values())) // 128) * 128
         self.new_input = TrainingInput
         optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(RATE, 0.9, 0.98, weight_decay=0.01))
-        self.micros = -(-max(len(self.examples(s)) for s in range(self.batches.steps_per_epoch)) // args.micro)
+        self.micros = -(-max(len(self.examples(s)) for s in range(self.batches.steps_per_epoch)) // args.tunix_micro)
         settings = TrainingConfig(eval_every_n_steps=10**9, gradient_accumulation_steps=self.micros)
         trainer = PeftTrainer(tunix_model(*load(args.layers)), optimizer, settings)
 
@@ -155,7 +155,10 @@ class Tunix(Trainer):
         micro = -(-len(examples) // self.micros)
         for at in range(0, len(examples), micro):
             tokens, weights, _ = self.padded(examples[at : at + micro], self.width)
-            pad = ((0, self.args.micro - len(tokens)), (0, 0))  # the last one is filled up: another shape would compile
+            pad = (
+                (0, self.args.tunix_micro - len(tokens)),
+                (0, 0),
+            )  # the last one is filled up: another shape would compile
             loss, _, _ = self.update(self.new_input(np.pad(tokens, pad), np.pad(weights, pad) > 0))
             losses.append(loss)
         return statistics.fmean(map(float, losses))
@@ -166,8 +169,8 @@ TRAINERS: dict[str, Callable[[argparse.Namespace], Trainer]] = {"ours": Ours, "t
 
 def compare(args: argparse.Namespace, config: ModelConfig) -> dict[str, Any]:
     batches = batches_of(args)
-    names = ("layers", "rows", "length", "micro", "examples", "threads")
-    workers = start(("ours", *args.peers), [f"--{name}={getattr(args, name)}" for name in names])
+    names = ("layers", "rows", "length", "micro", "tunix-micro", "examples", "threads")
+    workers = start(("ours", *args.peers), [f"--{name}={getattr(args, name.replace('-', '_'))}" for name in names])
     first = {worker.name: worker.ask("run") for worker in workers}
     rates: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for turn in range(args.repeats):
@@ -203,6 +206,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=1536)
     parser.add_argument("--micro", type=int, default=4, help="examples of a padded micro-batch")
+    parser.add_argument("--tunix-micro", type=int, default=1, help="of Tunix's; 4 at full width take 29 GB there")
     parser.add_argument("--examples", type=int, default=400, help="rows of D_meta")
     parser.add_argument("--layers", type=int, default=0, help="keep only the first; 0 keeps all")
     parser.add_argument("--repeats", type=int, default=5)

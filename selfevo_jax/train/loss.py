@@ -176,9 +176,7 @@ class HeadLoss:
             by_table = []
             for piece, part in zip(sums[2:], jnp.split(by_logit, pieces, axis=1), strict=True):
                 left, right = (part, h) if self.tied else (h, part)
-                product = jax.lax.dot_general(
-                    left, right, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
-                )
+                product = jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
                 by_table.append(piece + product)
             return total, by_hidden, *by_table
 

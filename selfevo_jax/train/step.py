@@ -203,9 +203,7 @@ _TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 """Without it the compiler makes thousands of permutes of most FSDP gathers (modelled 1.4 times slower on v6e-16)."""
 
 
-def gradient_shapes(
-    config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules = TRAIN_RULES
-) -> Any:
+def gradient_shapes(config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules = TRAIN_RULES) -> Any:
     """Shapes, dtypes and shardings of the gradient that a micro-batch gives."""
     form = Form.of(config, settings, mesh, rules)
     by = form.shapes.params

@@ -1,5 +1,6 @@
 """A small run of the whole loop, and what the tests look at in it."""
 
+import contextlib
 from pathlib import Path
 
 import jax
@@ -56,7 +57,8 @@ class Heard(Reporter):
 
 def run(c: Config) -> Heard:
     heard = Heard()
-    Controller(c, heard).run()
+    with contextlib.closing(Controller(c, heard)) as controller:
+        controller.run()
     return heard
 
 

@@ -1,0 +1,134 @@
+"""What a run survives, and what it refuses: notices, changed bytes, a second writer; and what it says of itself."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loop_helpers import Heard, config, run, texts, weights
+
+from selfevo_jax import notice
+from selfevo_jax.checkpoint import is_complete
+from selfevo_jax.errors import Preempted, SelfevoError
+from selfevo_jax.report import status, summarize
+from selfevo_jax.rounds import Controller, RunDir, verify
+from selfevo_jax.rounds.journal import Journal
+from selfevo_jax.rounds.lock import LockError
+
+pytestmark = pytest.mark.slow
+
+
+def copied(finished: Path, folder: Path) -> Path:
+    shutil.copytree(finished, folder / "run")
+    return folder / "run"
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_notice_in_a_rollout_keeps_the_finished_chains_and_the_run_ends_as_if_undisturbed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copied(finished, tmp_path)
+    for name in ("rounds/0002", "checkpoints/0002", "evaluations/0002"):
+        shutil.rmtree(root / name)
+    (root / "evaluations/0002.json").unlink()
+    append = Journal.append
+
+    def append_and_tell(self: Journal, row: dict) -> None:
+        append(self, row)
+        if self.path.name.startswith("part") and len(self.rows) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched, notice.heeded():
+        patched.setattr(Journal, "append", append_and_tell)
+        with pytest.raises(Preempted, match="while round 2: respond, judge, refine; the same command goes on"):
+            Controller(config(root), Heard()).run()
+    part = root / "rounds/0002/rollouts/part-00000.jsonl"
+    kept = part.read_bytes()
+    phases = {phase.name: phase for phase in status(RunDir(root)).phases}
+    assert phases["round 2: rollouts"].state == "partly"
+    assert phases["round 2: rollouts"].detail == f"{kept.count(10)} of up to 16 chains"
+    assert phases["fine-tune 0002"].state == "left"
+    heard = run(config(root))
+    assert f"  {kept.count(10)} finished rollouts are kept" in heard.lines
+    assert set(kept.splitlines()) <= set(part.read_bytes().splitlines())
+    assert texts(root) == texts(finished)
+    for one, other in zip(weights(root / "checkpoints/0002"), weights(finished / "checkpoints/0002"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_changed_byte_is_named_by_verify_and_refused_by_the_run(finished: Path, tmp_path: Path) -> None:
+    root = copied(finished, tmp_path)
+    found = verify(RunDir(root))
+    assert (found.faults, found.checkpoints) == ([], 3)
+    assert found.files > 30
+    for name in RunDir(root).sums.names():
+        before = (root / name).read_bytes()
+        flip(root / name)
+        assert any(fault.startswith(name) for fault in verify(RunDir(root)).faults), name
+        (root / name).write_bytes(before)
+    array = max((root / "checkpoints/0002/params").rglob("*"), key=lambda f: f.stat().st_size)
+    for file in (root / "rounds/0001/rollouts/part-00000.jsonl", root / "evaluations/0001.json", array):
+        before = file.read_bytes()
+        flip(file)
+        with pytest.raises(SelfevoError, match=f"{file.relative_to(root)}: its content has changed since"):
+            run(config(root, rounds__number=3))
+        file.write_bytes(before)
+
+
+def test_missing_rows_and_missing_checkpoints_are_named(finished: Path, tmp_path: Path) -> None:
+    root = copied(finished, tmp_path)
+    part = root / "rounds/0001/rollouts/part-00000.jsonl"
+    part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:-1]))
+    shutil.rmtree(root / "checkpoints/0001/params")
+    faults = verify(RunDir(root)).faults
+    assert f"{part.relative_to(root)}: 15 rows, its manifest says 16" in faults
+    assert "checkpoints/0001: no finished checkpoint, but the run's records name it" in faults
+
+
+def test_a_finished_run_says_so_and_that_nobody_is_at_it(finished: Path) -> None:
+    found = status(RunDir(finished))
+    assert {phase.state for phase in found.phases} == {"done"}
+    assert found.lines()[-1] == "All is done."
+    assert json.loads(json.dumps(found.to_dict()))["left"] == 0
+
+
+def test_a_second_process_is_refused_and_status_names_the_first(finished: Path, tmp_path: Path) -> None:
+    root = copied(finished, tmp_path)
+    hold = "import sys, time; from pathlib import Path; from selfevo_jax.rounds.lock import RunLock\n"
+    hold += "RunLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(120)"
+    (root / ".lock").unlink(missing_ok=True)
+    holder = subprocess.Popen([sys.executable, "-c", hold, str(root)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(LockError, match=f"process {holder.pid} on"):
+            run(config(root))
+        assert f"process {holder.pid} on" in str(status(RunDir(root)).owner)
+        assert verify(RunDir(root)).faults == []
+    finally:
+        holder.kill()
+        holder.wait()
+    assert any(f"taken over from process {holder.pid}" in line for line in run(config(root)).lines)
+
+
+def test_checkpoints_that_are_not_kept_are_removed_and_the_run_goes_on(finished: Path, tmp_path: Path) -> None:
+    root = copied(finished, tmp_path)
+    saving = {"keep_last": 1, "keep_best": False}
+    heard = run(config(root, saving=saving, rounds__number=3))
+    assert "  checkpoint meta is removed (saving.keep_last)" in heard.lines
+    assert [is_complete(root / "checkpoints" / name) for name in ("meta", "0001", "0002", "0003")] == [False] * 3 + [
+        True
+    ]
+    assert verify(RunDir(root)).faults == []
+    assert not [line for line in run(config(root, saving=saving, rounds__number=3)).lines if "fine-tuning" in line]
+    assert summarize(RunDir(root)).complete
