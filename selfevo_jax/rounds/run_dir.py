@@ -163,6 +163,15 @@ class RunDir:
             self._lock.check()
             self.sums.forget(folder)
 
+    def finished_files(self) -> list[str]:
+        """The names of the files of which the digest is known, but for rollouts that grow again."""
+
+        def grows(name: str) -> bool:
+            part = self.root / name
+            return part.parent.name == "rollouts" and not (part.parent / "manifest.json").exists()
+
+        return [name for name in self.sums.names() if not grows(name)]
+
     def require(self, path: Path) -> None:
         """Raises SelfevoError where a file, or one below a folder, has changed since it was finished."""
         hosts.agree(f"checking {self._name(path)}", lambda: self.sums.require(path))
@@ -290,7 +299,7 @@ class RunDir:
                     + "\n  ".join(differences)
                     + "\nUse its config, or another run_dir"
                 )
-        for name in self.sums.names():
+        for name in self.finished_files():
             if not name.startswith("checkpoints/"):  # those are checked when they are read: they may be large
                 self.sums.require(self.root / name)
         # the config comes first: it is what tells a run directory from any other

@@ -23,7 +23,7 @@ def verify(run: RunDir) -> Verified:
     """Digests of all finished files, counts of rows, and checkpoints that phases name. Raises ConfigError where no run
     lies."""
     run.read_config()
-    names = run.sums.names()
+    names = run.finished_files()
     faults = [fault for name in names[:-1] if (fault := run.sums.fault(run.root / name)) is not None]
     # the newest line is written before its file: a kill, or a live run, may stand between the two
     if names and (run.root / names[-1]).exists() and (fault := run.sums.fault(run.root / names[-1])) is not None:

@@ -189,13 +189,15 @@ class HeadLoss:
             total, *rest = jax.lax.fori_loop(0, chunks, one, zeros)
         if gradients:
             rest[0] = over_vocab(rest[0])[jnp.argsort(order)].reshape(hidden.shape)
+
+        def over_devices(piece: jax.Array) -> jax.Array:
+            for axis in width_axes:
+                piece = jax.lax.psum_scatter(piece, axis, scatter_dimension=d, tiled=True)
+            return jax.lax.psum(piece, tuple(axis for axis in self.row_axes if axis not in width_axes))
+
         if gradients and self.learns:
-            for i, piece in enumerate(rest[1:], start=1):
-                for axis in () if self.alone else width_axes:
-                    piece = jax.lax.psum_scatter(piece, axis, scatter_dimension=d, tiled=True)
-                others = tuple(axis for axis in self.row_axes if axis not in width_axes)
-                rest[i] = piece if self.alone else jax.lax.psum(piece, others)
-            rest[1:] = [jnp.concatenate(rest[1:], axis=v)]
+            parts = rest[1:] if self.alone else [over_devices(piece) for piece in rest[1:]]
+            rest[1:] = [jnp.concatenate(parts, axis=v)]
         return total if self.alone else jax.lax.psum(total, self.row_axes), *rest
 
 
