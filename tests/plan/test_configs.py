@@ -26,13 +26,14 @@ def test_every_config_for_tpus_is_looked_at():
     assert {file.stem for file in CONFIGS.glob("*.yaml") if load_config(file).platform == "tpu"} == set(TOPOLOGIES)
 
 
+@pytest.fixture(scope="module")
+def plans():
+    given = [f"{name}={where}{'=compile' if name == COMPILED else ''}" for name, where in TOPOLOGIES.items()]
+    return found_by(Path(__file__).with_name("tpu_configs.py"), *given)
+
+
 class TestOnTpus:
     pytestmark: ClassVar = [*needs_tpu_compiler, pytest.mark.slow]
-
-    @pytest.fixture(scope="class")
-    def plans(self):
-        given = [f"{name}={where}{'=compile' if name == COMPILED else ''}" for name, where in TOPOLOGIES.items()]
-        return found_by(Path(__file__).with_name("tpu_configs.py"), *given)
 
     @pytest.mark.parametrize("name", TOPOLOGIES)
     def test_what_lies_on_a_chip_fits_beside_a_fair_number_of_slots(self, plans, name):
