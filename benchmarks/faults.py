@@ -293,6 +293,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.child is not None:
         return child(args.child)
+    jax.config.update("jax_platforms", "cpu")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         programs = root / "programs"

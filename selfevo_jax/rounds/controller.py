@@ -234,7 +234,7 @@ class Controller:
             )
             rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
         self.dir.write_rows(part, rows)  # in one order whatever the slots and interruptions
-        self.dir.write_json(manifest, {"rows": len(rows), "sha256": self.dir.sums.digest(part)})
+        self.dir.write_json(manifest, {"rows": len(rows), "sha256": self.dir.digest(part)})
         return [Rollout.from_dict(row) for row in rows]
 
     def controls(self, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:

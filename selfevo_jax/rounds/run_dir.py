@@ -163,6 +163,10 @@ class RunDir:
             self._lock.check()
             self.sums.forget(folder)
 
+    def digest(self, path: Path) -> str | None:
+        """sha256 of a file that was written, as process 0 knows it."""
+        return hosts.agree(f"the digest of {self._name(path)}", lambda: self.sums.digest(path))
+
     def finished_files(self) -> list[str]:
         """The names of the files of which the digest is known, but for rollouts that grow again."""
 

@@ -36,7 +36,7 @@ CONFIG = {
     },
     "meta": TRAIN,
     "learn": TRAIN,
-    "rounds": {"number": 1, "variant": "continual_mixed", "select": "none", "controls": 2},
+    "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 2},
 }
 
 
