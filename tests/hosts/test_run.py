@@ -97,7 +97,7 @@ def test_two_processes_of_4_devices_make_what_one_of_8_makes(
     run, (told, silence) = pair
     evolve(tmp_path, 1, cache)
     assert artefacts(run) == artefacts(tmp_path / "run")
-    for name in ("meta", "0001"):
+    for name in ("meta", "0001", "0002"):
         for one, other in zip(
             weights(run / "checkpoints" / name), weights(tmp_path / "run" / "checkpoints" / name), strict=True
         ):
@@ -113,7 +113,7 @@ def test_prompts_that_do_not_divide_give_one_result_each(pair: tuple[Path, list[
     assert all(row["candidates"][0]["text"] for row in rows)
     assert len((pair[0] / "evaluations/0001/stories.jsonl").read_text().splitlines()) == 3
     costs = [json.loads(line) for line in (pair[0] / "costs.jsonl").read_text().splitlines()]
-    assert [cost["chains"] for cost in costs if cost["phase"].startswith("round")] == [PROMPTS]
+    assert [cost["chains"] for cost in costs if cost["phase"].startswith("round")] == [PROMPTS, PROMPTS]
 
 
 def test_two_processes_go_on_where_two_were_stopped(pair: tuple[Path, list[str]], tmp_path: Path, cache: Path) -> None:
@@ -122,13 +122,14 @@ def test_two_processes_go_on_where_two_were_stopped(pair: tuple[Path, list[str]]
     part = copy / "rounds" / "0001" / "rollouts" / "part-00000.jsonl"
     half = part.read_bytes()[: len(part.read_bytes()) // 2]  # as a kill leaves it, the last line torn
     shutil.rmtree(copy / "rounds")
-    shutil.rmtree(copy / "checkpoints" / "0001")
-    shutil.rmtree(copy / "evaluations" / "0001")
-    (copy / "evaluations" / "0001.json").unlink()
+    for name in ("0001", "0002"):
+        shutil.rmtree(copy / "checkpoints" / name)
+        shutil.rmtree(copy / "evaluations" / name)
+        (copy / "evaluations" / f"{name}.json").unlink()
     part.parent.mkdir(parents=True)
     part.write_bytes(half)
     told, _ = evolve(tmp_path, 2, cache)
     assert "finished rollouts are kept" in told
     assert artefacts(copy) == artefacts(pair[0])
-    for one, other in zip(weights(copy / "checkpoints/0001"), weights(pair[0] / "checkpoints/0001"), strict=True):
+    for one, other in zip(weights(copy / "checkpoints/0002"), weights(pair[0] / "checkpoints/0002"), strict=True):
         np.testing.assert_array_equal(one, other)
