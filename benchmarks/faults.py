@@ -44,7 +44,7 @@ CONFIG: dict[str, Any] = {
     "platform": "cpu",
     "model": {"source": "builtin:stories"},
     "data": {
-        "stories": {"meta_questions": 24, "responses_per_question": 2, "right_copies": 2, "evaluation_rows": 48},
+        "stories": {"meta_questions": 150, "responses_per_question": 2, "right_copies": 2, "evaluation_rows": 48},
         "prompts_per_round": 64,
     },
     "sampling": {
@@ -163,7 +163,7 @@ def kill_at_random(place: Place, rng: random.Random, counts: Counts, least: int)
             assert time.monotonic() < deadline, place.said()
             time.sleep(0.02)
             phase = place.phase()
-        time.sleep(rng.uniform(0.0, 1.5 if phase != "D_meta" else 0.4))
+        time.sleep(rng.uniform(0.0, 1.2 if phase != "D_meta" else 0.3))
         told, phase = rng.random() < 0.25, place.phase()
         if process.poll() is not None or phase is None:
             return False
