@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from selfevo_jax.errors import SelfevoError
@@ -77,6 +77,17 @@ class Checksums:
                 f"{self.root}/{found} since it was finished; restore it from a copy, or take it away, to have it made "
                 "anew"
             )
+
+    def settle(self, names: Iterable[str]) -> None:
+        """`require` for files when a run goes on; where a write never took place, what is there counts as the newest
+        again, however often that happens."""
+        behind = []
+        for name in names:
+            path = self.root / name
+            self.require(path)
+            if path.exists() and (found := checksum(path)) != self._lines()[name][-1]:
+                behind.append((path, found))
+        self._append(behind)
 
     def _append(self, lines: Sequence[tuple[Path, str | None]]) -> None:
         known = self._lines()

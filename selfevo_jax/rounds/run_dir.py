@@ -303,9 +303,8 @@ class RunDir:
                     + "\n  ".join(differences)
                     + "\nUse its config, or another run_dir"
                 )
-        for name in self.finished_files():
-            if not name.startswith("checkpoints/"):  # those are checked when they are read: they may be large
-                self.sums.require(self.root / name)
+        # checkpoints are checked when they are read: they may be large
+        self.sums.settle(name for name in self.finished_files() if not name.startswith("checkpoints/"))
         # the config comes first: it is what tells a run directory from any other
         write_file(self.config_file, dump_config(config).encode("utf-8"))
         write_json(record, fingerprints)

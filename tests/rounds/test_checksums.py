@@ -41,6 +41,18 @@ def test_a_kill_before_the_file_takes_its_place_leaves_the_old_content_in_order(
     assert Checksums(tmp_path).fault(path) is not None
 
 
+def test_a_write_that_fails_again_and_again_leaves_the_old_content_in_order(tmp_path: Path) -> None:
+    path = store(tmp_path, "a.json", b"old")
+    for attempt in (b"new 1", b"new 2", b"new 3"):  # each on a full disk, each in a process of its own
+        Checksums(tmp_path).expect(path, attempt)
+        sums = Checksums(tmp_path)
+        sums.settle(sums.names())
+        assert Checksums(tmp_path).fault(path) is None
+    path.write_bytes(b"other")
+    with pytest.raises(SelfevoError, match="a.json: its content has changed"):
+        Checksums(tmp_path).settle(["a.json"])
+
+
 def test_a_torn_last_line_is_cut_and_a_broken_one_is_told(tmp_path: Path) -> None:
     path = store(tmp_path, "a.json", b"a")
     whole = (tmp_path / FILE).read_bytes()
