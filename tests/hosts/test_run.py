@@ -104,7 +104,8 @@ def test_two_processes_of_4_devices_make_what_one_of_8_makes(
             np.testing.assert_array_equal(one, other)
     assert "2 processes: " in told
     assert "The run lies in run" in told
-    assert [line for line in silence.splitlines() if not line.startswith("[Gloo]")] == []  # its library's own
+    # but for its library's own, whose threads break each other's lines
+    assert [line for line in silence.splitlines() if "[Gloo]" not in line and "connected peer ranks" not in line] == []
 
 
 def test_prompts_that_do_not_divide_give_one_result_each(pair: tuple[Path, list[str]]) -> None:  # C33, C34
