@@ -6,9 +6,8 @@
 A tiny run of the stories is made once undisturbed. Then others are killed at random instants, phase after phase
 (SIGKILL, and SIGTERM for one in four), and started again by the same command until they are complete. Each must end
 with the same text artefacts, byte by byte but for times, and equal weights; chains that had ended when the kill came
-must be kept. Then each single write of a run fails once, a run may write no file beyond some size, and each
-finished file of a run has one byte changed. All on this machine, bounded in time and count; only its own processes are
-ended.
+must be kept. Then each single write of a run fails once, as on a full disk, and each finished file of a run has one
+byte changed. All on this machine, bounded in time and count; only its own processes are ended.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ import yaml
 
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.report import status
-from selfevo_jax.rounds import RunDir, verify
+from selfevo_jax.rounds import RunDir, records, verify
 
 TRAIN = {"steps": 12, "warmup_steps": 1, "batch_rows": 8, "length": 128}
 CONFIG: dict[str, Any] = {
@@ -107,27 +106,15 @@ class Place:
         left = (p.name for p in status(RunDir(self.run)).phases if p.state != "done")
         return next((kind for name in left for kind in PHASES if kind in name), None)
 
-    def part_rows(self) -> dict[Path, int]:
-        """Complete lines of each rollout file that has no manifest yet."""
+    def waiting_rows(self) -> int:
+        """Complete lines of the rollout files that have no manifest yet."""
         parts = self.run.glob("rounds/*/rollouts/part-00000.jsonl")
-        return {p: p.read_bytes().count(b"\n") for p in parts if not p.with_name("manifest.json").exists()}
-
-
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_times(inner) for key, inner in value.items() if key != "seconds"}
-    return [without_times(inner) for inner in value] if isinstance(value, list) else value
+        return sum(p.read_bytes().count(b"\n") for p in parts if not p.with_name("manifest.json").exists())
 
 
 def end_state(run: Path) -> dict[str, Any]:
-    """Every text artefact, JSONL byte by byte, and the weights of every checkpoint."""
-    found: dict[str, Any] = {}
-    for file in sorted(run.rglob("*")):
-        name = file.relative_to(run).as_posix()
-        if file.is_dir() or "/params/" in name or name in ("costs.jsonl", "checksums.jsonl"):
-            continue
-        plain = file.suffix == ".json" or file.name == "COMMITTED"
-        found[name] = without_times(json.loads(file.read_text())) if plain else file.read_bytes()
+    """The records of a run, and the weights of every checkpoint."""
+    found = records(run)
     for folder in sorted((run / "checkpoints").iterdir()):
         leaves = jax.tree.leaves(open_model(str(folder)).load(None, np.float32))
         found[f"weights of {folder.name}"] = [np.asarray(leaf).tobytes() for leaf in leaves]
@@ -154,7 +141,7 @@ class Counts:
 def kill_at_random(place: Place, rng: random.Random, counts: Counts, least: int) -> bool:
     """Starts the run and kills it at a random instant of a phase that has not been hit so often yet; False where the
     run came to its end."""
-    waiting = place.part_rows()
+    waiting = place.waiting_rows()
     process = place.start()
     try:
         deadline, phase = time.monotonic() + LIMIT, None
@@ -175,7 +162,7 @@ def kill_at_random(place: Place, rng: random.Random, counts: Counts, least: int)
     kept = re.search(r"(\d+) finished rollouts are kept", place.said())
     if kept is not None:
         counts.chains_kept += int(kept[1])
-        counts.chains_redone += max(0, sum(waiting.values()) - int(kept[1]))
+        counts.chains_redone += max(0, waiting - int(kept[1]))
     counts.kills += 1
     counts.signals["SIGTERM" if told else "SIGKILL"] += 1
     counts.phases[phase] += 1
@@ -200,8 +187,9 @@ def killed(root: Path, programs: Path, wanted: dict[str, Any], kills: int, seed:
 # --- writes that fail
 
 
-def patched_writes(fail_at: int) -> Iterator[Callable[[], int]]:
-    """Counts every write of a run, and lets the one of this number (from 1) fail as a full disk does."""
+def patch_writes(fail_at: int) -> Callable[[], int]:
+    """Counts every write of a run, and lets the one of this number (from 1) fail as a full disk does; returns what asks
+    for the count."""
     import orbax.checkpoint as ocp
 
     from selfevo_jax.checkpoint import store
@@ -227,14 +215,14 @@ def patched_writes(fail_at: int) -> Iterator[Callable[[], int]]:
     ]
     for owner, name in places:
         setattr(owner, name, counted(getattr(owner, name)))
-    yield lambda: made
+    return lambda: made
 
 
 def child(fail_at: int) -> None:
     """`selfevo evolve tiny.yaml` with a write that fails; prints how many there were."""
     from selfevo_jax.cli import main
 
-    (made,) = patched_writes(fail_at)
+    made = patch_writes(fail_at)
     sys.argv = ["selfevo", "evolve", "tiny.yaml"]
     try:
         main()
@@ -269,7 +257,7 @@ def failing_writes(root: Path, programs: Path, wanted: dict[str, Any], most: int
 
 
 def corrupted(run: Path) -> dict[str, Any]:
-    """One byte of each finished file is changed: whether `verify` names that file, and no other."""
+    """One byte of each finished file is changed: whether `verify` names that file."""
     names, unnoticed = RunDir(run).sums.names(), []
     rng = random.Random(0)
     for name in names:

@@ -17,14 +17,13 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, use_threads
+from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, tell_turn, use_threads
 
 from selfevo_jax.config import load_config
 from selfevo_jax.data import read_qa
@@ -97,14 +96,13 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
                     run(chains()[:WARM])
                 found, begin = chains(), time.perf_counter()
                 stats = run(found)
-                lengths = [n for chain in found for n in chain.lengths]
                 seconds[name].append(time.perf_counter() - begin)
+                lengths = [n for chain in found for n in chain.lengths]
                 keys = ("requests", "prefilled", "shared", "lower_bound", "decoded", "compiles")
                 keys += ("steps", "busy", "drain_steps", "drain_busy")
                 counts[name] = {key: sum(getattr(s, key) for s in stats) for key in keys}
                 rollouts[name] = [chain.chain.rollout.to_dict() for chain in found if chain.chain.rollout]
-            shown = ", ".join(f"{name} {found[-1]:.1f}" for name, found in seconds.items())
-            print(f"{slots} slots, turn {turn + 1} of {args.repeats}: {shown} s", file=sys.stderr)
+            tell_turn(f"{slots} slots, ", turn, args.repeats, seconds, "s")
         least = counts["chains"]["lower_bound"] + counts["chains"]["decoded"]
         lines = []
         for name, c in counts.items():

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from peers import serve, start, torch_model, tunix_model
-from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, use_threads
+from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, tell_turn, use_threads
 
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.data import read_qa
@@ -212,8 +211,7 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
         for turn in range(args.repeats):
             for worker in workers:
                 rates[worker.name].append(worker.ask("rate"))
-            shown = ", ".join(f"{name} {found[-1]:.1f}" for name, found in rates.items())
-            print(f"{slots} slots, turn {turn + 1} of {args.repeats}: {shown} tokens/s", file=sys.stderr)
+            tell_turn(f"{slots} slots, ", turn, args.repeats, rates, "tokens/s")
         floors.append({"slots": slots, **ours.ask("floor")})
         for name, found in rates.items():
             ratios = [a / b for a, b in zip(rates["ours"], found, strict=True)]

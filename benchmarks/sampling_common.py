@@ -6,7 +6,8 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,6 +53,12 @@ def spread(values: Sequence[float], digits: int) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     for cells in (head, ["---"] * len(head), *rows):
         print("| " + " | ".join(map(str, cells)) + " |")
+
+
+def tell_turn(what: str, turn: int, turns: int, found: Mapping[str, Sequence[float]], unit: str) -> None:
+    """The newest figure of each contestant, on the standard error."""
+    shown = ", ".join(f"{name} {values[-1]:.1f}" for name, values in found.items())
+    print(f"{what}turn {turn + 1} of {turns}: {shown} {unit}", file=sys.stderr)
 
 
 def use_threads(threads: int) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 from peers import serve, start, torch_model, tunix_model
-from sampling_common import MODEL, QUESTIONS, conclude, load, spread, table, use_threads
+from sampling_common import MODEL, QUESTIONS, conclude, load, spread, table, tell_turn, use_threads
 
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.data import Batches, Example, build_meta_rows, fit_length, meta_examples, read_qa
@@ -155,10 +154,8 @@ class Tunix(Trainer):
         micro = -(-len(examples) // self.micros)
         for at in range(0, len(examples), micro):
             tokens, weights, _ = self.padded(examples[at : at + micro], self.width)
-            pad = (
-                (0, self.args.tunix_micro - len(tokens)),
-                (0, 0),
-            )  # the last one is filled up: another shape would compile
+            # the last one is filled up: another shape would compile
+            pad = ((0, self.args.tunix_micro - len(tokens)), (0, 0))
             loss, _, _ = self.update(self.new_input(np.pad(tokens, pad), np.pad(weights, pad) > 0))
             losses.append(loss)
         return statistics.fmean(map(float, losses))
@@ -177,8 +174,7 @@ def compare(args: argparse.Namespace, config: ModelConfig) -> dict[str, Any]:
         for worker in workers:
             found = worker.ask("run")
             rates[worker.name].append(found["tokens"] / found["seconds"])
-        shown = ", ".join(f"{name} {found[-1]:.1f}" for name, found in rates.items())
-        print(f"turn {turn + 1} of {args.repeats}: {shown} tokens/s", file=sys.stderr)
+        tell_turn("", turn, args.repeats, rates, "tokens/s")
     for worker in workers:
         worker.end()
     flops = 6 * param_count(config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from etils import epath
 
 from selfevo_jax import hosts
@@ -52,11 +51,10 @@ class TrainingStore:
         parts = ocp.args.Composite(state=ocp.args.PyTreeSave(state), record=ocp.args.JsonSave(dict(record)))
         self._checked(lambda: self._manager.save(step, args=parts))
 
-    def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-        """A state in shapes, dtypes and places of `like` (arrays, or their shapes with shardings), and its record."""
+    def restore(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
+        """A state in the shapes, dtypes and places of `target` (shapes with shardings), and its record."""
         import orbax.checkpoint as ocp
 
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         places = ocp.checkpoint_utils.construct_restore_args(target)
         wanted = ocp.args.Composite(
             state=ocp.args.PyTreeRestore(item=target, restore_args=places), record=ocp.args.JsonRestore()
@@ -68,13 +66,12 @@ class TrainingStore:
         """Waits until all is on disk. Raises ModelError where a save failed."""
         if self._opened is not None:
             self._checked(self._opened.wait_until_finished)
+            self._opened.close()
+            self._opened = None
 
     def clear(self) -> None:
         """The good end of the fine-tuning: its states are removed."""
-        if self._opened is not None:
-            self.finish()
-            self._opened.close()
-            self._opened = None
+        self.finish()
         hosts.barrier(f"the end of {self.folder.name}")
         if hosts.is_writer() and self.folder.exists():
             self.folder.rmtree()

@@ -333,6 +333,8 @@ class Controller:
 
     def _retain(self, newest: int) -> None:
         """Removes the checkpoints that `saving` does not keep."""
+        if self.config.saving.keep_last is None:
+            return
         direct = {}
         for number in range(newest + 1):
             found = self.dir.load(self.dir.evaluation(name_of(number))) or {}

@@ -1,9 +1,13 @@
-"""Whether what a run directory holds is what was put there. Reads alone; safe on a live run."""
+"""Whether what a run directory holds is what was put there, and what equal runs have in common. Reads alone; safe on a
+live run."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
+from typing import Any
 
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.rounds.files import read_json
@@ -39,6 +43,27 @@ def verify(run: RunDir) -> Verified:
         if not run.complete(name):
             faults.append(f"checkpoints/{name}: no finished checkpoint, but the run's records name it")
     return Verified(len(names), len(checkpoints), sorted(set(faults)))
+
+
+def records(root: Path) -> dict[str, Any]:
+    """Every text file of a run by its name: JSONL and YAML byte by byte, JSON without times; the same for equal runs.
+
+    costs.jsonl is times, and checksums.jsonl speaks of files of checkpoints that hold times; neither is among them.
+    """
+    found: dict[str, Any] = {}
+    for file in sorted(root.rglob("*")):
+        name = file.relative_to(root).as_posix()
+        if file.is_dir() or "/params/" in name or name in ("costs.jsonl", "checksums.jsonl"):
+            continue
+        plain = file.suffix == ".json" or file.name == COMMITTED
+        found[name] = _without_times(json.loads(file.read_text())) if plain else file.read_bytes()
+    return found
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_times(inner) for key, inner in value.items() if key != "seconds"}
+    return [_without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _counts(run: RunDir, number: int) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ import yaml
 from host_helpers import free_port, together
 
 from selfevo_jax.checkpoint import open_model
+from selfevo_jax.rounds import records
 
 pytestmark = pytest.mark.slow
 
@@ -57,25 +57,6 @@ def evolve(folder: Path, processes: int, cache: Path) -> list[str]:
     return [ended.out for ended in done]
 
 
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_times(inner) for key, inner in value.items() if key != "seconds"}
-    return [without_times(inner) for inner in value] if isinstance(value, list) else value
-
-
-def artefacts(root: Path) -> dict[str, Any]:
-    """Every text file of a run: JSONL and YAML byte by byte, JSON without times; not costs.jsonl, which is times, nor
-    the checksums of what checkpoints hold, times too."""
-    found: dict[str, Any] = {}
-    for file in sorted(root.rglob("*")):
-        name = file.relative_to(root).as_posix()
-        if file.is_dir() or "/params/" in name or name in ("costs.jsonl", "checksums.jsonl"):
-            continue
-        plain = file.suffix == ".json" or file.name == "COMMITTED"
-        found[name] = without_times(json.loads(file.read_text())) if plain else file.read_bytes()
-    return found
-
-
 def weights(path: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(open_model(str(path)).load(None, np.float32))]
 
@@ -96,7 +77,7 @@ def test_two_processes_of_4_devices_make_what_one_of_8_makes(
 ) -> None:
     run, (told, silence) = pair
     evolve(tmp_path, 1, cache)
-    assert artefacts(run) == artefacts(tmp_path / "run")
+    assert records(run) == records(tmp_path / "run")
     for name in ("meta", "0001", "0002"):
         for one, other in zip(
             weights(run / "checkpoints" / name), weights(tmp_path / "run" / "checkpoints" / name), strict=True
@@ -131,6 +112,6 @@ def test_two_processes_go_on_where_two_were_stopped(pair: tuple[Path, list[str]]
     part.write_bytes(half)
     told, _ = evolve(tmp_path, 2, cache)
     assert "finished rollouts are kept" in told
-    assert artefacts(copy) == artefacts(pair[0])
+    assert records(copy) == records(pair[0])
     for one, other in zip(weights(copy / "checkpoints/0002"), weights(pair[0] / "checkpoints/0002"), strict=True):
         np.testing.assert_array_equal(one, other)

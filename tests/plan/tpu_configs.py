@@ -1,7 +1,7 @@
 """The configs of real models on the topologies that they name; prints what is planned of them as JSON.
 
-`python tpu_configs.py NAME=TOPOLOGY ...`, in a process of its own. Everything is laid out and lowered; compiled is the
-training step of those that are given as NAME=TOPOLOGY=compile (minutes for a large model).
+`python tpu_configs.py NAME=TOPOLOGY ...`, in a process of its own. Everything is laid out and the training steps are
+lowered; compiled is that of those that are given as NAME=TOPOLOGY=compile (minutes for a large model).
 """
 
 import json
@@ -26,8 +26,6 @@ def planned(name, topology, compiled=""):
     sampler = open_sampler(config, setting.model, setting.mesh, rates.hbm)
     training = train_programs(config, setting.model, setting.mesh)
     sampling = sampler_programs(sampler, setting.model, Lengths.of(config))
-    for program in training:
-        program.lower()
     found = {
         "hbm": rates.hbm,
         "slots": sampler.slots.slots,
