@@ -8,22 +8,27 @@ import jax
 
 NARROW = 48
 """Tokens up to which a product with a matrix is narrow."""
+_YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
+_WITHOUT_PRODUCTS = "LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_ELTWISE"
 
 
 @functools.cache
 def narrow_options() -> dict[str, str]:
-    """Options of XLA for CPUs that make narrow products faster; none where this version does not know them.
+    """Options of XLA for CPUs that make a step of few tokens faster; none where this version does not know them.
 
-    XLA hands products to the YNNPACK library or to Eigen, and for up to about 48 tokens Eigen is the faster one:
-    1.8 to 2 times for 16, 1.1 times for 32 (benchmarks/narrow_products.py).
+    XLA hands products to the YNNPACK library or to Eigen. With a weight matrix and up to about 48 tokens Eigen is the
+    faster one: 1.8 to 2 times for 16, 1.1 times for 32 (benchmarks/narrow_products.py). Attention to the cache is
+    faster in YNNPACK, which takes it with the softmax around it: 1.5 times for a step of 32 slots that reads 768
+    positions.
     """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
-    try:
-        zero = jax.device_put(0.0, jax.local_devices(backend="cpu")[0])
-        jax.jit(lambda x: x, compiler_options=options).lower(zero).compile()
-    except (jax.errors.JaxRuntimeError, ValueError):
-        return {}
-    return options
+    zero = jax.device_put(0.0, jax.local_devices(backend="cpu")[0])
+    for options in ({_YNNPACK: _WITHOUT_PRODUCTS}, {_YNNPACK: ""}):
+        try:
+            jax.jit(lambda x: x, compiler_options=options).lower(zero).compile()
+        except (jax.errors.JaxRuntimeError, ValueError):
+            continue
+        return options
+    return {}
 
 
 def _platform(args: Any) -> str | None:
