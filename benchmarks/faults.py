@@ -33,7 +33,7 @@ import jax
 import numpy as np
 import yaml
 
-from selfevo_jax.checkpoint import open_model
+from selfevo_jax.checkpoint import ASIDE, open_model
 from selfevo_jax.report import status
 from selfevo_jax.rounds import RunDir, records, verify
 
@@ -115,7 +115,7 @@ class Place:
 def end_state(run: Path) -> dict[str, Any]:
     """The records of a run, and the weights of every checkpoint."""
     found = records(run)
-    for folder in sorted((run / "checkpoints").iterdir()):
+    for folder in sorted(place for place in (run / "checkpoints").iterdir() if place.name != ASIDE):
         leaves = jax.tree.leaves(open_model(str(folder)).load(None, np.float32))
         found[f"weights of {folder.name}"] = [np.asarray(leaf).tobytes() for leaf in leaves]
     return found

@@ -1,5 +1,6 @@
 """Checkpoints: our own (Orbax), Hugging Face folders, GGUF files, shipped models."""
 
+from selfevo_jax.checkpoint.aside import ASIDE, MARK, set_aside
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import (
     config_from_huggingface,
@@ -21,6 +22,8 @@ from selfevo_jax.checkpoint.training import TrainingStore
 
 __all__ = [
     "ARRAYS",
+    "ASIDE",
+    "MARK",
     "ModelSource",
     "TrainingStore",
     "config_from_huggingface",
@@ -37,4 +40,5 @@ __all__ = [
     "save_model",
     "save_params",
     "save_safetensors",
+    "set_aside",
 ]

@@ -13,6 +13,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 
 from selfevo_jax import hosts
+from selfevo_jax.checkpoint.aside import set_aside
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import LoraConfig, ModelConfig
 from selfevo_jax.sharding import laid_out
@@ -24,7 +25,8 @@ METADATA = "metadata.json"
 MODEL = "model.json"
 ADAPTERS = "adapters.json"
 BESIDE = "beside:"
-_PARTIAL = ".orbax-checkpoint-tmp"
+PARTIAL = ".orbax-checkpoint-tmp"
+"""In the name of a folder that Orbax has not finished."""
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -46,11 +48,12 @@ def save_params(
     params: Any,
     metadata: Mapping[str, Any],
     files: Mapping[str, bytes] | None = None,
-) -> None:
+) -> list[epath.Path]:
     """Writes a pytree of arrays, JSON metadata and small files; returns when all of it is on disk.
 
     Every process calls it: each writes the arrays that it holds, process 0 the files. Killed at any instant it leaves
-    either a complete checkpoint or a folder that `is_complete` refuses and the next save replaces.
+    either a complete checkpoint or a folder that `is_complete` refuses; the next save sets aside what is there of the
+    arrays, and returns where.
 
     Raises:
       ModelError: a complete checkpoint lies there already, or the write failed.
@@ -61,12 +64,12 @@ def save_params(
     root = absolute(path)
     if hosts.agree(f"saving checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: a checkpoint lies here already; remove it or choose another folder")
+    aside = []
     try:
         if hosts.is_writer():
             root.mkdir(parents=True, exist_ok=True)
-            for partial in root.iterdir():  # what a killed save left
-                if partial.name.startswith(ARRAYS) and (_PARTIAL in partial.name or partial.name == ARRAYS):
-                    partial.rmtree()
+            found = sorted(root.iterdir())
+            aside = [set_aside(p) for p in found if p.name == ARRAYS or p.name.startswith(f"{ARRAYS}{PARTIAL}")]
             for name, content in {**(files or {}), METADATA: _json(metadata)}.items():
                 _write(root / name, content)
         hosts.barrier(f"the files of checkpoint {root.name}")
@@ -75,6 +78,7 @@ def save_params(
     except (OSError, ValueError) as error:
         raise ModelError(f"{root}: the checkpoint could not be written ({first_line(error)})") from error
     hosts.barrier(f"checkpoint {root.name} is saved")
+    return aside
 
 
 def save_model(
@@ -83,9 +87,9 @@ def save_model(
     config: ModelConfig,
     tokenizer_files: Mapping[str, bytes],
     metadata: Mapping[str, Any] | None = None,
-) -> None:
+) -> list[epath.Path]:
     """`save_params` with model.json and the tokenizer beside the arrays, so that `open_model(path)` reads it."""
-    save_params(path, params, metadata or {}, {**tokenizer_files, MODEL: _json(config.to_dict())})
+    return save_params(path, params, metadata or {}, {**tokenizer_files, MODEL: _json(config.to_dict())})
 
 
 def save_adapters(
@@ -96,14 +100,14 @@ def save_adapters(
     config: ModelConfig,
     tokenizer_files: Mapping[str, bytes],
     metadata: Mapping[str, Any] | None = None,
-) -> None:
+) -> list[epath.Path]:
     """`save_model` of adapters alone; `open_model(path)` merges them with what they are added to.
 
     `of` names that: a model source as in `open_model`, or `beside:NAME`, the folder NAME beside this one.
     """
     of = of if ":" in of else os.path.abspath(os.path.expanduser(of))
     files = {**tokenizer_files, MODEL: _json(config.to_dict()), ADAPTERS: _json({"of": of, **asdict(lora)})}
-    save_params(path, adapters, metadata or {}, files)
+    return save_params(path, adapters, metadata or {}, files)
 
 
 def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -> Any:

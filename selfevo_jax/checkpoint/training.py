@@ -8,7 +8,8 @@ from typing import Any
 from etils import epath
 
 from selfevo_jax import hosts
-from selfevo_jax.checkpoint.store import absolute, first_line
+from selfevo_jax.checkpoint.aside import set_aside
+from selfevo_jax.checkpoint.store import PARTIAL, absolute, first_line
 from selfevo_jax.errors import ModelError
 
 _KEPT = 2
@@ -23,6 +24,8 @@ class TrainingStore:
 
     def __init__(self, folder: epath.PathLike) -> None:
         self.folder = absolute(folder)
+        self.aside: list[epath.Path] = []
+        """Where unfinished states of an earlier process were moved to, as process 0 knows it."""
         self._opened: Any = None
 
     @property
@@ -30,16 +33,23 @@ class TrainingStore:
         import orbax.checkpoint as ocp
 
         if self._opened is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, cleanup_tmp_directories=True)
+            options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT)
             self._opened = ocp.CheckpointManager(self.folder, options=options)
         return self._opened
 
     def latest(self) -> int | None:
         """Updates of the newest state that was saved to its end."""
-        if not hosts.agree(f"whether {self.folder.name} holds training states", self.folder.exists):
+        if not hosts.agree(f"whether {self.folder.name} holds training states", self._look):
             return None
         step: int | None = self._manager.latest_step()
         return step
+
+    def _look(self) -> bool:
+        """Whether there is anything, after unfinished states have been set aside."""
+        there = self.folder.exists()
+        if there and self._opened is None:
+            self.aside += [set_aside(state) for state in sorted(self.folder.iterdir()) if PARTIAL in state.name]
+        return there
 
     def save(self, step: int, state: Any, record: Mapping[str, Any]) -> None:
         """Begins to write a state and a JSON record; the caller may go on, and donate the state, at once.

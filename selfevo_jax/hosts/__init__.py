@@ -1,5 +1,6 @@
 """Several processes as one run: who is there, meeting points with a limit, a watch, and an end that all share."""
 
+from selfevo_jax.hosts.metadata import metadata
 from selfevo_jax.hosts.place import Place, find_place
 from selfevo_jax.hosts.session import (
     agree,
@@ -29,6 +30,7 @@ __all__ = [
     "is_active",
     "is_writer",
     "leave_hosts",
+    "metadata",
     "peers",
     "start_hosts",
     "together",

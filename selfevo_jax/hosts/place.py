@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.hosts.metadata import attribute
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """What the flags --coordinator, --processes and --process-id stand for; JAX and its launchers use the same names."""
@@ -83,7 +82,7 @@ def tpu_pod(environ: Mapping[str, str], metadata: Callable[[str], str | None] | 
         # JAX sets this variable when it is imported on a machine without TPU chips
         if environ.get("TPU_SKIP_MDS_QUERY") is not None and metadata is None:
             return None
-        ask = metadata or _metadata
+        ask = metadata or attribute
         names, worker = ask("worker-network-endpoints"), ask("agent-worker-number")
         if not names or worker is None:
             return None
@@ -126,16 +125,3 @@ def _split(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ConfigError(f"--coordinator {address}: expected HOST:PORT of process 0, such as 10.0.0.2:8482")
     return host, int(port)
-
-
-def _metadata(key: str) -> str | None:
-    """An attribute of this machine on Google Cloud; None elsewhere."""
-    server = os.environ.get("GCE_METADATA_IP", "metadata.google.internal")
-    url = f"http://{server}/computeMetadata/v1/instance/attributes/{key}"
-    request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text
-    except (OSError, urllib.error.URLError, ValueError):
-        return None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from selfevo_jax import hosts
-from selfevo_jax.checkpoint import TrainingStore, open_weights, save_adapters, save_model
+from selfevo_jax import hosts, notice
+from selfevo_jax.checkpoint import MARK, TrainingStore, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, MetaRow, read_meta, source_checksum
 from selfevo_jax.errors import ConfigError
@@ -51,6 +51,7 @@ class Controller:
         self._check()
         if (before := self.dir.open(config, self._fingerprints())) is not None:
             reporter.line(f"{self.dir.root}: taken over from {before}, which is gone")
+        self._tell_aside(self.dir.aside)
         self._base: Any = None
         self._latest: tuple[str, Any] | None = None
         self._meta_rows: list[MetaRow] | None = None
@@ -68,8 +69,8 @@ class Controller:
                 raise ConfigError(f"{name}: {error}") from error
         if isinstance(self.pools, FilePools):
             check_verdicts(self.pools.meta_rows(), self.bench.rule)
-        if (notice := self.pools.notice()) is not None:
-            self.reporter.warn(notice)
+        if (said := self.pools.notice()) is not None:
+            self.reporter.warn(said)
 
     def _fingerprints(self) -> dict[str, str]:
         """What the stored artefacts rest on besides the config: a change is refused on resume."""
@@ -79,6 +80,13 @@ class Controller:
         sources |= {f"evaluation.{name}": source for name, source in data.evaluation.items()}
         prints = {f"data.{name}": source_checksum(source) for name, source in sources.items() if source is not None}
         return prints | {"tokenizer": self.bench.tokenizer.fingerprint, "format": self.bench.format.fingerprint}
+
+    def _tell_aside(self, found: Iterable[object]) -> None:
+        for place in map(str, found):
+            copied = "" if "tmp" in place else f". If it is a whole copy, put an empty {MARK} into it and move it back"
+            self.reporter.warn(
+                f"its writing was broken off; it is set aside, and the run does without it: {place}{copied}"
+            )
 
     # --- parameters
 
@@ -117,6 +125,7 @@ class Controller:
         keeper = TrainingKeeper(store, SavePolicy(saving.every_steps, seconds), f"fine-tuning {name}")
         if (step := store.latest()) is not None:
             self.reporter.line(f"  fine-tuning {name} goes on after step {step}")
+        self._tell_aside(store.aside)
         room = 16 * param_count(self.bench.model)  # a checkpoint in fp32, and a state: that and two moments
         hosts.agree("looking for room", lambda: require_room(self.dir.root, room, f"fine-tuning {name}"))
         with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
@@ -149,9 +158,10 @@ class Controller:
             layout = param_shardings(model, self.bench.mesh, TRAIN_RULES)
             params = jax.jit(merge_adapters, static_argnums=2, out_shardings=layout)(start, learnt, settings.lora)
         if settings.lora is not None and section.lora is not None and section.lora.save == "adapters":
-            save_adapters(folder, learnt, settings.lora, of, model, files, metadata)
+            aside = save_adapters(folder, learnt, settings.lora, of, model, files, metadata)
         else:
-            save_model(folder, params, model, files, metadata)
+            aside = save_model(folder, params, model, files, metadata)
+        self._tell_aside(aside)
         self._latest = (name, params)
         return record
 
@@ -252,7 +262,8 @@ class Controller:
                 )
                 for rollout, wrong in plan_controls(rollouts, count, seed)
             ]
-            bench.engine.run(self.params(name_of(round - 1)), chains)
+            where = f"while round {round}'s planted answers were judged"
+            bench.engine.run(self.params(name_of(round - 1)), chains, safe_point=lambda: notice.stop_if_given(where))
             rows = [{"prompt": c.prompt, "wrong": c.wrong, "feedback": c.text, "good": c.good} for c in chains]
             passed = sum(row["good"] is True for row in rows)
             found = {"rows": len(rows), "passed": passed, "controls": rows}

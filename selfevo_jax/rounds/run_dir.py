@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from selfevo_jax import hosts
-from selfevo_jax.checkpoint import ARRAYS, is_complete, read_metadata
+from selfevo_jax.checkpoint import ARRAYS, ASIDE, is_complete, read_metadata, set_aside
 from selfevo_jax.config import Config, dump_config, load_config
 from selfevo_jax.data import jsonl_lines
 from selfevo_jax.errors import ConfigError
@@ -82,6 +84,8 @@ class RunDir:
             raise ConfigError(f"run_dir={root}: only local folders can be run directories; mount the bucket")
         self.root = Path(root)
         self.sums = Checksums(self.root)
+        self.aside: list[Path] = []
+        """Where files were moved to whose writing a kill broke off, as process 0 knows it since `open`."""
         self._lock = RunLock(self.root)
 
     @property
@@ -303,6 +307,8 @@ class RunDir:
                     + "\n  ".join(differences)
                     + "\nUse its config, or another run_dir"
                 )
+        partial = [file for file in self.root.rglob(".*.tmp") if ASIDE not in file.relative_to(self.root).parts]
+        self.aside = [Path(set_aside(epath.Path(file), epath.Path(self.root / ASIDE))) for file in sorted(partial)]
         # checkpoints are checked when they are read: they may be large
         self.sums.settle(name for name in self.finished_files() if not name.startswith("checkpoints/"))
         # the config comes first: it is what tells a run directory from any other

@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from selfevo_jax.checkpoint import ASIDE
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.rounds.files import read_json
 from selfevo_jax.rounds.run_dir import COMMITTED, META, RunDir, name_of
@@ -48,12 +49,15 @@ def verify(run: RunDir) -> Verified:
 def records(root: Path) -> dict[str, Any]:
     """Every text file of a run by its name: JSONL and YAML byte by byte, JSON without times; the same for equal runs.
 
-    costs.jsonl is times, and checksums.jsonl speaks of files of checkpoints that hold times; neither is among them.
+    costs.jsonl is times, and checksums.jsonl speaks of files of checkpoints that hold times; neither is among them, nor
+    is what was set aside.
     """
     found: dict[str, Any] = {}
     for file in sorted(root.rglob("*")):
         name = file.relative_to(root).as_posix()
         if file.is_dir() or "/params/" in name or name in ("costs.jsonl", "checksums.jsonl"):
+            continue
+        if ASIDE in file.relative_to(root).parts:
             continue
         plain = file.suffix == ".json" or file.name == COMMITTED
         found[name] = _without_times(json.loads(file.read_text())) if plain else file.read_bytes()

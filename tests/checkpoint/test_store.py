@@ -1,11 +1,15 @@
 """Our own checkpoints: whole or not there, and readable on any mesh."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from etils import epath
 
-from selfevo_jax.checkpoint import is_complete, read_metadata, restore_params, save_params
+from selfevo_jax.checkpoint import MARK, is_complete, read_metadata, restore_params, save_params
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import PRESETS, abstract_params, init_params, param_shardings
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh
@@ -55,17 +59,34 @@ def test_a_complete_checkpoint_is_never_overwritten(tmp_path) -> None:  # C31
     assert_equal(restore_params(tmp_path / "c", {"w": jax.ShapeDtypeStruct((3,), jnp.float32)}), {"w": np.ones(3)})
 
 
-def test_what_a_killed_save_left_is_refused_and_replaced(tmp_path) -> None:  # C29
+def test_what_a_killed_save_left_is_refused_and_set_aside(tmp_path) -> None:  # C29
     left = tmp_path / "c" / "params.orbax-checkpoint-tmp-1"
-    left.mkdir(parents=True)
-    (left / "half").write_text("half")
-    (tmp_path / "c" / "metadata.json").write_text("{}")
+    for again in (1, 2):
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        left.mkdir(parents=True)
+        (left / "half").write_text(f"half {again}")
+        (tmp_path / "c" / "metadata.json").write_text("{}")
+        assert not is_complete(tmp_path / "c")
+        with pytest.raises(ModelError, match="no finished checkpoint"):
+            restore_params(tmp_path / "c", {"w": jax.ShapeDtypeStruct((3,), jnp.float32)})
+        (aside,) = save_params(tmp_path / "c", {"w": jnp.ones(3)}, {"again": True})
+        assert is_complete(tmp_path / "c")
+        assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["metadata.json", "params"]
+        assert aside == epath.Path(tmp_path / "aside" / f"c.{left.name}.{again}")
+        assert (aside / "half").read_text() == f"half {again}"
+
+
+def test_a_copy_without_its_mark_is_set_aside_whole(tmp_path, monkeypatch) -> None:  # C32
+    # on object storage Orbax marks what is finished with a file, which a copied folder does not have
+    save_params(tmp_path / "c", {"w": jnp.arange(3.0)}, {})
+    monkeypatch.setattr(ocp.utils, "is_checkpoint_finalized", lambda path: (epath.Path(path) / MARK).exists())
     assert not is_complete(tmp_path / "c")
-    with pytest.raises(ModelError, match="no finished checkpoint"):
-        restore_params(tmp_path / "c", {"w": jax.ShapeDtypeStruct((3,), jnp.float32)})
-    save_params(tmp_path / "c", {"w": jnp.ones(3)}, {"again": True})
-    assert is_complete(tmp_path / "c")
-    assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["metadata.json", "params"]
+    (aside,) = save_params(tmp_path / "c", {"w": jnp.zeros(3)}, {})
+    (aside / MARK).touch()
+    (tmp_path / "c" / "params").rename(tmp_path / "other")
+    aside.rename(tmp_path / "c" / "params")
+    found = restore_params(tmp_path / "c", {"w": jax.ShapeDtypeStruct((3,), jnp.float32)})
+    np.testing.assert_array_equal(found["w"], np.arange(3.0))
 
 
 def test_a_checkpoint_of_another_shape_names_the_parameter(tmp_path) -> None:

@@ -72,16 +72,18 @@ def pair(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, l
     return folder / "run", evolve(folder, 2, cache)
 
 
-def test_two_processes_of_4_devices_make_what_one_of_8_makes(
-    pair: tuple[Path, list[str]], tmp_path: Path, cache: Path
-) -> None:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    evolve(folder, 1, cache)
+    return folder / "run"
+
+
+def test_two_processes_of_4_devices_make_what_one_of_8_makes(pair: tuple[Path, list[str]], alone: Path) -> None:
     run, (told, silence) = pair
-    evolve(tmp_path, 1, cache)
-    assert records(run) == records(tmp_path / "run")
+    assert records(run) == records(alone)
     for name in ("meta", "0001", "0002"):
-        for one, other in zip(
-            weights(run / "checkpoints" / name), weights(tmp_path / "run" / "checkpoints" / name), strict=True
-        ):
+        for one, other in zip(weights(run / "checkpoints" / name), weights(alone / "checkpoints" / name), strict=True):
             np.testing.assert_array_equal(one, other)
     assert "2 processes: " in told
     assert "The run lies in run" in told
@@ -98,9 +100,11 @@ def test_prompts_that_do_not_divide_give_one_result_each(pair: tuple[Path, list[
     assert [cost["chains"] for cost in costs if cost["phase"].startswith("round")] == [PROMPTS, PROMPTS]
 
 
-def test_two_processes_go_on_where_two_were_stopped(pair: tuple[Path, list[str]], tmp_path: Path, cache: Path) -> None:
+def test_two_processes_go_on_where_one_was_stopped(
+    pair: tuple[Path, list[str]], alone: Path, tmp_path: Path, cache: Path
+) -> None:
     copy = tmp_path / "run"
-    shutil.copytree(pair[0], copy)
+    shutil.copytree(alone, copy)
     part = copy / "rounds" / "0001" / "rollouts" / "part-00000.jsonl"
     half = part.read_bytes()[: len(part.read_bytes()) // 2]  # as a kill leaves it, the last line torn
     shutil.rmtree(copy / "rounds")

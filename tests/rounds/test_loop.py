@@ -86,7 +86,16 @@ def test_a_killed_save_is_not_taken_for_a_checkpoint(finished: Path, tmp_path: P
     (copy / "rounds" / "0002" / "COMMITTED").unlink()
     params = copy / "checkpoints" / "0002" / "params"
     params.rename(params.with_name("params.orbax-checkpoint-tmp-0"))
-    run(config(copy))
+    torn = copy / "rounds" / "0002" / ".metrics.json.77.tmp"
+    torn.write_text('{"rou')
+    told = [line for line in run(config(copy)).lines if "set aside" in line]
+    aside = [
+        copy / "aside" / "0002.metrics.json.77.tmp.1",
+        copy / "checkpoints/aside/0002.params.orbax-checkpoint-tmp-0.1",
+    ]
+    assert [line.rpartition(" ")[2] for line in told] == list(map(str, aside))
+    assert all(place.exists() for place in aside)
+    assert not torn.exists()
     for one, other in zip(weights(copy / "checkpoints/0002"), weights(finished / "checkpoints/0002"), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -66,6 +66,36 @@ def test_a_notice_in_a_rollout_keeps_the_finished_chains_and_the_run_ends_as_if_
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_run_begun_on_8_devices_goes_on_with_4_and_with_1(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, append = tmp_path / "run", Journal.append
+
+    def stopping(round: int):
+        def append_and_tell(self: Journal, row: dict) -> None:
+            append(self, row)
+            if self.path.parent.parent.name == f"{round:04d}" and len(self.rows) == 3:
+                notice.give("a test")
+
+        return append_and_tell
+
+    for round, mesh in ((1, {"data": 4, "fsdp": 2}), (2, {"data": 1, "fsdp": 4})):
+        with monkeypatch.context() as patched, notice.heeded():
+            patched.setattr(Journal, "append", stopping(round))
+            with pytest.raises(Preempted, match="a test"):
+                run(config(root, mesh=mesh))
+    kept = (root / "rounds/0002/rollouts/part-00000.jsonl").read_bytes()
+    run(config(root))
+    assert set(kept.splitlines()) <= set((root / "rounds/0002/rollouts/part-00000.jsonl").read_bytes().splitlines())
+    assert verify(RunDir(root)).faults == []
+    assert texts(root).keys() == texts(finished).keys()
+    for one, other in zip(weights(root / "checkpoints/meta"), weights(finished / "checkpoints/meta"), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert (
+        texts(root)["rounds/0001/rollouts/part-00000.jsonl"] == texts(finished)["rounds/0001/rollouts/part-00000.jsonl"]
+    )
+
+
 def test_a_changed_byte_is_named_by_verify_and_refused_by_the_run(finished: Path, tmp_path: Path) -> None:
     root = copied(finished, tmp_path)
     found = verify(RunDir(root))

@@ -75,6 +75,19 @@ def test_killed_after_5_steps_it_goes_on_with_the_sixth_rates_and_rows_included(
     assert_equal(got, params)
 
 
+def test_an_unfinished_state_is_set_aside(tmp_path):
+    with pytest.raises(Killed):
+        train(tmp_path / "states", Batched(kill_at=5), every_steps=2)
+    torn = tmp_path / "states" / "6.orbax-checkpoint-tmp"
+    torn.mkdir()
+    (torn / "half").touch()
+    store = TrainingStore(tmp_path / "states")
+    assert store.latest() == 4
+    assert [str(place) for place in store.aside] == [str(tmp_path / "aside" / "states.6.orbax-checkpoint-tmp.1")]
+    assert (tmp_path / "aside" / "states.6.orbax-checkpoint-tmp.1" / "half").exists()
+    store.finish()
+
+
 def test_it_goes_on_with_fewer_devices_in_fp32(tmp_path):  # C28
     with pytest.raises(Killed):
         train(tmp_path / "states", Batched(kill_at=6), (1, 4, 1), every_steps=3)
