@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -63,43 +65,63 @@ def cache_mask(positions: jax.Array, cache_length: int, window: int | None) -> j
     return mask
 
 
-def attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    mask: jax.Array,
-    k_scale: jax.Array | None = None,
-    v_scale: jax.Array | None = None,
-) -> jax.Array:
+def attend(q: jax.Array, parts: Sequence[tuple[jax.Array, ...]], mask: jax.Array) -> jax.Array:
     """Grouped-query attention with an fp32 softmax.
 
-    q `[B, L, H, head_dim]`, k and v `[B, K, S, head_dim]` (the cache's layout), mask `[B or 1, L, S]`; returns
-    `[B, L, H, head_dim]`. With positions inside the heads both products are plain batched matrix products, with no
-    transposed copy of the cache in each step (7 times faster on a CPU for 512 rows of a 96-wide model). Scales
-    `[B, K, S]` of quantized keys and values go onto scores and weights, so that no dequantized cache is made.
+    q `[B, L, H, head_dim]`; of each part of the positions k and v `[B, K, S, head_dim]` (the cache's layout), and where
+    they are quantized their scales `[B, K, S]`, which go onto scores and weights, so that no dequantized cache is made;
+    mask `[B or 1, L, S of all parts]`; returns `[B, L, H, head_dim]`. With positions inside the heads both products are
+    plain batched matrix products, with no transposed copy of the cache in each step (7 times faster on a CPU for 512
+    rows of a 96-wide model).
+
+    The softmax over several parts is put together from those of each (as in arXiv 2205.14135): a part that a query does
+    not see adds exactly nothing.
     """
     batch, length, heads, head_dim = q.shape
-    kv_heads = k.shape[1]
+    kv_heads = parts[0][0].shape[1]
     groups = heads // kv_heads
     grouped = q.reshape(batch, length, kv_heads, groups, head_dim).transpose(0, 2, 3, 1, 4)
     grouped = grouped.reshape(batch, kv_heads, groups * length, head_dim)
-    if length == 1:
-        # XLA on a CPU repacks the right factor of a product: with the keys on the left (where the barrier keeps them)
-        # the scores of a cache of 1,024 positions take half the time
-        scores = jnp.einsum("bksd,bkqd->bksq", k, grouped, preferred_element_type=jnp.float32)
-        scores = jax.lax.optimization_barrier(scores).swapaxes(2, 3)
+
+    def scores_of(k: jax.Array, seen: jax.Array, k_scale: jax.Array | None = None) -> jax.Array:
+        """`[B, K, G, L, S]`"""
+        if length == 1:
+            # XLA on a CPU repacks the right factor of a product: with the keys on the left (where the barrier keeps
+            # them) the scores of a cache of 1,024 positions take half the time
+            scores = jnp.einsum("bksd,bkqd->bksq", k, grouped, preferred_element_type=jnp.float32)
+            scores = jax.lax.optimization_barrier(scores).swapaxes(2, 3)
+        else:
+            scores = jnp.einsum("bkqd,bksd->bkqs", grouped, k, preferred_element_type=jnp.float32)
+        scores = scores * head_dim**-0.5
+        scores = scores.reshape(batch, kv_heads, groups, length, -1)
+        if k_scale is not None:
+            scores = scores * k_scale[:, :, None, None]
+        return jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
+
+    def weighed(weights: jax.Array, v: jax.Array, v_scale: jax.Array | None = None) -> jax.Array:
+        """`[B, K, G, L, head_dim]`"""
+        if v_scale is not None:
+            weights = weights * v_scale[:, :, None, None]
+        weights = weights.astype(v.dtype).reshape(batch, kv_heads, groups * length, -1)
+        return jnp.einsum("bkqs,bksd->bkqd", weights, v).reshape(batch, kv_heads, groups, length, head_dim)
+
+    if len(parts) == 1:
+        ((k, v, *scales),) = parts
+        out = weighed(jax.nn.softmax(scores_of(k, mask, *scales[:1]), axis=-1), v, *scales[1:])
     else:
-        scores = jnp.einsum("bkqd,bksd->bkqs", grouped, k, preferred_element_type=jnp.float32)
-    scores = scores * head_dim**-0.5
-    scores = scores.reshape(batch, kv_heads, groups, length, -1)
-    if k_scale is not None:
-        scores = scores * k_scale[:, :, None, None]
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1)
-    if v_scale is not None:
-        weights = weights * v_scale[:, :, None, None]
-    weights = weights.astype(v.dtype).reshape(batch, kv_heads, groups * length, -1)
-    out = jnp.einsum("bkqs,bksd->bkqd", weights, v).reshape(batch, kv_heads, groups, length, head_dim)
+        tops, sums, outs, start = [], [], [], 0
+        for k, v, *scales in parts:
+            scores = scores_of(k, mask[:, :, start : start + k.shape[2]], *scales[:1])
+            tops.append(jnp.max(scores, axis=-1, keepdims=True))
+            weights = jnp.exp(scores - tops[-1])
+            sums.append(jnp.sum(weights, axis=-1, keepdims=True))
+            outs.append(weighed(weights, v, *scales[1:]))
+            start += k.shape[2]
+        shares = [jnp.exp(top - functools.reduce(jnp.maximum, tops)) for top in tops]
+        pairs = list(zip(shares, sums, outs, strict=True))
+        whole = functools.reduce(jnp.add, [share * total for share, total, _ in pairs])
+        out = functools.reduce(jnp.add, [share * part for share, _, part in pairs]) / whole
+        out = out.astype(q.dtype)
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, head_dim)
 
 

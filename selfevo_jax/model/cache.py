@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 import flax.struct
@@ -14,42 +16,70 @@ from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.quantize import is_int8, quantize
 from selfevo_jax.sharding import ShardingRules
 
-CacheLayer = tuple[jax.Array, ...]
-"""One layer of the cache: keys and values, and their scales where they are int8."""
+CachePart = tuple[jax.Array, ...]
+"""Keys and values of some positions of a layer, and their scales where they are int8."""
+CacheLayer = tuple[CachePart, ...]
+"""One layer of the cache: its parts in the order of their positions."""
 
 
 @flax.struct.dataclass
 class KVCache:
-    """Keys and values, one array a layer, each `[B, K, C, head_dim]`: positions inside heads, as attention reads them.
+    """Keys and values, `[B, K, C, head_dim]` a layer: positions inside heads, as attention reads them.
 
     A cache index is a position: a row's token at position p is written at index p, and a query at position q reads
     the indices up to q. Rolling a row back or forking it is just going on from a smaller position.
+
+    The positions of a layer may lie in several parts, each an array of its own, so that a program can work on the first
+    ones where they are: to cut them out of one array and put them back would copy them.
     """
 
     k: tuple[jax.Array, ...]
+    """The parts of the first layer, then those of the second, ..."""
     v: tuple[jax.Array, ...]
     k_scale: tuple[jax.Array, ...] = ()
-    """Of int8 keys: float32 `[B, K, C]` a layer, one scale for each position and head; else empty."""
+    """Of int8 keys: float32 `[B, K, C]` a part, one scale for each position and head; else empty."""
     v_scale: tuple[jax.Array, ...] = ()
+    n_parts: int = flax.struct.field(pytree_node=False, default=1)
+    """Of each layer."""
 
     @property
     def length(self) -> int:
         """C, the positions a row can hold."""
-        return self.k[0].shape[2]
+        return sum(part.shape[2] for part in self.k[: self.n_parts])
 
-    def layer(self, index: int) -> CacheLayer:
-        return tuple(part[index] for part in (self.k, self.v, self.k_scale, self.v_scale) if part)
+    @property
+    def layers(self) -> tuple[CacheLayer, ...]:
+        parts = tuple(zip(*(x for x in (self.k, self.v, self.k_scale, self.v_scale) if x), strict=True))
+        return tuple(parts[at : at + self.n_parts] for at in range(0, len(parts), self.n_parts))
 
     @classmethod
     def of_layers(cls, layers: Sequence[CacheLayer]) -> KVCache:
-        return cls(*zip(*layers, strict=True))
+        arrays: list[Any] = list(zip(*(part for layer in layers for part in layer), strict=True))
+        return replace(cls(*arrays), n_parts=len(layers[0]))
+
+    def first(self, positions: int) -> KVCache:
+        """The parts that hold the first `positions`."""
+        starts = accumulate((part.shape[2] for part in self.k[: self.n_parts - 1]), initial=0)
+        n_parts = sum(start < positions for start in starts)
+        return KVCache.of_layers([layer[:n_parts] for layer in self.layers])
+
+    def with_first(self, new: KVCache) -> KVCache:
+        """This cache with the parts of `new` in place of its first ones."""
+        pairs = zip(new.layers, self.layers, strict=True)
+        return KVCache.of_layers([ours + theirs[new.n_parts :] for ours, theirs in pairs])
 
 
-def init_cache(config: ModelConfig, batch: int, length: int, dtype: Any = jnp.float32) -> KVCache:
-    """An empty cache for `batch` rows of `length` positions; int8 brings its scales along."""
-    shape = (batch, config.n_kv_heads, length, config.head_dim)
-    shapes = [(shape, dtype)] * 2 + [(shape[:3], jnp.float32)] * (2 if is_int8(dtype) else 0)
-    return KVCache.of_layers([tuple(jnp.zeros(s, d) for s, d in shapes) for _ in range(config.n_layers)])
+def init_cache(config: ModelConfig, batch: int, length: int | Sequence[int], dtype: Any = jnp.float32) -> KVCache:
+    """An empty cache for `batch` rows of `length` positions, or of parts of these lengths; int8 brings its scales
+    along."""
+
+    def part(positions: int) -> CachePart:
+        shape = (batch, config.n_kv_heads, positions, config.head_dim)
+        shapes = [(shape, dtype)] * 2 + [(shape[:3], jnp.float32)] * (2 if is_int8(dtype) else 0)
+        return tuple(jnp.zeros(s, d) for s, d in shapes)
+
+    lengths = [length] if isinstance(length, int) else length
+    return KVCache.of_layers([tuple(map(part, lengths)) for _ in range(config.n_layers)])
 
 
 def write(layer: CacheLayer, k: jax.Array, v: jax.Array, positions: jax.Array) -> CacheLayer:
@@ -61,15 +91,22 @@ def write(layer: CacheLayer, k: jax.Array, v: jax.Array, positions: jax.Array) -
     head_dim in memory, and copies the whole cache into that layout and back.
     """
     heads = jnp.arange(k.shape[2])
-    new: CacheLayer = (k, v)
-    if is_int8(layer[0].dtype):
+    new: CachePart = (k, v)
+    if is_int8(layer[0][0].dtype):
         (k, k_scale), (v, v_scale) = quantize(k, (3,)), quantize(v, (3,))
         new = (k, v, k_scale, v_scale)
 
     def put(row: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
         return row.at[heads, at[:, None]].set(x.astype(row.dtype), mode="drop")
 
-    return tuple(jax.vmap(put)(old, positions, x) for old, x in zip(layer, new, strict=True))
+    written, start = [], 0
+    for part in layer:
+        size = part[0].shape[2]
+        # an index below 0 would count from the end
+        at = positions if start == 0 else jnp.where(positions < start, size, positions - start)
+        written.append(tuple(jax.vmap(put)(old, at, x) for old, x in zip(part, new, strict=True)))
+        start += size
+    return tuple(written)
 
 
 CACHE_AXES = ("batch", "kv_heads", None, None)

@@ -45,7 +45,7 @@ def _matrix_init(param_dtype: Any) -> nn.initializers.Initializer:
 
 def attend_masked(mask: jax.Array) -> Attend:
     """The plain path without a cache; mask `[B or 1, L, L]`."""
-    return lambda q, k, v: (attend(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask), None)
+    return lambda q, k, v: (attend(q, [(k.swapaxes(1, 2), v.swapaxes(1, 2))], mask), None)
 
 
 class RMSNorm(nn.Module):
@@ -238,11 +238,9 @@ class Transformer(nn.Module):
         else:
             mask = cache_mask(positions, cache.length, c.sliding_window)
         x, written = self.embed(tokens), []
-        for index, layer in enumerate(self.layers):
-            if cache is None:
-                attend = attend_masked(mask)
-            else:
-                attend = self._attend_cached(cache.layer(index), positions, mask)
+        cached_layers = (None,) * c.n_layers if cache is None else cache.layers
+        for layer, held in zip(self.layers, cached_layers, strict=True):
+            attend = attend_masked(mask) if held is None else self._attend_cached(held, positions, mask)
             x, cached = layer(x, rope, attend)
             if cached is not None:
                 written.append(cached)
@@ -253,10 +251,11 @@ class Transformer(nn.Module):
 
         def to(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, CacheLayer]:
             cached = write(layer, k, v, positions)
-            keys, values, *scales = cached
-            if self.tpu is not None and self.tpu.serves(q, keys):
+            if self.tpu is not None and self.tpu.serves(q, cached[0][0]):
+                keys, values, *_ = (jnp.concatenate(part, axis=2) for part in zip(*cached, strict=True))
                 return self.tpu.attend(q, keys, values, positions), cached
-            return attend(q, keys.astype(self.dtype), values.astype(self.dtype), mask, *scales), cached
+            parts = [(k.astype(self.dtype), v.astype(self.dtype), *scales) for k, v, *scales in cached]
+            return attend(q, parts, mask), cached
 
         return to
 

@@ -166,15 +166,25 @@ def _heads(leaf: jax.Array, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _take(cache: KVCache, slots: jax.Array | None, window: int) -> KVCache:
-    if slots is None:
-        return jax.tree.map(lambda leaf: leaf[:, :, :window], cache)
-    return jax.tree.map(lambda leaf: leaf.at[*_heads(leaf, slots), :window].get(mode="clip"), cache)
+    """The first `window` positions of some slots, or of all of them (None): then whole parts are where they are."""
+
+    def take(leaf: jax.Array) -> jax.Array:
+        end = min(window, leaf.shape[2])
+        return leaf[:, :, :end] if slots is None else leaf.at[*_heads(leaf, slots), :end].get(mode="clip")
+
+    return jax.tree.map(take, cache.first(window))
 
 
-def _put(cache: KVCache, part: KVCache, slots: jax.Array | None, window: int) -> KVCache:
-    if slots is None:
-        return jax.tree.map(lambda leaf, new: leaf.at[:, :, :window].set(new), cache, part)
-    return jax.tree.map(lambda leaf, new: leaf.at[*_heads(leaf, slots), :window].set(new, mode="drop"), cache, part)
+def _put(cache: KVCache, part: KVCache, slots: jax.Array | None) -> KVCache:
+    """The cache with what `_take` gave in its place again."""
+
+    def put(leaf: jax.Array, new: jax.Array) -> jax.Array:
+        end = new.shape[2]
+        if slots is not None:
+            return leaf.at[*_heads(leaf, slots), :end].set(new, mode="drop")
+        return new if end == leaf.shape[2] else leaf.at[:, :, :end].set(new)
+
+    return cache.with_first(jax.tree.map(put, cache.first(part.length), part))
 
 
 @functools.lru_cache(maxsize=8)
@@ -219,7 +229,7 @@ def make_programs(
         positions = jnp.where(real, rows.position[:, None] + offsets, window)  # out of range: written nowhere
         logits, part = apply({"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0))
         drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings)
-        cache = _put(state.cache, part, slots, window)
+        cache = _put(state.cache, part, slots)
         going = ~ended(rows, drawn, logprobs, rows.count + 1)
         token = jnp.where(rows.active, drawn, _take_rows(state.token, slots))
         active = jnp.where(rows.active, going, _take_rows(state.active, slots))
@@ -271,13 +281,12 @@ def make_programs(
             jnp.zeros((capacity, n_rows), jnp.float32),
         )
         step, part, token, _, count, active, drawn, logprobs = jax.lax.while_loop(go_on, one, start)
-        cache = _put(state.cache, part, slots, window)
+        cache = _put(state.cache, part, slots)
         token, active = _put_rows(state.token, token, slots), _put_rows(state.active, active, slots)
         return SlotState(cache, token, active), drawn, logprobs, count - rows.count, step
 
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
-        length = state.cache.length
-        cache = _put(state.cache, _take(state.cache, sources, length), targets, length)
+        cache = _put(state.cache, _take(state.cache, sources, state.cache.length), targets)
         return replace(state, cache=cache)
 
     out: Any = {}

@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -154,17 +155,19 @@ class Engine:
         multiple, capacity = 64, cache_length
         if tpu is not None:
             multiple, capacity = LANES, -(-cache_length // LANES) * LANES
-        self.decode_windows = shapes.cache_windows(capacity, multiple)
-        self.extend_windows = (capacity,) if capacity <= 1024 else self.decode_windows
+        query = jax.ShapeDtypeStruct((slots, 1, model_config.n_heads, model_config.head_dim), self.dtype)
+        keys = jax.ShapeDtypeStruct((slots, model_config.n_kv_heads, capacity, model_config.head_dim), self.cache_dtype)
+        windows = shapes.cache_windows(capacity, multiple)
+        self.extend_windows = shapes.extend_windows(windows)
+        # the kernel takes the whole cache in one array, and reads no more of it than a slot holds
+        self.decode_windows = (capacity,) if tpu is not None and tpu.serves(query, keys) else windows
+        parts = [end - start for start, end in pairwise((0, *self.decode_windows))]
 
         def make_state() -> SlotState:
-            cache = init_cache(self.config, self.slots, capacity, self.cache_dtype)
+            cache = init_cache(self.config, self.slots, parts, self.cache_dtype)
             return SlotState(cache, jnp.zeros(self.slots, jnp.int32), jnp.zeros(self.slots, bool))
 
         self._abstract_cache: KVCache = jax.eval_shape(make_state).cache
-        query = jax.ShapeDtypeStruct((slots, 1, model_config.n_heads, model_config.head_dim), self.dtype)
-        if tpu is not None and tpu.serves(query, self._abstract_cache.k[0]):
-            self.decode_windows = (capacity,)  # that kernel reads no more than a slot holds
         caches, state_layout = None, None
         self._layout = None
         if mesh is not None:

@@ -64,6 +64,14 @@ def cache_windows(cache_length: int, multiple: int = 64) -> tuple[int, ...]:
     return (*range(step, cache_length, step), cache_length)
 
 
+def extend_windows(windows: Sequence[int]) -> tuple[int, ...]:
+    """Those of `cache_windows` that extends are compiled for, each with every length: the whole of a short cache, half
+    of it too from 512 positions on, and all beyond 1,024."""
+    if windows[-1] > 1024:
+        return tuple(windows)
+    return tuple(windows[-1:]) if windows[-1] <= 512 else (windows[len(windows) // 2 - 1], windows[-1])
+
+
 def fit_length_buckets(
     lengths: Iterable[int], most: int = 4, multiple: int = 8, longest: int = LONGEST_EXTEND
 ) -> tuple[int, ...]:

@@ -27,8 +27,8 @@ def random_case(batch, length, kv_heads, groups, capacity, head_dim, dtype):
 
 def reference(q, k, v, positions):
     """The plain path in float32."""
-    wide = (x.astype(jnp.float32) for x in (q, k, v))
-    return attend(*wide, cache_mask(positions, k.shape[2], None))
+    q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
+    return attend(q, [(k, v)], cache_mask(positions, k.shape[2], None))
 
 
 def close(got, want, dtype):
