@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,8 @@ def sample(config: Config, model: ModelConfig, mesh: Any, slots: int | None, new
         return [Request(tuple(t), settings, DrawKey(round_, "respond", str(i), 0)) for i, t in enumerate(texts)]
 
     begin = time.perf_counter()
-    for job in engine.compilations(params, [prompt]):
-        job()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda job: job(), engine.compilations(params, [prompt])))
     compiling, results = time.perf_counter() - begin, []
 
     for round_ in range(2):

@@ -52,7 +52,7 @@ class MachineRates:
 @functools.cache
 def measure_rates(device: jax.Device, dtype: str) -> MachineRates:
     """The best of a few square matrix products in `dtype`, and of a few sums over an array larger than the caches."""
-    size, read = (1024, 1 << 26) if device.platform == "cpu" else (4096, 1 << 28)
+    size, read = (1024, 1 << 26) if device.platform == "cpu" else (8192, 1 << 30)
 
     def best(work: Callable[..., jax.Array], *args: Any) -> float:
         compiled = jax.jit(work)
