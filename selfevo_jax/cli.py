@@ -14,6 +14,7 @@ from rich.console import Console
 
 from selfevo_jax import __version__
 from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
+from selfevo_jax.progress import plain
 
 if TYPE_CHECKING:
     from selfevo_jax.config import Config
@@ -46,7 +47,7 @@ RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=F
 
 def _say(text: str, style: str | None = None) -> None:
     """A line as it is: no markup, no colours of its own, and not wrapped where it is piped."""
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(plain(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _version(value: bool) -> None:
@@ -487,5 +488,5 @@ def main() -> None:
     try:
         app()
     except SelfevoError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        Console(stderr=True).print(plain(f"error: {error}"), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(error.exit_code)

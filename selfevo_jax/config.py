@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,6 +105,9 @@ class JudgeSection(Section):
     """With `rating`: the top mark."""
 
 
+SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\z")]
+
+
 class StoriesSection(Section):
     """The embedded task: counting stories, made by a generator with a seed."""
 
@@ -130,8 +134,9 @@ class DataSection(Section):
     """Use this many D_meta rows; None takes all."""
     qa: str | None = None
     """D_QA rows (prompt, answer): plain supervised rows beside D_meta."""
-    evaluation: dict[str, str] = Field(default_factory=dict)
-    """Name -> file of (prompt, answer) rows. Gold answers are read by evaluation alone."""
+    evaluation: dict[SetName, str] = Field(default_factory=dict)
+    """Name -> file of (prompt, answer) rows. Gold answers are read by evaluation alone. Names become file names:
+    letters, digits, '_', '-' and '.'."""
     evaluation_rows: Positive | None = None
     """Use this many rows of each set; None takes all."""
     prompts_per_round: Positive = 1024
@@ -210,7 +215,7 @@ class TrainSection(Section):
 
 
 class RoundsSection(Section):
-    number: Count = 3
+    number: Annotated[int, Field(ge=0, le=100_000)] = 3
     variant: Literal["restart", "continual_mixed", "continual_self_only"] = "restart"
     pool: Literal["all", "last"] | None = None
     """Self-curated rows to learn from: of all rounds so far, or of the last one. None: all for `restart`, else last."""
@@ -279,6 +284,14 @@ class Config(Section):
         return self
 
 
+MAX_CHARACTERS = 1 << 20
+"""Of a config file."""
+_SHOWN = 200
+_MALFORMED = (yaml.YAMLError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What the YAML reader raises on text that is no config."""
+_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader whose floats include `2e-5` (YAML 1.2), and which refuses a key that stands twice."""
 
@@ -315,6 +328,23 @@ def _nearest(location: tuple[str | int, ...]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(known)}"
 
 
+def _short(value: Any) -> str:
+    """A value for a message: a small file may hold a tree that is endless when written out."""
+    text = reprlib.repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def _refuse_secrets(value: Any, key: str = "") -> None:
+    """Raises ConfigError for a URL with a password or token in it: a run writes its config and its sources down."""
+    if isinstance(value, str) and _CREDENTIALS.search(value):
+        raise ConfigError(
+            f"{key}: a URL with credentials in it; a run would write them down. Give them to the storage's own "
+            "configuration or environment, and the URL without them"
+        )
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        _refuse_secrets(inner, f"{key}.{name}" if key else str(name))
+
+
 def _explain(origin: str, error: ValidationError) -> ConfigError:
     lines = []
     for item in error.errors():
@@ -322,7 +352,7 @@ def _explain(origin: str, error: ValidationError) -> ConfigError:
         if item["type"] == "extra_forbidden":
             lines.append(f"{origin}: unknown key '{key}'{_nearest(item['loc'])}")
         else:
-            found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
+            found = "" if item["type"] == "missing" else f" (found {_short(item['input'])})"
             lines.append(f"{origin}: {key}: {item['msg']}{found}")
     return ConfigError("\n".join(lines))
 
@@ -341,16 +371,21 @@ def _override(tree: dict[str, Any], text: str) -> None:
         tree = branch
     try:
         tree[last] = yaml.load(value, Loader=_Loader)  # a SafeLoader: builds plain values only
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override '{text}': the value is not valid YAML ({error})") from error
+    except _MALFORMED as error:
+        raise ConfigError(f"override '{_short(text)}': the value is not valid YAML ({_short(error)})") from error
 
 
 def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
     """Checks a tree of plain values. Raises ConfigError naming every faulty key."""
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         raise _explain(origin, error) from error
+    try:
+        _refuse_secrets(config.model_dump(mode="json"))
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+    return config
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Config:
@@ -361,12 +396,14 @@ def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such config file; see configs/ for examples")
+    if file.stat().st_size > MAX_CHARACTERS:
+        raise ConfigError(f"{file}: {file.stat().st_size} bytes; a config has at most {MAX_CHARACTERS}")
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not a valid YAML file ({error})") from error
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
+    except _MALFORMED as error:
+        raise ConfigError(f"{file}: not a valid YAML file ({error})") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: expected sections such as 'model:', found {type(tree).__name__}")
     for text in overrides:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_SECONDS = 10.0
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def plain(text: str) -> str:
+    """Text that does no more to a terminal than to stand there: a model or a file may have written it."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _duration(seconds: float) -> str:
@@ -51,10 +58,10 @@ class Reporter:
 
     def line(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(plain(text), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self.console.print(f"warning: {text}", highlight=False, markup=False, style="yellow", soft_wrap=True)
+        self.console.print(plain(f"warning: {text}"), highlight=False, markup=False, style="yellow", soft_wrap=True)
 
     @contextmanager
     def task(self, title: str, total: int, unit: str) -> Iterator[Meter]:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,42 @@ def test_data_needs_exactly_one_source_of_feedback_examples(tmp_path: Path) -> N
 def test_a_dumped_config_loads_as_the_same_config(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, MINIMAL), ["rounds.number=2", "format.kind=chat"])
     assert load_config(write(tmp_path, dump_config(config))) == config
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{n}: &{n} [{', '.join([f'*{m}'] * 8)}]\n" for m, n in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "? [1]\n: 2\n",
+        "seed: 2024-13-45\n",
+        "seed: " + "[" * 1500,
+        "seed: " + "9" * 5000,
+        "seed: !!bool x\n",
+        BOMB + MINIMAL + "seed: *h\n",
+        MINIMAL + "rounds: {number: 1000000000}\n",
+        "x: " + "y" * 2**20,
+    ],
+    ids=["list as key", "no date", "deep", "long number", "no boolean", "aliases", "rounds", "large"],
+)
+def test_what_is_no_config_is_one_short_error_with_the_file(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="config.yaml") as told:
+        load_config(write(tmp_path, text))
+    assert len(str(told.value)) < 4000
+
+
+@pytest.mark.parametrize("name", ["../../out", "/out", "a/b", "", ".hidden", "a\n"])
+def test_the_name_of_an_evaluation_set_can_be_no_path(tmp_path: Path, name: str) -> None:
+    given = "run_dir: runs/x\nmodel: {source: builtin:stories}\ndata: {prompts: p, meta_skill: m, evaluation: "
+    with pytest.raises(ConfigError, match="data.evaluation"):
+        load_config(write(tmp_path, f"{given}{{{json.dumps(name)}: rows.jsonl}}}}\n"))
+    load_config(write(tmp_path, given + "{gsm8k_test.v2: rows.jsonl}}\n"))
+
+
+def test_a_url_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="config.yaml: model.source: a URL with credentials") as told:
+        load_config(write(tmp_path, MINIMAL.replace("builtin:stories", "https://me:secret@host/model")))
+    assert "secret" not in str(told.value)

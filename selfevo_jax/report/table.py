@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from selfevo_jax.report.summary import Summary
 
@@ -21,7 +22,8 @@ def table(summary: Summary) -> Table:
     rows = summary.rows
     optional = [mode for mode in ("consistency", "both") if any(getattr(row, mode) for row in rows)]
     several = len({row.set for row in rows}) > 1
-    out = Table(title=f"{summary.run_dir}: accuracy in %, ± one standard error", title_justify="left")
+    # as text, not markup: names of folders and sets are not ours
+    out = Table(title=Text(f"{summary.run_dir}: accuracy in %, ± one standard error"), title_justify="left")
     headers = ["model", *(["set"] if several else []), "direct", "refined", *optional]
     headers += ["wrong→right", "right→wrong", "verdict precision", "kept", "first", "candidates", "kept right"]
     for header in headers:
@@ -34,7 +36,7 @@ def table(summary: Summary) -> Table:
         cells.append(percent(row.verdict["precision"]) if row.verdict else "-")
         cells.append("-" if row.kept is None else f"{row.kept}/{row.sampled}")
         cells += [percent(row.data_first), percent(row.data_candidates), percent(row.data_kept)]
-        out.add_row(*cells)
+        out.add_row(*map(Text, cells))
     return out
 
 

@@ -1,6 +1,7 @@
 """Compiled programs by their shapes, each compiled once: at its first use or ahead."""
 
 import functools
+import threading
 import time
 from typing import Any
 
@@ -48,7 +49,8 @@ class Programs:
         self._ready: dict[Any, Any] = {}
         self._layouts: dict[Any, int] = {}
         self.seconds = 0.0
-        """Spent compiling."""
+        """Spent compiling, those of programs side by side summed."""
+        self._counting = threading.Lock()
 
     @property
     def count(self) -> int:
@@ -71,7 +73,8 @@ class Programs:
             on_cpu = _platform(args) == "cpu"
             options = narrow_options() if on_cpu and n_tokens <= NARROW else {}
             self._ready[key] = self.lower(name, args, **static).compile(compiler_options=options)
-            self.seconds += time.perf_counter() - begin
+            with self._counting:
+                self.seconds += time.perf_counter() - begin
         return self._ready[key]
 
     def lower(self, name: str, args: Any, **static: int) -> Any:
