@@ -70,8 +70,8 @@ class Programs:
         key = (name, key, *sorted(static.items()))
         if key not in self._ready:
             begin = time.perf_counter()
-            on_cpu = _platform(args) == "cpu"
-            options = narrow_options() if on_cpu and n_tokens <= NARROW else {}
+            narrow = name == "decode_many" and n_tokens <= NARROW and _platform(args) == "cpu"
+            options = narrow_options() if narrow else {}
             self._ready[key] = self.lower(name, args, **static).compile(compiler_options=options)
             with self._counting:
                 self.seconds += time.perf_counter() - begin

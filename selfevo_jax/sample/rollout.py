@@ -183,13 +183,16 @@ class SelfChain:
         return f"{self.prompt_id}/{self.sample}"
 
     def extends(self) -> list[int]:
-        """Token counts of the extends to expect: the prompt, the instructions, and a judged refinement at most."""
+        """Token counts of the extends to expect, as a histogram: the prompt, the instructions, and as often a judged
+        refinement, whose length is anybody's guess up to the most."""
         if not self._judge:
             return [len(self._start)]
         judged = self._fmt.judge(self._start)
         instruction = len(judged) - len(self._start)
         refine = len(self._fmt.refine(judged)) - len(judged)
-        return [len(self._start), instruction, refine, self._stages.refine.max_new_tokens + instruction]
+        most = self._stages.refine.max_new_tokens
+        guesses = [instruction + most * quarter // 4 for quarter in (1, 2, 3, 4)]
+        return [len(self._start), instruction, refine] * len(guesses) + guesses
 
     def next(self, last: Completion | None) -> Request | None:
         """The next stage's request; None at the end, when `rollout` has been set."""

@@ -11,7 +11,7 @@ EXTEND_TOKENS = 4096
 """Tokens of one extend at most, padding included; it bounds the memory of the scores."""
 
 
-WORTH_TOKENS, WORTH_TOKENS_CPU = 256, 64
+WORTH_TOKENS, WORTH_TOKENS_CPU = 256, 32
 """Tokens from which on a product is bound by its arithmetic, so that more rows of it take more time."""
 _DISPATCH_ROWS = 0.5
 """What a dispatch costs besides, in rows."""
@@ -73,9 +73,10 @@ def extend_windows(windows: Sequence[int]) -> tuple[int, ...]:
 
 
 def fit_length_buckets(
-    lengths: Iterable[int], most: int = 4, multiple: int = 8, longest: int = LONGEST_EXTEND
+    lengths: Iterable[int], most: int = 8, multiple: int = 8, longest: int = LONGEST_EXTEND, spare: float = 0.06
 ) -> tuple[int, ...]:
-    """At most `most` lengths, multiples of `multiple`, that pad a histogram of extend lengths the least.
+    """The fewest lengths, multiples of `multiple`, that pad a histogram of extend lengths by a share of `spare` at most
+    beyond those multiples; or `most` lengths that pad it the least.
 
     A length above `longest` goes in pieces. Exact, by dynamic programming over the lengths that occur.
     """
@@ -85,7 +86,7 @@ def fit_length_buckets(
         return [longest] * whole + ([-(-rest // multiple) * multiple] if rest else [])
 
     found = Counter(piece for length in lengths for piece in pieces(length))
-    sizes = sorted(found)
+    sizes, least = sorted(found), sum(size * count for size, count in found.items())
     # best[j] after k rounds: (padded tokens, buckets) of the j smallest sizes with at most k buckets
     unreached: tuple[int, tuple[int, ...]] = (sum(found.values()) * longest + 1, ())
     best = [(0, ()), *[unreached] * len(sizes)]
@@ -97,4 +98,6 @@ def fit_length_buckets(
                 if cost < after[j][0]:
                     after[j] = (cost, (*best[i][1], top))
         best = after
+        if best[-1][0] <= (1 + spare) * least:
+            break
     return best[-1][1]

@@ -17,7 +17,7 @@ def padded(lengths: list[int], buckets: tuple[int, ...], longest: int) -> int:
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=12), st.integers(1, 3))
 def test_the_buckets_pad_least_of_all_choices(lengths: list[int], most: int) -> None:
-    buckets = fit_length_buckets(lengths, most, multiple=8, longest=64)
+    buckets = fit_length_buckets(lengths, most, multiple=8, longest=64, spare=0.0)
     assert 1 <= len(buckets) <= most
     assert all(b % 8 == 0 and b <= 64 for b in buckets)
     sizes = range(8, 65, 8)
@@ -26,6 +26,16 @@ def test_the_buckets_pad_least_of_all_choices(lengths: list[int], most: int) -> 
     if any(n >= 64 for n in lengths):
         usable = [c for c in usable if 64 in c]
     assert padded(lengths, buckets, 64) == min(padded(lengths, c, 64) for c in usable)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.sampled_from([0.0, 0.06, 0.3]))
+def test_there_are_no_more_buckets_than_the_spare_padding_asks_for(lengths: list[int], spare: float) -> None:
+    buckets = fit_length_buckets(lengths, most=6, spare=spare)
+    least = sum(-(-n // 8) * 8 for n in lengths)
+    assert len(buckets) == 6 or padded(lengths, buckets, 512) <= (1 + spare) * least
+    if len(buckets) > 1:
+        fewer = fit_length_buckets(lengths, most=len(buckets) - 1, spare=0.0)
+        assert padded(lengths, fewer, 512) > (1 + spare) * least
 
 
 def test_no_lengths_give_no_buckets() -> None:
