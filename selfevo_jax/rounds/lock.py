@@ -149,11 +149,12 @@ class RunLock:
 
     def _keep(self, own: Owner) -> None:
         while not self._ended.wait(self.beat):
-            if _owner(self._lies.read()) != own:
-                return
+            begin = time.monotonic()
             with contextlib.suppress(OSError, SelfevoError):
+                if _owner(self._lies.read()) != own:
+                    return
                 self._lies.beat()
-                self._last = time.monotonic()
+                self._last = begin
 
 
 def _owner(content: bytes | None) -> Owner | None:

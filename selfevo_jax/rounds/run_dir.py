@@ -81,6 +81,7 @@ class RunDir:
     def __init__(self, root: str | Path) -> None:
         self.root = place(root)
         self._storage = storage_of(self.root)
+        self._storage.reach(self.root)
         self.sums = Checksums(self.root)
         self.aside: list[Path] = []
         """Where files were moved to whose writing a kill broke off, as process 0 knows it since `open`."""

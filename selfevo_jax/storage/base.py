@@ -16,7 +16,7 @@ class Lines(Protocol):
         """Drops what stands behind the first `size` bytes: a line that a kill tore."""
 
     def append(self, content: bytes) -> None:
-        """Adds whole lines, which may be on their way until `close`. Raises SelfevoError where they cannot be written."""
+        """Adds whole lines, which may be on their way until `close`. Raises SelfevoError where that cannot be done."""
 
     def close(self) -> None:
         """Returns when all of it is in place. Raises SelfevoError where it cannot be written."""
@@ -52,6 +52,9 @@ class LockFile(Protocol):
 
 class Storage(Protocol):
     """Files of a run, by their paths."""
+
+    def reach(self, folder: Path) -> None:
+        """Raises SelfevoError where the storage behind a folder does not answer, or not to this user."""
 
     def write(self, path: Path, content: bytes) -> None:
         """Whole or not at all, and in place when it returns. Raises SelfevoError where it cannot be written."""

@@ -122,6 +122,9 @@ class DiskLockFile:
 class Disk:
     """Storage on a disk."""
 
+    def reach(self, folder: Path) -> None:
+        pass
+
     def write(self, path: Path, content: bytes) -> None:
         """To a temporary name beside `path`, then moved there."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

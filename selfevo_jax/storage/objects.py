@@ -58,6 +58,9 @@ def seconds(of: dict[str, Any]) -> float:
 class Objects:
     """Storage in a bucket."""
 
+    def reach(self, folder: Path) -> None:
+        self.metadata(folder / "config.yaml")
+
     def metadata(self, path: Path) -> dict[str, Any] | None:
         """What the bucket knows of an object; None where there is none."""
         bucket, name = _split(path)
@@ -109,12 +112,16 @@ class Objects:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(self.content, paths))
 
-    def delete(self, path: Path, generation: str | None = None) -> None:
-        """Removes an object, of this generation where one is given; one that is not there is no fault."""
+    def delete(self, path: Path, generation: str | None = None) -> bool:
+        """Removes an object where it is there; False where a generation is given and it is of another."""
         bucket, name = _split(path)
         given = {} if generation is None else {"ifGenerationMatch": generation}
-        with told(path), contextlib.suppress(FileNotFoundError, FileExistsError):
-            filesystem().call("DELETE", "b/{}/o/{}", bucket, name, **given)
+        with told(path), contextlib.suppress(FileNotFoundError):
+            try:
+                filesystem().call("DELETE", "b/{}/o/{}", bucket, name, **given)
+            except FileExistsError:
+                return False
+        return True
 
     def write(self, path: Path, content: bytes) -> None:
         self.upload(path, content)
@@ -162,13 +169,15 @@ class ObjectLockFile:
     def __init__(self, path: Path, objects: Objects) -> None:
         self.path, self._objects = path, objects
         self._own: tuple[bytes, str] | None = None
+        self._aged: str | None = None
+        """The generation whose age was told last: a lock that has been beaten since is not the one that was old."""
 
     def create(self, content: bytes) -> bool:
         try:
             made = self._objects.upload(self.path, content, "0")
         except FileExistsError:
             return False
-        self._own = content, made["generation"]
+        self._own, self._aged = (content, made["generation"]), None
         return True
 
     def read(self) -> bytes | None:
@@ -191,12 +200,16 @@ class ObjectLockFile:
         probe = self.path.with_name(f"{self.path.name}.now.{secrets.token_hex(4)}")
         now = seconds(self._objects.upload(probe, b""))
         self._objects.delete(probe)
-        beaten = self.beaten()
-        return None if beaten is None else now - beaten
+        found = self._objects.metadata(self.path)
+        self._aged = None if found is None else found["generation"]
+        return None if found is None else now - seconds(found)
 
     def remove(self, content: bytes | None) -> None:
-        if (found := self._objects.metadata(self.path)) is not None and self.read() == content:
-            self._objects.delete(self.path, found["generation"])
+        aged, self._aged = self._aged, None
+        while (found := self._objects.metadata(self.path)) is not None and self.read() == content:
+            gone = self._objects.delete(self.path, aged or found["generation"])
+            if gone or aged is not None:  # else one's own sign of life came in between
+                return
 
 
 def _split(path: Path) -> tuple[str, str]:

@@ -31,6 +31,8 @@ class FakeBucket:
     asked: list[str] = field(default_factory=list)
     port: int = 0
     last: int = 1000
+    closed: bool = False
+    """Nobody has rights to it any more."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -42,6 +44,7 @@ class FakeBucket:
             "GCE_METADATA_HOST": "127.0.0.1:1",
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
             "NO_GCE_CHECK": "true",
+            "GOOGLE_CLOUD_PROJECT": "none",
         }
 
     def put(self, name: str, content: bytes, updated: float | None = None) -> Stored:
@@ -140,6 +143,8 @@ def answer(handler: Handler, method: str, path: str, query: dict, headers: dict,
     )
     if found is None or found["bucket"] != BUCKET:
         return no(404, f"nothing at {path}")
+    if bucket.closed:
+        return no(403, "no rights to the bucket")
     rest = found["rest"]
     if rest in ("", "/storageLayout"):
         return said(
