@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.storage import storage_of
 
 FILE = "checksums.jsonl"
+READERS = 8
+"""Files of a checkpoint that are read side by side."""
 
 
 def checksum(path: Path) -> str:
@@ -38,7 +41,9 @@ class Checksums:
 
     def adopt(self, folder: Path) -> None:
         """Notes what the files below a folder hold that has just been finished."""
-        self._append([(file, checksum(file)) for file in self._storage.files(folder)])
+        found = self._storage.files(folder)
+        with ThreadPoolExecutor(READERS) as pool:
+            self._append(list(zip(found, pool.map(checksum, found), strict=True)))
 
     def forget(self, folder: Path) -> None:
         """The files below a folder will be made anew, or be gone."""

@@ -358,8 +358,12 @@ def test_a_run_in_a_bucket_has_the_records_of_one_on_disk(
 
 
 @pytest.mark.slow
-def test_the_commands_take_a_run_in_a_bucket(bucket: FakeBucket, remote: str) -> None:
+def test_the_commands_take_a_run_in_a_bucket(bucket: FakeBucket, remote: str, tmp_path: Path) -> None:
     url = f"gs://bucket/{remote}"
+    (tmp_path / "same.yaml").write_bytes(bucket.objects[f"{remote}/config.yaml"].content)
+    shown = CliRunner().invoke(app, ["evolve", str(tmp_path / "same.yaml")])
+    assert shown.exit_code == 0, shown.output
+    assert f"{url}: this run is complete. Raise rounds.number to go on" in shown.output
     shown = CliRunner().invoke(app, ["status", url])
     assert shown.exit_code == 0, shown.output
     assert f"{url}: nobody is at it" in shown.output
