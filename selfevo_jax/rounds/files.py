@@ -31,6 +31,11 @@ def read_json(path: Path) -> Any:
         raise SelfevoError(f"{path}: not readable as JSON ({error}); move it away and run again") from error
 
 
-def read_rows(path: Path, first: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a JSONL file, or its first ones."""
-    return [json.loads(line) for line in storage_of(path).lines(path).read().split(b"\n")[:first] if line]
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a finished JSONL file."""
+    return rows_of(path.read_bytes())
+
+
+def rows_of(content: bytes, first: int | None = None) -> list[dict[str, Any]]:
+    """Rows of JSON Lines, or the first ones."""
+    return [json.loads(line) for line in content.split(b"\n")[:first] if line]

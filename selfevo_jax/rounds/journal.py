@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selfevo_jax.rounds.files import read_rows
+from selfevo_jax.rounds.files import rows_of
 from selfevo_jax.storage import Lines, storage_of
 
 
@@ -21,11 +21,11 @@ class Journal:
         """
         self.path, self._check = path, check
         self._out: Lines | None = None
+        lines = storage_of(path).lines(path)
         if follows is not None:
-            self.rows = read_rows(path, follows) if follows else []
-            return
-        self._out = storage_of(path).lines(path)
-        self.rows = self._recover(self._out)
+            self.rows = rows_of(lines.read(), follows)
+        else:
+            self._out, self.rows = lines, self._recover(lines)
 
     def _recover(self, lines: Lines) -> list[dict[str, Any]]:
         content = lines.read()

@@ -144,8 +144,8 @@ class RunLock:
         """Lets the next process in."""
         own, self.own = self.own, None
         self._ended.set()
-        if own is not None:
-            self._lies.remove(to_json(asdict(own)))
+        if own is not None and _owner(content := self._lies.read()) == own:
+            self._lies.remove(content)
 
     def _keep(self, own: Owner) -> None:
         while not self._ended.wait(self.beat):

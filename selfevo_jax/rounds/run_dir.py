@@ -293,7 +293,8 @@ class RunDir:
         """That this is a run directory or can become one, before anything is written."""
         if self.config_file.exists() or not self.root.exists():
             return
-        if any(not file.name.startswith(".") for file in self.root.iterdir()):
+        # a folder that was made in the console of a bucket is listed in itself, where it is not
+        if any(not file.name.startswith(".") and file.exists() for file in self.root.iterdir()):
             raise ConfigError(f"{self.root}: not empty and not a run directory; choose another run_dir")
 
     def _join(self, config: Config, fingerprints: dict[str, str]) -> None:

@@ -146,7 +146,9 @@ class Disk:
         return sorted(file for file in folder.rglob("*") if file.is_file())
 
     def remove(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            with told(folder):
+                shutil.rmtree(folder)
 
     def move(self, path: Path, to: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
