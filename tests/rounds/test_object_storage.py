@@ -143,6 +143,17 @@ def test_a_run_is_joined_with_its_own_config_and_refused_with_another(bucket: Fa
         RunDir(root / "sub").open(config, {})
 
 
+def test_a_checkpoint_that_is_not_kept_leaves_its_small_files(bucket: FakeBucket, root: Path) -> None:
+    run = RunDir(root)
+    for name in ("model.json", "params/d/1", "params/d/2"):
+        write_file(run.checkpoint("0001") / name, name.encode())
+    run.seal(run.checkpoint("0001"))
+    run.remove("0001")
+    assert sorted(bucket.texts(f"{root.name}/checkpoints/0001/")) == ["REMOVED", "model.json"]
+    assert run.complete("0001")
+    assert list(RunDir(root).sums.faults()) == []
+
+
 # --- lines
 
 
@@ -262,6 +273,12 @@ def test_signs_of_life_are_given_and_an_owner_that_was_followed_writes_no_more(b
         assert time.monotonic() < deadline
         time.sleep(0.02)
     lock.check()
+    bucket.closed = True  # the network fails for a while
+    time.sleep(0.3)
+    bucket.closed, first = False, bucket.objects[name].generation
+    while bucket.objects[name].generation < first + 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     bucket.put(name, json.dumps(asdict(OTHER)).encode())
     time.sleep(0.6)
     with pytest.raises(LockError, match="process 4711 on far, .* has taken the run over; it ends here"):
