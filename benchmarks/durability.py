@@ -44,8 +44,9 @@ def turn_off() -> list[str]:
         return None
 
     from selfevo_jax.rounds import run_dir
+    from selfevo_jax.storage import disk
 
-    files.put = lambda out, content, durable=True: out.write(content)
+    disk.put = lambda out, content, durable=True: out.write(content)
     files.write_file = run_dir.write_file = write_file
     for name in ("expect", "adopt", "forget", "require", "settle"):
         setattr(Checksums, name, nothing)
@@ -58,9 +59,10 @@ def turn_off() -> list[str]:
 def watch() -> Callable[[], float]:
     """Seconds spent in what `turn_off` turns off, but for those of calls within such calls."""
     from selfevo_jax.checkpoint import TrainingStore
-    from selfevo_jax.rounds import files, journal, lock, run_dir
+    from selfevo_jax.rounds import files, journal, run_dir
     from selfevo_jax.rounds.checksums import Checksums
     from selfevo_jax.rounds.lock import RunLock
+    from selfevo_jax.storage import disk
 
     spent, depth = [0.0], [0]
 
@@ -75,7 +77,7 @@ def watch() -> Callable[[], float]:
 
         return call
 
-    files.put = lock.put = timed(files.put)
+    disk.put = timed(disk.put)
     files.write_file = run_dir.write_file = timed(files.write_file)
     journal.Journal.append = timed(journal.Journal.append)  # type: ignore[method-assign]
     for kind, names in (

@@ -192,8 +192,7 @@ def patch_writes(fail_at: int) -> Callable[[], int]:
     for the count."""
     import orbax.checkpoint as ocp
 
-    from selfevo_jax.checkpoint import store
-    from selfevo_jax.rounds import files
+    from selfevo_jax.storage import disk
 
     made = 0
 
@@ -208,8 +207,7 @@ def patch_writes(fail_at: int) -> Callable[[], int]:
         return do
 
     places: list[tuple[Any, str]] = [
-        (files, "put"),
-        (store, "_write"),
+        (disk, "put"),
         (ocp.Checkpointer, "save"),
         (ocp.CheckpointManager, "save"),
     ]

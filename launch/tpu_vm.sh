@@ -55,11 +55,11 @@ END
 tpu_vm.sh install --name NAME [--source SOURCE] [--extras EXTRAS]
 
   --source SOURCE   a git tree here (its HEAD is shipped; default: that of this script), git+https://..., or a version
-  --extras EXTRAS   of the package (tpu)
+  --extras EXTRAS   of the package (tpu,gcs; without gcs there is no run_dir on gs://)
 
 Example:
   launch/tpu_vm.sh install --name self-1
-  launch/tpu_vm.sh install --name self-1 --source 0.1.0 --extras tpu,gguf
+  launch/tpu_vm.sh install --name self-1 --source 0.1.0 --extras tpu,gcs,gguf
 END
     run) cat <<'END' ;;
 tpu_vm.sh run --name NAME [--max-restarts N] CONFIG [KEY=VALUE ...]
@@ -196,7 +196,7 @@ while (($#)); do
     --retries) check_count "$option" "$1" && RETRIES=$1 ;;
     --lines) check_count "$option" "$1" && LINES_SHOWN=$1 ;;
     --worker) check "$option" "$1" 'all|[0-9]{1,4}' 'expected a worker number from 0, or all' && WORKER=$1 ;;
-    --extras) check "$option" "$1" '[a-z]+(,[a-z]+)*' 'expected names such as tpu,gguf' && EXTRAS=$1 ;;
+    --extras) check "$option" "$1" '[a-z]+(,[a-z]+)*' 'expected names such as tpu,gcs' && EXTRAS=$1 ;;
     --source) SOURCE=$1 ;;
     --state-dir) STATE_DIR=$1 ;;
     --gcloud-create-flag | --gcloud-ssh-flag)
@@ -236,7 +236,7 @@ if [[ $COMMAND == create && -z $ACCELERATOR ]]; then
   die "$EX_USAGE" '--accelerator is missing: give a type, such as --accelerator v5litepod-16'
 fi
 if [[ -n $ACCELERATOR && -z $RUNTIME_VERSION ]]; then RUNTIME_VERSION=$(default_runtime "$ACCELERATOR"); fi
-SPOT=${SPOT:-no} EXTRAS=${EXTRAS:-tpu}
+SPOT=${SPOT:-no} EXTRAS=${EXTRAS:-tpu,gcs}
 
 case $COMMAND in
   create | resume | watch) WAIT_MINUTES=${WAIT_MINUTES:-60} ;;

@@ -171,7 +171,7 @@ run() {
       say "warning: xpk copies all of $SCRIPT_DIR into the image, .venv too; a fresh clone is smaller"
     fi
     image=(--base-docker-image="$BASE_IMAGE" --script-dir="$SCRIPT_DIR")
-    command="pip install --quiet '.[tpu]' && $command"
+    command="pip install --quiet '.[tpu,gcs]' && $command"
   fi
   xpk_call workload create --workload="$WORKLOAD" "${WHERE[@]}" --tpu-type="$TPU_TYPE" --num-slices="$NUM_SLICES" \
     --priority="$PRIORITY" --max-restarts="$MAX_RESTARTS" --restart-on-exit-codes=75 \

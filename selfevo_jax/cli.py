@@ -42,7 +42,7 @@ Coordinator = Annotated[
 Processes = Annotated[int | None, typer.Option(help="How many processes there are (or JAX_NUM_PROCESSES).")]
 ProcessId = Annotated[int | None, typer.Option(help="Which one this is, from 0 (or JAX_PROCESS_ID).")]
 StartLimit = Annotated[float, typer.Option(help="Seconds until all processes must have started.")]
-RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+RunPath = Annotated[str, typer.Argument(help="A run directory, here or on gs://.", show_default=False)]
 
 
 def _say(text: str, style: str | None = None) -> None:
@@ -473,7 +473,13 @@ def doctor(
     _say(f"selfevo_jax {__version__}, Python {machine.python_version()}, {machine.platform()}")
     for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "sentencepiece", "tokenizers"):
         _say(f"  {name} {importlib.metadata.version(name)}")
-    for name, extra in (("gguf", "gguf"), ("libtpu", "tpu"), ("huggingface-hub", "hub"), ("matplotlib", "eval")):
+    for name, extra in (
+        ("gguf", "gguf"),
+        ("libtpu", "tpu"),
+        ("huggingface-hub", "hub"),
+        ("gcsfs", "gcs"),
+        ("matplotlib", "eval"),
+    ):
         try:
             _say(f"  {name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.storage import place
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -393,7 +394,7 @@ def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
 
     Raises ConfigError naming the file and the key when the file is missing, malformed or has a faulty value.
     """
-    file = Path(path)
+    file = place(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such config file; see configs/ for examples")
     if file.stat().st_size > MAX_CHARACTERS:

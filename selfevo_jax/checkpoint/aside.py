@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count
+from pathlib import Path
 
-from etils import epath
+from selfevo_jax.storage import place, storage_of
 
 ASIDE = "aside"
 """The folder for it, beside the folder that it was found in."""
@@ -13,10 +15,11 @@ MARK = "commit_success.txt"
 """What tells a finished folder of arrays from an unfinished one where a folder cannot be moved: on object storage."""
 
 
-def set_aside(partial: epath.Path, to: epath.Path | None = None) -> epath.Path:
+def set_aside(partial: str | os.PathLike[str], to: Path | None = None) -> Path:
     """Moves a file or folder to `to` (None: `ASIDE` beside its folder), under a name that is free; where it is then."""
-    folder = partial.parent.parent / ASIDE if to is None else to
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{partial.parent.name}.{partial.name.lstrip('.')}"
-    there = next(place for n in count(1) if not (place := folder / f"{name}.{n}").exists())
-    return partial.rename(there)
+    found = place(partial)
+    folder = found.parent.parent / ASIDE if to is None else to
+    name = f"{found.parent.name}.{found.name.lstrip('.')}"
+    there = next(free for n in count(1) if not (free := folder / f"{name}.{n}").exists())
+    storage_of(found).move(found, there)
+    return there

@@ -29,6 +29,7 @@ from selfevo_jax.model import (
     preset_shape,
 )
 from selfevo_jax.sharding import replicated
+from selfevo_jax.storage import place
 from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
 
 Loader = Callable[[Any, Any], Any]
@@ -84,7 +85,7 @@ def open_weights(source: str) -> tuple[ModelConfig, Loader, Path | None]:
     elif scheme == "package" and name:
         path = _in_package(name)
     else:
-        path = Path(source).expanduser()
+        path = place(source).expanduser()
     if not path.exists():
         raise ModelError(f"{source}: nothing there; expected {_KINDS}")
     return *_open_path(path), path

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from selfevo_jax.checkpoint.aside import set_aside
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import LoraConfig, ModelConfig
 from selfevo_jax.sharding import laid_out
+from selfevo_jax.storage import is_remote, place, storage_of
 
 # Orbax takes seconds to import, and `--help` needs none of it: it is imported where it is used.
 
@@ -31,8 +33,8 @@ PARTIAL = ".orbax-checkpoint-tmp"
 
 def absolute(path: epath.PathLike) -> epath.Path:
     """The path of a checkpoint, absolute: Orbax takes no other."""
-    folder = epath.Path(path)
-    return folder if "://" in str(folder) else epath.Path(os.path.abspath(folder.expanduser()))
+    folder = epath.Path(place(path))
+    return folder if is_remote(folder) else epath.Path(os.path.abspath(folder.expanduser()))
 
 
 def is_complete(path: epath.PathLike) -> bool:
@@ -48,7 +50,7 @@ def save_params(
     params: Any,
     metadata: Mapping[str, Any],
     files: Mapping[str, bytes] | None = None,
-) -> list[epath.Path]:
+) -> list[Path]:
     """Writes a pytree of arrays, JSON metadata and small files; returns when all of it is on disk.
 
     Every process calls it: each writes the arrays that it holds, process 0 the files. Killed at any instant it leaves
@@ -68,10 +70,10 @@ def save_params(
     try:
         if hosts.is_writer():
             root.mkdir(parents=True, exist_ok=True)
-            found = sorted(root.iterdir())
+            found = sorted(root.iterdir()) if root.exists() else []
             aside = [set_aside(p) for p in found if p.name == ARRAYS or p.name.startswith(f"{ARRAYS}{PARTIAL}")]
             for name, content in {**(files or {}), METADATA: _json(metadata)}.items():
-                _write(root / name, content)
+                storage_of(root).write(place(root / name), content)
         hosts.barrier(f"the files of checkpoint {root.name}")
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(root / ARRAYS, args=ocp.args.PyTreeSave(params))
@@ -87,7 +89,7 @@ def save_model(
     config: ModelConfig,
     tokenizer_files: Mapping[str, bytes],
     metadata: Mapping[str, Any] | None = None,
-) -> list[epath.Path]:
+) -> list[Path]:
     """`save_params` with model.json and the tokenizer beside the arrays, so that `open_model(path)` reads it."""
     return save_params(path, params, metadata or {}, {**tokenizer_files, MODEL: _json(config.to_dict())})
 
@@ -100,7 +102,7 @@ def save_adapters(
     config: ModelConfig,
     tokenizer_files: Mapping[str, bytes],
     metadata: Mapping[str, Any] | None = None,
-) -> list[epath.Path]:
+) -> list[Path]:
     """`save_model` of adapters alone; `open_model(path)` merges them with what they are added to.
 
     `of` names that: a model source as in `open_model`, or `beside:NAME`, the folder NAME beside this one.
@@ -170,12 +172,6 @@ def _name(path: Any) -> str:
 
 def _json(tree: Mapping[str, Any]) -> bytes:
     return (json.dumps(tree, indent=2, sort_keys=True) + "\n").encode()
-
-
-def _write(file: epath.Path, content: bytes) -> None:
-    partial = file.with_name(file.name + ".tmp")
-    partial.write_bytes(content)
-    partial.replace(file)
 
 
 def first_line(error: Exception) -> str:

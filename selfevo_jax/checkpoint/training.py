@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint.aside import set_aside
-from selfevo_jax.checkpoint.store import PARTIAL, absolute, first_line
+from selfevo_jax.checkpoint.store import absolute, first_line
 from selfevo_jax.errors import ModelError
+from selfevo_jax.storage import place, storage_of
 
 _KEPT = 2
 """States kept: the newest may be the one that a kill tears."""
@@ -24,7 +26,7 @@ class TrainingStore:
 
     def __init__(self, folder: epath.PathLike) -> None:
         self.folder = absolute(folder)
-        self.aside: list[epath.Path] = []
+        self.aside: list[Path] = []
         """Where unfinished states of an earlier process were moved to, as process 0 knows it."""
         self._opened: Any = None
 
@@ -46,9 +48,12 @@ class TrainingStore:
 
     def _look(self) -> bool:
         """Whether there is anything, after unfinished states have been set aside."""
+        import orbax.checkpoint as ocp
+
         there = self.folder.exists()
         if there and self._opened is None:
-            self.aside += [set_aside(state) for state in sorted(self.folder.iterdir()) if PARTIAL in state.name]
+            states = [state for state in sorted(self.folder.iterdir()) if state.is_dir()]
+            self.aside += [set_aside(state) for state in states if not ocp.utils.is_checkpoint_finalized(state)]
         return there
 
     def save(self, step: int, state: Any, record: Mapping[str, Any]) -> None:
@@ -84,7 +89,7 @@ class TrainingStore:
         self.finish()
         hosts.barrier(f"the end of {self.folder.name}")
         if hosts.is_writer() and self.folder.exists():
-            self.folder.rmtree()
+            storage_of(self.folder).remove(place(self.folder))
 
     def _checked(self, act: Any) -> Any:
         try:

@@ -25,6 +25,7 @@ from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, Valid
 
 from selfevo_jax.data.tfds_rows import PREFIX, tfds_checksum, tfds_rows
 from selfevo_jax.errors import DataError
+from selfevo_jax.storage import place
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BUILTIN = "builtin:"
@@ -110,7 +111,7 @@ def resolve_source(source: str | os.PathLike[str]) -> epath.Path:
             known = ", ".join(builtin_sources())
             raise DataError(name, None, None, f"no such slice is shipped; there are {known}")
         return epath.Path(path)
-    found = epath.Path(name)
+    found = epath.Path(place(name))
     if found.is_dir():
         raise DataError(name, None, None, "is a folder; name a .jsonl file")
     if not found.exists():

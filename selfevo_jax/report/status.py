@@ -11,6 +11,7 @@ from selfevo_jax.config import Config
 from selfevo_jax.rounds.files import read_json
 from selfevo_jax.rounds.lock import RunLock
 from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
+from selfevo_jax.storage import storage_of
 
 DONE, PARTLY, LEFT = "done", "partly", "left"
 
@@ -69,7 +70,7 @@ def status(run: RunDir) -> Status:
 
 
 def _time(path: Path) -> float:
-    return path.stat().st_mtime
+    return storage_of(path).modified(path)
 
 
 def _evaluation(run: RunDir, name: str, sets: list[str]) -> list[Phase]:
@@ -107,11 +108,12 @@ def _round(run: RunDir, config: Config, number: int) -> list[Phase]:
     title = f"round {number}: rollouts"
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
     manifest, part = run.round(number, "rollouts/manifest.json"), run.round(number, "rollouts/part-00000.jsonl")
+    lines = storage_of(part).lines(part)
     if manifest.exists():
         rollouts = Phase(title, DONE, f"{read_json(manifest)['rows']} chains", _time(manifest))
-    elif part.exists():
-        have = part.read_bytes().count(10)
-        rollouts = Phase(title, PARTLY, f"{have} of up to {chains} chains", _time(part))
+    elif (grown := lines.grown()) is not None:
+        have = lines.read().count(10)
+        rollouts = Phase(title, PARTLY, f"{have} of up to {chains} chains", grown)
     else:
         rollouts = Phase(title, LEFT, f"up to {chains} chains")
     return [rollouts, _fine_tuning(run, name_of(number), config.learn.steps, run.round(number, COMMITTED))]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds import files
+from selfevo_jax.storage import storage_of
 
 FILE = "checksums.jsonl"
+READERS = 8
+"""Files of a checkpoint that are read side by side."""
 
 
 def checksum(path: Path) -> str:
@@ -28,6 +30,8 @@ class Checksums:
 
     def __init__(self, root: Path) -> None:
         self.root, self.file = root, root / FILE
+        self._storage = storage_of(root)
+        self._out = self._storage.lines(self.file)
         self._known: dict[str, list[str | None]] | None = None
         self._torn: int | None = None
 
@@ -37,7 +41,9 @@ class Checksums:
 
     def adopt(self, folder: Path) -> None:
         """Notes what the files below a folder hold that has just been finished."""
-        self._append([(file, checksum(file)) for file in sorted(folder.rglob("*")) if file.is_file()])
+        found = self._storage.files(folder)
+        with ThreadPoolExecutor(READERS) as pool:
+            self._append(list(zip(found, pool.map(checksum, found), strict=True)))
 
     def forget(self, folder: Path) -> None:
         """The files below a folder will be made anew, or be gone."""
@@ -94,16 +100,12 @@ class Checksums:
         if not lines:
             return
         rows = [(path.relative_to(self.root).as_posix(), digest) for path, digest in lines]
-        with files.told(self.file):
-            self.root.mkdir(parents=True, exist_ok=True)
-            if self._torn is not None:
-                os.truncate(self.file, self._torn)
-                self._torn = None
-            with self.file.open("ab") as out:
-                told = (
-                    json.dumps({"file": name, "sha256": digest}, ensure_ascii=False) + "\n" for name, digest in rows
-                )
-                files.put(out, "".join(told).encode("utf-8"))
+        if self._torn is not None:
+            self._out.cut(self._torn)
+            self._torn = None
+        told = (json.dumps({"file": name, "sha256": digest}, ensure_ascii=False) + "\n" for name, digest in rows)
+        self._out.append("".join(told).encode("utf-8"))
+        self._out.close()
         for name, digest in rows:
             known.setdefault(name, []).append(digest)
 
@@ -111,7 +113,7 @@ class Checksums:
         """Digests by file, those of old lines first. A line that a kill tore is cut off before the next is written."""
         if self._known is None:
             self._known = {}
-            content = self.file.read_bytes() if self.file.exists() else b""
+            content = self._out.read()
             whole = content[: content.rfind(b"\n") + 1]
             for number, line in enumerate(whole.splitlines(), start=1):
                 try:

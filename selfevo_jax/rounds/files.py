@@ -1,50 +1,18 @@
-"""How a run writes its small files: whole or not at all, on disk before the next step, and a clear error where not."""
+"""How a run writes its small files, whole or not at all, and reads them."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from selfevo_jax.errors import SelfevoError
-
-
-def put(out: BinaryIO, content: bytes, durable: bool = True) -> None:
-    """Writes, and with `durable` waits until it is on disk. Every byte of a run's own files passes here."""
-    out.write(content)
-    out.flush()
-    if durable:
-        os.fsync(out.fileno())
-
-
-@contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Makes what the system says of a failed write one clear line."""
-    try:
-        yield
-    except OSError as error:
-        raise SelfevoError(
-            f"{path}: could not be written ({error.strerror or error}); what was finished before is as it was. Make "
-            "room, or put the disk right, and run the same command again"
-        ) from error
+from selfevo_jax.storage import storage_of
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes to a temporary name beside `path`, then moves it there. Raises SelfevoError where it cannot."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with told(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as out:
-                put(out, content)
-            temporary.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+    """Raises SelfevoError where it cannot."""
+    storage_of(path).write(path, content)
 
 
 def to_json(value: Any) -> bytes:
@@ -63,6 +31,11 @@ def read_json(path: Path) -> Any:
         raise SelfevoError(f"{path}: not readable as JSON ({error}); move it away and run again") from error
 
 
-def read_rows(path: Path, first: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a finished JSONL file, or its first ones."""
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:first] if line]
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a finished JSONL file."""
+    return rows_of(path.read_bytes())
+
+
+def rows_of(content: bytes, first: int | None = None) -> list[dict[str, Any]]:
+    """Rows of JSON Lines, or the first ones."""
+    return [json.loads(line) for line in content.split(b"\n")[:first] if line]

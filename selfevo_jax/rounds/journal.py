@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from selfevo_jax.rounds import files
+from selfevo_jax.rounds.files import rows_of
+from selfevo_jax.storage import Lines, storage_of
 
 
 class Journal:
@@ -19,20 +20,17 @@ class Journal:
         `check` is called before a row is written, and may refuse it.
         """
         self.path, self._check = path, check
-        self._out: BinaryIO | None = None
+        self._out: Lines | None = None
+        lines = storage_of(path).lines(path)
         if follows is not None:
-            self.rows = files.read_rows(path, follows) if follows else []
-            return
-        with files.told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.rows = self._recover()
-            self._out = path.open("ab")
+            self.rows = rows_of(lines.read(), follows)
+        else:
+            self._out, self.rows = lines, self._recover(lines)
 
-    def _recover(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
+    def _recover(self, lines: Lines) -> list[dict[str, Any]]:
+        content = lines.read()
         rows, good = [], 0
-        for line in self.path.read_bytes().splitlines(keepends=True):
+        for line in content.splitlines(keepends=True):
             try:
                 row = json.loads(line.decode("utf-8"))
             except (json.JSONDecodeError, UnicodeDecodeError):
@@ -41,16 +39,15 @@ class Journal:
                 break
             rows.append(row)
             good += len(line)
-        with self.path.open("r+b") as out:
-            out.truncate(good)
+        if good < len(content):
+            lines.cut(good)
         return rows
 
     def append(self, row: dict[str, Any]) -> None:
         """Raises SelfevoError where the row cannot be written."""
         if self._out is not None:
             self._check()
-            with files.told(self.path):
-                files.put(self._out, (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"), durable=False)
+            self._out.append((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
         self.rows.append(row)
 
     def __enter__(self) -> Journal:
@@ -58,5 +55,4 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         if self._out is not None:
-            with files.told(self.path), self._out:
-                files.put(self._out, b"")
+            self._out.close()

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds.files import put, to_json, told
+from selfevo_jax.rounds.files import to_json
+from selfevo_jax.storage import storage_of
 
 LOCK = ".lock"
 BEAT_SECONDS, STALE_SECONDS = 5.0, 60.0
@@ -89,6 +90,7 @@ class RunLock:
 
     def __init__(self, root: Path, beat: float = BEAT_SECONDS, stale: float = STALE_SECONDS) -> None:
         self.file, self.beat, self.stale = root / LOCK, beat, stale
+        self._lies = storage_of(root).lock_file(self.file)
         self.own: Owner | None = None
         self._ended = threading.Event()
         self._last = 0.0
@@ -96,15 +98,16 @@ class RunLock:
     def acquire(self) -> Owner | None:
         """Takes the lock; the owner from whom it was taken over, if there was one. Raises LockError."""
         own, before = Owner.here(), None
-        while not self._create(own):
-            found, age = self._read(), self._age()
+        while not self._lies.create(to_json(asdict(own))):
+            content, age = self._lies.read(), self._lies.age()
+            found = _owner(content)
             if found is None or age is None:  # it is being written, or was just released
                 if age is not None and age > self.stale:
-                    self._set_aside(found)
+                    self._lies.remove(content)
                 time.sleep(0.05)
             elif found.surely_gone() or age > self.stale:
                 before = None if found.is_this_process() else found
-                self._set_aside(found)
+                self._lies.remove(content)
             else:
                 raise LockError(
                     f"{self.file.parent}: {found} is at this run (its last sign of life {max(0.0, age):.0f} s ago). "
@@ -120,7 +123,7 @@ class RunLock:
         """Raises LockError where another process has taken the lock over: nothing may be written any more."""
         if self.own is None or time.monotonic() - self._last < self.stale / 2:
             return
-        found = self._read()
+        found = _owner(self._lies.read())
         if found != self.own:
             who = "another process" if found is None else str(found)
             raise LockError(
@@ -131,67 +134,31 @@ class RunLock:
 
     def seen(self) -> tuple[Owner, float] | None:
         """Who holds the lock, and the seconds since his last sign of life; None for nobody. Writes nothing."""
-        found = self._read()
+        found = _owner(self._lies.read())
         if found is None or (found.surely_gone() and not found.is_this_process()):
             return None
-        try:
-            return found, time.time() - self.file.stat().st_mtime
-        except FileNotFoundError:
-            return None
+        beaten = self._lies.beaten()
+        return None if beaten is None else (found, time.time() - beaten)
 
     def release(self) -> None:
         """Lets the next process in."""
         own, self.own = self.own, None
         self._ended.set()
-        if own is not None and self._read() == own:
-            self.file.unlink(missing_ok=True)
-
-    def _create(self, own: Owner) -> bool:
-        with told(self.file):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with self.file.open("xb") as out:
-                    put(out, to_json(asdict(own)))
-            except FileExistsError:
-                return False
-        return True
-
-    def _read(self) -> Owner | None:
-        try:
-            return Owner(**json.loads(self.file.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def _age(self) -> float | None:
-        """Seconds since the owner's last sign of life, by the clock of the file system: hosts' clocks differ."""
-        probe = self.file.with_name(f"{LOCK}.now.{secrets.token_hex(4)}")
-        try:
-            probe.touch()
-            return probe.stat().st_mtime - self.file.stat().st_mtime
-        except FileNotFoundError:
-            return None
-        finally:
-            probe.unlink(missing_ok=True)
-
-    def _set_aside(self, found: Owner | None) -> None:
-        """Removes the lock of an owner that is gone, unless it has become another's in the meantime."""
-        aside = self.file.with_name(f"{LOCK}.gone.{secrets.token_hex(4)}")
-        try:
-            self.file.rename(aside)
-        except FileNotFoundError:
-            return
-        try:
-            taken = Owner(**json.loads(aside.read_text()))
-        except (ValueError, TypeError):
-            taken = None
-        if taken is not None and taken != found and not self.file.exists():
-            aside.rename(self.file)
-        aside.unlink(missing_ok=True)
+        if own is not None and _owner(content := self._lies.read()) == own:
+            self._lies.remove(content)
 
     def _keep(self, own: Owner) -> None:
         while not self._ended.wait(self.beat):
-            if self._read() != own:
-                return
-            with contextlib.suppress(OSError):
-                os.utime(self.file)
-                self._last = time.monotonic()
+            begin = time.monotonic()
+            with contextlib.suppress(OSError, SelfevoError):
+                if _owner(self._lies.read()) != own:
+                    return
+                self._lies.beat()
+                self._last = begin
+
+
+def _owner(content: bytes | None) -> Owner | None:
+    try:
+        return None if content is None else Owner(**json.loads(content))
+    except (ValueError, TypeError):
+        return None

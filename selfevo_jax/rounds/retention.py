@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from selfevo_jax.config import SavingSection
 from selfevo_jax.errors import SelfevoError
+from selfevo_jax.storage import storage_of
 
 
 def kept(saving: SavingSection, newest: int, direct: Mapping[int, float]) -> set[int]:
@@ -26,9 +26,8 @@ def kept(saving: SavingSection, newest: int, direct: Mapping[int, float]) -> set
 
 def require_room(folder: Path, needed: int, what: str) -> None:
     """Raises SelfevoError with both numbers where the disk of a folder has not so many bytes left."""
-    place = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
+    free = storage_of(folder).free(folder)
+    if free is not None and free < needed:
         raise SelfevoError(
             f"{folder}: {what} needs {needed / 1e9:.2f} GB on disk, {free / 1e9:.2f} GB are free; make room (remove "
             "old runs, or set saving.keep_last) and run the same command again"

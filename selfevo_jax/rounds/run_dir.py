@@ -1,19 +1,17 @@
 """The run directory: the only state of a run, and the one place that knows its paths.
 
-Files are written to a temporary name and moved; a phase counts when its last file is there. Several processes of one
+A file is there whole or not at all; a phase counts when its last file is there. Several processes of one
 run share the directory: process 0 alone writes, and what is there is what process 0 sees.
 """
 
 from __future__ import annotations
 
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-
-from etils import epath
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint import ARRAYS, ASIDE, is_complete, read_metadata, set_aside
@@ -24,6 +22,7 @@ from selfevo_jax.rounds.checksums import Checksums
 from selfevo_jax.rounds.files import read_json, to_json, write_file, write_json
 from selfevo_jax.rounds.journal import Journal
 from selfevo_jax.rounds.lock import Owner, RunLock
+from selfevo_jax.storage import place, storage_of
 
 META, COMMITTED, STOPPED, REMOVED = "meta", "COMMITTED", "STOPPED", "REMOVED"
 """Name of M_meta; the last file of a phase; what a run leaves that ended before its last round; what is left of a
@@ -80,9 +79,9 @@ class RunDir:
     """
 
     def __init__(self, root: str | Path) -> None:
-        if "://" in str(root):
-            raise ConfigError(f"run_dir={root}: only local folders can be run directories; mount the bucket")
-        self.root = Path(root)
+        self.root = place(root)
+        self._storage = storage_of(self.root)
+        self._storage.reach(self.root)
         self.sums = Checksums(self.root)
         self.aside: list[Path] = []
         """Where files were moved to whose writing a kill broke off, as process 0 knows it since `open`."""
@@ -138,7 +137,7 @@ class RunDir:
         self.write_json(folder / REMOVED, {"checkpoint": name, "why": "saving.keep_last"})
         if hosts.is_writer():
             self.sums.forget(folder / ARRAYS)
-            shutil.rmtree(folder / ARRAYS, ignore_errors=True)
+            self._storage.remove(folder / ARRAYS)
         hosts.gather(f"removing checkpoint {name}", None)
 
     def training(self, name: str) -> dict[str, Any]:
@@ -153,6 +152,8 @@ class RunDir:
     def write_rows(self, path: Path, rows: Iterable[Any]) -> None:
         """Dataclasses or mappings as JSON Lines."""
         self._write(path, lambda: b"".join(jsonl_lines(rows)))
+        if hosts.is_writer():
+            self._storage.lines(path).replaced()
 
     def seal(self, folder: Path) -> None:
         """Notes what the files of a finished checkpoint hold, where that is not known yet."""
@@ -269,12 +270,12 @@ class RunDir:
         self._check_shared()
 
     def _check_shared(self) -> None:
-        def place() -> str:
+        def leave() -> str:
             token = f".seen-{secrets.token_hex(8)}"
             write_file(self.root / token, token.encode())
             return token
 
-        token = self.root / hosts.agree("placing a file in run_dir", place)
+        token = self.root / hosts.agree("placing a file in run_dir", leave)
         until = time.monotonic() + SEEN_SECONDS
         while not (seen := token.exists()) and time.monotonic() < until:
             time.sleep(0.2)
@@ -292,7 +293,8 @@ class RunDir:
         """That this is a run directory or can become one, before anything is written."""
         if self.config_file.exists() or not self.root.exists():
             return
-        if any(not file.name.startswith(".") for file in self.root.iterdir()):
+        # a folder that was made in the console of a bucket is listed in itself, where it is not
+        if any(not file.name.startswith(".") and file.exists() for file in self.root.iterdir()):
             raise ConfigError(f"{self.root}: not empty and not a run directory; choose another run_dir")
 
     def _join(self, config: Config, fingerprints: dict[str, str]) -> None:
@@ -307,8 +309,9 @@ class RunDir:
                     + "\n  ".join(differences)
                     + "\nUse its config, or another run_dir"
                 )
-        partial = [file for file in self.root.rglob(".*.tmp") if ASIDE not in file.relative_to(self.root).parts]
-        self.aside = [Path(set_aside(epath.Path(file), epath.Path(self.root / ASIDE))) for file in sorted(partial)]
+        partial = [file for file in self._storage.files(self.root) if fnmatch(file.name, ".*.tmp")]
+        kept = [file for file in partial if ASIDE not in file.relative_to(self.root).parts]
+        self.aside = [set_aside(file, self.root / ASIDE) for file in kept]
         # checkpoints are checked when they are read: they may be large
         self.sums.settle(name for name in self.finished_files() if not name.startswith("checkpoints/"))
         # the config comes first: it is what tells a run directory from any other

@@ -13,6 +13,7 @@ from selfevo_jax.checkpoint import ASIDE
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.rounds.files import read_json
 from selfevo_jax.rounds.run_dir import COMMITTED, META, RunDir, name_of
+from selfevo_jax.storage import storage_of
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ def records(root: Path) -> dict[str, Any]:
     is what was set aside.
     """
     found: dict[str, Any] = {}
-    for file in sorted(root.rglob("*")):
+    for file in storage_of(root).files(root):
         name = file.relative_to(root).as_posix()
-        if file.is_dir() or "/params/" in name or name in ("costs.jsonl", "checksums.jsonl"):
+        if "/params/" in name or name.startswith(("costs.jsonl", "checksums.jsonl")):
             continue
         if ASIDE in file.relative_to(root).parts:
             continue

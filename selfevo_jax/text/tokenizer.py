@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from selfevo_jax.errors import ModelError
+from selfevo_jax.storage import place
 from selfevo_jax.text.stream import StreamDecoder
 
 NO_TOKENIZER = "expected a SentencePiece .model, a tokenizer.json, a .gguf file or a folder that holds one of them"
@@ -214,7 +215,7 @@ def load_tokenizer(path: str | Path) -> BaseTokenizer:
     Raises:
       ModelError: nothing there, a malformed file, or a kind of tokenizer that is not supported.
     """
-    path = Path(path)
+    path = place(path)
     if path.is_dir():
         candidates = [path / "tokenizer.json", path / "tokenizer.model", *sorted(path.glob("*.model"))]
         candidates += sorted(path.glob("*.gguf"))

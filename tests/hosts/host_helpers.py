@@ -73,7 +73,8 @@ def together(
 ) -> list[Ended]:
     """Runs one Python command a process, does the deed, and waits for all; none is left when this returns or raises."""
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    variables = {**os.environ, "PYTHONPATH": str(Path(selfevo_jax.__file__).parents[1]), "XLA_FLAGS": flags}
+    places = [str(Path(selfevo_jax.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "XLA_FLAGS": flags}
     variables |= environment or {}
     folder.mkdir(parents=True, exist_ok=True)
     processes: list[Process] = []

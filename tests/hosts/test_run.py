@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import yaml
+from fake_bucket import serve
 from host_helpers import free_port, together
 
 from selfevo_jax.checkpoint import open_model
@@ -40,15 +42,18 @@ CONFIG = {
 }
 
 
-def evolve(folder: Path, processes: int, cache: Path) -> list[str]:
+def evolve(
+    folder: Path, processes: int, cache: Path, *overrides: str, environment: dict[str, str] | None = None
+) -> list[str]:
     """Runs the command in `folder` on 8 devices in all; returns what each process printed."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "small.yaml").write_text(yaml.safe_dump(CONFIG))
     flags = [["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes)]] * processes
     numbered = [[*given, "--process-id", str(i)] for i, given in enumerate(flags)] if processes > 1 else [[]]
-    commands = [["-m", "selfevo_jax", "evolve", "small.yaml", *given] for given in numbered]
+    commands = [["-m", "selfevo_jax", "evolve", "small.yaml", *overrides, *given] for given in numbered]
     kept = {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": str(cache)}
     kept["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    kept |= environment or {}
     done = together(
         folder / "said", commands, devices=8 // processes, limit=240, environment=kept, working_directory=folder
     )
@@ -118,4 +123,24 @@ def test_two_processes_go_on_where_one_was_stopped(
     assert "finished rollouts are kept" in told
     assert records(copy) == records(pair[0])
     for one, other in zip(weights(copy / "checkpoints/0002"), weights(pair[0] / "checkpoints/0002"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_two_processes_make_one_run_in_a_bucket(alone: Path, tmp_path: Path, cache: Path) -> None:
+    if importlib.util.find_spec("gcsfs") is None:
+        pytest.skip("gcsfs is not installed")
+    with serve() as bucket:
+        told, _ = evolve(tmp_path, 2, cache, "run_dir=gs://bucket/run", environment=bucket.env)
+    assert "The run lies in gs://bucket/run" in told
+    for name, content in bucket.texts("run/").items():
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / name).write_bytes(content)
+    found, wanted = records(tmp_path / "copy"), records(alone)
+    named = ("config.yaml", "report.json")  # these name the run directory
+    assert {name: found[name] for name in found if name not in named} == {
+        name: wanted[name] for name in wanted if name not in named
+    }
+    for one, other in zip(
+        weights(tmp_path / "copy/checkpoints/0002"), weights(alone / "checkpoints/0002"), strict=True
+    ):
         np.testing.assert_array_equal(one, other)

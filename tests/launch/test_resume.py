@@ -44,7 +44,7 @@ def test_resume_makes_it_again_and_starts_the_same_run(taken):
         assert taken.ended(worker) == "0"
         assert [start[2:] for start in taken.starts(worker)] == [["run_dir=gs://b/r"]]
         assert (taken.home(worker) / "selfevo/self-1.yaml").read_text() == "run_dir: gs://b/r\n"
-        assert "selfevo-jax[tpu]==0.1.0" in (taken.home(worker) / "pip.log").read_text()
+        assert "selfevo-jax[tpu,gcs]==0.1.0" in (taken.home(worker) / "pip.log").read_text()
 
 
 @pytest.mark.parametrize("state", ["SUSPENDED", "FAILED", "DELETED"])

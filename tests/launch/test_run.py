@@ -34,7 +34,7 @@ def test_install_ships_the_committed_tree_to_all_workers(cloud, tree):
     for worker in (0, 1):
         home = cloud.home(worker)
         assert (home / "selfevo/source/data.txt").read_text() == "committed"
-        assert f"install {home}/selfevo/source[tpu]" in (home / "pip.log").read_text()
+        assert f"install {home}/selfevo/source[tpu,gcs]" in (home / "pip.log").read_text()
         assert f"w-{worker}: installed selfevo_jax 0.0" in done.stdout
     with tarfile.open(cloud.root / "desk/.selfevo-launch/self-1.source.tar.gz") as packed:
         assert packed.getnames() == ["data.txt"]

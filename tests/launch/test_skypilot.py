@@ -52,7 +52,7 @@ def test_config_and_run_dir_must_be_given(task):
 def test_setup_installs_and_run_starts_the_run(task, cloud, host):
     done = host(task["setup"])
     assert done.returncode == 0, done.stderr
-    assert f"install {cloud.home()}/work[tpu]" in (cloud.home() / "pip.log").read_text()
+    assert f"install {cloud.home()}/work[tpu,gcs]" in (cloud.home() / "pip.log").read_text()
     envs = {"CONFIG": "configs/a b.yaml", "RUN_DIR": "gs://b/r", "OVERRIDES": "rounds.number=5  seed=2"}
     assert host(task["run"], **envs).returncode == 0
     assert host(task["run"], **(envs | {"OVERRIDES": ""})).returncode == 0

@@ -45,7 +45,9 @@ def test_without_an_image_the_tree_is_built_and_installed(cloud, tmp_path):
     assert done.returncode == 0, done.stderr
     (call,) = cloud.calls()
     assert {"--base-docker-image=python:3.12", f"--script-dir={tmp_path}/tree"} <= set(call)
-    assert call[-1] == f"--command=pip install --quiet '.[tpu]' && exec selfevo evolve c.yaml {shlex.quote(RUN_DIR)}"
+    assert (
+        call[-1] == f"--command=pip install --quiet '.[tpu,gcs]' && exec selfevo evolve c.yaml {shlex.quote(RUN_DIR)}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""Where files lie. `place` makes a path of what a person gave; `storage_of` knows how to write there.
+
+The only place that tells a disk from object storage.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import cast
+
+from etils import epath
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.storage.base import Lines, LockFile, Storage
+from selfevo_jax.storage.disk import Disk
+from selfevo_jax.storage.objects import Objects
+
+__all__ = ["Lines", "LockFile", "Storage", "is_remote", "place", "storage_of"]
+
+_DISK, _OBJECTS = Disk(), Objects()
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URL."""
+    return "://" in os.fspath(path)
+
+
+def place(path: str | os.PathLike[str]) -> Path:
+    """pathlib's path on a disk, and epath's for `gs://`, which has the methods of pathlib's that are used here.
+
+    Raises ConfigError for another kind of URL, or where what it takes is not installed.
+    """
+    name = os.fspath(path)
+    if not is_remote(name):
+        return Path(path)
+    scheme, _, rest = name.partition("://")
+    if scheme != "gs" or not rest.strip("/"):
+        raise ConfigError(f"{name}: expected a folder of this machine or gs://BUCKET/NAME; nothing else is supported")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise ConfigError(f"{name}: gcsfs is not installed; install it with: pip install 'selfevo-jax[gcs]'")
+    import fsspec.config
+
+    # others write too: what was listed once is asked for anew, by epath and Orbax as well
+    fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+    return cast(Path, epath.Path(name))
+
+
+def storage_of(path: str | os.PathLike[str]) -> Storage:
+    """What writes at a path."""
+    return _OBJECTS if is_remote(path) else _DISK

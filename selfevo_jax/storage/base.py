@@ -1,0 +1,81 @@
+"""What a run asks of the place where its files lie, whatever that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+
+class Lines(Protocol):
+    """A file of lines that grows, and survives a kill."""
+
+    def read(self) -> bytes:
+        """All of it; nothing where it has not begun."""
+
+    def cut(self, size: int) -> None:
+        """Drops what stands behind the first `size` bytes: a line that a kill tore."""
+
+    def append(self, content: bytes) -> None:
+        """Adds whole lines, which may be on their way until `close`. Raises SelfevoError where that cannot be done."""
+
+    def close(self) -> None:
+        """Returns when all of it is in place. Raises SelfevoError where it cannot be written."""
+
+    def grown(self) -> float | None:
+        """Unix seconds of the last growth; None where it has not begun."""
+
+    def replaced(self) -> None:
+        """The file has been written whole: what had grown of it may go."""
+
+
+class LockFile(Protocol):
+    """A small file that one process makes, and that others see."""
+
+    def create(self, content: bytes) -> bool:
+        """Whether there was none, so that it is this process's now."""
+
+    def read(self) -> bytes | None:
+        """What it says; None where there is none."""
+
+    def beat(self) -> None:
+        """A sign of life of who made it. Raises OSError where it is not there, or another's."""
+
+    def beaten(self) -> float | None:
+        """Unix seconds of the last sign of life; None where there is no file."""
+
+    def age(self) -> float | None:
+        """Seconds since then by the clock of the storage (hosts' clocks differ); None where there is no file."""
+
+    def remove(self, content: bytes | None) -> None:
+        """Removes it, unless it says something else by now."""
+
+
+class Storage(Protocol):
+    """Files of a run, by their paths."""
+
+    def reach(self, folder: Path) -> None:
+        """Raises SelfevoError where the storage behind a folder does not answer, or not to this user."""
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Whole or not at all, and in place when it returns. Raises SelfevoError where it cannot be written."""
+
+    def modified(self, path: Path) -> float:
+        """Unix seconds of the last write."""
+
+    def files(self, folder: Path) -> list[Path]:
+        """Every file below a folder, sorted; none where there is no folder."""
+
+    def remove(self, folder: Path) -> None:
+        """Removes a folder and what lies in it, where it is there."""
+
+    def move(self, path: Path, to: Path) -> None:
+        """Moves a file or folder to a name that is free."""
+
+    def free(self, folder: Path) -> int | None:
+        """Bytes that can still be written; None where there is no such limit."""
+
+    def lines(self, path: Path) -> Lines:
+        """A file of lines that grows."""
+
+    def lock_file(self, path: Path) -> LockFile:
+        """A file that only one process can make."""
