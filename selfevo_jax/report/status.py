@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.config import Config
-from selfevo_jax.rounds.files import read_json
+from selfevo_jax.rounds.files import read_json, understood
 from selfevo_jax.rounds.lock import RunLock
 from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 from selfevo_jax.storage import storage_of
@@ -56,8 +56,13 @@ class Status:
 
 
 def status(run: RunDir) -> Status:
-    """Raises ConfigError where no run lies."""
+    """Raises ConfigError where no run lies, SelfevoError for what no run has written."""
     config = run.read_config()
+    with understood(run.root):
+        return _status(run, config)
+
+
+def _status(run: RunDir, config: Config) -> Status:
     sets = ["stories"] if config.data.stories else list(config.data.evaluation)
     phases = [*_evaluation(run, "base", sets), *_meta(run, config), *_evaluation(run, META, sets)]
     for number in range(1, config.rounds.number + 1):
@@ -88,7 +93,7 @@ def _fine_tuning(run: RunDir, name: str, steps: int, done: Path) -> Phase:
     if done.exists():
         return Phase(title, DONE, f"{steps} steps", _time(done))
     folder = run.training_states(name)
-    saved = [int(part.name) for part in folder.iterdir() if part.name.isdigit()] if folder.exists() else []
+    saved = [int(part.name) for part in folder.iterdir() if part.name.isdecimal()] if folder.exists() else []
     if saved:
         return Phase(title, PARTLY, f"{max(saved)} of {steps} steps are saved", _time(folder))
     return Phase(title, LEFT, f"{steps} steps")

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any
 
-from selfevo_jax.rounds.files import read_json
+from selfevo_jax.config import Config
+from selfevo_jax.rounds.files import read_json, understood
 from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 
 Figure = dict[str, Any] | None
@@ -71,8 +72,13 @@ def _rows(run: RunDir, name: str, shown: str, metrics: dict[str, Any]) -> list[R
 
 
 def summarize(run: RunDir) -> Summary:
-    """Reads what is finished. Raises ConfigError when no run lies there."""
+    """Reads what is finished. Raises ConfigError when no run lies there, SelfevoError for what no run has written."""
     config = run.read_config()
+    with understood(run.root):
+        return _summarize(run, config)
+
+
+def _summarize(run: RunDir, config: Config) -> Summary:
     rows = [*_rows(run, "base", "base", {}), *_rows(run, META, META, {})]
     rounds: list[dict[str, Any]] = []
     for number in count(1):

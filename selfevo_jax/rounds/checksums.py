@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.storage import storage_of
@@ -59,7 +60,7 @@ class Checksums:
         wanted = self._lines().get(name)
         if not wanted or wanted[-1] is None:
             return None
-        if not path.exists():
+        if not path.is_file():
             return f"{name}: missing"
         return None if checksum(path) in wanted[-2:] else f"{name}: its content has changed"
 
@@ -117,9 +118,20 @@ class Checksums:
             whole = content[: content.rfind(b"\n") + 1]
             for number, line in enumerate(whole.splitlines(), start=1):
                 try:
-                    row = json.loads(line.decode("utf-8"))
-                    self._known.setdefault(row["file"], []).append(row["sha256"])
-                except (ValueError, TypeError, KeyError) as error:
+                    name, digest = _named(json.loads(line.decode("utf-8")))
+                    self._known.setdefault(name, []).append(digest)
+                except (ValueError, TypeError, KeyError, RecursionError) as error:
                     raise SelfevoError(f"{self.file}:{number}: not readable ({error}); restore the file") from error
             self._torn = len(whole) if len(whole) < len(content) else None
         return self._known
+
+
+def _named(row: dict[str, Any]) -> tuple[str, str | None]:
+    """The file below the run directory that a line speaks of, and its digest."""
+    name, digest = row["file"], row["sha256"]
+    if not isinstance(name, str) or not isinstance(digest, str | None):
+        raise TypeError("expected a name and a digest")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"'{name}' is no file of this run")
+    return name, digest

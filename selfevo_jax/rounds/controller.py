@@ -19,7 +19,7 @@ from selfevo_jax.evaluate import data_accuracy
 from selfevo_jax.model import merge_adapters, param_count, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
-from selfevo_jax.rounds.files import read_rows
+from selfevo_jax.rounds.files import read_rows, understood
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
     PoolMap,
@@ -222,7 +222,8 @@ class Controller:
         finished = self.dir.load(manifest)
         if finished is not None:
             self.dir.require(part)
-            return [Rollout.from_dict(row) for row in read_rows(part)]
+            with understood(part):
+                return [Rollout.from_dict(row) for row in read_rows(part)]
         prompts, stages = self.pools.prompts(round), self.bench.stages()
         with self.dir.journal(part) as journal:
             have = {(row["id"], row["sample"]) for row in journal.rows}

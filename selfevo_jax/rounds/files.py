@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.storage import storage_of
+
+MAX_JSON = 1 << 26
+"""Bytes of a JSON file of a run."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -23,17 +28,31 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, to_json(value))
 
 
-def read_json(path: Path) -> Any:
-    """Raises SelfevoError naming the file when it is not JSON."""
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Makes of a stored value that has not the form it was written in one clear error."""
     try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
+        raise SelfevoError(
+            f"{path}: not what selfevo writes there ({type(error).__name__}: {error}); restore it from a copy, or move "
+            "it away and run again"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Raises SelfevoError naming the file when it is not JSON, or larger than MAX_JSON."""
+    size = storage_of(path).size(path)
+    if size > MAX_JSON:
+        raise SelfevoError(f"{path}: {size} bytes, and no such file of a run has more than {MAX_JSON}; move it away")
+    with understood(path):
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SelfevoError(f"{path}: not readable as JSON ({error}); move it away and run again") from error
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a finished JSONL file."""
-    return rows_of(path.read_bytes())
+    with understood(path):
+        return rows_of(path.read_bytes())
 
 
 def rows_of(content: bytes, first: int | None = None) -> list[dict[str, Any]]:

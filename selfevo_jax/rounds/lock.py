@@ -101,11 +101,12 @@ class RunLock:
         while not self._lies.create(to_json(asdict(own))):
             content, age = self._lies.read(), self._lies.age()
             found = _owner(content)
+            old = age is not None and abs(age) > self.stale  # a sign of life in the future is none
             if found is None or age is None:  # it is being written, or was just released
-                if age is not None and age > self.stale:
+                if old:
                     self._lies.remove(content)
                 time.sleep(0.05)
-            elif found.surely_gone() or age > self.stale:
+            elif found.surely_gone() or old:
                 before = None if found.is_this_process() else found
                 self._lies.remove(content)
             else:
@@ -160,5 +161,5 @@ class RunLock:
 def _owner(content: bytes | None) -> Owner | None:
     try:
         return None if content is None else Owner(**json.loads(content))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None

@@ -54,13 +54,17 @@ class Storage(Protocol):
     """Files of a run, by their paths."""
 
     def reach(self, folder: Path) -> None:
-        """Raises SelfevoError where the storage behind a folder does not answer, or not to this user."""
+        """Raises SelfevoError where the storage behind a folder does not answer, or not to this user, or where the folder
+        holds what leads elsewhere."""
 
     def write(self, path: Path, content: bytes) -> None:
         """Whole or not at all, and in place when it returns. Raises SelfevoError where it cannot be written."""
 
     def modified(self, path: Path) -> float:
         """Unix seconds of the last write."""
+
+    def size(self, path: Path) -> int:
+        """Bytes of a file that is there."""
 
     def files(self, folder: Path) -> list[Path]:
         """Every file below a folder, sorted; none where there is no folder."""

@@ -114,6 +114,8 @@ class DiskLockFile:
             self.path.rename(aside)
         except FileNotFoundError:
             return
+        if aside.is_dir():  # no lock of ours
+            return
         if aside.read_bytes() != content and not self.path.exists():
             aside.rename(self.path)
         aside.unlink(missing_ok=True)
@@ -123,7 +125,14 @@ class Disk:
     """Storage on a disk."""
 
     def reach(self, folder: Path) -> None:
-        pass
+        """Refuses links below the folder: through one, a run would write, cut or remove what lies elsewhere."""
+        for place, folders, files in os.walk(folder):
+            for name in (*folders, *files):
+                if (found := Path(place, name)).is_symlink():
+                    raise SelfevoError(
+                        f"{found}: a link inside a run directory, which a run does not follow; take it away. To keep a "
+                        "run elsewhere, name that place as run_dir"
+                    )
 
     def write(self, path: Path, content: bytes) -> None:
         """To a temporary name beside `path`, then moved there."""
@@ -141,6 +150,9 @@ class Disk:
 
     def modified(self, path: Path) -> float:
         return path.stat().st_mtime
+
+    def size(self, path: Path) -> int:
+        return path.stat().st_size
 
     def files(self, folder: Path) -> list[Path]:
         return sorted(file for file in folder.rglob("*") if file.is_file())

@@ -130,6 +130,9 @@ class Objects:
         found = self.metadata(path)
         return max(self._known(path).values(), default=0.0) if found is None else seconds(found)
 
+    def size(self, path: Path) -> int:
+        return int((self.metadata(path) or {"size": 0})["size"])
+
     def files(self, folder: Path) -> list[Path]:
         return sorted(map(as_path, self._known(folder)))
 
