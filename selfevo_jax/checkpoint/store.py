@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,9 +15,10 @@ from jax.sharding import SingleDeviceSharding
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint.aside import set_aside
-from selfevo_jax.errors import ModelError
+from selfevo_jax.errors import ModelError, first_line
 from selfevo_jax.model import LoraConfig, ModelConfig
 from selfevo_jax.sharding import laid_out
+from selfevo_jax.untrusted import JSON_BYTES, read_object, reading
 
 # Orbax takes seconds to import, and `--help` needs none of it: it is imported where it is used.
 
@@ -126,17 +128,16 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     root = absolute(path)
     if not hosts.agree(f"reading checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
+    _require_plain(root / ARRAYS)
     if shardings is None:
         one = SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: one, abstract)
     target = laid_out(abstract, shardings)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    restore = ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
+    failing = jax.errors.JaxRuntimeError  # of devices or other processes: no fault of the files
+    with reading(root, "checkpoint", failing), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         _compare(root, target, checkpointer.metadata(root / ARRAYS).item_metadata.tree)
-        restore = ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
-        try:
-            return checkpointer.restore(root / ARRAYS, args=restore)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{root}: the checkpoint could not be read ({first_line(error)})") from error
+        return checkpointer.restore(root / ARRAYS, args=restore)
 
 
 def read_metadata(path: epath.PathLike) -> dict[str, Any]:
@@ -144,23 +145,35 @@ def read_metadata(path: epath.PathLike) -> dict[str, Any]:
     root = absolute(path)
     if not is_complete(root):
         raise ModelError(f"{root}: no finished checkpoint here")
-    tree = json.loads((root / METADATA).read_text())
-    assert isinstance(tree, dict)
-    return tree
+    return read_object(root / METADATA)
+
+
+def _require_plain(arrays: epath.Path) -> None:
+    """Raises ModelError on what Orbax would wait for or read without end: a pipe, metadata of any size."""
+    for file in arrays.rglob("*"):
+        if not (file.is_dir() or file.is_file()):
+            raise ModelError(f"{file}: not a plain file; fetch the checkpoint again")
+        if file.name.startswith("_") and file.is_file() and file.stat().length > JSON_BYTES:
+            raise ModelError(f"{file}: more than {JSON_BYTES} bytes of metadata; fetch the checkpoint again")
 
 
 def _compare(root: epath.Path, target: Any, stored: Any) -> None:
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    def arrays(tree: Any) -> dict[str, Any]:
         leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: hasattr(node, "shape"))
-        return {_name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
+        return {_name(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
 
-    found, wanted = shapes(stored), shapes(target)
+    held = arrays(stored)
+    found, wanted = ({name: tuple(leaf.shape) for name, leaf in tree.items()} for tree in (held, arrays(target)))
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise ModelError(
                 f"{root}: '{name}' is {found.get(name, 'absent')} in the checkpoint, the model has "
                 f"{wanted.get(name, 'no such parameter')}; it belongs to another model config"
             )
+    for name, leaf in held.items():  # a piece is unpacked whole, however large it says it is
+        piece = tuple(getattr(leaf.storage, "chunk_shape", None) or ())
+        if math.prod(piece) > max(1, math.prod(found[name])):
+            raise ModelError(f"{root}: '{name}' is {found[name]} but stored in pieces of {piece}; fetch it again")
 
 
 def _name(path: Any) -> str:
@@ -176,7 +189,3 @@ def _write(file: epath.Path, content: bytes) -> None:
     partial = file.with_name(file.name + ".tmp")
     partial.write_bytes(content)
     partial.replace(file)
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -9,8 +9,8 @@ from etils import epath
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint.aside import set_aside
-from selfevo_jax.checkpoint.store import PARTIAL, absolute, first_line
-from selfevo_jax.errors import ModelError
+from selfevo_jax.checkpoint.store import PARTIAL, absolute
+from selfevo_jax.errors import ModelError, first_line
 
 _KEPT = 2
 """States kept: the newest may be the one that a kill tears."""
