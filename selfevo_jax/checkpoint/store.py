@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -149,11 +150,13 @@ def read_metadata(path: epath.PathLike) -> dict[str, Any]:
 
 
 def _require_plain(arrays: epath.Path) -> None:
-    """Raises ModelError on what Orbax would wait for or read without end: a pipe, metadata of any size."""
-    for file in arrays.rglob("*"):
+    """Raises ModelError on what Orbax would wait for or read without end: a pipe, metadata of any size (local disk)."""
+    if "://" in str(arrays):
+        return
+    for file in Path(arrays).rglob("*"):
         if not (file.is_dir() or file.is_file()):
             raise ModelError(f"{file}: not a plain file; fetch the checkpoint again")
-        if file.name.startswith("_") and file.is_file() and file.stat().length > JSON_BYTES:
+        if file.name.startswith("_") and file.is_file() and file.stat().st_size > JSON_BYTES:
             raise ModelError(f"{file}: more than {JSON_BYTES} bytes of metadata; fetch the checkpoint again")
 
 
