@@ -25,9 +25,9 @@ def reading(path: object, what: str, *passing: type[Exception]) -> Iterator[None
         if str(path) in str(error):
             raise
         raise ModelError(f"{path}: {error}") from error
-    except (SelfevoError, *passing):
-        raise
     except BaseException as error:
+        if isinstance(error, (SelfevoError, *passing)):
+            raise
         # a panic in Rust (tokenizers, safetensors) is raised as something that is no Exception
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             found = f"{type(error).__name__}: {first_line(error)}"

@@ -191,7 +191,7 @@ def _files(folder: Path) -> dict[str, Path]:
             if not (folder / name).is_file():
                 raise ModelError(f"{folder / name}: named in {index.name}, but not there; fetch the checkpoint again")
         return {tensor: folder / name for tensor, name in weight_map.items()}
-    files = {}
+    files: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         if file.is_file():
             files |= dict.fromkeys(safetensors_shapes(file), file)

@@ -156,7 +156,8 @@ def _require_plain(arrays: epath.Path) -> None:
     for file in Path(arrays).rglob("*"):
         if not (file.is_dir() or file.is_file()):
             raise ModelError(f"{file}: not a plain file; fetch the checkpoint again")
-        if file.name.startswith("_") and file.is_file() and file.stat().st_size > JSON_BYTES:
+        described = file.name.startswith("_") or file.parent.name == "array_metadatas"
+        if described and file.is_file() and file.stat().st_size > JSON_BYTES:
             raise ModelError(f"{file}: more than {JSON_BYTES} bytes of metadata; fetch the checkpoint again")
 
 

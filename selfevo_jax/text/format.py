@@ -162,7 +162,8 @@ class PromptFormat:
         found = template.render(*asked)
         opening, folded = _text(found[0]), config.system
         if config.system is not None and isinstance(found[4], str) and found[4].count(system) == 1:
-            found, opening, folded = found[4:], found[4], None
+            found, folded = found[4:], None
+            opening = _text(found[0])
         if opening.count(user) != 1:
             raise ModelError(f"{tokenizer.name}: the chat template does not show the user's turn once")
         judged, refined, padded = map(_text, found[1:4])
