@@ -129,7 +129,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     root = absolute(path)
     if not hosts.agree(f"reading checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
-    _require_plain(root / ARRAYS)
+    require_plain(root / ARRAYS)
     if shardings is None:
         one = SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: one, abstract)
@@ -149,11 +149,11 @@ def read_metadata(path: epath.PathLike) -> dict[str, Any]:
     return read_object(root / METADATA)
 
 
-def _require_plain(arrays: epath.Path) -> None:
+def require_plain(folder: epath.Path) -> None:
     """Raises ModelError on what Orbax would wait for or read without end: a pipe, metadata of any size (local disk)."""
-    if "://" in str(arrays):
+    if "://" in str(folder):
         return
-    for file in Path(arrays).rglob("*"):
+    for file in Path(folder).rglob("*"):
         if not (file.is_dir() or file.is_file()):
             raise ModelError(f"{file}: not a plain file; fetch the checkpoint again")
         described = file.name.startswith("_") or file.parent.name == "array_metadatas"

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import save_file
 
 from selfevo_jax.checkpoint import (
+    TrainingStore,
     export_huggingface,
     open_weights,
     read_gguf,
@@ -22,6 +24,7 @@ from selfevo_jax.checkpoint import (
 )
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import PRESETS, init_params
+from selfevo_jax.sharding import laid_out
 
 TINY = PRESETS["tiny"]
 DEEP = "[" * 100_000
@@ -207,6 +210,7 @@ def test_gguf_metadata_of_wrong_values_is_refused(key, value, tmp_path):
         read_gguf(tmp_path / "m.gguf")
 
 
+ONE = SingleDeviceSharding(jax.local_devices()[0])
 WANTED = {"w": jax.ShapeDtypeStruct((3,), jnp.float32)}
 
 
@@ -246,6 +250,20 @@ def test_an_array_in_pieces_larger_than_itself_is_refused(tmp_path):
     held["w/.zarray"] = json.dumps({**described, "chunks": [10**12]}).encode()
     with pytest.raises(ModelError, match=r"'w' is \(3,\) but stored in pieces of \(1000000000000,\)"):
         restore_params(tmp_path / "c", WANTED)
+
+
+@pytest.mark.parametrize("file", ["state/_METADATA", "record/metadata"])
+@pytest.mark.parametrize("content", ["{", "[]", DEEP])
+def test_a_torn_state_of_a_training_is_refused(file, content, tmp_path):
+    store = TrainingStore(tmp_path / "states")
+    store.save(3, {"w": jnp.ones(3)}, {"step": 3})
+    store.finish()
+    assert store.restore(3, laid_out(WANTED, {"w": ONE}))[1] == {"step": 3}
+    store.finish()
+    (tmp_path / "states" / "3" / file).write_text(content)
+    again = TrainingStore(tmp_path / "states")
+    with pytest.raises(ModelError, match="states: not a readable training state"):
+        again.restore(3, laid_out(WANTED, {"w": ONE}))
 
 
 @pytest.mark.parametrize("content", ["[]", DEEP, "{"])

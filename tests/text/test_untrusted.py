@@ -82,6 +82,12 @@ def test_a_malformed_tokenizer_json_is_read_or_refused_but_never_breaks(name, ch
     read_or_refused(tmp_path)
 
 
+def test_a_panic_of_the_library_is_an_error_like_any_other(folders, tmp_path):
+    copied(folders, "chatml", tmp_path)
+    model = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+    refused(changed(tmp_path, model={**model, "continuing_subword_prefix": "#" * 50}), "PanicException")
+
+
 def test_a_byte_token_that_is_none_is_refused(folders, tmp_path):
     copied(folders, "metaspace", tmp_path)
     model = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
