@@ -35,3 +35,9 @@ class Preempted(SelfevoError):
 
 class NonFiniteLossError(SelfevoError):
     """The loss became NaN or infinite; the message names the step and the rows of the batch."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, cut to one line that can stand inside a message of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

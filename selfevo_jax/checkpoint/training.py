@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from etils import epath
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint.aside import set_aside
-from selfevo_jax.checkpoint.store import absolute, first_line
-from selfevo_jax.errors import ModelError
+from selfevo_jax.checkpoint.store import absolute, require_plain
+from selfevo_jax.errors import ModelError, first_line
 from selfevo_jax.storage import place, storage_of
+from selfevo_jax.untrusted import reading
 
 _KEPT = 2
 """States kept: the newest may be the one that a kill tears."""
@@ -74,8 +76,13 @@ class TrainingStore:
         wanted = ocp.args.Composite(
             state=ocp.args.PyTreeRestore(item=target, restore_args=places), record=ocp.args.JsonRestore()
         )
-        found = self._checked(lambda: self._manager.restore(step, args=wanted))
-        return found["state"], found["record"]
+        require_plain(self.folder)
+        with reading(self.folder, "training state", jax.errors.JaxRuntimeError):
+            found = self._manager.restore(step, args=wanted)
+            state, record = found["state"], found["record"]
+            if not isinstance(record, dict):
+                raise ValueError("its record is no JSON object")
+            return state, record
 
     def finish(self) -> None:
         """Waits until all is on disk. Raises ModelError where a save failed."""
@@ -95,4 +102,4 @@ class TrainingStore:
         try:
             return act()
         except (OSError, ValueError) as error:
-            raise ModelError(f"{self.folder}: the training could not be saved or read ({first_line(error)})") from error
+            raise ModelError(f"{self.folder}: the training could not be saved ({first_line(error)})") from error

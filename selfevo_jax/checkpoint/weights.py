@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from safetensors import safe_open
 
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig, abstract_params
+from selfevo_jax.untrusted import reading
 
+_DTYPES = ("F64", "F32", "F16", "BF16")
 Index = tuple[slice, ...]
 Reader = Callable[[Index], np.ndarray]
 """Returns the piece of a parameter (in this package's layout) at an index, in any dtype."""
@@ -154,6 +158,20 @@ def foreign_tensors(config: ModelConfig, gguf: bool = False) -> dict[str, Foreig
             foreign = ggml if gguf else hf
         tensors[name] = Foreign(foreign, leaf.shape, inputs)
     return tensors
+
+
+def safetensors_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the tensors of a file, from its header. Raises ModelError: unreadable, or no such numbers."""
+    shapes = {}
+    with reading(file, "safetensors file"), safe_open(file, "np") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - no mapping
+            part = tensors.get_slice(name)
+            if part.get_dtype() not in _DTYPES:
+                raise ModelError(
+                    f"{file}: tensor '{name}' is {part.get_dtype()}; supported: {', '.join(_DTYPES)}; convert the model"
+                )
+            shapes[name] = tuple(part.get_shape())
+    return shapes
 
 
 def check_tensors(

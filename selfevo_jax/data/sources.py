@@ -106,11 +106,10 @@ def resolve_source(source: str | os.PathLike[str]) -> epath.Path:
     """
     name = os.fspath(source)
     if name.startswith(BUILTIN):
-        path = ASSETS / (name.removeprefix(BUILTIN) + ".jsonl")
-        if ".." in name or not path.is_file():
-            known = ", ".join(builtin_sources())
-            raise DataError(name, None, None, f"no such slice is shipped; there are {known}")
-        return epath.Path(path)
+        known = builtin_sources()
+        if name not in known:
+            raise DataError(name, None, None, f"no such slice is shipped; there are {', '.join(known)}")
+        return epath.Path(ASSETS / (name.removeprefix(BUILTIN) + ".jsonl"))
     found = epath.Path(place(name))
     if found.is_dir():
         raise DataError(name, None, None, "is a folder; name a .jsonl file")

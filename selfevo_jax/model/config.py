@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from selfevo_jax.errors import ModelError
+from selfevo_jax.errors import ModelError, first_line
+
+_MOST = {
+    "vocab_size": 10**7,
+    "d_model": 10**6,
+    "n_layers": 1000,
+    "n_heads": 10**5,
+    "n_kv_heads": 10**5,
+    "head_dim": 10**5,
+    "d_ff": 10**7,
+    "max_position": 2**31 - 1,
+    "sliding_window": 2**31 - 1,
+}
+"""Far above every published model: past these a config is malformed, and would take hours or all memory."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +33,12 @@ class RopeScaling:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("llama3", "linear"):
+            raise ModelError(f"model config: rope_scaling.kind is {_short(self.kind)}, expected llama3 or linear")
+        for name in ("factor", "low_freq_factor", "high_freq_factor", "original_max_position"):
+            _require_positive(f"rope_scaling.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -43,9 +64,19 @@ class ModelConfig:
     """A query sees this many last positions, itself included; None sees all."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "max_position"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"model config: {name} is {getattr(self, name)}, expected 1 or more")
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if value is None and name == "sliding_window":
+                continue
+            if type(value) is not int or not 1 <= value <= most:
+                raise ModelError(f"model config: {name} is {_short(value)}, expected a whole number from 1 to {most}")
+        for name in ("rope_theta", "norm_eps"):
+            _require_positive(name, getattr(self, name))
+        for name in ("tie_embeddings", "qkv_bias", "qk_norm"):
+            if type(getattr(self, name)) is not bool:
+                raise ModelError(f"model config: {name} is {_short(getattr(self, name))}, expected true or false")
+        if self.activation not in ("silu", "gelu"):
+            raise ModelError(f"model config: activation is {_short(self.activation)}, expected silu or gelu")
         if self.n_heads % self.n_kv_heads:
             raise ModelError(f"model config: n_heads {self.n_heads} is no multiple of n_kv_heads {self.n_kv_heads}")
         if self.head_dim % 2:
@@ -56,12 +87,21 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> ModelConfig:
-        """Raises ModelError on unknown or missing keys."""
+        """Raises ModelError on unknown or missing keys, and on values that cannot be."""
         scaling = tree.get("rope_scaling")
         try:
             return cls(**{**tree, "rope_scaling": RopeScaling(**scaling) if scaling else None})
         except TypeError as error:
-            raise ModelError(f"model config: {error}") from error
+            raise ModelError(f"model config: {first_line(error)}") from error
+
+
+def _require_positive(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ModelError(f"model config: {name} is {_short(value)}, expected a number above 0")
+
+
+def _short(value: object) -> str:
+    return reprlib.repr(value)
 
 
 def _smollm2(d_model: int, n_layers: int, n_heads: int, n_kv_heads: int, d_ff: int, theta: float) -> ModelConfig:

@@ -148,29 +148,27 @@ class PromptFormat:
         template = ChatTemplate(tokenizer.chat_template, tokenizer.name, {"bos_token": bos, "eos_token": eos})
         # Marks stand for our own texts while the template runs: only its text can make control tokens.
         user, answer, feedback, ask, redo, system = (_unused(tokenizer.chat_template, i) for i in range(6))
-        first = [{"role": "user", "content": user}]
-        opening = template.render(first)
-        folded = config.system
+        spoken = [{"role": "assistant", "content": answer}, {"role": "user", "content": ask}]
+        spoken += [{"role": "assistant", "content": feedback}, {"role": "user", "content": redo}]
+
+        def conversations(*before: dict[str, str]) -> list[list[dict[str, str]]]:
+            first = [*before, {"role": "user", "content": user}]
+            padded = [*before, {"role": "user", "content": f" {user} "}]
+            return [first, [*first, *spoken[:2]], [*first, *spoken], padded]
+
+        asked = conversations()
         if config.system is not None:
-            turns = [{"role": "system", "content": system}, *first]
-            try:
-                opening_with_system = template.render(turns)
-            except ModelError:
-                opening_with_system = ""
-            if opening_with_system.count(system) == 1:
-                first, opening, folded = turns, opening_with_system, None
+            asked += conversations({"role": "system", "content": system})
+        found = template.render(*asked)
+        opening, folded = _text(found[0]), config.system
+        if config.system is not None and isinstance(found[4], str) and found[4].count(system) == 1:
+            found, folded = found[4:], None
+            opening = _text(found[0])
         if opening.count(user) != 1:
             raise ModelError(f"{tokenizer.name}: the chat template does not show the user's turn once")
-
-        def said(*texts: str) -> list[dict[str, str]]:
-            roles = ("assistant", "user") * 2
-            return [*first, *({"role": r, "content": t} for r, t in zip(roles, texts, strict=False))]
-
-        judged = template.render(said(answer, ask))
-        refined = template.render(said(answer, ask, feedback, redo))
+        judged, refined, padded = map(_text, found[1:4])
         suffix = self._appended(opening, judged, answer)
         refine_suffix = self._appended(judged, refined, feedback)
-        padded = template.render([*first[:-1], {"role": "user", "content": f" {user} "}])
         self._trims = f" {user} " not in padded
 
         self._slot = _unused(self._texts["respond"] + (config.system or ""), 6)
@@ -207,6 +205,12 @@ class PromptFormat:
         for part, control, prefix in runs:
             ids += [control] if control is not None else tokenizer.encode_run(_fill(part, texts), prefix=prefix)
         return ids
+
+
+def _text(rendered: str | ModelError) -> str:
+    if isinstance(rendered, ModelError):
+        raise rendered
+    return rendered
 
 
 def _unused(text: str, index: int) -> str:

@@ -60,7 +60,10 @@ def gguf_tokenizer(path: Path) -> BaseTokenizer:
     config = {"bos_token": text("bos"), "eos_token": text("eos"), "pad_token": text("padding")}
     config["add_bos_token"] = get("ggml.add_bos_token", kind == "llama")
     ends = tuple(int(i) for key in ("eot", "eom") if (i := get(f"ggml.{key}_token_id")) is not None)
-    shared: dict[str, Any] = {"chat_template": get("chat_template"), "eos_ids": ends, "name": str(path)}
+    template = get("chat_template")
+    if not isinstance(template, str | None):
+        raise ModelError(f"{path}: metadata 'tokenizer.chat_template' is no text; convert the model to GGUF again")
+    shared: dict[str, Any] = {"chat_template": template, "eos_ids": ends, "name": str(path)}
     if kind == "llama":
         scores = get("ggml.scores") or [0.0] * len(tokens)
         model = _sentencepiece_model(tokens, scores, types, bool(get("ggml.add_space_prefix", True)))

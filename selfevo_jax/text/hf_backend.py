@@ -13,10 +13,14 @@ from selfevo_jax.errors import ModelError
 from selfevo_jax.text.tokenizer import (
     BaseTokenizer,
     dump_json,
+    known_settings,
     token_text,
     unique_ids,
     well_formed,
 )
+
+_GAPS = 1000
+"""Ids beyond twice the number of tokens: more would take memory for nothing."""
 
 
 class HuggingFaceTokenizer(BaseTokenizer):
@@ -36,7 +40,7 @@ class HuggingFaceTokenizer(BaseTokenizer):
     ) -> None:
         """Args: the bytes of tokenizer.json; tokenizer_config.json; its template; further ids that end a text."""
         self.name, self._content = name, content
-        self._config = {"tokenizer_class": "PreTrainedTokenizerFast", **(config or {})}
+        self._config = {"tokenizer_class": "PreTrainedTokenizerFast", **known_settings(config or {})}
         self.chat_template = chat_template
         try:
             tree = json.loads(content)
@@ -47,6 +51,8 @@ class HuggingFaceTokenizer(BaseTokenizer):
         original.no_padding()
         vocabulary = original.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
+        if self.vocab_size > 2 * len(vocabulary) + _GAPS:
+            raise ModelError(f"{name}: {len(vocabulary)} tokens, but one has id {self.vocab_size - 1}; fetch it again")
         texts = {key: token_text(self._config.get(key)) for key in ("bos_token", "eos_token", "pad_token")}
         ids = {key: vocabulary.get(text) if text is not None else None for key, text in texts.items()}
         first, plain = (original.encode("a", add_special_tokens=flag).ids for flag in (True, False))
@@ -61,6 +67,9 @@ class HuggingFaceTokenizer(BaseTokenizer):
         for id in (self.bos_id, *self.eos_ids):
             _mark_special(tree, id, by_id)
         self.controls = {t["content"]: t["id"] for t in tree.get("added_tokens", []) if t.get("special")}
+        for text, id in self.controls.items():
+            if not 0 <= id < self.vocab_size:
+                raise ModelError(f"{name}: the added token {text!r} has an id that is not in the vocabulary")
         tree |= {"post_processor": None, "truncation": None, "padding": None}
         more = {**tree, **copy.deepcopy({key: tree.get(key) for key in ("normalizer", "pre_tokenizer")})}
         found = _remove_prefix(more)

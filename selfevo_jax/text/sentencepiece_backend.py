@@ -11,6 +11,7 @@ from selfevo_jax.errors import ModelError
 from selfevo_jax.text.tokenizer import (
     BaseTokenizer,
     dump_json,
+    known_settings,
     token_text,
     unique_ids,
     well_formed,
@@ -36,7 +37,8 @@ class SentencePieceTokenizer(BaseTokenizer):
         name: str = "a SentencePiece model",
     ) -> None:
         """Args: the bytes of the model; tokenizer_config.json; its template; further ids that end a text."""
-        self.name, self._model, self._config = name, model, {"tokenizer_class": "LlamaTokenizer", **(config or {})}
+        self.name, self._model = name, model
+        self._config = {"tokenizer_class": "LlamaTokenizer", **known_settings(config or {})}
         self._whole, self._more, self.prefix_space = _processors(model, name)
         sp = self._whole
         self.vocab_size = sp.vocab_size()

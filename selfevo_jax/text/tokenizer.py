@@ -12,7 +12,21 @@ from typing import Any, Protocol
 from selfevo_jax.errors import ModelError
 from selfevo_jax.storage import place
 from selfevo_jax.text.stream import StreamDecoder
+from selfevo_jax.text.templates import MAX_TEMPLATE
+from selfevo_jax.untrusted import read_bounded, read_object, read_text, reading
 
+TOKENIZER_BYTES = 512 << 20
+"""Of a tokenizer file."""
+_SETTINGS = frozenset(
+    """
+    bos_token eos_token unk_token sep_token pad_token cls_token mask_token additional_special_tokens
+    extra_special_tokens model_specific_special_tokens added_tokens_decoder add_bos_token add_eos_token
+    add_prefix_space chat_template clean_up_tokenization_spaces do_lower_case errors legacy model_input_names
+    model_max_length padding_side spaces_between_special_tokens split_special_tokens tokenizer_class truncation_side
+    use_default_system_prompt
+    """.split()  # noqa: SIM905
+)
+"""The keys of tokenizer_config.json that the tokenizers of transformers know."""
 NO_TOKENIZER = "expected a SentencePiece .model, a tokenizer.json, a .gguf file or a folder that holds one of them"
 
 
@@ -141,17 +155,13 @@ class BaseTokenizer:
         return "".join([stream.push(int(i)) for i in ids])
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file, {} when there is none. Raises ModelError naming the file when it is malformed."""
-    if not path.is_file():
-        return {}
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, ValueError) as error:
-        raise ModelError(f"{path}: not valid JSON ({error}); fetch the file again") from error
-    if not isinstance(tree, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(tree).__name__}")
-    return tree
+def known_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a tokenizer_config.json in checkpoints and exports: no name, path, code or credential."""
+    return {key: value for key, value in config.items() if key in _SETTINGS}
+
+
+def _json_beside(path: Path) -> dict[str, Any]:
+    return read_object(path) if path.is_file() else {}
 
 
 def dump_json(tree: dict[str, Any]) -> bytes:
@@ -171,7 +181,7 @@ def _template_of(folder: Path, config: dict[str, Any]) -> str | None:
     """The chat template of a folder: chat_template.jinja, or the entry of tokenizer_config.json (named `default`)."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return read_text(file, 4 * MAX_TEMPLATE)
     template = config.get("chat_template")
     if isinstance(template, list):
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
@@ -182,15 +192,18 @@ def _template_of(folder: Path, config: dict[str, Any]) -> str | None:
 def _extra_eos(folder: Path) -> list[int]:
     """The ids that generation_config.json, or else config.json, names as ends."""
     for file in ("generation_config.json", "config.json"):
-        value = read_json(folder / file).get("eos_token_id")
+        value = _json_beside(folder / file).get("eos_token_id")
         if value is not None:
-            return [int(v) for v in (value if isinstance(value, list) else [value])]
+            ids = value if isinstance(value, list) else [value]
+            if not all(type(id) is int for id in ids):
+                raise ModelError(f"{folder / file}: eos_token_id is no token id or list of them; correct it")
+            return ids
     return []
 
 
 def settings_beside(path: Path) -> dict[str, Any]:
     """The arguments of a backend that lie beside its file: tokenizer_config.json, chat template, ends, and its name."""
-    config = read_json(path.parent / "tokenizer_config.json")
+    config = _json_beside(path.parent / "tokenizer_config.json")
     template, ends = _template_of(path.parent, config), tuple(_extra_eos(path.parent))
     return {"config": config, "chat_template": template, "eos_ids": ends, "name": str(path)}
 
@@ -225,14 +238,19 @@ def load_tokenizer(path: str | Path) -> BaseTokenizer:
         path = found
     if not path.is_file():
         raise ModelError(f"{path}: no such tokenizer; {NO_TOKENIZER}")
+    with reading(path, "tokenizer"):
+        return _backend(path)
+
+
+def _backend(path: Path) -> BaseTokenizer:
     if path.suffix == ".model":
         from selfevo_jax.text.sentencepiece_backend import SentencePieceTokenizer
 
-        return SentencePieceTokenizer(path.read_bytes(), **settings_beside(path))
+        return SentencePieceTokenizer(read_bounded(path, TOKENIZER_BYTES), **settings_beside(path))
     if path.suffix == ".json":
         from selfevo_jax.text.hf_backend import HuggingFaceTokenizer
 
-        return HuggingFaceTokenizer(path.read_bytes(), **settings_beside(path))
+        return HuggingFaceTokenizer(read_bounded(path, TOKENIZER_BYTES), **settings_beside(path))
     if path.suffix == ".gguf":
         from selfevo_jax.text.gguf_backend import gguf_tokenizer
 

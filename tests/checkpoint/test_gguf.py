@@ -85,7 +85,7 @@ def test_what_is_not_supported_is_named(tmp_path) -> None:
     with pytest.raises(ModelError, match="rope scaling 'yarn' is not supported"):
         read_gguf(tmp_path / "r.gguf")
     (tmp_path / "bad.gguf").write_bytes(b"not a gguf file at all")
-    with pytest.raises(ModelError, match=r"bad\.gguf: not a readable GGUF file"):
+    with pytest.raises(ModelError, match=r"bad\.gguf: not a GGUF file"):
         read_gguf(tmp_path / "bad.gguf")
 
 

@@ -151,6 +151,9 @@ def test_a_source_that_is_not_there_is_named_with_what_there_is(tmp_path):
         read_prompts("builtin:gsm8k/nothing")
     with pytest.raises(DataError, match="no such slice"):
         read_prompts("builtin:../assets/gsm8k/test")
+    _file(tmp_path, b'{"prompt": "mine"}', "mine.jsonl")
+    with pytest.raises(DataError, match="no such slice"):
+        read_prompts(f"builtin:{tmp_path}/mine")
 
 
 def test_the_shipped_slices_share_no_question():
