@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.storage import place
+from selfevo_jax.storage import place, storage_of
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -397,8 +397,8 @@ def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
     file = place(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such config file; see configs/ for examples")
-    if file.stat().st_size > MAX_CHARACTERS:
-        raise ConfigError(f"{file}: {file.stat().st_size} bytes; a config has at most {MAX_CHARACTERS}")
+    if (size := storage_of(file).size(file)) > MAX_CHARACTERS:
+        raise ConfigError(f"{file}: {size} bytes; a config has at most {MAX_CHARACTERS}")
     try:
         tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except ConfigError as error:
