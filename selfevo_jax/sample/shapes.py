@@ -76,8 +76,8 @@ def fit_length_buckets(
     lengths: Iterable[int], most: int = 4, multiple: int = 8, longest: int = LONGEST_EXTEND, spare: float = 0.06
 ) -> tuple[int, ...]:
     """The fewest lengths, multiples of `multiple`, that pad a histogram of extend lengths by a share of `spare` at most
-    beyond those multiples; or `most` lengths that pad it the least. They are not many more because each compiled program
-    of 30 layers takes about a thousand of the 65,530 memory maps that Linux gives a process.
+    beyond those multiples; or `most` lengths that pad it the least. They are few because on a CPU a compiled program of
+    30 layers takes about a thousand of the 65,530 memory maps that Linux gives a process.
 
     A length above `longest` goes in pieces. Exact, by dynamic programming over the lengths that occur.
     """
