@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from selfevo_jax.errors import ConfigError
-from selfevo_jax.storage import place, storage_of
+from selfevo_jax.errors import ConfigError, first_line
+from selfevo_jax.storage import place
+from selfevo_jax.untrusted import read_bounded
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -285,7 +286,7 @@ class Config(Section):
         return self
 
 
-MAX_CHARACTERS = 1 << 20
+MAX_BYTES = 1 << 20
 """Of a config file."""
 _SHOWN = 200
 _MALFORMED = (yaml.YAMLError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
@@ -331,8 +332,7 @@ def _nearest(location: tuple[str | int, ...]) -> str:
 
 def _short(value: Any) -> str:
     """A value for a message: a small file may hold a tree that is endless when written out."""
-    text = reprlib.repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return repr(value) if isinstance(value, str) and len(value) <= _SHOWN else reprlib.repr(value)
 
 
 def _refuse_secrets(value: Any, key: str = "") -> None:
@@ -373,7 +373,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
     try:
         tree[last] = yaml.load(value, Loader=_Loader)  # a SafeLoader: builds plain values only
     except _MALFORMED as error:
-        raise ConfigError(f"override '{_short(text)}': the value is not valid YAML ({_short(error)})") from error
+        raise ConfigError(f"override {_short(text)}: the value is not valid YAML ({first_line(error)})") from error
 
 
 def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
@@ -397,10 +397,9 @@ def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
     file = place(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such config file; see configs/ for examples")
-    if (size := storage_of(file).size(file)) > MAX_CHARACTERS:
-        raise ConfigError(f"{file}: {size} bytes; a config has at most {MAX_CHARACTERS}")
+    content = read_bounded(file, MAX_BYTES, ConfigError, "no config is so large")
     try:
-        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+        tree = yaml.load(content.decode("utf-8"), Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     except _MALFORMED as error:

@@ -56,8 +56,7 @@ def heeded(ask: Callable[[str], str | None] | None = None, poll: float = POLL_SE
         give("SIGTERM")
         signal.signal(number, before)
 
-    # JAX sets this variable when it is imported on a machine without TPU chips
-    asks = ask or (hosts.metadata if os.environ.get("TPU_SKIP_MDS_QUERY") is None else None)
+    asks = ask or (hosts.metadata if hosts.is_worth_asking(os.environ) else None)
     left = threading.Event()
     if asks is not None:
         threading.Thread(target=_watch, args=(asks, poll, left), daemon=True, name="notice").start()

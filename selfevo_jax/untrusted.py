@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from selfevo_jax.errors import ModelError, SelfevoError, first_line
+from selfevo_jax.storage import place, storage_of
 
 JSON_BYTES = 32 << 20
 """Of a JSON file beside a model; the largest real ones, indexes of sharded files, have a third of it."""
@@ -35,18 +36,20 @@ def reading(path: object, what: str, *passing: type[Exception]) -> Iterator[None
         raise
 
 
-def read_bounded(path: epath.PathLike, most: int) -> bytes:
-    """The bytes of a file. Raises ModelError when it is no plain file, or holds more than `most` bytes."""
-    file = epath.Path(path)
+def read_bounded(
+    path: epath.PathLike, most: int, kind: type[SelfevoError] = ModelError, remedy: str = "fetch it again"
+) -> bytes:
+    """The bytes of a file. Raises an error of `kind` when it is no plain file, or holds more than `most` bytes."""
+    file = place(path)
     try:
         if not file.is_file():
-            raise ModelError(f"{path}: no such file, or not a plain one; fetch it again")
-        size = file.stat().length
+            raise kind(f"{path}: no such file, or not a plain one; {remedy}")
+        size = storage_of(file).size(file)
         if size > most:
-            raise ModelError(f"{path}: has {size} bytes; at most {most} are read of such a file; fetch it again")
+            raise kind(f"{path}: has {size} bytes; at most {most} are read of such a file; {remedy}")
         return file.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: unreadable ({first_line(error)})") from error
+        raise kind(f"{path}: unreadable ({first_line(error)})") from error
 
 
 def read_text(path: epath.PathLike, most: int) -> str:

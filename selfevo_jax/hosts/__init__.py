@@ -1,6 +1,6 @@
 """Several processes as one run: who is there, meeting points with a limit, a watch, and an end that all share."""
 
-from selfevo_jax.hosts.metadata import metadata
+from selfevo_jax.hosts.metadata import is_worth_asking, metadata
 from selfevo_jax.hosts.place import Place, find_place
 from selfevo_jax.hosts.session import (
     agree,
@@ -28,6 +28,7 @@ __all__ = [
     "find_place",
     "gather",
     "is_active",
+    "is_worth_asking",
     "is_writer",
     "leave_hosts",
     "metadata",

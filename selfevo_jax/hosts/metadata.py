@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 
 
 def metadata(key: str) -> str | None:
@@ -21,6 +22,11 @@ def metadata(key: str) -> str | None:
             return text
     except (OSError, urllib.error.URLError, ValueError):
         return None
+
+
+def is_worth_asking(environ: Mapping[str, str]) -> bool:
+    """Whether there may be a server: JAX sets this variable when it is imported on a machine without TPU chips."""
+    return environ.get("TPU_SKIP_MDS_QUERY") is None
 
 
 def attribute(key: str) -> str | None:

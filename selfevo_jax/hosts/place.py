@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.hosts.metadata import attribute
+from selfevo_jax.hosts.metadata import attribute, is_worth_asking
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """What the flags --coordinator, --processes and --process-id stand for; JAX and its launchers use the same names."""
@@ -79,8 +79,7 @@ def tpu_pod(environ: Mapping[str, str], metadata: Callable[[str], str | None] | 
     worker = environ.get("TPU_WORKER_ID")
     megascale: Mapping[str, str] = environ
     if not names:
-        # JAX sets this variable when it is imported on a machine without TPU chips
-        if environ.get("TPU_SKIP_MDS_QUERY") is not None and metadata is None:
+        if metadata is None and not is_worth_asking(environ):
             return None
         ask = metadata or attribute
         names, worker = ask("worker-network-endpoints"), ask("agent-worker-number")

@@ -56,13 +56,18 @@ class Checksums:
 
     def fault(self, path: Path) -> str | None:
         """What is wrong with a file, by its name; None where it is as it should be, or nothing is known of it."""
+        return self._compare(path)[1]
+
+    def _compare(self, path: Path) -> tuple[str | None, str | None]:
+        """The digest of a file of which something is known, where it is there, and what is wrong with it."""
         name = path.relative_to(self.root).as_posix()
         wanted = self._lines().get(name)
         if not wanted or wanted[-1] is None:
-            return None
+            return None, None
         if not path.is_file():
-            return f"{name}: missing"
-        return None if checksum(path) in wanted[-2:] else f"{name}: its content has changed"
+            return None, f"{name}: missing"
+        found = checksum(path)
+        return found, None if found in wanted[-2:] else f"{name}: its content has changed"
 
     def names(self, folder: Path | None = None) -> list[str]:
         """The files of which something is known, all or those below a folder."""
@@ -78,10 +83,12 @@ class Checksums:
 
     def require(self, path: Path) -> None:
         """Raises SelfevoError where a file, or one below a folder, is not what it should be."""
-        found = next(self.faults(path), None) if path.is_dir() else self.fault(path) if path.exists() else None
-        if found is not None:
+        self._refuse(next(self.faults(path), None) if path.is_dir() else self.fault(path) if path.exists() else None)
+
+    def _refuse(self, fault: str | None) -> None:
+        if fault is not None:
             raise SelfevoError(
-                f"{self.root}/{found} since it was finished; restore it from a copy, or take it away, to have it made "
+                f"{self.root}/{fault} since it was finished; restore it from a copy, or take it away, to have it made "
                 "anew"
             )
 
@@ -89,10 +96,12 @@ class Checksums:
         """`require` for files when a run goes on; where a write never took place, what is there counts as the newest
         again, however often that happens."""
         behind = []
-        for name in names:
-            path = self.root / name
-            self.require(path)
-            if path.exists() and (found := checksum(path)) != self._lines()[name][-1]:
+        for path in (self.root / name for name in names):
+            if not path.exists():
+                continue
+            found, fault = self._compare(path)
+            self._refuse(fault)
+            if found != self.digest(path):
                 behind.append((path, found))
         self._append(behind)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.storage import storage_of
+from selfevo_jax.untrusted import read_bounded
 
 MAX_JSON = 1 << 26
 """Bytes of a JSON file of a run."""
@@ -42,11 +43,9 @@ def understood(path: Path) -> Iterator[None]:
 
 def read_json(path: Path) -> Any:
     """Raises SelfevoError naming the file when it is not JSON, or larger than MAX_JSON."""
-    size = storage_of(path).size(path)
-    if size > MAX_JSON:
-        raise SelfevoError(f"{path}: {size} bytes, and no such file of a run has more than {MAX_JSON}; move it away")
+    content = read_bounded(path, MAX_JSON, SelfevoError, "move it away and run again")
     with understood(path):
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(content.decode("utf-8"))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

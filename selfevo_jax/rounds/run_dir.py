@@ -309,9 +309,11 @@ class RunDir:
                     + "\n  ".join(differences)
                     + "\nUse its config, or another run_dir"
                 )
-        partial = [file for file in self._storage.files(self.root) if fnmatch(file.name, ".*.tmp")]
-        kept = [file for file in partial if ASIDE not in file.relative_to(self.root).parts]
-        self.aside = [set_aside(file, self.root / ASIDE) for file in kept]
+        self.aside = [
+            set_aside(file, self.root / ASIDE)
+            for file in self._storage.files(self.root)
+            if fnmatch(file.name, ".*.tmp") and ASIDE not in file.relative_to(self.root).parts
+        ]
         # checkpoints are checked when they are read: they may be large
         self.sums.settle(name for name in self.finished_files() if not name.startswith("checkpoints/"))
         # the config comes first: it is what tells a run directory from any other

@@ -56,9 +56,7 @@ def records(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for file in storage_of(root).files(root):
         name = file.relative_to(root).as_posix()
-        if "/params/" in name or name.startswith(("costs.jsonl", "checksums.jsonl")):
-            continue
-        if ASIDE in file.relative_to(root).parts:
+        if "/params/" in name or name.startswith(("costs.jsonl", "checksums.jsonl")) or ASIDE in name.split("/"):
             continue
         plain = file.suffix == ".json" or file.name == COMMITTED
         found[name] = _without_times(json.loads(file.read_text())) if plain else file.read_bytes()

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding
 
 from selfevo_jax.model import KVCache, ModelConfig, TpuAttention, Transformer
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
-from selfevo_jax.sample.programs import Programs
+from selfevo_jax.sample.programs import NARROW, Programs
 
 
 @functools.partial(
@@ -130,17 +130,18 @@ class Dispatcher:
 
     def _fork(self, state: Any, n_rows: int) -> Any:
         ids = np.zeros(n_rows, np.int32)
-        return self._programs.compiled("fork", (self._bound, n_rows), (state, ids, ids), 0)
+        return self._programs.compiled("fork", (self._bound, n_rows), (state, ids, ids))
 
     def _extend(self, state: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int) -> Any:
         key = (self._bound, slots is None, tokens.shape, rows.stops.shape)
         args = (self._params, state, slots, rows, tokens, lengths)
-        return self._programs.compiled("extend", key, args, tokens.size, window=window)
+        return self._programs.compiled("extend", key, args, window=window)
 
     def _decode(self, state: Any, slots: Any, rows: Rows, window: int, capacity: int) -> Any:
         key = (self._bound, slots is None, rows.stops.shape)
         args = (self._params, state, slots, rows, np.int32(0), np.int32(0))
-        return self._programs.compiled("decode_many", key, args, len(rows.position), window=window, capacity=capacity)
+        narrow = len(rows.position) <= NARROW
+        return self._programs.compiled("decode_many", key, args, narrow=narrow, window=window, capacity=capacity)
 
 
 def empty_rows(n_rows: int, n_stops: int) -> Rows:

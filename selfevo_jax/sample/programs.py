@@ -62,16 +62,15 @@ class Programs:
         key = tuple((x.shape, x.dtype, x.sharding) for x in jax.tree.leaves(tree))
         return self._layouts.setdefault(key, len(self._layouts))
 
-    def compiled(self, name: str, key: Any, args: Any, n_tokens: int, **static: int) -> Any:
+    def compiled(self, name: str, key: Any, args: Any, *, narrow: bool = False, **static: int) -> Any:
         """The program for these shapes; `key` tells them apart, and `args` may be arrays or their shapes.
 
-        `n_tokens` go through the layers at once: how wide the matrix products are, which some compilers want to know.
+        `narrow` asks for `narrow_options` where it runs on a CPU.
         """
         key = (name, key, *sorted(static.items()))
         if key not in self._ready:
             begin = time.perf_counter()
-            narrow = name == "decode_many" and n_tokens <= NARROW and _platform(args) == "cpu"
-            options = narrow_options() if narrow else {}
+            options = narrow_options() if narrow and _platform(args) == "cpu" else {}
             self._ready[key] = self.lower(name, args, **static).compile(compiler_options=options)
             with self._counting:
                 self.seconds += time.perf_counter() - begin

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from etils import epath
 
-from selfevo_jax.errors import SelfevoError
+from selfevo_jax.errors import SelfevoError, first_line
 from selfevo_jax.storage.segments import Segments
 
 AT_ONCE = 16
@@ -31,10 +31,9 @@ def told(path: Path) -> Iterator[None]:
     except (SelfevoError, FileExistsError, FileNotFoundError):
         raise
     except Exception as error:  # of the client, its HTTP library or its credentials: there is no common class
-        said = str(error).strip().splitlines()
         raise SelfevoError(
-            f"{path}: the bucket did not do it ({said[0] if said else type(error).__name__}); what was finished before "
-            "is as it was. Look at the bucket, the network and the rights to it, and run the same command again"
+            f"{path}: the bucket did not do it ({first_line(error)}); what was finished before is as it was. Look at "
+            "the bucket, the network and the rights to it, and run the same command again"
         ) from error
 
 

@@ -72,13 +72,12 @@ def main(topology, mesh_shape):
     window = engine.decode_windows[-1]
     programs = {
         "decode": engine.programs.compiled(
-            "decode_many", 0, (params, state, slots, rows, n, n), n_rows, window=window, capacity=engine.decode_steps
+            "decode_many", 0, (params, state, slots, rows, n, n), window=window, capacity=engine.decode_steps
         ),
         "extend": engine.programs.compiled(
             "extend",
             0,
             (params, state, slots, rows, np.zeros((n_rows, 8), np.int32), np.zeros(n_rows, np.int32)),
-            n_rows * 8,
             window=window,
         ),
     }
