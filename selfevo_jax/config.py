@@ -332,7 +332,8 @@ def _nearest(location: tuple[str | int, ...]) -> str:
 
 def _short(value: Any) -> str:
     """A value for a message: a small file may hold a tree that is endless when written out."""
-    return repr(value) if isinstance(value, str) and len(value) <= _SHOWN else reprlib.repr(value)
+    text = repr(value[:_SHOWN]) if isinstance(value, str) else reprlib.repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _refuse_secrets(value: Any, key: str = "") -> None:
