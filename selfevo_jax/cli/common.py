@@ -1,0 +1,69 @@
+"""What the commands share: the application, its options, and how it speaks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from selfevo_jax import __version__
+from selfevo_jax.progress import plain
+
+# JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="A language model improves itself by its own language feedback (SELF), on JAX.",
+)
+console = Console()
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML config; see configs/.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value pairs, such as rounds.number=2.", show_default=False)
+]
+Coordinator = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of process 0, where several hosts make one run (or JAX_COORDINATOR_ADDRESS)."),
+]
+Processes = Annotated[int | None, typer.Option(help="How many processes there are (or JAX_NUM_PROCESSES).")]
+ProcessId = Annotated[int | None, typer.Option(help="Which one this is, from 0 (or JAX_PROCESS_ID).")]
+StartLimit = Annotated[float, typer.Option(help="Seconds until all processes must have started.")]
+RunPath = Annotated[str, typer.Argument(help="A run directory, here or on gs://.", show_default=False)]
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line as it is: no markup, no colours of its own, and not wrapped where it is piped."""
+    console.print(plain(text), style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _version(value: bool) -> None:
+    if value:
+        say(f"selfevo_jax {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = (
+        False
+    ),
+) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def together(coordinator: str | None, processes: int | None, process_id: int | None, limit: float) -> Iterator[None]:
+    """A command of one process or of several: process 0 speaks for all, and an error in one ends all."""
+    from selfevo_jax import hosts
+
+    with hosts.together(coordinator, processes, process_id, limit):
+        console.quiet = not hosts.is_writer()
+        if hosts.is_active():
+            say(f"{hosts.count()} processes: {', '.join(f'{p.host} (pid {p.pid})' for p in hosts.peers())}")
+        yield

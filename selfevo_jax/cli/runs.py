@@ -1,0 +1,276 @@
+"""Commands about runs: evolve, report, status, verify, eval, chat."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from selfevo_jax.cli.common import (
+    ConfigFile,
+    Coordinator,
+    Overrides,
+    Processes,
+    ProcessId,
+    RunPath,
+    StartLimit,
+    app,
+    console,
+    say,
+    together,
+)
+from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
+
+if TYPE_CHECKING:
+    from selfevo_jax.progress import Reporter
+    from selfevo_jax.rounds import Controller, RunDir
+
+
+@app.command()
+def evolve(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process_id: ProcessId = None,
+    start_limit: StartLimit = 300.0,
+) -> None:
+    """Run the whole loop: meta-skill learning, then rounds. The same command goes on where a run was stopped.
+
+    On several hosts start it on each, with a run_dir that all share; a TPU pod needs no flags.
+
+    Example:
+
+        selfevo evolve configs/quickstart.yaml seed=2 run_dir=runs/second
+
+        selfevo evolve mine.yaml --coordinator 10.0.0.2:8482 --processes 2 --process-id 0
+    """
+    with together(coordinator, processes, process_id, start_limit):
+        _evolve(config, overrides or [])
+
+
+def _evolve(config: Path, overrides: list[str]) -> None:
+    from selfevo_jax.config import load_config
+
+    loaded = load_config(config, overrides)
+    from selfevo_jax import notice
+    from selfevo_jax.progress import Reporter
+    from selfevo_jax.rounds import Controller, RunDir
+
+    reporter = Reporter(console, quiet=console.quiet)
+    run = RunDir(loaded.run_dir)
+    lies_here = run.has(run.config_file)
+    with notice.heeded(), contextlib.closing(Controller(loaded, reporter)) as controller:
+        _go_on(run, controller, lies_here, reporter)
+
+
+def _go_on(run: RunDir, controller: Controller, lies_here: bool, reporter: Reporter) -> None:
+    """Makes what is left of a run, and shows what it has come to."""
+    from selfevo_jax import hosts
+    from selfevo_jax.report import summarize, transcripts
+
+    if lies_here and hosts.agree("whether the run is complete", lambda: summarize(run).complete):
+        reporter.line(f"{run.root}: this run is complete. Raise rounds.number to go on, or choose another run_dir.")
+    else:
+        if lies_here:
+            reporter.line(f"{run.root}: going on with the run that lies here.")
+        try:
+            controller.run()
+        except EmptySelectionError:
+            _show(run)  # what the run has come to, before it says why it ends
+            raise
+    _show(run)
+    if not hosts.is_writer():
+        return
+    for name, rows in controller.pools.evaluation().items():
+        for found in transcripts(run, name, {row.id: row.answer for row in rows}):
+            reporter.line(f"\n{found.text()}")
+    reporter.line(f"\nThe run lies in {run.root} (its table: {run.report_file.name})")
+
+
+def _show(run: RunDir) -> None:
+    """The table of a run, also stored beside it; process 0 shows it, the others wait."""
+    from selfevo_jax import hosts
+    from selfevo_jax.report import LEGEND, summarize, table, verdict_on_run
+    from selfevo_jax.rounds.files import write_json
+
+    if hosts.is_writer():
+        summary = summarize(run)
+        write_json(run.report_file, summary.to_dict())
+        console.print()
+        (console if console.is_terminal else Console(width=180)).print(table(summary))
+        say(LEGEND, "dim")
+        say(f"\n{verdict_on_run(summary)}")
+    hosts.gather("showing the run", None)
+
+
+@app.command()
+def report(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the table of a run, finished or not.
+
+    Example:
+
+        selfevo report runs/quickstart --json
+    """
+    from selfevo_jax.report import summarize
+    from selfevo_jax.rounds import RunDir
+
+    found = RunDir(run)
+    if as_json:
+        print(json.dumps(summarize(found).to_dict(), indent=2))
+    else:
+        _show(found)
+
+
+@app.command("status")
+def status_command(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Where a run is, who is at it, and what is left, phase by phase. Safe on a live run.
+
+    Example:
+
+        selfevo status runs/quickstart
+    """
+    from selfevo_jax.report import status
+    from selfevo_jax.rounds import RunDir
+
+    found = status(RunDir(run))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        for line in found.lines():
+            say(line)
+
+
+@app.command("verify")
+def verify_command(run: RunPath) -> None:
+    """Check that every finished file of a run is what was written: checksums, counts, checkpoints. Safe on a live run.
+
+    Ends with code 2 and the files' names where something has changed.
+
+    Example:
+
+        selfevo verify runs/quickstart
+    """
+    from selfevo_jax.rounds import RunDir, verify
+
+    found = verify(RunDir(run))
+    if found.faults:
+        raise SelfevoError(f"{run}: {len(found.faults)} fault(s):\n  " + "\n  ".join(found.faults))
+    say(f"{run}: {found.files} files and {found.checkpoints} checkpoints are as they were written")
+
+
+@app.command("eval")
+def evaluate_command(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="Model to measure; default: the config's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+    coordinator: Coordinator = None,
+    processes: Processes = None,
+    process_id: ProcessId = None,
+    start_limit: StartLimit = 300.0,
+) -> None:
+    """Measure a model on the config's evaluation sets, in the modes of `evaluate.modes`.
+
+    Example:
+
+        selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
+    """
+    with together(coordinator, processes, process_id, start_limit):
+        _evaluate(config, overrides or [], model, out)
+
+
+def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path | None) -> None:
+    from selfevo_jax.config import load_config
+
+    changes = overrides + ([f"model.source={model}"] if model else [])
+    loaded = load_config(config, changes)
+    from selfevo_jax import hosts
+    from selfevo_jax.progress import Reporter
+    from selfevo_jax.report import percent
+    from selfevo_jax.rounds.measure import measure
+    from selfevo_jax.rounds.pools import open_pools
+    from selfevo_jax.rounds.workbench import open_workbench
+
+    reporter = Reporter(console, quiet=console.quiet)
+    bench, pools = open_workbench(loaded), open_pools(loaded)
+    if not pools.evaluation():
+        raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
+    params = bench.base_params()
+    found = {name: measure(bench, params, rows, name, reporter)[0] for name, rows in pools.evaluation().items()}
+    for name, figures in found.items():
+        for mode in ("direct", "refined", "consistency", "both"):
+            if figures[mode] is not None:
+                say(f"{name} {mode}: {percent(figures[mode])} %")
+        if figures["verdict"] is not None:
+            v = figures["verdict"]
+            say(
+                f"{name} verdict: accuracy {percent(v['accuracy'])}, precision {percent(v['precision'])}, recall "
+                f"{percent(v['recall'])} %, unparseable {v['unparseable']}; refinement wrong→right "
+                f"{figures['wrong_to_right']}, right→wrong {figures['right_to_wrong']}",
+            )
+    if out is not None and hosts.is_writer():
+        out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+@app.command()
+def chat(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="Model to talk to; default: the config's.")] = None,
+    refine: Annotated[bool, typer.Option("--refine/--direct", help="With self-refinement, showing it.")] = True,
+    prompt: Annotated[str | None, typer.Option(help="Answer this one prompt and end.")] = None,
+) -> None:
+    """Ask a model; by default it judges and refines its answer, and shows the feedback. Ends on an empty line.
+
+    Example:
+
+        selfevo chat configs/quickstart.yaml --model runs/quickstart/checkpoints/0003
+
+        selfevo chat configs/quickstart.yaml --direct --prompt "Mia has 7 shells. Then Mia finds 5. How many now?"
+    """
+    from selfevo_jax.config import load_config
+
+    changes = list(overrides or []) + ([f"model.source={model}"] if model else [])
+    loaded = load_config(config, changes)
+    from selfevo_jax.data import PromptRow
+    from selfevo_jax.rounds.workbench import open_workbench
+
+    bench = open_workbench(loaded)
+    params = bench.engine.place(bench.base_params())
+    turn = 0
+    turns = max(1, loaded.rounds.turns)
+    for text in [prompt] if prompt is not None else _asked():
+        turn += 1
+        row = PromptRow(str(turn), text)
+        chain = bench.chain(row, bench.stages(greedy=True), round=0, judge=refine, turns=turns)
+        bench.engine.run(params, [chain])
+        done = chain.rollout
+        if done is None or done.error is not None:
+            say(f"not answered: {done.error if done else text}", "red")
+            continue
+        for index, candidate in enumerate(done.candidates):
+            name = "answer" if index == 0 else "refined"
+            say(f"{name}: {candidate.text.strip()}")
+            if candidate.feedback is not None:
+                say(f"  feedback: {candidate.feedback.text.strip()}", "dim")
+        if len(done.candidates) > 1:
+            say(f"final: {done.candidates[done.chosen].text.strip()}")
+
+
+def _asked() -> Iterator[str]:
+    """Prompts from the terminal or a pipe, up to an empty line or the end."""
+    while True:
+        try:
+            text = console.input("[bold]you:[/bold] ") if sys.stdin.isatty() else input()
+        except EOFError:
+            return
+        if not text.strip():
+            return
+        yield text
