@@ -121,7 +121,7 @@ def train(model: ModelConfig, settings: TrainConfig, mesh: Any, steps: int) -> d
     }
 
 
-def sample(config: Config, model: ModelConfig, mesh: Any, slots: int | None, new: int) -> dict[str, Any]:
+def sample(config: Config, model: ModelConfig, mesh: Any, slots: int | None, new: int, workers: int) -> dict[str, Any]:
     """Two fillings of all slots with random prompts, after one that compiles."""
     memory = sampler_memory(config.sampling, model, mesh)
     plan = memory.plan(slots or config.sampling.slots, 4096)
@@ -136,7 +136,7 @@ def sample(config: Config, model: ModelConfig, mesh: Any, slots: int | None, new
         return [Request(tuple(t), settings, DrawKey(round_, "respond", str(i), 0)) for i, t in enumerate(texts)]
 
     begin = time.perf_counter()
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         list(pool.map(lambda job: job(), engine.compilations(params, [prompt])))
     compiling, results = time.perf_counter() - begin, []
 
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="training steps that are timed")
     parser.add_argument("--slots", type=int, help="in place of the config's, or of as many as fit")
     parser.add_argument("--new", type=int, default=256, help="tokens drawn for each prompt")
+    parser.add_argument("--workers", type=int, default=8, help="programs of the sampler compiled side by side")
     parser.add_argument("--parts", default="attention,train,sample")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -167,7 +168,7 @@ def main() -> None:
     jobs = {
         "attention": lambda: check_attention(model, settings, mesh),
         "train": lambda: train(model, settings, mesh, args.steps),
-        "sample": lambda: sample(config, model, mesh, args.slots, args.new),
+        "sample": lambda: sample(config, model, mesh, args.slots, args.new, args.workers),
     }
     print(found, flush=True)
     for name in args.parts.split(","):

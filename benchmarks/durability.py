@@ -32,9 +32,10 @@ LIMIT = 1200.0
 
 def turn_off() -> list[str]:
     """In this process, and the settings that go with it."""
-    from selfevo_jax.rounds import files
+    from selfevo_jax.rounds import files, run_dir
     from selfevo_jax.rounds.checksums import Checksums
     from selfevo_jax.rounds.lock import RunLock
+    from selfevo_jax.storage import disk
 
     def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,9 +43,6 @@ def turn_off() -> list[str]:
 
     def nothing(*_: Any, **__: Any) -> None:
         return None
-
-    from selfevo_jax.rounds import run_dir
-    from selfevo_jax.storage import disk
 
     disk.put = lambda out, content, durable=True: out.write(content)
     files.write_file = run_dir.write_file = write_file

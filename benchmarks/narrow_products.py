@@ -1,13 +1,15 @@
-"""Products of a few tokens with the matrices of a feed-forward: XLA with and without YNNPACK, and torch, on a CPU.
+"""What a step of few tokens is made of, by what XLA leaves to YNNPACK, on a CPU: products with weights, and attention.
 
     python benchmarks/narrow_products.py        # torch where it is installed
 
-Twelve layers of SmolLM2's shape, fp32, in turns; the least of 15 calls counts. The choice of
-`selfevo_jax.sample.programs` rests on it.
+Products of a few tokens with the matrices of a feed-forward (twelve layers of SmolLM2's shape), and one query of each
+of 32 slots to a cache (thirty layers), fp32, in turns; the least of 15 calls counts. `selfevo_jax.sample.programs`
+chooses by it: "chosen" are its options.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +19,24 @@ import jax.numpy as jnp
 import numpy as np
 from sampling_common import conclude, table, use_threads
 
+from selfevo_jax.model.attention import attend
 from selfevo_jax.sample.programs import narrow_options
 
 LAYERS, WIDTH, INNER = 12, 576, 1536
+CACHED_LAYERS, SLOTS, HEADS, KV_HEADS, HEAD_DIM = 30, 32, 9, 3, 64
+KINDS = ("all YNNPACK", "no YNNPACK", "chosen")
 
 
 def feed_forward(x: Any, layers: Any) -> Any:
     for gate, up, down in layers:
         x = ((x @ gate) * (x @ up)) @ down
     return x
+
+
+def attention(q: Any, layers: Any, mask: Any) -> Any:
+    for k, v in layers:
+        q = q + attend(q, [(k, v)], mask)
+    return q
 
 
 def in_torch(layers: Any, x: np.ndarray) -> Callable[[], Any]:
@@ -36,6 +47,28 @@ def in_torch(layers: Any, x: np.ndarray) -> Callable[[], Any]:
     return lambda: feed_forward(tokens, held)
 
 
+def compiled(work: Callable[..., Any], *args: Any) -> dict[str, Callable[[], Any]]:
+    """The work by each of KINDS."""
+
+    def run(options: dict[str, str]) -> Callable[[], Any]:
+        program: Any = jax.jit(work, compiler_options=options).lower(*args).compile()
+        return lambda: jax.block_until_ready(program(*args))
+
+    chosen = ({}, {"xla_cpu_experimental_ynn_fusion_type": ""}, narrow_options())
+    return {name: run(options) for name, options in zip(KINDS, chosen, strict=True)}
+
+
+def least(runs: dict[str, Callable[[], Any]]) -> list[str]:
+    """Milliseconds of each."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(15):
+        for name, run in runs.items():
+            begin = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - begin)
+    return [f"{1e3 * min(found):.1f}" for found in seconds.values()]
+
+
 def main() -> None:
     use_threads(2)
     rng = np.random.default_rng(0)
@@ -44,22 +77,19 @@ def main() -> None:
     on_device, rows = jax.tree.map(jnp.asarray, layers), []
     for n in (1, 4, 8, 16, 24, 32, 48, 64, 128):
         x = np.ones((n, WIDTH), np.float32)
-        runs: dict[str, Callable[[], Any]] = {}
-        for name, options in (("with", {}), ("without", narrow_options())):
-            program: Any = jax.jit(feed_forward, compiler_options=options).lower(x, on_device).compile()
-            runs[name] = lambda program=program, x=x: program(x, on_device).block_until_ready()
-        try:
+        runs = compiled(feed_forward, jnp.asarray(x), on_device)
+        with contextlib.suppress(ImportError):
             runs["torch"] = in_torch(layers, x)
-        except ImportError:
-            runs["torch"] = lambda: None
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(15):
-            for name, run in runs.items():
-                begin = time.perf_counter()
-                run()
-                seconds[name].append(time.perf_counter() - begin)
-        rows.append([n, *(f"{1e3 * min(found):.1f}" for found in seconds.values())])
-    table(["tokens", "XLA with YNNPACK (ms)", "without", "torch"], rows)
+        rows.append([n, *least(runs)])
+    table(["tokens", *(f"{name} (ms)" for name in runs)], rows)
+    print()
+    rows = []
+    for n in (192, 384, 768):
+        kept = (SLOTS, KV_HEADS, n, HEAD_DIM)
+        made = [[jnp.asarray(rng.normal(size=kept), jnp.float32) for _ in range(2)] for _ in range(CACHED_LAYERS)]
+        q, mask = jnp.ones((SLOTS, 1, HEADS, HEAD_DIM), jnp.float32), jnp.ones((1, 1, n), bool)
+        rows.append([n, *least(compiled(attention, q, made, mask))])
+    table(["positions", *(f"{name} (ms)" for name in KINDS)], rows)
     conclude(2)
 
 
