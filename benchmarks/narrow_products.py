@@ -10,6 +10,7 @@ chooses by it: "chosen" are its options.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from sampling_common import conclude, table, use_threads
 
-from selfevo_jax.model.attention import attend
+from selfevo_jax.model.attention import Part, attend
 from selfevo_jax.sample.programs import narrow_options
 
 LAYERS, WIDTH, INNER = 12, 576, 1536
@@ -35,7 +36,7 @@ def feed_forward(x: Any, layers: Any) -> Any:
 
 def attention(q: Any, layers: Any, mask: Any) -> Any:
     for k, v in layers:
-        q = q + attend(q, [(k, v)], mask)
+        q = q + attend(q, [Part(functools.partial(tuple, (k, v)), mask)])
     return q
 
 

@@ -4,12 +4,13 @@
     python benchmarks/rollout.py --json rollout.json
     python benchmarks/rollout.py --layers 2 --prompts 8 --slots 4 --repeats 2   # a quick check
 
-Respond, judge, refine, judge again: (a) as chains, and (b) as four passes, one a stage, over static groups of `slots`
-rows, each group a new run: no row takes a free slot, and each stage prefills its whole text. Both draw the same
-tokens, but for ties in the last bit. "Least" is the prompt tokens in no earlier text of their own chain, and the
-tokens drawn; a slot that still holds the system prompt of its last chain needs a few less. An untuned model rarely
-writes a verdict that can be read, so here every feedback (clipped or not) counts as a bad verdict until the last
-candidate, and each chain goes through all four stages.
+Respond, judge, refine, judge again: (a) as chains, and (b) as four passes, one a stage, over static batches of `slots`
+rows, each batch a new run: no row takes a free slot, each stage prefills its whole text, and a batch is decoded whole
+until its last row has ended. (c) is (b), but the rows that have ended are left out where half of them or a quarter
+remain, as the engine does while a run drains. All draw the same tokens, but for ties in the last bit. "Least" is the
+prompt tokens in no earlier text of their own chain, and the tokens drawn; a slot that still holds the system prompt of
+its last chain needs a few less. An untuned model rarely writes a verdict that can be read, so here every feedback
+(clipped or not) counts as a bad verdict until the last candidate, and each chain goes through all four stages.
 """
 
 from __future__ import annotations
@@ -72,8 +73,11 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
     for slots in args.slots:
         config = load_config(ROOT / "configs" / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",))
         bench: Any = replace(open_workbench(config), rule=cast(Any, lambda _: Verdict(False, None)))
-        make = functools.partial(Engine, model, bench.tokenizer, cache_length=config.sampling.cache_length)
-        one, other = make(slots=slots, seed=config.seed), make(slots=slots, seed=config.seed)
+        make = functools.partial(
+            Engine, model, bench.tokenizer, cache_length=config.sampling.cache_length, slots=slots, seed=config.seed
+        )
+        one, static, packed = make(), make(), make()
+        static.decode_rows = (slots,)
         stages, n_stops = bench.stages(), len(bench.format.stop_ids)
 
         def chains(bench: Any = bench, stages: Any = stages) -> list[Full]:
@@ -81,7 +85,8 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
 
         runs: dict[str, Callable[[Sequence[Full]], list[EngineStats]]] = {
             "chains": functools.partial(in_chains, one, params),
-            "four static passes": functools.partial(in_stages, other, params),
+            "static passes": functools.partial(in_stages, static, params),
+            "packed passes": functools.partial(in_stages, packed, params),
         }
         for job in one.compilations(params, [n for chain in chains() for n in chain.chain.extends()], n_stops):
             job()
@@ -90,9 +95,10 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
         counts, rollouts, lengths = {}, {}, list[int]()
         for turn in range(args.repeats):
             for name, run in runs.items():
-                if turn == 0 and name != "chains":  # its programs are for the lengths of the texts that it will get
-                    for job in other.compilations(params, lengths, n_stops):
-                        job()
+                if turn == 0 and name != "chains":  # the programs are for the lengths of the texts that they will get
+                    for engine in (static, packed):
+                        for job in engine.compilations(params, lengths, n_stops):
+                            job()
                     run(chains()[:WARM])
                 found, begin = chains(), time.perf_counter()
                 stats = run(found)
@@ -124,11 +130,10 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
         )
         print(f"\n{len(rows)} rollouts, {counts['chains']['requests']} requests, {slots} slots\n")
         table(head, lines)
-        ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
-        equal = statistics.fmean(a == b for a, b in zip(*rollouts.values(), strict=True))
-        print(
-            f"\nstatic passes / chains {spread(ratios, 2)}; {equal:.0%} of the rollouts are the same; least is {least}"
-        )
+        for name in list(runs)[1:]:
+            ratios = [b / a for a, b in zip(seconds["chains"], seconds[name], strict=True)]
+            equal = statistics.fmean(a == b for a, b in zip(rollouts["chains"], rollouts[name], strict=True))
+            print(f"\n{name} / chains {spread(ratios, 2)}; {equal:.0%} of the rollouts are the same; least is {least}")
     return {"rollouts": results}
 
 

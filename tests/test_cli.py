@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from selfevo_jax import cli
+from selfevo_jax import cli, startup
 from selfevo_jax.cli import app
 from selfevo_jax.data import read_meta
 
@@ -106,9 +106,10 @@ def test_report_of_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
 
 def test_most_of_a_gpu_is_taken_unless_the_environment_says_another_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")  # so that nothing of this process is changed
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
     cli.main()
     assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.5"
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
     cli.main()
-    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == cli.GPU_MEMORY
+    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == startup.GPU_MEMORY

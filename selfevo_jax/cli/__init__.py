@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from rich.console import Console
 
+from selfevo_jax import startup
 from selfevo_jax.cli import runs, tools  # noqa: F401 - they bring their commands to `app`
 from selfevo_jax.cli.common import app
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.progress import plain
 
-GPU_MEMORY = "0.92"
-"""The share of a GPU's memory that JAX takes at its start, unless the environment says another; 0.75 alone."""
-
 
 def main() -> None:
     """Entry point: a user's error is one clear line and exit code 2; 75 says that the same command goes on."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", GPU_MEMORY)
+    startup.prepare()
     try:
         app()
     except SelfevoError as error:

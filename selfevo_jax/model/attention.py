@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -65,25 +66,32 @@ def cache_mask(positions: jax.Array, cache_length: int, window: int | None) -> j
     return mask
 
 
-def attend(q: jax.Array, parts: Sequence[tuple[jax.Array, ...]], mask: jax.Array) -> jax.Array:
+@dataclass(frozen=True)
+class Part:
+    """Some of the positions that queries attend to."""
+
+    held: Callable[[], tuple[jax.Array, ...]]
+    """Gives k and v `[B, K, S, head_dim]` (the cache's layout), and their scales `[B, K, S]` where they are int8."""
+    mask: jax.Array
+    """bool `[B or 1, L, S]`: what each query sees."""
+    reached: jax.Array | None = None
+    """bool: whether any query sees any of it, found out when the program runs; None takes it as reached."""
+
+
+def attend(q: jax.Array, parts: Sequence[Part]) -> jax.Array:
     """Grouped-query attention with an fp32 softmax.
 
-    q `[B, L, H, head_dim]`; of each part of the positions k and v `[B, K, S, head_dim]` (the cache's layout), and where
-    they are quantized their scales `[B, K, S]`, which go onto scores and weights, so that no dequantized cache is made;
-    mask `[B or 1, L, S of all parts]`; returns `[B, L, H, head_dim]`. With positions inside the heads both products are
-    plain batched matrix products, with no transposed copy of the cache in each step (7 times faster on a CPU for 512
-    rows of a 96-wide model).
+    q `[B, L, H, head_dim]`; returns `[B, L, H, head_dim]`. Scales of quantized keys and values go onto scores and
+    weights, so that no dequantized cache is made. With positions inside the heads both products are plain batched
+    matrix products, with no transposed copy of the cache in each step (7 times faster on a CPU for 512 rows of a
+    96-wide model).
 
     The softmax over several parts is put together from those of each (as in arXiv 2205.14135): a part that a query does
-    not see adds exactly nothing.
+    not see adds exactly nothing, whether it is left out or not.
     """
     batch, length, heads, head_dim = q.shape
-    kv_heads = parts[0][0].shape[1]
-    groups = heads // kv_heads
-    grouped = q.reshape(batch, length, kv_heads, groups, head_dim).transpose(0, 2, 3, 1, 4)
-    grouped = grouped.reshape(batch, kv_heads, groups * length, head_dim)
 
-    def scores_of(k: jax.Array, seen: jax.Array, k_scale: jax.Array | None = None) -> jax.Array:
+    def scores_of(grouped: jax.Array, k: jax.Array, seen: jax.Array, k_scale: jax.Array | None = None) -> jax.Array:
         """`[B, K, G, L, S]`"""
         if length == 1:
             # XLA on a CPU repacks the right factor of a product: with the keys on the left (where the barrier keeps
@@ -93,7 +101,7 @@ def attend(q: jax.Array, parts: Sequence[tuple[jax.Array, ...]], mask: jax.Array
         else:
             scores = jnp.einsum("bkqd,bksd->bkqs", grouped, k, preferred_element_type=jnp.float32)
         scores = scores * head_dim**-0.5
-        scores = scores.reshape(batch, kv_heads, groups, length, -1)
+        scores = scores.reshape(batch, k.shape[1], -1, length, k.shape[2])
         if k_scale is not None:
             scores = scores * k_scale[:, :, None, None]
         return jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
@@ -102,25 +110,46 @@ def attend(q: jax.Array, parts: Sequence[tuple[jax.Array, ...]], mask: jax.Array
         """`[B, K, G, L, head_dim]`"""
         if v_scale is not None:
             weights = weights * v_scale[:, :, None, None]
-        weights = weights.astype(v.dtype).reshape(batch, kv_heads, groups * length, -1)
-        return jnp.einsum("bkqs,bksd->bkqd", weights, v).reshape(batch, kv_heads, groups, length, head_dim)
+        flat = weights.astype(v.dtype).reshape(batch, v.shape[1], -1, v.shape[2])
+        return jnp.einsum("bkqs,bksd->bkqd", flat, v).reshape(*weights.shape[:4], head_dim)
+
+    def grouped_by(kv_heads: int) -> jax.Array:
+        grouped = q.reshape(batch, length, kv_heads, -1, head_dim).transpose(0, 2, 3, 1, 4)
+        return grouped.reshape(batch, kv_heads, -1, head_dim)
+
+    def whole() -> jax.Array:
+        k, v, *scales = parts[0].held()
+        scores = scores_of(grouped_by(k.shape[1]), k, parts[0].mask, *scales[:1])
+        return weighed(jax.nn.softmax(scores, axis=-1), v, *scales[1:])
+
+    def share(part: Part) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The largest score `[B, K, G, L, 1]`, the sum of the weights, and the weighed values."""
+        k, v, *scales = part.held()
+        scores = scores_of(grouped_by(k.shape[1]), k, part.mask, *scales[:1])
+        top = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - top)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        return top, total, weighed(weights, v, *scales[1:]) / total
+
+    def nothing(part: Part) -> tuple[jax.Array, jax.Array, jax.Array]:
+        top, total, out = jax.eval_shape(functools.partial(share, part))
+        least = jnp.full(top.shape, jnp.finfo(top.dtype).min, top.dtype)
+        return least, jnp.zeros(total.shape, total.dtype), jnp.zeros(out.shape, out.dtype)
+
+    def found(part: Part) -> tuple[jax.Array, jax.Array, jax.Array]:
+        if part.reached is None:
+            return share(part)
+        return jax.lax.cond(part.reached, functools.partial(share, part), functools.partial(nothing, part))
 
     if len(parts) == 1:
-        ((k, v, *scales),) = parts
-        out = weighed(jax.nn.softmax(scores_of(k, mask, *scales[:1]), axis=-1), v, *scales[1:])
+        out = whole()
     else:
-        tops, sums, outs, start = [], [], [], 0
-        for k, v, *scales in parts:
-            scores = scores_of(k, mask[:, :, start : start + k.shape[2]], *scales[:1])
-            tops.append(jnp.max(scores, axis=-1, keepdims=True))
-            weights = jnp.exp(scores - tops[-1])
-            sums.append(jnp.sum(weights, axis=-1, keepdims=True))
-            outs.append(weighed(weights, v, *scales[1:]))
-            start += k.shape[2]
+        tops, sums, outs = zip(*map(found, parts), strict=True)
         shares = [jnp.exp(top - functools.reduce(jnp.maximum, tops)) for top in tops]
-        pairs = list(zip(shares, sums, outs, strict=True))
-        whole = functools.reduce(jnp.add, [share * total for share, total, _ in pairs])
-        out = functools.reduce(jnp.add, [share * part for share, _, part in pairs]) / whole
+        masses = [s * n for s, n in zip(shares, sums, strict=True)]
+        out = functools.reduce(jnp.add, [s * part for s, part in zip(masses, outs, strict=True)]) / functools.reduce(
+            jnp.add, masses
+        )
         out = out.astype(q.dtype)
     return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, head_dim)
 

@@ -48,6 +48,11 @@ class KVCache:
         return sum(part.shape[2] for part in self.k[: self.n_parts])
 
     @property
+    def starts(self) -> tuple[int, ...]:
+        """The first position of each part."""
+        return tuple(accumulate((part.shape[2] for part in self.k[: self.n_parts - 1]), initial=0))
+
+    @property
     def layers(self) -> tuple[CacheLayer, ...]:
         parts = tuple(zip(*(x for x in (self.k, self.v, self.k_scale, self.v_scale) if x), strict=True))
         return tuple(parts[at : at + self.n_parts] for at in range(0, len(parts), self.n_parts))
@@ -59,8 +64,7 @@ class KVCache:
 
     def first(self, positions: int) -> KVCache:
         """The parts that hold the first `positions`."""
-        starts = accumulate((part.shape[2] for part in self.k[: self.n_parts - 1]), initial=0)
-        n_parts = sum(start < positions for start in starts)
+        n_parts = sum(start < positions for start in self.starts)
         return KVCache.of_layers([layer[:n_parts] for layer in self.layers])
 
     def with_first(self, new: KVCache) -> KVCache:
@@ -82,13 +86,16 @@ def init_cache(config: ModelConfig, batch: int, length: int | Sequence[int], dty
     return KVCache.of_layers([tuple(map(part, lengths)) for _ in range(config.n_layers)])
 
 
-def write(layer: CacheLayer, k: jax.Array, v: jax.Array, positions: jax.Array) -> CacheLayer:
-    """The layer with keys and values `[B, L, K, head_dim]` at positions `[B, L]`; one out of range is written nowhere.
+def write(
+    layer: CacheLayer, k: jax.Array, v: jax.Array, positions: jax.Array, slots: jax.Array | None = None
+) -> CacheLayer:
+    """The layer with keys and values `[B, L, K, head_dim]` at positions `[B, L]` of its rows, or of rows `slots [B]`.
 
-    Each position is quantized by itself, so what a row holds does not depend on how its tokens were batched. Rows are a
-    batch axis of the write: on a mesh each device writes its own, and none is gathered. Heads are indices, so that the
-    unit written is one head's position: with all heads of a position as the unit, XLA on TPU wants heads beside
-    head_dim in memory, and copies the whole cache into that layout and back.
+    A position or a slot out of range is written nowhere. Each position is quantized by itself, so what a row holds does
+    not depend on how its tokens were batched. With all rows they are a batch axis of the write: on a mesh each device
+    writes its own, and none is gathered. Heads are indices, so that the unit written is one head's position: with all
+    heads of a position as the unit, XLA on TPU wants heads beside head_dim in memory, and copies the whole cache into
+    that layout and back.
     """
     heads = jnp.arange(k.shape[2])
     new: CachePart = (k, v)
@@ -99,14 +106,34 @@ def write(layer: CacheLayer, k: jax.Array, v: jax.Array, positions: jax.Array) -
     def put(row: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
         return row.at[heads, at[:, None]].set(x.astype(row.dtype), mode="drop")
 
+    def put_all(old: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
+        if slots is None:
+            return jax.vmap(put)(old, at, x)
+        return old.at[slots[:, None, None], heads, at[:, :, None]].set(x.astype(old.dtype), mode="drop")
+
     written, start = [], 0
     for part in layer:
         size = part[0].shape[2]
         # an index below 0 would count from the end
         at = positions if start == 0 else jnp.where(positions < start, size, positions - start)
-        written.append(tuple(jax.vmap(put)(old, at, x) for old, x in zip(part, new, strict=True)))
+        written.append(tuple(put_all(old, at, x) for old, x in zip(part, new, strict=True)))
         start += size
     return tuple(written)
+
+
+def take_rows(part: CachePart, slots: jax.Array | None, positions: int) -> CachePart:
+    """The first `positions` at most of a part, of all its rows or of the rows `slots [B]` (clipped into range).
+
+    Head by head, as XLA on TPU moves whole rows by way of a transposed cache.
+    """
+
+    def take(leaf: jax.Array) -> jax.Array:
+        end = min(positions, leaf.shape[2])
+        if slots is None:
+            return leaf[:, :, :end]
+        return leaf.at[slots[:, None], jnp.arange(leaf.shape[1]), :end].get(mode="clip")
+
+    return tuple(map(take, part))
 
 
 CACHE_AXES = ("batch", "kv_heads", None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from selfevo_jax.model.attention import (
+    Part,
     apply_rotary,
     attend,
     cache_mask,
@@ -19,7 +21,7 @@ from selfevo_jax.model.attention import (
     rotary,
     silu,
 )
-from selfevo_jax.model.cache import CacheLayer, KVCache, write
+from selfevo_jax.model.cache import CacheLayer, CachePart, KVCache, take_rows, write
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.quantize import is_int8
 from selfevo_jax.model.tpu_attention import TpuAttention
@@ -45,7 +47,7 @@ def _matrix_init(param_dtype: Any) -> nn.initializers.Initializer:
 
 def attend_masked(mask: jax.Array) -> Attend:
     """The plain path without a cache; mask `[B or 1, L, L]`."""
-    return lambda q, k, v: (attend(q, [(k.swapaxes(1, 2), v.swapaxes(1, 2))], mask), None)
+    return lambda q, k, v: (attend(q, [Part(lambda: (k.swapaxes(1, 2), v.swapaxes(1, 2)), mask)]), None)
 
 
 class RMSNorm(nn.Module):
@@ -189,6 +191,9 @@ class Transformer(nn.Module):
     param_dtype: Any = jnp.float32
     tpu: TpuAttention | None = None
     """The kernels that attend to the cache where they serve; None is the plain path."""
+    skips: bool = False
+    """Whether a program finds out when it runs which parts of the cache its queries reach, and leaves out the others.
+    Cheap on a CPU; a GPU's host would have to wait for each answer."""
 
     def setup(self) -> None:
         c = self.config
@@ -225,39 +230,60 @@ class Transformer(nn.Module):
         positions: jax.Array,
         *,
         cache: KVCache | None = None,
+        slots: jax.Array | None = None,
+        window: int | None = None,
         segment_ids: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """States before the unembedding `[B, L, D]`, and the cache with these tokens in it.
 
-        tokens and positions are integers `[B, L]`; without a cache, `segment_ids [B, L]` keeps packed sequences apart.
+        tokens and positions are integers `[B, L]`, of the cache's rows or of its rows `slots [B]`; attention reads the
+        first `window` positions, by default all. Without a cache, `segment_ids [B, L]` keeps packed sequences apart.
         """
         c = self.config
         rope = rotary(positions, rope_frequencies(c))
-        if cache is None:
-            mask = causal_mask(segment_ids, tokens.shape[1], c.sliding_window)
-        else:
-            mask = cache_mask(positions, cache.length, c.sliding_window)
         x, written = self.embed(tokens), []
-        cached_layers = (None,) * c.n_layers if cache is None else cache.layers
-        for layer, held in zip(self.layers, cached_layers, strict=True):
-            attend = attend_masked(mask) if held is None else self._attend_cached(held, positions, mask)
-            x, cached = layer(x, rope, attend)
+        if cache is None:
+            attends = [attend_masked(causal_mask(segment_ids, tokens.shape[1], c.sliding_window))] * c.n_layers
+        else:
+            attends = self._attend_cached(cache, positions, slots, window or cache.length)
+        for layer, to in zip(self.layers, attends, strict=True):
+            x, cached = layer(x, rope, to)
             if cached is not None:
                 written.append(cached)
         return self.normed(x), None if cache is None else KVCache.of_layers(written)
 
-    def _attend_cached(self, layer: CacheLayer, positions: jax.Array, mask: jax.Array) -> Attend:
-        """Writes the new keys and values, and attends to the whole layer."""
+    def _attend_cached(
+        self, cache: KVCache, positions: jax.Array, slots: jax.Array | None, window: int
+    ) -> list[Attend]:
+        """For each layer: writes the new keys and values, and attends to the first `window` positions."""
+        mask = cache_mask(positions, window, self.config.sliding_window)
+        deepest = jnp.max(jnp.where(positions < cache.length, positions, -1))
+        starts = [start for start in cache.starts if start < window]
+        masks = jnp.split(mask, starts[1:], axis=2)
+        reached = [deepest >= start if self.skips and start else None for start in starts]
 
-        def to(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, CacheLayer]:
-            cached = write(layer, k, v, positions)
-            if self.tpu is not None and self.tpu.serves(q, cached[0][0]):
-                keys, values, *_ = (jnp.concatenate(part, axis=2) for part in zip(*cached, strict=True))
-                return self.tpu.attend(q, keys, values, positions), cached
-            parts = [(k.astype(self.dtype), v.astype(self.dtype), *scales) for k, v, *scales in cached]
-            return attend(q, parts, mask), cached
+        def of_layer(layer: CacheLayer) -> Attend:
+            def to(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, CacheLayer]:
+                cached = write(layer, k, v, positions, slots)
 
-        return to
+                def read(part: CachePart, start: int) -> CachePart:
+                    return take_rows(part, slots, window - start)
+
+                def widened(part: CachePart, start: int) -> CachePart:
+                    k, v, *scales = read(part, start)
+                    return k.astype(self.dtype), v.astype(self.dtype), *scales
+
+                held = list(zip(cached, starts, strict=False))
+                if self.tpu is not None and self.tpu.serves(q, cached[0][0]):
+                    parts = [read(*part) for part in held]
+                    keys, values, *_ = (jnp.concatenate(part, axis=2) for part in zip(*parts, strict=True))
+                    return self.tpu.attend(q, keys, values, positions), cached
+                gets = [functools.partial(widened, *part) for part in held]
+                return attend(q, [Part(*one) for one in zip(gets, masks, reached, strict=True)]), cached
+
+            return to
+
+        return [of_layer(layer) for layer in cache.layers]
 
     def unembed(self, x: jax.Array) -> jax.Array:
         """fp32 logits `[..., V]` of states `[..., D]`."""
@@ -278,11 +304,13 @@ class Transformer(nn.Module):
         positions: jax.Array,
         *,
         cache: KVCache | None = None,
+        slots: jax.Array | None = None,
+        window: int | None = None,
         segment_ids: jax.Array | None = None,
         take: jax.Array | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """Logits in fp32, `[B, L, V]`, or `[B, V]` at index `take [B]` of each row; and the cache."""
-        x, cache = self.hidden(tokens, positions, cache=cache, segment_ids=segment_ids)
+        x, cache = self.hidden(tokens, positions, cache=cache, slots=slots, window=window, segment_ids=segment_ids)
         if take is not None:
             x = jnp.take_along_axis(x, take[:, None, None], axis=1)[:, 0]
         return self.unembed(x), cache

@@ -192,7 +192,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
         shape=f"{steps} steps of {slots} slots x {state.cache.length}, {kinds}",
         lower=lambda: engine.programs.lower(
             "decode_many",
-            (params, state, ids(slots), empty_rows(slots, _STOPS), np.int32(0), np.int32(0)),
+            (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0)),
             window=engine.decode_windows[-1],
             capacity=steps,
         ),

@@ -2,12 +2,12 @@
 
 Both are pure: `SlotState` goes in (donated) and comes out; all else that is known of a slot is a handful of numbers,
 `Rows`, which the host hands over with each call. The last token drawn is part of the state, so that decoding can be
-launched behind an extend before the host has seen what the extend drew. A call works on the whole slot batch or on a
-gathered subset of it; results do not depend on which.
+launched behind an extend before the host has seen what the extend drew. An extend works on any slots, decoding on all
+or on the first ones; results do not depend on which.
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from selfevo_jax.model import KVCache, ModelConfig, TpuAttention, Transformer
+from selfevo_jax.model.cache import take_rows
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 from selfevo_jax.sample.programs import NARROW, Programs
 
@@ -89,7 +90,6 @@ class Dispatcher:
     def decode_many(
         self,
         state: SlotState,
-        slots: np.ndarray | None,
         rows: Rows,
         n_steps: int,
         floor: int,
@@ -97,17 +97,16 @@ class Dispatcher:
         window: int,
         capacity: int,
     ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array]:
-        """At most n_steps (<= capacity) steps; ends early when at most `floor` rows are still active.
+        """At most n_steps (<= capacity) steps of the first E slots; ends early when at most `floor` of them are active.
 
         Returns the state, drawn i32[capacity, E], logprobs f32[capacity, E], made i32[E], steps. made[e] counts the
         tokens of row e, which stand in drawn[:made[e], e].
         """
         n, least = np.int32(n_steps), np.int32(floor)
-        program = self._decode(state, slots, rows, window, capacity)
-        return program(self._params, state, slots, rows, n, least)
+        return self._decode(state, rows, window, capacity)(self._params, state, rows, n, least)
 
     def fork(self, state: SlotState, sources: np.ndarray, targets: np.ndarray) -> SlotState:
-        """Copies the caches of slots `sources` i32[R] to slots `targets` i32[R]; a target out of range is left out."""
+        """Copies slots `sources` i32[R] to slots `targets` i32[R]; a target out of range is left out."""
         return self._fork(state, len(sources))(state, sources, targets)
 
     def prepare_fork(self, state: SlotState, n_rows: int) -> None:
@@ -121,12 +120,9 @@ class Dispatcher:
         tokens, lengths = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32)
         self._extend(state, None if whole else lengths, empty_rows(n_rows, n_stops), tokens, lengths, window)
 
-    def prepare_decode(
-        self, state: SlotState, n_rows: int, whole: bool, n_stops: int, window: int, capacity: int
-    ) -> None:
+    def prepare_decode(self, state: SlotState, n_rows: int, n_stops: int, window: int, capacity: int) -> None:
         """Compiles `decode_many` for these shapes without running it."""
-        slots = None if whole else np.zeros(n_rows, np.int32)
-        self._decode(state, slots, empty_rows(n_rows, n_stops), window, capacity)
+        self._decode(state, empty_rows(n_rows, n_stops), window, capacity)
 
     def _fork(self, state: Any, n_rows: int) -> Any:
         ids = np.zeros(n_rows, np.int32)
@@ -137,9 +133,9 @@ class Dispatcher:
         args = (self._params, state, slots, rows, tokens, lengths)
         return self._programs.compiled("extend", key, args, window=window)
 
-    def _decode(self, state: Any, slots: Any, rows: Rows, window: int, capacity: int) -> Any:
-        key = (self._bound, slots is None, rows.stops.shape)
-        args = (self._params, state, slots, rows, np.int32(0), np.int32(0))
+    def _decode(self, state: Any, rows: Rows, window: int, capacity: int) -> Any:
+        key = (self._bound, rows.stops.shape)
+        args = (self._params, state, rows, np.int32(0), np.int32(0))
         narrow = len(rows.position) <= NARROW
         return self._programs.compiled("decode_many", key, args, narrow=narrow, window=window, capacity=capacity)
 
@@ -161,31 +157,19 @@ def _put_rows(array: jax.Array, new: jax.Array, slots: jax.Array | None) -> jax.
     return new if slots is None else array.at[slots].set(new, mode="drop")
 
 
-def _heads(leaf: jax.Array, slots: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Index of all heads of some slots: head by head, as XLA on TPU moves whole slots by way of a transposed cache."""
-    return slots[:, None], jnp.arange(leaf.shape[1])
+def _first_rows(cache: KVCache, n_rows: int, window: int) -> KVCache:
+    """The parts that hold the first `window` positions, of the first slots; of all slots they are where they are."""
+    first = cache.first(window)
+    return first if n_rows == first.k[0].shape[0] else jax.tree.map(lambda leaf: leaf[:n_rows], first)
 
 
-def _take(cache: KVCache, slots: jax.Array | None, window: int) -> KVCache:
-    """The first `window` positions of some slots, or of all of them (None): then whole parts are where they are."""
+def _put_first_rows(cache: KVCache, new: KVCache) -> KVCache:
+    """The cache with what `_first_rows` gave in its place again."""
 
-    def take(leaf: jax.Array) -> jax.Array:
-        end = min(window, leaf.shape[2])
-        return leaf[:, :, :end] if slots is None else leaf.at[*_heads(leaf, slots), :end].get(mode="clip")
+    def put(leaf: jax.Array, rows: jax.Array) -> jax.Array:
+        return rows if rows.shape == leaf.shape else leaf.at[: rows.shape[0]].set(rows)
 
-    return jax.tree.map(take, cache.first(window))
-
-
-def _put(cache: KVCache, part: KVCache, slots: jax.Array | None) -> KVCache:
-    """The cache with what `_take` gave in its place again."""
-
-    def put(leaf: jax.Array, new: jax.Array) -> jax.Array:
-        end = new.shape[2]
-        if slots is not None:
-            return leaf.at[*_heads(leaf, slots), :end].set(new, mode="drop")
-        return new if end == leaf.shape[2] else leaf.at[:, :, :end].set(new)
-
-    return cache.with_first(jax.tree.map(put, cache.first(part.length), part))
+    return cache.with_first(jax.tree.map(put, cache.first(new.length), new))
 
 
 @functools.lru_cache(maxsize=8)
@@ -197,10 +181,11 @@ def make_programs(
     rows_sharding: NamedSharding | None = None,
     host_sharding: NamedSharding | None = None,
     tpu: TpuAttention | None = None,
+    skips: bool = False,
 ) -> Programs:
     """The jitted programs. With shardings given: those of the cache (a cache of them), of per-row arrays, and of
     results that every host reads (replicated)."""
-    model = Transformer(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), tpu=tpu)
+    model = Transformer(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), tpu=tpu, skips=skips)
     apply: Any = model.apply
 
     def spread(tree: Any) -> Any:
@@ -224,13 +209,19 @@ def make_programs(
         window: int,
     ) -> tuple[SlotState, jax.Array, jax.Array]:
         rows, tokens, lengths = spread((rows, tokens, lengths))
-        part = _take(state.cache, slots, window)
         offsets = jnp.arange(tokens.shape[1])
         real = offsets < lengths[:, None]
-        positions = jnp.where(real, rows.position[:, None] + offsets, window)  # out of range: written nowhere
-        logits, part = apply({"params": params}, tokens, positions, cache=part, take=jnp.maximum(lengths - 1, 0))
+        positions = jnp.where(real, rows.position[:, None] + offsets, state.cache.length)  # written nowhere
+        logits, cache = apply(
+            {"params": params},
+            tokens,
+            positions,
+            cache=state.cache,
+            slots=slots,
+            window=window,
+            take=jnp.maximum(lengths - 1, 0),
+        )
         drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings)
-        cache = _put(state.cache, part, slots)
         going = ~ended(rows, drawn, logprobs, rows.count + 1)
         token = jnp.where(rows.active, drawn, _take_rows(state.token, slots))
         active = jnp.where(rows.active, going, _take_rows(state.active, slots))
@@ -240,7 +231,6 @@ def make_programs(
     def decode_many(
         params: Any,
         state: SlotState,
-        slots: jax.Array | None,
         rows: Rows,
         n_steps: jax.Array,
         floor: jax.Array,
@@ -248,20 +238,19 @@ def make_programs(
         window: int,
         capacity: int,
     ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array]:
-        token, active = _take_rows(state.token, slots), _take_rows(state.active, slots)
-        rows, token, active = spread((rows, token, active & rows.active))
+        n_rows = rows.position.shape[0]
+        rows, token, active = spread((rows, state.token[:n_rows], state.active[:n_rows] & rows.active))
         keys = make_keys(rows.words)
-        n_rows = token.shape[0]
-        part = _take(state.cache, slots, window)
+        cache = _first_rows(state.cache, n_rows, window)
 
         def go_on(carry: Any) -> jax.Array:
             step, _, _, _, _, active, _, _ = carry
             return (step < n_steps) & (jnp.sum(active) > floor)
 
         def one(carry: Any) -> Any:
-            step, part, token, position, count, active, drawn, logprobs = carry
-            where = jnp.where(active, position, window)
-            logits, part = apply({"params": params}, token[:, None], where[:, None], cache=part)
+            step, cache, token, position, count, active, drawn, logprobs = carry
+            where = jnp.where(active, position, cache.length)
+            logits, cache = apply({"params": params}, token[:, None], where[:, None], cache=cache, window=window)
             new, logprob = draw(logits[:, 0], keys, count, rows.settings)
             new = jnp.where(active, new, token)
             drawn = drawn.at[step].set(new)
@@ -269,11 +258,11 @@ def make_programs(
             grown = active.astype(jnp.int32)
             count = count + grown
             active = active & ~ended(rows, new, logprob, count)
-            return step + 1, part, new, position + grown, count, active, drawn, logprobs
+            return step + 1, cache, new, position + grown, count, active, drawn, logprobs
 
         start = (
             jnp.int32(0),
-            part,
+            cache,
             token,
             rows.position,
             rows.count,
@@ -281,14 +270,18 @@ def make_programs(
             jnp.zeros((capacity, n_rows), jnp.int32),
             jnp.zeros((capacity, n_rows), jnp.float32),
         )
-        step, part, token, _, count, active, drawn, logprobs = jax.lax.while_loop(go_on, one, start)
-        cache = _put(state.cache, part, slots)
-        token, active = _put_rows(state.token, token, slots), _put_rows(state.active, active, slots)
+        step, cache, token, _, count, active, drawn, logprobs = jax.lax.while_loop(go_on, one, start)
+        cache = _put_first_rows(state.cache, cache)
+        token, active = state.token.at[:n_rows].set(token), state.active.at[:n_rows].set(active)
         return SlotState(cache, token, active), drawn, logprobs, count - rows.count, step
 
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
-        cache = _put(state.cache, _take(state.cache, sources, state.cache.length), targets)
-        return replace(state, cache=cache)
+        def copy(leaf: jax.Array) -> jax.Array:
+            (rows,) = take_rows((leaf,), sources, leaf.shape[2])
+            return leaf.at[targets[:, None], jnp.arange(leaf.shape[1])].set(rows, mode="drop")  # head by head too
+
+        token, active = (x.at[targets].set(x[sources], mode="drop") for x in (state.token, state.active))
+        return SlotState(jax.tree.map(copy, state.cache), token, active)
 
     out: Any = {}
     if cache_layout is not None:

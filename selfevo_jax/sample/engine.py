@@ -21,6 +21,7 @@ from selfevo_jax.model import (
     abstract_params,
     cache_shardings,
     init_cache,
+    param_count,
     param_shardings,
     quantize_params,
 )
@@ -145,9 +146,7 @@ class Engine:
         self.shares = alone
         self.decode_rows = shapes.decode_rows(slots) if alone else (slots,)
         on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
-        self._worth = (
-            (shapes.WORTH_TOKENS_CPU if on_cpu else shapes.WORTH_TOKENS) if alone and not extend_rows else None
-        )
+        self._chooses_rows, self._on_cpu = alone and not extend_rows, on_cpu
         self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
@@ -157,11 +156,13 @@ class Engine:
             multiple, capacity = LANES, -(-cache_length // LANES) * LANES
         query = jax.ShapeDtypeStruct((slots, 1, model_config.n_heads, model_config.head_dim), self.dtype)
         keys = jax.ShapeDtypeStruct((slots, model_config.n_kv_heads, capacity, model_config.head_dim), self.cache_dtype)
-        windows = shapes.cache_windows(capacity, multiple)
-        self.extend_windows = shapes.extend_windows(windows)
-        # the kernel takes the whole cache in one array, and reads no more of it than a slot holds
-        self.decode_windows = (capacity,) if tpu is not None and tpu.serves(query, keys) else windows
-        parts = [end - start for start, end in pairwise((0, *self.decode_windows))]
+        windows = ends = shapes.cache_windows(capacity, multiple)
+        if tpu is not None and tpu.serves(query, keys):
+            ends = (capacity,)  # the kernel takes the whole cache in one array, and reads no more than a slot holds
+        parts = [end - start for start, end in pairwise((0, *ends))]
+        # a program that skips what its queries do not reach needs no other for a smaller window
+        self.extend_windows = (capacity,) if on_cpu else shapes.extend_windows(windows)
+        self.decode_windows = (capacity,) if on_cpu else ends
 
         def make_state() -> SlotState:
             cache = init_cache(self.config, self.slots, parts, self.cache_dtype)
@@ -178,7 +179,7 @@ class Engine:
         declared = abstract_params(model_config, self.param_dtype)
         self._quantize = jax.jit(functools.partial(quantize_params, declared=declared), out_shardings=self._layout)
         self.programs: Programs = make_programs(
-            model_config, self.dtype.name, self.param_dtype.name, caches, rows_sharding, host_sharding, tpu
+            model_config, self.dtype.name, self.param_dtype.name, caches, rows_sharding, host_sharding, tpu, on_cpu
         )
 
     def new_state(self) -> SlotState:
@@ -214,18 +215,18 @@ class Engine:
             that `extend` is compiled for, unless the engine was given some.
           n_stops: stop ids of a request at most.
         """
-        fitted = shapes.fit_length_buckets(lengths) if self._fit_lengths else ()
+        most = 8 if len(self.extend_windows) == 1 else 4  # each length has a program for each window
+        fitted = shapes.fit_length_buckets(lengths, most) if self._fit_lengths else ()
         if fitted:
             self.extend_lengths, self._fit_lengths = fitted, False
         self.n_stops, self.prepared = max(self.n_stops, -(-n_stops // 4) * 4), True
         dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state())
         jobs: list[Callable[[], None]] = []
-        for rows in self.decode_rows:
-            shape = (state, rows, rows == self.slots, self.n_stops)
-            jobs += [
-                functools.partial(dispatcher.prepare_decode, *shape, window, self.decode_steps)
-                for window in self.decode_windows
-            ]
+        jobs += [
+            functools.partial(dispatcher.prepare_decode, state, rows, self.n_stops, window, self.decode_steps)
+            for rows in self.decode_rows
+            for window in self.decode_windows
+        ]
         if self.shares:
             jobs.append(functools.partial(dispatcher.prepare_fork, state, self.extend_rows[0]))
         for shorter, length in zip((0, *self.extend_lengths), self.extend_lengths, strict=False):
@@ -242,8 +243,11 @@ class Engine:
     def rows_of(self, length: int) -> tuple[int, ...]:
         """Rows that an extend of this length is compiled for."""
         rows = [r for r in self.extend_rows if r * length <= self.extend_tokens] or [self.extend_rows[0]]
-        if self._worth is not None:
-            rows.insert(0, min(rows[0], shapes.fewest_rows(length, self._worth)))
+        if self._chooses_rows:
+            worth = shapes.WORTH_TOKENS_CPU if self._on_cpu else shapes.WORTH_TOKENS
+            fewest = min(rows[0], shapes.fewest_rows(length, worth))
+            flops = 2 * param_count(self.config) * length
+            rows = [fewest] if self._on_cpu and flops > shapes.DISPATCH_FLOPS_CPU else [fewest, *rows]
         return tuple(sorted(set(rows)))
 
     def run(

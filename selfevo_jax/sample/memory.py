@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ModelConfig, abstract_params, cache_shardings, init_cache, param_shardings
 from selfevo_jax.model.quantize import is_int8
-from selfevo_jax.sample.shapes import EXTEND_TOKENS, LONGEST_EXTEND, extend_rows
+from selfevo_jax.sample.shapes import EXTEND_TOKENS, LONGEST_EXTEND, decode_rows, extend_rows
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, ShardingRules
 
 SAFETY = 0.9
@@ -121,23 +121,24 @@ class SamplerMemory:
     def temporaries(self, slots: int) -> int:
         """What a call needs at most besides its arguments, for so many slots on this device: an estimate.
 
-        Both programs copy the part of the cache that attention reads, of their own rows. A decode has the logits in
-        several copies, and one layer of an int8 cache widened; an extend has the scores of all its tokens twice (before
-        and after the softmax) and the feed-forward's states twice. `compiled.memory_analysis()` for 4 layers of
-        SmolLM2-135M, 32 slots of 768 tokens, fp32, on a CPU: decode 144 MiB (108 the copy of 3/4 of the cache, 36 six
-        times the logits; 65 with an int8 cache), extend of 8 x 512 tokens 309 MiB (36 the copy, 216 scores, 48 states).
+        A decode has the logits in several copies, and one layer of an int8 cache widened; that of fewer rows works on a
+        copy of their caches. An extend has the scores of all its tokens twice (before and after the softmax), the
+        feed-forward's states twice, and a copy of one layer of its rows' caches. `compiled.memory_analysis()` for 4
+        layers of SmolLM2-135M, 32 slots of 768 tokens, fp32, on a CPU: decode 36 MiB (six times the logits), of 16 rows
+        90 (72 the copy), extend of 8 x 512 tokens 171 (a CPU has the scores of a quarter of the positions at a time).
         XLA on a CPU widens all int8 matrices of a call at once (168 MiB more here); for a TPU it does not.
         """
         c, alone, tensor = self.config, self.mesh.size == 1, self.mesh.shape["tensor"]
         heads, kv_heads, width = (n // tensor if n % tensor == 0 else n for n in (c.n_heads, c.n_kv_heads, c.d_ff))
         size = np.dtype(self.dtype).itemsize
-        decode = slots * self.slot + LOGIT_COPIES * slots * c.vocab_size * 4
+        copied = sum(decode_rows(slots)[-2:-1]) if alone else 0
+        decode = copied * self.slot + LOGIT_COPIES * slots * c.vocab_size * 4
         if is_int8(self.cache_dtype):
             decode += 2 * slots * kv_heads * self.cache_length * c.head_dim * size
         rows = extend_rows(slots) if alone else slots
         tokens = rows * min(LONGEST_EXTEND, self.cache_length)
         tokens = max(EXTEND_TOKENS, tokens) if alone else tokens
-        extend = rows * self.slot + 2 * tokens * (heads * self.cache_length * 4 + width * size)
+        extend = rows * self.slot // c.n_layers + 2 * tokens * (heads * self.cache_length * 4 + width * size)
         return max(decode, extend) + self._widened
 
     @functools.cached_property

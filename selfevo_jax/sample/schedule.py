@@ -15,7 +15,7 @@ from selfevo_jax.sample.decode import Dispatcher, Rows
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, key_words
 from selfevo_jax.sample.request import Chain, Completion, Request, failed, request_problem
 from selfevo_jax.sample.shapes import cover
-from selfevo_jax.sample.sharing import Copy, plan_copies
+from selfevo_jax.sample.sharing import plan_copies
 from selfevo_jax.sample.slot import Slot
 from selfevo_jax.sample.stats import EngineStats
 
@@ -64,9 +64,16 @@ class Scheduler:
         self.decoding = np.zeros(n, bool)
         self.stops = np.full((n, engine.n_stops), -1, np.int32)
 
+    @property
+    def _of_slots(self) -> tuple[np.ndarray, ...]:
+        """All that is known of each slot in arrays."""
+        settings = (self.words, self.temperature, self.min_p, self.top_k, self.top_p, self.stops)
+        return *settings, self.position, self.count, self.limit, self.decoding
+
     def step(self, meanwhile: Callable[[], None]) -> bool:
         """One round of dispatches; `meanwhile` is called while they run. False when all chains have ended."""
         self._admit()
+        self._pack()
         begin, compiling = time.perf_counter(), self.engine.programs.seconds
         extends = self._launch_extends()
         decode = self._launch_decode()
@@ -135,6 +142,23 @@ class Scheduler:
         self.stops[i, : len(params.stop_ids)] = params.stop_ids
         self.waiting.append(i)
 
+    def _pack(self) -> None:
+        """While the last chains drain, moves them to the first slots, so that a program of fewer rows decodes them."""
+        if not self.exhausted or self.ready or not self.engine.shares:
+            return
+        live = [i for i, slot in enumerate(self.slots) if slot.chain is not None]
+        fewest = next(r for r in self.engine.decode_rows if r >= len(live))
+        moves = list(zip((i for i in live if i >= fewest), (j for j in range(fewest) if j not in live), strict=False))
+        self._copy_slots(moves)
+        for i, j in moves:
+            for known in self._of_slots:
+                known[j] = known[i]
+            self.decoding[i] = False
+            self.slots[i], self.slots[j] = self.slots[j], self.slots[i]
+            self.slots[i].cached = self.slots[j].cached  # the copy is still there
+            self.free[self.free.index(j)] = i
+            self.waiting = [j if w == i else w for w in self.waiting]
+
     def _text(self, i: int) -> tuple[int, ...]:
         """The text that slot i's request goes on from."""
         request = self.slots[i].request
@@ -189,19 +213,20 @@ class Scheduler:
             return waiting
         wanted = {i: self._text(i) for i in waiting}
         now, self.waiting, copies = plan_copies(wanted, [slot.cached for slot in self.slots])
-        for at in range(0, len(copies), n := self.engine.extend_rows[0]):
-            self._fork(copies[at : at + n], n)
-        return now
-
-    def _fork(self, copies: list[Copy], n_rows: int) -> None:
-        sources, targets = np.zeros(n_rows, np.int32), np.full(n_rows, len(self.slots), np.int32)
-        for row, copy in enumerate(copies):
-            sources[row], targets[row] = copy.source, copy.target
-        self.state = self.dispatcher.fork(self.state, sources, targets)
+        self._copy_slots([(copy.source, copy.target) for copy in copies])
         for copy in copies:
             self.stats.shared += copy.length - int(self.position[copy.target])
             self.position[copy.target] = copy.length
             self.slots[copy.target].cached = self._text(copy.target)[: copy.length]
+        return now
+
+    def _copy_slots(self, pairs: list[tuple[int, int]]) -> None:
+        """Copies slots to others on the device, (source, target) in their order."""
+        for at in range(0, len(pairs), n_rows := self.engine.extend_rows[0]):
+            sources, targets = np.zeros(n_rows, np.int32), np.full(n_rows, len(self.slots), np.int32)
+            for row, pair in enumerate(pairs[at : at + n_rows]):
+                sources[row], targets[row] = pair
+            self.state = self.dispatcher.fork(self.state, sources, targets)
 
     def _extend(self, chosen: list[int], n_rows: int, length: int) -> _Launched:
         """Launches one piece of each chosen slot's text."""
@@ -232,23 +257,20 @@ class Scheduler:
         room = int((self.limit - self.count)[chosen].max()) if chosen else 0
         if room == 0:
             return None
-        ids, index, row_of = self._layout(chosen, next(r for r in engine.decode_rows if r >= len(chosen)))
+        index = np.arange(next(r for r in engine.decode_rows if r > chosen[-1]))
         # the host alone sees stop strings; and slots that wait should not wait long
         soon = self.waiting or any(self.slots[i].watch is not None for i in chosen)
         n_steps = min(engine.text_steps if soon else engine.decode_steps, engine.decode_steps, room)
         reach = min(int(self.position[chosen].max()) + n_steps, engine.cache_length)
-        active = np.zeros(len(index), bool)
-        active[list(row_of.values())] = True
         self.state, drawn, logprobs, made, steps = self.dispatcher.decode_many(
             self.state,
-            ids,
-            self._rows(index, active),
+            self._rows(index, self.decoding[index]),
             n_steps,
             len(chosen) - max(1, len(chosen) // 8),
             window=next(w for w in engine.decode_windows if w >= reach),
             capacity=engine.decode_steps,
         )
-        return _Launched(row_of, drawn, logprobs, made, steps)
+        return _Launched({i: i for i in chosen}, drawn, logprobs, made, steps)
 
     # -- results ------------------------------------------------------------------------------------------------
 

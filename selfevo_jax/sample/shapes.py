@@ -13,6 +13,8 @@ EXTEND_TOKENS = 4096
 
 WORTH_TOKENS, WORTH_TOKENS_CPU = 256, 32
 """Tokens from which on a product is bound by its arithmetic, so that more rows of it take more time."""
+DISPATCH_FLOPS_CPU = 1e9
+"""What a CPU computes in a few times the time of a dispatch: where a row has more, rows side by side save nothing."""
 _DISPATCH_ROWS = 0.5
 """What a dispatch costs besides, in rows."""
 
@@ -56,9 +58,10 @@ def length_buckets(cache_length: int, longest: int = LONGEST_EXTEND) -> tuple[in
 
 
 def cache_windows(cache_length: int, multiple: int = 64) -> tuple[int, ...]:
-    """The parts of the cache that attention reads: up to four, in steps of `multiple` positions, for as many programs.
+    """Where the parts of the cache end: up to four, in steps of `multiple` positions.
 
-    A decode step reads the keys and values of every position in its window, so its time grows with the window.
+    A decode step reads the keys and values of every position in its window, so its time grows with the window. A
+    program has one window, or finds out when it runs which parts are in reach (see `Transformer.skips`).
     """
     step = -(-cache_length // (4 * multiple)) * multiple
     return (*range(step, cache_length, step), cache_length)
@@ -76,8 +79,8 @@ def fit_length_buckets(
     lengths: Iterable[int], most: int = 4, multiple: int = 8, longest: int = LONGEST_EXTEND, spare: float = 0.06
 ) -> tuple[int, ...]:
     """The fewest lengths, multiples of `multiple`, that pad a histogram of extend lengths by a share of `spare` at most
-    beyond those multiples; or `most` lengths that pad it the least. They are few because on a CPU a compiled program of
-    30 layers takes about a thousand of the 65,530 memory maps that Linux gives a process.
+    beyond those multiples; or `most` lengths that pad it the least. They are few because each is a program to compile,
+    and on a CPU one of 30 layers takes about a thousand of the 65,530 memory maps that Linux gives a process.
 
     A length above `longest` goes in pieces. Exact, by dynamic programming over the lengths that occur.
     """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from selfevo_jax.model import ModelConfig, TpuAttention, Transformer, init_cache, init_params
-from selfevo_jax.model.attention import attend, cache_mask
+from selfevo_jax.model.attention import Part, attend, cache_mask
 from selfevo_jax.sharding import DECODE_RULES, make_mesh
 
 INTERPRETED = TpuAttention(interpret=True)
@@ -28,7 +28,7 @@ def random_case(batch, length, kv_heads, groups, capacity, head_dim, dtype):
 def reference(q, k, v, positions):
     """The plain path in float32."""
     q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
-    return attend(q, [(k, v)], cache_mask(positions, k.shape[2], None))
+    return attend(q, [Part(lambda: (k, v), cache_mask(positions, k.shape[2], None))])
 
 
 def close(got, want, dtype):

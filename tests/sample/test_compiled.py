@@ -55,7 +55,7 @@ def test_a_decode_step_moves_no_parameter(shape):
 
     def text(params):
         rows, n = empty_rows(SLOTS, 4), np.int32(0)
-        return compiled(e, "decode_many", (params, state, None, rows, n, n), window=48, capacity=8).as_text()
+        return compiled(e, "decode_many", (params, state, rows, n, n), window=48, capacity=8).as_text()
 
     program = text(placed)
     assert MOVES.search(program)  # drawn tokens are gathered, so the expression does find what it looks for
@@ -80,7 +80,7 @@ def test_the_cache_stays_as_it_is_laid_out_and_in_its_place(shape):
     assert not any(x.sharding.is_fully_replicated for x in jax.tree.leaves(state.cache))
     rows, zeros = empty_rows(8, 4), np.zeros(8, np.int32)
     extend = (params, state, None, rows, zeros[:, None], zeros)
-    decode = (params, state, None, rows, zeros[0], zeros[0])
+    decode = (params, state, rows, zeros[0], zeros[0])
     programs = {
         "extend": compiled(e, "extend", extend, window=64),
         "decode": compiled(e, "decode_many", decode, window=64, capacity=8),

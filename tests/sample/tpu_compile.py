@@ -72,7 +72,7 @@ def main(topology, mesh_shape):
     window = engine.decode_windows[-1]
     programs = {
         "decode": engine.programs.compiled(
-            "decode_many", 0, (params, state, slots, rows, n, n), window=window, capacity=engine.decode_steps
+            "decode_many", 0, (params, state, rows, n, n), window=window, capacity=engine.decode_steps
         ),
         "extend": engine.programs.compiled(
             "extend",

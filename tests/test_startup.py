@@ -1,0 +1,67 @@
+"""What a process settles with its machine, in real processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from selfevo_jax import startup
+
+SCRIPT = """
+import ctypes, resource, threading
+from selfevo_jax.startup import keep_freed_memory
+kept = keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+
+def use():
+    place = libc.malloc(64 << 20)
+    ctypes.memset(place, 1, 64 << 20)
+    libc.free(place)
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(kept, faults())
+"""
+
+
+def freed(**environ: str) -> tuple[str, int]:
+    """Whether freed memory is kept, and the page faults of using 64 MiB in a thread a second time."""
+    rest = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_", "JAX_PLATFORMS"))}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=rest | environ, capture_output=True, text=True, check=True, timeout=60
+    )
+    kept, faults = done.stdout.split()
+    return kept, int(faults)
+
+
+needs_glibc = pytest.mark.skipif(
+    sys.platform != "linux" or os.confstr("CS_GNU_LIBC_VERSION") is None, reason="needs glibc on Linux"
+)
+
+
+@needs_glibc
+def test_what_a_thread_frees_is_used_again_without_a_page_fault() -> None:
+    kept, faults = freed(JAX_PLATFORMS="cpu")
+    assert kept == "True"
+    assert faults < 1000
+    assert freed(JAX_PLATFORMS="cpu", MALLOC_ARENA_MAX="4")[1] >= (64 << 20) // 4096 // 512  # huge pages at best
+
+
+@needs_glibc
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_"])
+def test_what_the_environment_says_of_malloc_stands(name: str) -> None:
+    assert freed(JAX_PLATFORMS="cpu", **{name: "2"})[0] == "False"
+
+
+def test_nothing_is_changed_where_there_is_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "_ACCELERATORS", ("/dev/null",))
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert not startup.keep_freed_memory()
