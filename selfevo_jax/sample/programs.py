@@ -18,9 +18,9 @@ def narrow_options() -> dict[str, str]:
     """Options of XLA for CPUs that make a step of few tokens faster; none where this version does not know them.
 
     XLA hands products to the YNNPACK library or to Eigen. With a weight matrix and up to about 48 tokens Eigen is the
-    faster one: 1.8 to 2 times for 16, 1.1 times for 32 (benchmarks/narrow_products.py). Attention to the cache is
-    faster in YNNPACK, which takes it with the softmax around it: 1.5 times for a step of 32 slots that reads 768
-    positions.
+    faster one: 1.2 times for 16 and for 32. Attention to the cache is faster in YNNPACK, which takes it with the
+    softmax around it: 2.3 times for one query of each of 32 slots that reads 768 positions, and 1.4 times as fast as
+    with its products in YNNPACK by themselves too (benchmarks/narrow_products.py).
     """
     zero = jax.device_put(0.0, jax.local_devices(backend="cpu")[0])
     for options in ({_YNNPACK: _WITHOUT_PRODUCTS}, {_YNNPACK: ""}):
