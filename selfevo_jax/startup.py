@@ -12,6 +12,9 @@ GPU_MEMORY = "0.92"
 _ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/accel*", "/dev/vfio/[0-9]*", "/dev/kfd")
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
+_kept_by: list[ctypes.CDLL] = []
+"""The C library that keeps what is freed."""
+
 
 def prepare() -> None:
     """Called once, before anything imports JAX; what the environment says already stands."""
@@ -25,7 +28,7 @@ def keep_freed_memory() -> bool:
     XLA on a CPU allocates the temporaries of each call anew, and glibc gets large ones from the kernel and gives them
     back each time: page after page is mapped and zeroed, 748,000 of them in a training step of SmolLM2-135M with 1,536
     tokens (benchmarks/training.py). It takes one arena for all threads, since the others cannot hold large blocks,
-    so it must come before there are threads; and the process keeps its largest size.
+    so it must come before there are threads; and the process keeps its size, but for `give_back_freed_memory`.
 
     Nothing is changed where the environment sets malloc's behaviour (MALLOC_*, GLIBC_TUNABLES), where there is an
     accelerator, unless JAX_PLATFORMS is cpu, and where the C library is another.
@@ -34,7 +37,16 @@ def keep_freed_memory() -> bool:
     on_cpu = os.environ.get("JAX_PLATFORMS") == "cpu" or not any(map(glob.glob, _ACCELERATORS))
     if sys.platform != "linux" or chosen or not on_cpu:
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
         return False
-    return all([mallopt(_ARENA_MAX, 1), mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
+    if not all([libc.mallopt(_ARENA_MAX, 1), libc.mallopt(_MMAP_MAX, 0), libc.mallopt(_TRIM_THRESHOLD, -1)]):
+        return False
+    _kept_by.append(libc)
+    return True
+
+
+def give_back_freed_memory() -> None:
+    """Gives the kernel what is kept: after compiling, which takes much memory once."""
+    for libc in _kept_by:
+        libc.malloc_trim(0)

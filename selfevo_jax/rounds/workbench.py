@@ -31,6 +31,7 @@ from selfevo_jax.sample import (
     sampler_memory,
 )
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.startup import give_back_freed_memory
 from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
@@ -197,6 +198,7 @@ class Workbench:
             for done, job in enumerate(as_completed([pool.submit(job) for job in jobs]), start=1):
                 job.result()
                 meter.set(done)
+        give_back_freed_memory()
 
 
 def check_preset(preset: str | None, source: ModelSource) -> None:

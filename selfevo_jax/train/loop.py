@@ -18,6 +18,7 @@ from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated, spans_processes
+from selfevo_jax.startup import give_back_freed_memory
 from selfevo_jax.train.keep import Keeper, TrainingKeeper
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.settings import TrainConfig
@@ -163,6 +164,7 @@ def run_steps(
             )
         if len(log.losses) == earlier:
             first_seconds = time.perf_counter() - began - log.seconds
+            give_back_freed_memory()
         log.losses.append(values["loss"])
         log.grad_norms.append(values["grad_norm"])
         log.tokens.append(done.tokens)
