@@ -1,6 +1,7 @@
 """The host side of sampling: a fixed number of slots, refilled at once, each keeping its cache along a chain."""
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -146,7 +147,9 @@ class Engine:
         self.shares = alone
         self.decode_rows = shapes.decode_rows(slots) if alone else (slots,)
         on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
-        self._chooses_rows, self._on_cpu = alone and not extend_rows, on_cpu
+        worth = shapes.WORTH_TOKENS_CPU if on_cpu else shapes.WORTH_TOKENS
+        self._worth = worth if alone and not extend_rows else None
+        self._alone_from = shapes.DISPATCH_FLOPS_CPU / (2 * param_count(model_config)) if on_cpu else math.inf
         self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
         self._fit_lengths = extend_lengths is None
         self.n_stops, self.prepared = 4, False
@@ -221,8 +224,7 @@ class Engine:
             self.extend_lengths, self._fit_lengths = fitted, False
         self.n_stops, self.prepared = max(self.n_stops, -(-n_stops // 4) * 4), True
         dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state())
-        jobs: list[Callable[[], None]] = []
-        jobs += [
+        jobs: list[Callable[[], None]] = [
             functools.partial(dispatcher.prepare_decode, state, rows, self.n_stops, window, self.decode_steps)
             for rows in self.decode_rows
             for window in self.decode_windows
@@ -243,11 +245,9 @@ class Engine:
     def rows_of(self, length: int) -> tuple[int, ...]:
         """Rows that an extend of this length is compiled for."""
         rows = [r for r in self.extend_rows if r * length <= self.extend_tokens] or [self.extend_rows[0]]
-        if self._chooses_rows:
-            worth = shapes.WORTH_TOKENS_CPU if self._on_cpu else shapes.WORTH_TOKENS
-            fewest = min(rows[0], shapes.fewest_rows(length, worth))
-            flops = 2 * param_count(self.config) * length
-            rows = [fewest] if self._on_cpu and flops > shapes.DISPATCH_FLOPS_CPU else [fewest, *rows]
+        if self._worth is not None:
+            fewest = min(rows[0], shapes.fewest_rows(length, self._worth))
+            rows = [fewest] if length > self._alone_from else [fewest, *rows]
         return tuple(sorted(set(rows)))
 
     def run(

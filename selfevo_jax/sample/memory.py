@@ -131,7 +131,7 @@ class SamplerMemory:
         c, alone, tensor = self.config, self.mesh.size == 1, self.mesh.shape["tensor"]
         heads, kv_heads, width = (n // tensor if n % tensor == 0 else n for n in (c.n_heads, c.n_kv_heads, c.d_ff))
         size = np.dtype(self.dtype).itemsize
-        copied = sum(decode_rows(slots)[-2:-1]) if alone else 0
+        copied = max((rows for rows in decode_rows(slots) if alone and rows < slots), default=0)
         decode = copied * self.slot + LOGIT_COPIES * slots * c.vocab_size * 4
         if is_int8(self.cache_dtype):
             decode += 2 * slots * kv_heads * self.cache_length * c.head_dim * size

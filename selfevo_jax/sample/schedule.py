@@ -144,7 +144,7 @@ class Scheduler:
 
     def _pack(self) -> None:
         """While the last chains drain, moves them to the first slots, so that a program of fewer rows decodes them."""
-        if not self.exhausted or self.ready or not self.engine.shares:
+        if not self.exhausted or self.ready:
             return
         live = [i for i, slot in enumerate(self.slots) if slot.chain is not None]
         fewest = next(r for r in self.engine.decode_rows if r >= len(live))
