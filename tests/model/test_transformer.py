@@ -34,6 +34,23 @@ def test_cached_logits_equal_uncached_for_ragged_rows(config: ModelConfig) -> No
             np.testing.assert_allclose(logits[row, 0], whole[row, lengths[row] + step], atol=1e-5)
 
 
+@pytest.mark.parametrize("config", [CONFIG, WINDOWED], ids=["tiny", "windowed"])
+@pytest.mark.parametrize("skips", [False, True], ids=["reads all parts", "skips what is out of reach"])
+def test_rows_of_a_cache_in_parts_have_the_logits_of_one_in_one_piece(config: ModelConfig, skips: bool) -> None:
+    params = init_params(config, jax.random.key(0))
+    apply = jax.jit(Transformer(config, skips=skips).apply)
+    tokens = jax.random.randint(jax.random.key(1), (2, 16), 0, config.vocab_size)
+    whole, _ = apply({"params": params}, tokens, positions(2, 16))
+    cache = init_cache(config, 5, (4, 4, 8))
+    slots = jnp.array([3, 0])
+    for start, end in ((0, 3), (3, 7), (7, 8), (8, 12), (12, 13), (13, 16)):  # within a part, over its end, one by one
+        given = (tokens[:, start:end], positions(2, 16)[:, start:end])
+        logits, cache = apply({"params": params}, *given, cache=cache, slots=slots)
+        np.testing.assert_allclose(logits, whole[:, start:end], atol=1e-5)
+    untouched = [np.abs(leaf[jnp.array([1, 2, 4])]).max() for leaf in jax.tree.leaves(cache)]
+    assert max(untouched) == 0
+
+
 def test_rolling_back_is_going_on_from_a_smaller_position() -> None:
     params = init_params(CONFIG, jax.random.key(0))
     apply = jax.jit(Transformer(CONFIG).apply)
