@@ -87,6 +87,8 @@ class Totals:
 
     flops: float = 0.0
     """Of matrix products, those of kernels included."""
+    kernel_flops: float = 0.0
+    """Those of kernels alone."""
     hbm_bytes: float = 0.0
     collectives: Counter[Collective] = field(default_factory=Counter)
     """How often each is called."""
@@ -99,8 +101,8 @@ class Totals:
     caveats: set[str] = field(default_factory=set)
 
     def add(self, other: Totals, times: float = 1.0) -> None:
-        self.flops += times * other.flops
-        self.hbm_bytes += times * other.hbm_bytes
+        for name in ("flops", "kernel_flops", "hbm_bytes"):
+            setattr(self, name, getattr(self, name) + times * getattr(other, name))
         for name in ("collectives", "sent", "kernels", "uncosted"):
             mine = getattr(self, name)
             for key, n in getattr(other, name).items():
@@ -298,6 +300,7 @@ class Accountant:
             total.uncosted[name] += 1
             cost = KernelCost(0.0, sum(a.hbm for a in kernel.operands + kernel.results))
         total.flops += cost.flops
+        total.kernel_flops += cost.flops
         total.hbm_bytes += cost.hbm_bytes
 
 

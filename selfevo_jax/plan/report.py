@@ -89,6 +89,7 @@ def compiled_dict(found: Compiled) -> dict[str, Any]:
         }
     if totals is not None and roofline is not None:
         out["flops_per_device"] = totals.flops
+        out["kernel_flops_per_device"] = totals.kernel_flops
         out["hbm_bytes_per_device"] = totals.hbm_bytes
         out["sent_bytes_per_device"] = {
             "by_kind": totals.sent_by_kind(),
@@ -195,6 +196,7 @@ def cost_table(plan: Plan) -> Table:
     row("tokens", lambda p: f"{p.program.tokens:,}")
     row("model FLOPs", lambda p: _si(p.program.model_flops))
     row("FLOPs of a device", lambda p: _si(p.totals.flops))
+    row("  of these in kernels", lambda p: _si(p.totals.kernel_flops))
     row("HBM traffic", lambda p: f"{_si(p.totals.hbm_bytes)}B")
     for kind in sorted({kind for p in shown if p.totals is not None for kind in p.totals.sent_by_axes()}):
         row(f"sent: {kind}", lambda p, kind=kind: f"{_si(p.totals.sent_by_axes().get(kind, 0))}B")

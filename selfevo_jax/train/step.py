@@ -35,10 +35,17 @@ class _Sums(flax.struct.PyTreeNode):
 @jax.custom_vjp
 def _narrowed(master: jax.Array, like: jax.Array) -> jax.Array:
     """`master` in the dtype of `like`, which alone has a gradient: what the products make, in their own dtype."""
-    return master.astype(like.dtype)
+    return _rounded(master, like.dtype)
 
 
-_narrowed.defvjp(lambda master, like: (master.astype(like.dtype), None), lambda _, given: (None, given))
+def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
+    """`x.astype(dtype)`. XLA moves a cast alone out of the loop over layers, where it makes copies of all of them."""
+    if jnp.finfo(dtype).bits < jnp.finfo(x.dtype).bits:
+        x = jax.lax.reduce_precision(x, jnp.finfo(dtype).nexp, jnp.finfo(dtype).nmant)
+    return x.astype(dtype)
+
+
+_narrowed.defvjp(lambda master, like: (_rounded(master, like.dtype), None), lambda _, given: (None, given))
 
 
 def narrow(form: Form, learnt: Any) -> Any:

@@ -36,7 +36,8 @@ def planned(name, topology, compiled=""):
         step = compile_program(training[-1], rates, setting.topology.slices)
         found |= {"fits": step.fits, "needed": step.memory.needed, "sent": step.totals.sent_by_axes()}
         found["gradients"] = step.totals.gradient_reduction()
-        found["flops"] = step.totals.flops
+        found["flops"], found["kernel_flops"] = step.totals.flops, step.totals.kernel_flops
+        found["program"] = step.memory.total
     return found
 
 

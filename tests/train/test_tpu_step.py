@@ -25,4 +25,5 @@ def test_the_step_calls_splash_and_holds_no_scores(topology, remat, device):
     assert any("dkv" in name for name in found["kernels"]), found
     assert "collective-permute" not in found["collectives"], found  # what windowed einsums are made of
     assert found["temporaries"] < 3 * TOKENS * HEADS * LENGTH * 4, found  # no scores in memory
+    assert found["copies"] == 0, found  # of all layers' masters in the compute dtype
     assert found["on_host"] == (remat == "offload")

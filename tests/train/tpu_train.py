@@ -12,6 +12,8 @@ from selfevo_jax.plan.chips import find_topology, prepare_compiler
 
 
 def main(topology):
+    import jax
+
     from selfevo_jax.model import ModelConfig
     from selfevo_jax.sharding import make_mesh
     from selfevo_jax.train import TrainConfig, lower_train_step
@@ -20,15 +22,18 @@ def main(topology):
     mesh = make_mesh(1, -1, 1, devices=devices)
     config = ModelConfig(512, 256, 2, 4, 2, 128, 512, max_position=2048)
     settings = TrainConfig(batch_rows=4, length=1024, compute_dtype="bfloat16", remat=sys.argv[2])
-    lowered, _ = lower_train_step(config, settings, mesh)
+    lowered, state = lower_train_step(config, settings, mesh)
     compiled = lowered.compile()
     hlo = compiled.as_text()
+    shards = [x.sharding.shard_shape(x.shape) for x in jax.tree.leaves(state.params["layers"])]
+    forward = "".join(line for line in hlo.splitlines() if " while(" in line and "jvp(forward)/while" in line)
     kinds = r" (all-gather|all-reduce|reduce-scatter|collective-permute|all-to-all)(?:-start)?\("
     return {
         "device": devices[0].device_kind,
         "kernels": sorted(set(re.findall(r'custom_call_target="tpu_custom_call".*?kernel_name="?(\w+)', hlo)))
         or sorted(set(re.findall(r"%(splash_\w+?)(?:\.\d+)? = ", hlo))),
         "collectives": collections.Counter(re.findall(kinds, hlo)),
+        "copies": sum(f"bf16[{','.join(map(str, shape))}]" in forward for shape in shards if len(shape) > 2),
         "on_host": "S(5)" in hlo,
         "temporaries": compiled.memory_analysis().temp_size_in_bytes,
     }
