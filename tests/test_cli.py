@@ -38,6 +38,22 @@ def test_a_users_error_is_one_clear_line_and_exit_code_2(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
+def test_after_an_error_nothing_is_waited_for() -> None:
+    program = """
+import threading, time
+from selfevo_jax import cli
+from selfevo_jax.errors import ModelError
+def app():
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    raise ModelError("states: the training could not be saved")
+cli.app = app
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "error: states: the training could not be saved\n"
+
+
 def test_a_platform_that_is_absent_is_refused_and_never_replaced() -> None:
     done = selfevo("doctor", "--platform", "tpu")
     assert done.returncode == 2

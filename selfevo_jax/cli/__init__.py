@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.console import Console
 
-from selfevo_jax import startup
+from selfevo_jax import hosts, startup
 from selfevo_jax.cli import runs, tools  # noqa: F401 - they bring their commands to `app`
 from selfevo_jax.cli.common import app
 from selfevo_jax.errors import SelfevoError
@@ -14,10 +12,13 @@ from selfevo_jax.progress import plain
 
 
 def main() -> None:
-    """Entry point: a user's error is one clear line and exit code 2; 75 says that the same command goes on."""
+    """Entry point: a user's error is one clear line and exit code 2; 75 says that the same command goes on.
+
+    After an error the process ends at once: threads of Orbax wait five minutes for each other after a failed save.
+    """
     startup.prepare()
     try:
         app()
     except SelfevoError as error:
         Console(stderr=True).print(plain(f"error: {error}"), style="red", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        hosts.leave_now(error.exit_code)
