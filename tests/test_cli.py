@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from selfevo_jax import cli, startup
+from selfevo_jax import cli, process
 from selfevo_jax.cli import app
 from selfevo_jax.data import read_meta
 
@@ -128,4 +128,4 @@ def test_most_of_a_gpu_is_taken_unless_the_environment_says_another_share(monkey
     assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.5"
     monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
     cli.main()
-    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == startup.GPU_MEMORY
+    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == process.GPU_MEMORY

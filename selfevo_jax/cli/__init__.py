@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from selfevo_jax import hosts, startup
+from selfevo_jax import process
 from selfevo_jax.cli import runs, tools  # noqa: F401 - they bring their commands to `app`
 from selfevo_jax.cli.common import app
 from selfevo_jax.errors import SelfevoError
@@ -16,9 +16,9 @@ def main() -> None:
 
     After an error the process ends at once: threads of Orbax wait five minutes for each other after a failed save.
     """
-    startup.prepare()
+    process.prepare()
     try:
         app()
     except SelfevoError as error:
         Console(stderr=True).print(plain(f"error: {error}"), style="red", highlight=False, markup=False, soft_wrap=True)
-        hosts.leave_now(error.exit_code)
+        process.leave_now(error.exit_code)

@@ -1,6 +1,5 @@
 """Several processes as one run: who is there, meeting points with a limit, a watch, and an end that all share."""
 
-from selfevo_jax.hosts.member import leave_now
 from selfevo_jax.hosts.metadata import is_worth_asking, metadata
 from selfevo_jax.hosts.place import Place, find_place
 from selfevo_jax.hosts.session import (
@@ -32,7 +31,6 @@ __all__ = [
     "is_worth_asking",
     "is_writer",
     "leave_hosts",
-    "leave_now",
     "metadata",
     "peers",
     "start_hosts",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import select
@@ -14,6 +13,7 @@ from typing import Any
 
 from selfevo_jax.hosts.place import Place, is_loopback
 from selfevo_jax.hosts.wire import BEATS, SILENT_SECONDS, HostError, Line, Message, Peer, gone, lost
+from selfevo_jax.process import leave_now
 
 GRACE_SECONDS = 2.0
 """From the news that the run has ended to the end of this process: the main thread may end it in its own words."""
@@ -183,11 +183,3 @@ class Member:
         time.sleep(GRACE_SECONDS)
         self.say_once(why)
         leave_now(code)
-
-
-def leave_now(code: int) -> None:
-    """Ends this process at once: no clean-up that could wait for others."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)

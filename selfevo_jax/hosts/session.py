@@ -13,12 +13,13 @@ from typing import TypeVar
 import jax
 
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.hosts.member import Member, leave_now
+from selfevo_jax.hosts.member import Member
 from selfevo_jax.hosts.place import find_place
 from selfevo_jax.hosts.registry import Registry, free_port, listening_host
 from selfevo_jax.hosts.relay import Relay
 from selfevo_jax.hosts.threads import THREADS, cpu_devices, threads_of_all
 from selfevo_jax.hosts.wire import SILENT_SECONDS, Peer
+from selfevo_jax.process import leave_now
 
 T = TypeVar("T")
 

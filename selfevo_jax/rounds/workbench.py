@@ -18,6 +18,7 @@ from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, StageSection
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape
+from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
 from selfevo_jax.sample import (
     Engine,
@@ -31,7 +32,6 @@ from selfevo_jax.sample import (
     sampler_memory,
 )
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-from selfevo_jax.startup import give_back_freed_memory
 from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
 from selfevo_jax.text.tokenizer import BaseTokenizer
 

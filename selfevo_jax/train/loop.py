@@ -17,8 +17,8 @@ from selfevo_jax import hosts
 from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig
+from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated, spans_processes
-from selfevo_jax.startup import give_back_freed_memory
 from selfevo_jax.train.keep import Keeper, TrainingKeeper
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.settings import TrainConfig

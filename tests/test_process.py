@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from selfevo_jax import startup
+from selfevo_jax import process
 
 SCRIPT = """
 import ctypes, resource, threading
-from selfevo_jax.startup import give_back_freed_memory, keep_freed_memory
+from selfevo_jax.process import give_back_freed_memory, keep_freed_memory
 kept = keep_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
@@ -66,6 +66,6 @@ def test_what_the_environment_says_of_malloc_stands(name: str) -> None:
 
 
 def test_nothing_is_changed_where_there_is_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "_ACCELERATORS", ("/dev/null",))
+    monkeypatch.setattr(process, "_ACCELERATORS", ("/dev/null",))
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    assert not startup.keep_freed_memory()
+    assert not process.keep_freed_memory()
