@@ -6,8 +6,9 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
-from host_helpers import Ended, Process, free_port, name, together, workers
+from host_helpers import Ended, Process, free_port, name, together, train_a_little, workers
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +121,20 @@ def test_a_checkpoint_is_saved_by_all(tmp_path: Path) -> None:
         assert ended.code == 0, ended.err[-3000:]
         assert "complete True\nrestored\n" in ended.out
     assert (tmp_path / "c" / "note.txt").read_bytes() == b"once"
+
+
+def test_a_notice_to_one_in_a_fine_tuning_saves_it_on_all_and_both_go_on(tmp_path: Path) -> None:
+    for ended in together(tmp_path / "told", workers("train", str(tmp_path / "states"), "3")):
+        assert ended.code == 75, ended.err[-3000:]
+        assert "stopped after step 4 of the test, which is saved; the same command goes on" in ended.err
+        assert "Traceback" not in ended.err
+    whole = train_a_little(tmp_path / "whole")
+    for ended in together(tmp_path / "again", workers("train", str(tmp_path / "states"), "-1")):
+        assert ended.code == 0, ended.err[-3000:]
+        lines = ended.out.splitlines()
+        assert [line for line in lines if line.startswith("step")] == [f"step {n}" for n in range(4, 8)]
+        losses = next(line for line in lines if line.startswith("losses")).split()[1:]
+        np.testing.assert_allclose([float(loss) for loss in losses], whole, rtol=1e-5)
 
 
 def test_work_of_all_that_one_begins_alone_is_refused_and_names_who_is_missing(tmp_path: Path) -> None:  # C36
