@@ -84,7 +84,7 @@ def _search(
 
         tried = search(config, topology, most, options, before)
     if not as_json:
-        _line(reporter.console, f"Training step on {topology.name} ({NOTE}), best first:")
+        _line(reporter.console, f"Training step on {topology.name} ({NOTE}; {len(tried)} of {most} tried), best first:")
         _print(reporter.console, report.search_table(tried, topology))
         _line(reporter.console, report.peaks(topology))
         if tried and tried[0].fits:

@@ -108,13 +108,17 @@ def search(
 ) -> list[Tried]:
     """Compiles the training step of up to `most` candidates; those that fit first, the fastest first of all.
 
-    `on_compile(done, total, candidate)` is called before each.
+    `on_compile(done, total, candidate)` is called before each. Ctrl-C ends it with what it has by then, if anything.
     """
     chosen = candidates(config, len(topology.devices))[:most]
-    tried = []
-    for done, candidate in enumerate(chosen):
-        on_compile(done, len(chosen), candidate)
-        tried.append(_try(config, topology, candidate, options))
+    tried: list[Tried] = []
+    try:
+        for done, candidate in enumerate(chosen):
+            on_compile(done, len(chosen), candidate)
+            tried.append(_try(config, topology, candidate, options))
+    except KeyboardInterrupt:
+        if not tried:
+            raise
     return sorted(tried, key=lambda t: (not t.fits, -t.tokens_per_second))
 
 

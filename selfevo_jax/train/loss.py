@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,11 +59,10 @@ _PIECE = 1 << 26
 _LANES = 128
 
 
-def table_pieces(vocab: int, size: int, piece: int = _PIECE) -> int:
-    """The number of equal parts of the vocabulary, in whole lanes, in which a table of `size` numbers is summed."""
-    lanes = vocab // _LANES if vocab % _LANES == 0 else 1
-    wanted = min(0.7 * size / piece, lanes)  # a few larger ones are better than very many
-    return next(n for n in range(1, lanes + 1) if lanes % n == 0 and n >= wanted)
+def table_cuts(vocab: int, width: int, piece: int = _PIECE) -> list[int]:
+    """Where to cut the vocabulary into about equal parts, at whole lanes, to sum a table of this width in."""
+    parts = max(1, min(math.ceil(0.7 * vocab * width / piece), vocab // _LANES))
+    return [i * vocab // (parts * _LANES) * _LANES for i in range(1, parts)]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class HeadLoss:
     """Whether the table's gradient is wanted."""
     budget: int = LOGIT_BUDGET
     least_chunk: int = _LEAST_CHUNK
+    piece: int = _PIECE
 
     def sums(
         self, hidden: jax.Array, table: jax.Array, batch: Batch
@@ -146,7 +147,7 @@ class HeadLoss:
         split = not self.alone and bool(vocab_axes)
         first = jax.lax.axis_index(vocab_axes) * size if split else 0
         count = chunk_count(n, size, self.budget, self.least_chunk)
-        chunk, pieces = n // count, table_pieces(size, table.size)
+        chunk, cuts = n // count, table_cuts(size, hidden.shape[-1], self.piece)
         flat = weights.reshape(n)
         order = jnp.argsort(flat <= 0, stable=True)  # tokens with a target first
         states, ids, flat = (x[order] for x in (hidden.reshape(n, -1), targets.reshape(n), flat))
@@ -174,7 +175,7 @@ class HeadLoss:
             if not self.learns:
                 return total, by_hidden
             by_table = []
-            for piece, part in zip(sums[2:], jnp.split(by_logit, pieces, axis=1), strict=True):
+            for piece, part in zip(sums[2:], jnp.split(by_logit, cuts, axis=1), strict=True):
                 left, right = (part, h) if self.tied else (h, part)
                 product = jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
                 by_table.append(piece + product)
@@ -184,7 +185,7 @@ class HeadLoss:
         if gradients:
             zeros = (*zeros, jnp.zeros_like(states))
         if gradients and self.learns:
-            zeros = (*zeros, *jnp.split(jnp.zeros(table.shape, jnp.float32), pieces, axis=v))
+            zeros = (*zeros, *jnp.split(jnp.zeros(table.shape, jnp.float32), cuts, axis=v))
         with jax.named_scope(f"at_most_{count}_trips"):
             total, *rest = jax.lax.fori_loop(0, chunks, one, zeros)
         if gradients:

@@ -1,5 +1,6 @@
 """The candidates of a search, and their order."""
 
+import pytest
 from plan_helpers import compiled, tiny_config
 
 from selfevo_jax.plan import search
@@ -28,6 +29,22 @@ def test_overrides_say_what_to_put_into_the_config():
         "learn.batch_rows": 32,
         "learn.remat": "full",
     }
+
+
+def test_ctrl_c_ends_a_search_with_what_it_has(monkeypatch):
+    topology = Topology("v5e:2x4", CHIPS["v5e"], (2, 4), 1, tuple(range(8)))
+    monkeypatch.setattr(search, "_try", lambda config, where, candidate, options: search.Tried(candidate, compiled()))
+
+    def interrupt(at):
+        def before(done, *_):
+            if done == at:
+                raise KeyboardInterrupt
+
+        return search.search(tiny_config(), topology, most=5, on_compile=before)
+
+    assert len(interrupt(2)) == 2
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(0)
 
 
 def test_what_fits_comes_first_and_the_fastest_of_it_first_of_all(monkeypatch):

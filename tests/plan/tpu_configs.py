@@ -30,14 +30,13 @@ def planned(name, topology, compiled=""):
         "hbm": rates.hbm,
         "slots": sampler.slots.slots,
         "least": {p.name: p.parameters + p.optimizer + p.gradients + p.cache + p.held for p in (*training, *sampling)},
-        "tokens": {p.name: p.tokens for p in training},
     }
     if compiled:
         step = compile_program(training[-1], rates, setting.topology.slices)
-        found |= {"fits": step.fits, "needed": step.memory.needed, "sent": step.totals.sent_by_axes()}
-        found["gradients"] = step.totals.gradient_reduction()
-        found["flops"], found["kernel_flops"] = step.totals.flops, step.totals.kernel_flops
-        found["program"] = step.memory.total
+        found["fits"] = step.fits
+        if step.totals is not None:
+            found |= {"flops": step.totals.flops, "kernel_flops": step.totals.kernel_flops}
+            found["program"] = step.memory.total
     return found
 
 

@@ -34,12 +34,14 @@ from selfevo_jax.plan.groups import MeshAxes
 from selfevo_jax.plan.hlo import parse
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import TrainConfig, fit, token_loss_sums
-from selfevo_jax.train.loss import HeadLoss, chunk_count
+from selfevo_jax.train.loss import HeadLoss, chunk_count, table_cuts
 from selfevo_jax.train.state import Form, init_state
 from selfevo_jax.train.step import gradient_sums, make_train_step
 
 CONFIG = ModelConfig(32, 16, 3, 4, 2, 8, 32, max_position=64, qkv_bias=True)
 UNTIED = dataclasses.replace(CONFIG, tie_embeddings=False, vocab_size=40)
+IN_PIECES = dataclasses.replace(CONFIG, vocab_size=640)
+UNTIED_IN_PIECES = dataclasses.replace(UNTIED, vocab_size=600)
 LENGTH, ROWS = 24, 8
 SETTINGS = TrainConfig(steps=3, warmup_steps=1, learning_rate=3e-3, batch_rows=ROWS, length=LENGTH, clip_norm=0.5)
 ONE = MeshAxes({"x": 1})
@@ -66,8 +68,8 @@ def make_examples(count, seed=0, vocab=32):
     return out
 
 
-def batch_of(count=13, seed=0, rows=ROWS):
-    packed = pack(make_examples(count, seed), LENGTH)
+def batch_of(count=13, seed=0, rows=ROWS, vocab=32):
+    packed = pack(make_examples(count, seed, vocab), LENGTH)
     arrays = [packed.tokens, packed.weights, packed.segment_ids, packed.positions]
     assert len(packed.tokens) <= rows
     return Batch(*(np.pad(x, ((0, rows - len(x)), (0, 0))) for x in arrays))
@@ -142,10 +144,10 @@ def test_remat_computes_again_what_it_says_and_no_more():
     assert flops("full") - none == c.n_layers * (products + attention)
 
 
-@pytest.mark.parametrize("config", [CONFIG, UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize("config", [CONFIG, UNTIED, IN_PIECES, UNTIED_IN_PIECES])
 @pytest.mark.parametrize("shape", [*MESHES, (1, 2, 4)])
 def test_chunked_loss_equals_the_whole(config, shape):
-    batch, mesh = batch_of(), mesh_of(shape)
+    batch, mesh = batch_of(vocab=config.vocab_size), mesh_of(shape)
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(ROWS, LENGTH, config.d_model)).astype(np.float32)
     params = params_of(config)
@@ -153,7 +155,8 @@ def test_chunked_loss_equals_the_whole(config, shape):
     layout = param_shardings(config, mesh, TRAIN_RULES)
     place = layout["embedding"] if config.tie_embeddings else layout["head"]["kernel"]
     per_device = ROWS * LENGTH // TRAIN_RULES.ways("batch", mesh)
-    head = HeadLoss(config.tie_embeddings, place, ("data", "fsdp"), budget=1, least_chunk=per_device // 6)
+    sizes = {"budget": 1, "least_chunk": per_device // 6, "piece": 200 * config.d_model}
+    head = HeadLoss(config.tie_embeddings, place, ("data", "fsdp"), **sizes)
 
     def whole(h, t):
         logits = h @ (t.T if config.tie_embeddings else t)
@@ -174,6 +177,22 @@ def test_chunks_fit_the_budget_and_never_fall_below_a_useful_size():
     assert chunk_count(96, 100, budget=1, least=1) == 96
     assert chunk_count(8192, 128256) == 16
     assert chunk_count(7, 100, budget=200, least=1) == 7  # seven tokens divide in no other way
+
+
+@given(st.integers(1, 300_000), st.integers(1, 16_384))
+def test_a_table_is_cut_into_few_parts_of_about_one_size(vocab, width):
+    cuts = table_cuts(vocab, width)
+    parts = np.diff([0, *cuts, vocab])
+    assert all(cut % 128 == 0 for cut in cuts)
+    assert parts.min() > 0
+    assert parts.max() - parts.min() <= 2 * 128
+    assert len(parts) <= 1 + 0.7 * vocab * width / 2**26
+    assert parts.max() * width <= 2**26 / 0.7 + 2 * 128 * width
+
+
+def test_a_vocabulary_of_a_prime_number_of_lanes_is_not_cut_into_its_lanes():
+    assert table_cuts(151_936, 896) == [75_904]  # Qwen 2.5 and 3
+    assert len(table_cuts(128_256, 4096)) == 5
 
 
 def test_chunks_pass_over_tokens_without_a_target():
