@@ -76,7 +76,7 @@ def compiler_options(pairs: Sequence[str]) -> Options:
 def _search(
     config: Config, topology: Topology, most: int, options: Options, reporter: Reporter, as_json: bool
 ) -> dict[str, Any]:
-    with reporter.task(f"{topology.name}: compiling training steps", most, "programs") as meter:
+    with reporter.task(f"{topology.name}: compiling training steps", most, "programs at most") as meter:
 
         def before(done: int, total: int, candidate: Candidate) -> None:
             shown = " ".join(f"{key.split('.')[-1]}={value}" for key, value in candidate.overrides().items())

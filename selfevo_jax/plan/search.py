@@ -20,6 +20,8 @@ from selfevo_jax.train import train_settings
 
 MOST_COMPILES = 12
 _REMAT = ("none", "minimal", "full")
+_KEPT_LESS = (*_REMAT, "offload")
+"""From what keeps the most in a chip's memory to what keeps the least."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Candidate:
     """data, fsdp, tensor."""
     batch_rows: int
     remat: str
+
+    def needs_more_than(self, other: Candidate) -> bool:
+        """Whether it needs at least the memory of the other, as can be told without compiling."""
+        keeps_more = _KEPT_LESS.index(self.remat) <= _KEPT_LESS.index(other.remat)
+        return self.mesh == other.mesh and self.batch_rows >= other.batch_rows and keeps_more
 
     def overrides(self) -> dict[str, int | str]:
         """Of the config, as `key=value`."""
@@ -108,13 +115,18 @@ def search(
 ) -> list[Tried]:
     """Compiles the training step of up to `most` candidates; those that fit first, the fastest first of all.
 
+    One that needs more than another that did not fit is passed over.
     `on_compile(done, total, candidate)` is called before each. Ctrl-C ends it with what it has by then, if anything.
     """
-    chosen = candidates(config, len(topology.devices))[:most]
+    chosen = candidates(config, len(topology.devices))
+    total = min(most, len(chosen))
     tried: list[Tried] = []
     try:
-        for done, candidate in enumerate(chosen):
-            on_compile(done, len(chosen), candidate)
+        for candidate in chosen:
+            too_large = [t.candidate for t in tried if t.compiled is not None and not t.fits]
+            if len(tried) == total or any(map(candidate.needs_more_than, too_large)):
+                continue
+            on_compile(len(tried), total, candidate)
             tried.append(_try(config, topology, candidate, options))
     except KeyboardInterrupt:
         if not tried:

@@ -1,5 +1,7 @@
 """The candidates of a search, and their order."""
 
+import dataclasses
+
 import pytest
 from plan_helpers import compiled, tiny_config
 
@@ -45,6 +47,23 @@ def test_ctrl_c_ends_a_search_with_what_it_has(monkeypatch):
     assert len(interrupt(2)) == 2
     with pytest.raises(KeyboardInterrupt):
         interrupt(0)
+
+
+def test_what_needs_more_than_what_did_not_fit_is_passed_over(monkeypatch):
+    topology = Topology("v5e:2x4", CHIPS["v5e"], (2, 4), 1, tuple(range(8)))
+
+    def fake(config, where, candidate, options):
+        refused = Refusal(20, 10, "too large") if candidate.remat == "minimal" and candidate.batch_rows >= 16 else None
+        return search.Tried(candidate, dataclasses.replace(compiled(rows=candidate.batch_rows), refusal=refused))
+
+    monkeypatch.setattr(search, "_try", fake)
+    found = search.search(tiny_config(learn={"remat": "minimal", "batch_rows": 16}), topology, most=500)
+    tried = {t.candidate for t in found if t.candidate.mesh == (1, 8, 1)}
+    passed_over = {c for c in search.candidates(tiny_config(), 8) if c.mesh == (1, 8, 1)} - tried
+    assert search.Candidate((1, 8, 1), 16, "minimal") in tried
+    assert {(c.batch_rows, c.remat) for c in passed_over} == {
+        (rows, remat) for rows in (16, 32, 64) for remat in ("none", "minimal") if (rows, remat) != (16, "minimal")
+    }
 
 
 def test_what_fits_comes_first_and_the_fastest_of_it_first_of_all(monkeypatch):
