@@ -123,8 +123,10 @@ def search(
     tried: list[Tried] = []
     try:
         for candidate in chosen:
+            if len(tried) == total:
+                break
             too_large = [t.candidate for t in tried if t.compiled is not None and not t.fits]
-            if len(tried) == total or any(map(candidate.needs_more_than, too_large)):
+            if any(map(candidate.needs_more_than, too_large)):
                 continue
             on_compile(len(tried), total, candidate)
             tried.append(_try(config, topology, candidate, options))

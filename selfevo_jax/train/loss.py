@@ -47,11 +47,8 @@ def token_loss_sums(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Arr
 
 
 def chunk_count(tokens: int, vocab: int, budget: int = LOGIT_BUDGET, least: int = _LEAST_CHUNK) -> int:
-    """The least number of equal chunks of the tokens whose logits fit the budget (or are few enough tokens)."""
-    if tokens * vocab <= budget:
-        return 1
-    most = max(budget // vocab, least)
-    return next(n for n in range(-(-tokens // most), tokens + 1) if tokens % n == 0)
+    """The least number of chunks of the tokens whose logits fit the budget (or are few enough tokens)."""
+    return -(-tokens // max(budget // vocab, least))
 
 
 _PIECE = 1 << 26
@@ -147,10 +144,12 @@ class HeadLoss:
         split = not self.alone and bool(vocab_axes)
         first = jax.lax.axis_index(vocab_axes) * size if split else 0
         count = chunk_count(n, size, self.budget, self.least_chunk)
-        chunk, cuts = n // count, table_cuts(size, hidden.shape[-1], self.piece)
+        chunk, cuts = -(-n // count), table_cuts(size, hidden.shape[-1], self.piece)
         flat = weights.reshape(n)
         order = jnp.argsort(flat <= 0, stable=True)  # tokens with a target first
-        states, ids, flat = (x[order] for x in (hidden.reshape(n, -1), targets.reshape(n), flat))
+        order = jnp.pad(order, (0, count * chunk - n), constant_values=n)  # places without a token: all zeros
+        sources = (hidden.reshape(n, -1), targets.reshape(n), flat)
+        states, ids, flat = (x.at[order].get(mode="fill", fill_value=0) for x in sources)
         chunks = -(-jnp.sum(flat > 0) // chunk)
 
         def over_vocab(x: jax.Array, reduce: Any = jax.lax.psum) -> jax.Array:
@@ -189,7 +188,7 @@ class HeadLoss:
         with jax.named_scope(f"at_most_{count}_trips"):
             total, *rest = jax.lax.fori_loop(0, chunks, one, zeros)
         if gradients:
-            rest[0] = over_vocab(rest[0])[jnp.argsort(order)].reshape(hidden.shape)
+            rest[0] = over_vocab(rest[0])[jnp.argsort(order)[:n]].reshape(hidden.shape)
 
         def over_devices(piece: jax.Array) -> jax.Array:
             for axis in width_axes:
