@@ -13,6 +13,14 @@ from selfevo_jax.plan.chips import prepare_compiler
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+def kept(c, settings, devices):
+    """Bytes that a device keeps of the forward pass at least, for the backward one."""
+    attended = 2 * c.n_heads * c.head_dim + 2 * c.n_kv_heads * c.head_dim
+    widths = {"full": c.d_model, "minimal": 2 * c.d_model + attended + 2 * c.d_ff}
+    rows = settings.batch_rows // settings.accumulate // devices
+    return 2 * c.n_layers * rows * settings.length * widths[settings.remat]
+
+
 def planned(name, topology, compiled=""):
     from selfevo_jax.config import load_config
     from selfevo_jax.plan.compiled import compile_program
@@ -25,11 +33,15 @@ def planned(name, topology, compiled=""):
     rates = setting.topology.rates
     sampler = open_sampler(config, setting.model, setting.mesh, rates.hbm)
     training = train_programs(config, setting.model, setting.mesh)
+    states = kept(setting.model, config.learn, setting.mesh.size)
     sampling = sampler_programs(sampler, setting.model, Lengths.of(config))
     found = {
         "hbm": rates.hbm,
         "slots": sampler.slots.slots,
-        "least": {p.name: p.parameters + p.optimizer + p.gradients + p.cache + p.held for p in (*training, *sampling)},
+        "least": {
+            p.name: p.parameters + p.optimizer + p.gradients + p.cache + p.held + (states if p in training else 0)
+            for p in (*training, *sampling)
+        },
     }
     if compiled:
         step = compile_program(training[-1], rates, setting.topology.slices)
