@@ -14,7 +14,8 @@ from selfevo_jax.model.transformer import Attend, Block, Transformer, attend_mas
 
 Remat = Literal["none", "minimal", "full", "offload"]
 """What the backward pass finds in memory: everything (`none`), the outputs of the matrix products (`minimal`), the
-input of each layer alone (`full`), or that in the host's memory (`offload`). The rest is computed again."""
+input of each layer alone (`full`), or that in the host's memory (`offload`). The rest is computed again.
+In the order of the memory that they take, the most first."""
 
 ATTENDED = "attended"
 """Checkpoint name of what an attention kernel's backward pass needs of the forward one."""

@@ -101,8 +101,9 @@ class Totals:
     caveats: set[str] = field(default_factory=set)
 
     def add(self, other: Totals, times: float = 1.0) -> None:
-        for name in ("flops", "kernel_flops", "hbm_bytes"):
-            setattr(self, name, getattr(self, name) + times * getattr(other, name))
+        self.flops += times * other.flops
+        self.kernel_flops += times * other.kernel_flops
+        self.hbm_bytes += times * other.hbm_bytes
         for name in ("collectives", "sent", "kernels", "uncosted"):
             mine = getattr(self, name)
             for key, n in getattr(other, name).items():

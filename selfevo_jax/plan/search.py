@@ -6,12 +6,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax
 
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.model import Remat
 from selfevo_jax.plan.chips import Topology
 from selfevo_jax.plan.compiled import Compiled, Options, compile_program
 from selfevo_jax.plan.planner import Setting, open_setting
@@ -20,8 +21,6 @@ from selfevo_jax.train import train_settings
 
 MOST_COMPILES = 12
 _REMAT = ("none", "minimal", "full")
-_KEPT_LESS = (*_REMAT, "offload")
-"""From what keeps the most in a chip's memory to what keeps the least."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,8 @@ class Candidate:
 
     def needs_more_than(self, other: Candidate) -> bool:
         """Whether it needs at least the memory of the other, as can be told without compiling."""
-        keeps_more = _KEPT_LESS.index(self.remat) <= _KEPT_LESS.index(other.remat)
+        policies = get_args(Remat)
+        keeps_more = policies.index(self.remat) <= policies.index(other.remat)
         return self.mesh == other.mesh and self.batch_rows >= other.batch_rows and keeps_more
 
     def overrides(self) -> dict[str, int | str]:

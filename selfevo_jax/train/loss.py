@@ -57,7 +57,10 @@ _LANES = 128
 
 
 def table_cuts(vocab: int, width: int, piece: int = _PIECE) -> list[int]:
-    """Where to cut the vocabulary into about equal parts, at whole lanes, to sum a table of this width in."""
+    """Where to cut the vocabulary into about equal parts, at whole lanes, to sum a table of this width in.
+
+    A part may be 1.4 pieces: a few larger ones are better than very many.
+    """
     parts = max(1, min(math.ceil(0.7 * vocab * width / piece), vocab // _LANES))
     return [i * vocab // (parts * _LANES) * _LANES for i in range(1, parts)]
 

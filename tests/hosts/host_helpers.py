@@ -73,7 +73,11 @@ def together(
 ) -> list[Ended]:
     """Runs one Python command a process, does the deed, and waits for all; none is left when this returns or raises."""
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    places = [str(Path(selfevo_jax.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    places = [
+        str(Path(selfevo_jax.__file__).parents[1]),
+        str(WORKER.parents[1]),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "XLA_FLAGS": flags}
     variables |= environment or {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,35 +107,6 @@ def workers(*words: str, n: int = 2) -> list[list[str]]:
     """The commands of n processes of host_worker.py."""
     port = free_port()
     return [[str(WORKER), str(port), str(n), str(i), *words] for i in range(n)]
-
-
-def train_a_little(folder: Path, before_step: Callable[[int], None] = lambda _: None) -> list[float]:
-    """The losses of a fine-tuning of 8 steps over two devices; `before_step` is called before each step."""
-    import jax
-    import numpy as np
-
-    from selfevo_jax.checkpoint import TrainingStore
-    from selfevo_jax.data import Batches, Example
-    from selfevo_jax.model import ModelConfig, init_params
-    from selfevo_jax.sharding import make_mesh
-    from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, fit
-
-    config = ModelConfig(48, 16, 2, 2, 1, 8, 24, max_position=32)
-    settings = TrainConfig(steps=8, warmup_steps=2, learning_rate=1e-2, batch_rows=4, length=16)
-    rng = np.random.default_rng(0)
-    weights = (np.arange(9) > 2).astype(np.float32)
-    examples = [Example(f"row{i}", "x", rng.integers(0, 48, 9).astype(np.int32), weights) for i in range(29)]
-    batches = Batches({"x": (examples, 1.0)}, 4, 16, seed=3)
-
-    class Watched:
-        def at(self, step: int) -> Any:
-            before_step(step)
-            return batches.at(step)
-
-    keeper = TrainingKeeper(TrainingStore(folder), SavePolicy(), "the test")
-    params = init_params(config, jax.random.key(0))
-    mesh = make_mesh(1, 2, 1, jax.devices()[:2])
-    return fit(params, config, Watched(), settings, mesh, keeper=keeper)[1].losses
 
 
 def name(process: int, pid: int) -> str:

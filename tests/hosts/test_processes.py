@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from host_helpers import Ended, Process, free_port, name, together, train_a_little, workers
+from host_helpers import Ended, Process, free_port, name, together, workers
+from small_training import Batched, train
 
 pytestmark = pytest.mark.slow
 
@@ -128,11 +129,11 @@ def test_a_notice_to_one_in_a_fine_tuning_saves_it_on_all_and_both_go_on(tmp_pat
         assert ended.code == 75, ended.err[-3000:]
         assert "stopped after step 4 of the test, which is saved; the same command goes on" in ended.err
         assert "Traceback" not in ended.err
-    whole = train_a_little(tmp_path / "whole")
+    whole = train(None, Batched(), (1, 2, 1))[1].losses
     for ended in together(tmp_path / "again", workers("train", str(tmp_path / "states"), "-1")):
         assert ended.code == 0, ended.err[-3000:]
         lines = ended.out.splitlines()
-        assert [line for line in lines if line.startswith("step")] == [f"step {n}" for n in range(4, 8)]
+        assert [line for line in lines if line.startswith("step")] == [f"step {n}" for n in range(4, 10)]
         losses = next(line for line in lines if line.startswith("losses")).split()[1:]
         np.testing.assert_allclose([float(loss) for loss in losses], whole, rtol=1e-5)
 

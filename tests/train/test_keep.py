@@ -7,50 +7,27 @@ import signal
 import jax
 import numpy as np
 import pytest
+from small_training import CONFIG, SETTINGS, Batched, train
 from train_helpers import assert_equal
 
 from selfevo_jax import notice
 from selfevo_jax.checkpoint import TrainingStore
-from selfevo_jax.data import Batches, Example
 from selfevo_jax.errors import ModelError, Preempted
-from selfevo_jax.model import LoraConfig, ModelConfig, init_params
+from selfevo_jax.model import LoraConfig, init_params
 from selfevo_jax.sharding import make_mesh
-from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, fit
-
-CONFIG = ModelConfig(48, 16, 2, 2, 1, 8, 24, max_position=32)
-SETTINGS = TrainConfig(steps=10, warmup_steps=2, learning_rate=1e-2, schedule="linear", batch_rows=4, length=16)
+from selfevo_jax.train import SavePolicy, TrainingKeeper, fit
 
 
 class Killed(Exception):
     pass
 
 
-class Batched:
-    """Batches that note which examples were learnt from, and in which step the process is killed."""
-
-    def __init__(self, kill_at=None):
-        rng = np.random.default_rng(0)
-        examples = [
-            Example(f"row{i}", "x", rng.integers(0, 48, 9).astype(np.int32), (np.arange(9) > 2).astype(np.float32))
-            for i in range(29)
-        ]
-        self.inner, self.kill_at, self.seen = Batches({"x": (examples, 1.0)}, 4, 16, seed=3), kill_at, {}
-
-    def at(self, step):
-        if step == self.kill_at:
+def killed_at(step):
+    def before_step(now):
+        if now == step:
             raise Killed
-        batch, ids = self.inner.at(step)
-        self.seen[step] = ids
-        return batch, ids
 
-
-def train(folder, batched, mesh=(1, 1, 1), settings=SETTINGS, **policy):
-    devices = jax.devices()[: int(np.prod(mesh))]
-    keeper = None
-    if folder is not None:
-        keeper = TrainingKeeper(TrainingStore(folder), SavePolicy(**policy), "the test")
-    params = init_params(CONFIG, jax.random.key(0))
-    return fit(params, CONFIG, batched, settings, make_mesh(*mesh, devices), keeper=keeper)
+    return Batched(before_step)
 
 
 def without_times(report):
@@ -63,7 +40,7 @@ def test_killed_after_5_steps_it_goes_on_with_the_sixth_rates_and_rows_included(
     settings = dataclasses.replace(SETTINGS, lora=lora)
     whole = Batched()
     params, report = train(None, whole, settings=settings)
-    first = Batched(kill_at=5)
+    first = killed_at(5)
     with pytest.raises(Killed):
         train(tmp_path / "states", first, settings=settings, every_steps=2)
     second = Batched()
@@ -89,7 +66,7 @@ def test_an_unfinished_state_is_set_aside(tmp_path):
 
 def test_it_goes_on_with_fewer_devices_in_fp32(tmp_path):  # C28
     with pytest.raises(Killed):
-        train(tmp_path / "states", Batched(kill_at=6), (1, 4, 1), every_steps=3)
+        train(tmp_path / "states", killed_at(6), (1, 4, 1), every_steps=3)
     got, report = train(tmp_path / "states", Batched(), (1, 1, 1), every_steps=100)
     params, whole = train(None, Batched())
     np.testing.assert_allclose(report.losses, whole.losses, rtol=1e-5)
@@ -99,15 +76,13 @@ def test_it_goes_on_with_fewer_devices_in_fp32(tmp_path):  # C28
 
 
 def test_a_notice_saves_the_state_and_ends_with_the_code_for_run_me_again(tmp_path):
-    class Told(Batched):
-        def at(self, step):
-            if step == 3:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return super().at(step)
+    def tell(step):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     with notice.heeded(), pytest.raises(Preempted, match="after step 4 of the test, which is saved; the same") as told:
-        train(tmp_path / "states", Told())
+        train(tmp_path / "states", Batched(tell))
     assert told.value.exit_code == 75
     assert signal.getsignal(signal.SIGTERM) == before
     second = Batched()
