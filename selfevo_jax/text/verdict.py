@@ -15,6 +15,9 @@ class Verdict:
 
     good: bool | None
     rating: float | None
+    end: int | None = None
+    """Characters of the text that are the model's own feedback, where something runs on behind it (a revision, a next
+    question, a second feedback); None where nothing runs on."""
 
 
 @dataclass(frozen=True)
