@@ -1,6 +1,7 @@
 """Checkpoints: our own (Orbax), Hugging Face folders, GGUF files, shipped models."""
 
 from selfevo_jax.checkpoint.aside import ASIDE, MARK, set_aside
+from selfevo_jax.checkpoint.digest import model_checksum
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import (
     config_from_huggingface,
@@ -30,6 +31,7 @@ __all__ = [
     "config_to_huggingface",
     "export_huggingface",
     "is_complete",
+    "model_checksum",
     "open_model",
     "open_weights",
     "read_gguf",

@@ -28,6 +28,7 @@ from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig, RopeScaling
 from selfevo_jax.untrusted import is_plain_name, read_object, reading
 
+INDEX = "model.safetensors.index.json"
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _KINDS = ("llama", "mistral", "qwen2", "qwen3")
 _DEFAULTS: dict[str, dict[str, Any]] = {  # what the architecture says where config.json is silent
@@ -182,7 +183,7 @@ def config_to_huggingface(
 
 def _files(folder: Path) -> dict[str, Path]:
     """Tensor name -> the safetensors file that holds it."""
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if index.is_file():
         weight_map = read_object(index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(map(is_plain_name, weight_map.values())):
@@ -201,6 +202,12 @@ def _files(folder: Path) -> dict[str, Path]:
             "save_pretrained(..., safe_serialization=True)"
         )
     return files
+
+
+def files_of(folder: Path) -> list[Path]:
+    """config.json, the index where there is one, and the safetensors files that the model is read from."""
+    described = [folder / "config.json", folder / INDEX]
+    return [*filter(Path.is_file, described), *sorted(set(_files(folder).values()))]
 
 
 def _shapes(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
@@ -307,7 +314,7 @@ def export_huggingface(
     if not single:
         total = sum(leaf.nbytes for leaf in leaves.values())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     for name, content in tokenizer_files.items():
         if name != "config.json":
             (out / name).write_bytes(content)

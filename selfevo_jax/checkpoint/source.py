@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import safe_open
 
 from selfevo_jax.checkpoint.gguf import read_gguf
+from selfevo_jax.checkpoint.huggingface import files_of as huggingface_files
 from selfevo_jax.checkpoint.huggingface import read_huggingface
 from selfevo_jax.checkpoint.store import ADAPTERS, ARRAYS, BESIDE, MODEL, is_complete, restore_params
 from selfevo_jax.checkpoint.weights import Reader, check_tensors, flatten, load_tree, safetensors_shapes
@@ -30,7 +31,7 @@ from selfevo_jax.model import (
     preset_shape,
 )
 from selfevo_jax.sharding import replicated
-from selfevo_jax.storage import place
+from selfevo_jax.storage import place, storage_of
 from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
 from selfevo_jax.untrusted import is_plain_name, read_object, reading
 
@@ -38,6 +39,7 @@ Loader = Callable[[Any, Any], Any]
 
 ASSETS = Path(__file__).parent.parent / "assets"
 WEIGHTS = "model.safetensors"
+PRESET = "preset:"
 _KINDS = (
     "a folder (Hugging Face, or saved by selfevo), a .gguf file, package:NAME, "
     "builtin:NAME (shipped models) or preset:NAME (random weights)"
@@ -81,9 +83,18 @@ def open_weights(source: str) -> tuple[ModelConfig, Loader, Path | None]:
 
 def _open(source: str, upon: tuple[Path, ...]) -> tuple[ModelConfig, Loader, Path | None]:
     """`open_weights`; `upon` are the folders of adapters that are to be merged with it."""
+    if (path := locate(source)) is None:
+        config = preset_shape(source.removeprefix(PRESET))
+        return config, _random(config), None
+    with reading(path, "model"):
+        return *_open_path(path, upon), path
+
+
+def locate(source: str) -> Path | None:
+    """The folder or file that a model source names; None for a preset. Raises ModelError where there is none."""
     scheme, _, name = source.partition(":")
-    if scheme == "preset" and name:
-        return preset_shape(name), _random(preset_shape(name)), None
+    if source.startswith(PRESET) and name:
+        return None
     if scheme == "builtin" and name:
         path = ASSETS / name
         if not is_plain_name(name) or not (path / MODEL).is_file():
@@ -95,8 +106,7 @@ def _open(source: str, upon: tuple[Path, ...]) -> tuple[ModelConfig, Loader, Pat
         path = place(source).expanduser()
     if not path.exists():
         raise ModelError(f"{source}: nothing there; expected {_KINDS}")
-    with reading(path, "model"):
-        return *_open_path(path, upon), path
+    return path
 
 
 def _checked(source: str, config: ModelConfig, load: Loader, tokenizer: BaseTokenizer) -> ModelSource:
@@ -138,24 +148,15 @@ def _orbax(path: Path, config: ModelConfig, upon: tuple[Path, ...]) -> Loader:
 
 def _adapted(path: Path, config: ModelConfig, upon: tuple[Path, ...]) -> Loader:
     """Adapters merged with what they belong to."""
-    file = path / ADAPTERS
-    tree = read_object(file)
-    try:
-        of = tree.pop("of")
-        lora = LoraConfig(**tree)
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
-        raise ModelError(f"{file}: not the description of adapters ({first_line(error)})") from error
-    if not isinstance(of, str) or (of.startswith(BESIDE) and not is_plain_name(of.removeprefix(BESIDE))):
-        raise ModelError(
-            f"{file}: 'of' is {reprlib.repr(of)}, expected a model source, or {BESIDE}NAME of a folder beside this one"
-        )
+    lora, base_source = _description(path)
     upon = (*upon, path.resolve())
-    base_source = str(path.parent / of.removeprefix(BESIDE)) if of.startswith(BESIDE) else of
     if Path(base_source).expanduser().resolve() in upon:
-        raise ModelError(f"{file}: these adapters belong, by way of '{of}', to themselves; correct 'of'")
+        raise ModelError(
+            f"{path / ADAPTERS}: these adapters belong, by way of '{base_source}', to themselves; correct 'of'"
+        )
     base_config, base, _ = _open(base_source, upon)
     if base_config != config:
-        raise ModelError(f"{file}: made for another model than {of}, which has another shape")
+        raise ModelError(f"{path / ADAPTERS}: made for another model than {base_source}, which has another shape")
 
     def load(shardings: Any, dtype: Any) -> Any:
         abstract = abstract_adapters(config, lora)
@@ -171,6 +172,46 @@ def _adapted(path: Path, config: ModelConfig, upon: tuple[Path, ...]) -> Loader:
         return program(base(shardings, jnp.float32), restore_params(path, abstract, whole))
 
     return load
+
+
+def _description(path: Path) -> tuple[LoraConfig, str]:
+    """What adapters are, and the source of the model that they belong to."""
+    file = path / ADAPTERS
+    tree = read_object(file)
+    try:
+        of = tree.pop("of")
+        lora = LoraConfig(**tree)
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise ModelError(f"{file}: not the description of adapters ({first_line(error)})") from error
+    if not isinstance(of, str) or (of.startswith(BESIDE) and not is_plain_name(of.removeprefix(BESIDE))):
+        raise ModelError(
+            f"{file}: 'of' is {reprlib.repr(of)}, expected a model source, or {BESIDE}NAME of a folder beside this one"
+        )
+    return lora, str(path.parent / of.removeprefix(BESIDE)) if of.startswith(BESIDE) else of
+
+
+def files_of(source: str) -> dict[str, Path]:
+    """Name below the model's folder -> every file that its shape and its weights are read from.
+
+    A preset has none. Adapters come with the files of the model that they are added to, under `base/`.
+    Raises ModelError as `open_weights` does.
+    """
+    if (path := locate(source)) is None:
+        return {}
+    if path.is_file():
+        return {path.name: path}
+    open_weights(source)  # a folder that is no model is refused, and adapters that belong to themselves
+    if not (path / MODEL).is_file():
+        files = huggingface_files(path)
+    elif (path / WEIGHTS).is_file():
+        files = [path / MODEL, path / WEIGHTS]
+    else:
+        files = [path / MODEL, *storage_of(path).files(path / ARRAYS)]
+    named = {file.relative_to(path).as_posix(): file for file in files}
+    if (path / ADAPTERS).is_file() and not (path / WEIGHTS).is_file():
+        named[ADAPTERS] = path / ADAPTERS
+        named |= {f"base/{name}": file for name, file in files_of(_description(path)[1]).items()}
+    return named
 
 
 def _safetensors(path: Path, config: ModelConfig) -> Loader:

@@ -66,6 +66,9 @@ class Storage(Protocol):
     def size(self, path: Path) -> int:
         """Bytes of a file that is there."""
 
+    def checksum(self, path: Path) -> str:
+        """A digest of a file's content with the name of its kind; a bucket's own, so that nothing is fetched for it."""
+
     def files(self, folder: Path) -> list[Path]:
         """Every file below a folder, sorted; none where there is no folder."""
 

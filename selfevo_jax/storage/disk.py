@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -153,6 +154,10 @@ class Disk:
 
     def size(self, path: Path) -> int:
         return path.stat().st_size
+
+    def checksum(self, path: Path) -> str:
+        with path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     def files(self, folder: Path) -> list[Path]:
         return sorted(file for file in folder.rglob("*") if file.is_file())

@@ -132,6 +132,13 @@ class Objects:
     def size(self, path: Path) -> int:
         return int((self.metadata(path) or {"size": 0})["size"])
 
+    def checksum(self, path: Path) -> str:
+        found = self.metadata(path) or {}
+        for kind, key in (("md5", "md5Hash"), ("crc32c", "crc32c")):  # composed objects have no md5
+            if key in found:
+                return f"{kind}:{found[key]}"
+        raise SelfevoError(f"{path}: the bucket has no checksum of it; upload the file again")
+
     def files(self, folder: Path) -> list[Path]:
         return sorted(map(as_path, self._known(folder)))
 
