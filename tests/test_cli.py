@@ -58,6 +58,13 @@ def test_a_platform_that_is_absent_is_refused_and_never_replaced() -> None:
     done = selfevo("doctor", "--platform", "tpu")
     assert done.returncode == 2
     assert "platform=tpu: not available" in done.stderr
+    assert "Another process" not in done.stderr
+    assert "this machine shows no TPU" in done.stderr or "pip install 'selfevo-jax[tpu]'" in done.stderr
+    done = selfevo("doctor", "--platform", "gpu")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: platform=gpu: not available")
+    assert done.stderr.endswith("install it with: pip install 'selfevo-jax[cuda]'\n")
+    assert "Traceback" not in done.stderr
     shown = selfevo("doctor", "--platform", "cpu")
     assert shown.returncode == 0
     assert "platform cpu: 8 x cpu" in shown.stdout

@@ -172,6 +172,7 @@ def doctor(
         raise ConfigError(f"--mesh {mesh}: expected three whole numbers, such as -1,1,1") from None
     import jax
 
+    from selfevo_jax.accelerators import overlooked
     from selfevo_jax.rounds.workbench import select_platform
     from selfevo_jax.sharding import make_mesh
 
@@ -192,4 +193,6 @@ def doctor(
             say(f"  {name}: not installed (extra '{extra}')")
     devices = jax.devices()
     say(f"platform {devices[0].platform}: {len(devices)} x {devices[0].device_kind}")
+    if platform == "auto" and (line := overlooked(devices[0].platform)) is not None:
+        say(f"warning: {line}", "yellow")
     say(f"mesh {dict(make_mesh(data, fsdp, tensor).shape)}")

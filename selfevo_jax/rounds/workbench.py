@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from selfevo_jax import hosts, notice
+from selfevo_jax.accelerators import JAX_NAMES, remedy
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, StageSection
-from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape
 from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
@@ -42,25 +43,26 @@ _CORES_A_PROGRAM = 2
 """Of this machine, for each program that is compiled beside others: 16 cores compile a 24-layer sampler for a GPU in
 83 s, one program after the other in more than 220 s."""
 
-_PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
-
 
 def select_platform(platform: str) -> None:
     """Makes JAX use the platform asked for, and nothing else.
 
-    Raises SelfevoError when it is absent or held by another process: a run never falls back to another platform.
+    Raises SelfevoError, with the command to install what is missing, when it is absent or held by another process: a
+    run never falls back to another platform.
     """
-    if platform == "auto":
-        return
     try:
-        jax.config.update("jax_platforms", _PLATFORMS[platform])
+        if platform != "auto":
+            jax.config.update("jax_platforms", JAX_NAMES[platform])
         found = jax.devices()[0].platform
-    except RuntimeError as error:
-        raise SelfevoError(
-            f"platform={platform}: not available ({str(error).splitlines()[0]}). Another process may hold it; "
-            "`selfevo doctor` shows what there is, and platform=cpu runs without it"
-        ) from error
-    if found != platform:
+    # JAX asserts that there is a backend before it says that there is none
+    except (RuntimeError, AssertionError) as error:
+        said = first_line(error)
+        if platform == "auto":
+            raise SelfevoError(
+                f"platform=auto: JAX cannot start ({said}); look at the environment's JAX_PLATFORMS"
+            ) from error
+        raise SelfevoError(f"platform={platform}: not available ({said}): {remedy(platform)}") from error
+    if found != platform != "auto":
         raise SelfevoError(f"platform={platform}: JAX has already started on {found}; start a new process")
 
 
