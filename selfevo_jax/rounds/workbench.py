@@ -56,11 +56,9 @@ def select_platform(platform: str) -> None:
         found = jax.devices()[0].platform
     # JAX asserts that there is a backend before it says that there is none
     except (RuntimeError, AssertionError) as error:
-        said = first_line(error)
+        said = first_line(error) if str(error) else "JAX knows no such platform"
         if platform == "auto":
-            raise SelfevoError(
-                f"platform=auto: JAX cannot start ({said}); look at the environment's JAX_PLATFORMS"
-            ) from error
+            raise SelfevoError(f"platform=auto: JAX cannot start ({said}); check JAX_PLATFORMS, or unset it") from error
         raise SelfevoError(f"platform={platform}: not available ({said}): {remedy(platform)}") from error
     if found != platform != "auto":
         raise SelfevoError(f"platform={platform}: JAX has already started on {found}; start a new process")
