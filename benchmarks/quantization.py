@@ -24,7 +24,7 @@ from sampling_common import MODEL, QUESTIONS, conclude, table, use_threads
 
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.config import load_config
-from selfevo_jax.data import read_qa
+from selfevo_jax.data import qa_example, read_qa
 from selfevo_jax.model import Transformer, abstract_params, init_cache, quantize_params
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.measure import measure
@@ -60,10 +60,7 @@ def logits(n_rows: int, length: int, cache_length: int) -> None:
     """Differences of the logits over all positions of `n_rows` texts, cut at `length` tokens."""
     source = open_model(MODEL)
     config, fmt = source.config, PromptFormat(FormatConfig(kind="chat"), source.tokenizer)
-    texts = [
-        [*fmt.respond(row.prompt), *source.tokenizer.encode(str(row.answer))][:length]
-        for row in read_qa(QUESTIONS, limit=n_rows)
-    ]
+    texts = [qa_example(row, fmt).tokens.tolist()[:length] for row in read_qa(QUESTIONS, limit=n_rows)]
     params = source.load(None, jnp.float32)
     small = jax.jit(partial(quantize_params, declared=abstract_params(config, jnp.int8)))(params)
     wide: list[jax.Array] = []

@@ -42,10 +42,9 @@ RATE = 1e-5
 
 def examples_of(length: int, rows: int) -> list[Example]:
     """Examples of D_meta in the chat format of the model."""
-    tokenizer = open_model(MODEL).tokenizer
-    fmt = PromptFormat(FormatConfig(kind="chat"), tokenizer)
+    fmt = PromptFormat(FormatConfig(kind="chat"), open_model(MODEL).tokenizer)
     meta = build_meta_rows(read_qa(QUESTIONS), seed=0, limit=rows)
-    return fit_length([e for row in meta for e in meta_examples(row, fmt, tokenizer) if e.term == "meta"], length)[0]
+    return fit_length([e for row in meta for e in meta_examples(row, fmt) if e.term == "meta"], length)[0]
 
 
 def batches_of(args: argparse.Namespace) -> Batches:

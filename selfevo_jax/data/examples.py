@@ -16,14 +16,9 @@ import numpy as np
 from selfevo_jax.errors import ConfigError, EmptySelectionError, ModelError
 
 
-class Encoder(Protocol):
-    """What is needed of a tokenizer: plain text to ids, with no BOS and no control tokens."""
-
-    def encode(self, text: str) -> Sequence[int]: ...
-
-
 class Layout(Protocol):
-    """What is needed of a prompt format: append-only prompts, and the tokens that end a text."""
+    """What is needed of a prompt format: append-only prompts, written texts that go on from them, and the tokens that
+    end a text."""
 
     @property
     def end(self) -> Sequence[int]: ...
@@ -33,6 +28,8 @@ class Layout(Protocol):
     def judge(self, so_far: Sequence[int]) -> Sequence[int]: ...
 
     def refine(self, so_far: Sequence[int]) -> Sequence[int]: ...
+
+    def continuation(self, so_far: Sequence[int], text: str) -> Sequence[int]: ...
 
 
 class MetaLike(Protocol):
@@ -48,6 +45,8 @@ class MetaLike(Protocol):
     def feedback(self) -> str: ...
     @property
     def refinement(self) -> str: ...
+    @property
+    def good(self) -> bool: ...
 
 
 class QALike(Protocol):
@@ -124,52 +123,56 @@ def _appended(longer: Sequence[int], shorter: Sequence[int], end: Sequence[int],
     return added
 
 
-def meta_examples(row: MetaLike, fmt: Layout, tokenizer: Encoder, weights: TermWeights | None = None) -> list[Example]:
+def _written(head: Sequence[int], text: str, fmt: Layout) -> list[int]:
+    """A written text behind `head`, as the model would meet it, and its end."""
+    return [*fmt.continuation(head, text), *fmt.end]
+
+
+def meta_examples(row: MetaLike, fmt: Layout, weights: TermWeights | None = None) -> list[Example]:
     """Two sequences of a D_meta row: `[respond(p) r J f end R r^ end]`, and the direct `[respond(p) r^ end]`.
 
-    Targets are f and r^, each with its end, and in the direct one r^ with its end. A sequence whose targets all weigh
-    0 is left out. Source: SELF (arXiv 2310.00533), equation of the meta-skill loss. Raises ModelError when the
-    format is not append-only.
+    Targets are f and r^, each with its end, and in the direct one r^ with its end. Of a row whose response is right
+    (`good`) the first ends with its feedback, as a chain does. A sequence whose targets all weigh 0 is left out.
+    Source: SELF (arXiv 2310.00533), equation of the meta-skill loss. Raises ModelError when the format is not
+    append-only.
     """
     weights = TermWeights() if weights is None else weights
     end = list(fmt.end)
     head = list(fmt.respond(row.prompt))
-    feedback = list(tokenizer.encode(row.feedback))
-    refinement = list(tokenizer.encode(row.refinement))
     out = []
-    if weights.feedback or weights.refine:
-        answered = head + list(tokenizer.encode(row.response))
+    if weights.feedback or (weights.refine and not row.good):
+        answered = [*head, *fmt.continuation(head, row.response)]
         judged = list(fmt.judge(answered))
         _appended(judged, answered, end, "the judge prompt")
-        told = judged + feedback
-        asked = _appended(fmt.refine(told), told, end, "the refine prompt")
-        pieces: list[Piece] = [
-            (judged, 0.0),
-            (feedback + end, weights.feedback),
-            (asked[len(end) :], 0.0),
-            (refinement + end, weights.refine),
-        ]
+        feedback = _written(judged, row.feedback, fmt)
+        pieces: list[Piece] = [(judged, 0.0), (feedback, weights.feedback)]
+        if not row.good:
+            reviewed = [*judged, *feedback[: len(feedback) - len(end)]]
+            asked = list(fmt.refine(reviewed))
+            added = _appended(asked, reviewed, end, "the refine prompt")
+            pieces += [(added[len(end) :], 0.0), (_written(asked, row.refinement, fmt), weights.refine)]
         out.append(_join(row.id, "meta", pieces))
     if weights.direct:
-        out.append(_join(row.id, "direct", [(head, 0.0), (refinement + end, weights.direct)]))
+        out.append(_join(row.id, "direct", [(head, 0.0), (_written(head, row.refinement, fmt), weights.direct)]))
     return out
 
 
-def qa_example(row: QALike, fmt: Layout, tokenizer: Encoder, weight: float = 1.0) -> Example:
+def qa_example(row: QALike, fmt: Layout, weight: float = 1.0) -> Example:
     """`[respond(p) answer end]` with the answer and its end as targets: plain supervised learning on D_QA."""
-    return _join(row.id, "qa", [(fmt.respond(row.prompt), 0.0), ([*tokenizer.encode(row.answer), *fmt.end], weight)])
+    head = fmt.respond(row.prompt)
+    return _join(row.id, "qa", [(head, 0.0), (_written(head, row.answer, fmt), weight)])
 
 
 def self_example(
-    id: str, prompt: str, answer: str, finished: bool, fmt: Layout, tokenizer: Encoder, weight: float = 1.0
+    id: str, prompt: str, answer: Sequence[int], end: Sequence[int], fmt: Layout, weight: float = 1.0
 ) -> Example:
-    """`[respond(p) answer end]` of a self-made answer.
+    """`[respond(p) answer end]` of a self-made answer: the ids that were sampled, and the end that the model itself
+    said.
 
-    An answer that was clipped at the length limit (`finished` false) is learnt without an end: it must not teach the
-    model to stop in the middle.
+    Without an end (the answer was cut, or ended by what is no end of this format) none is taught: it must not teach
+    the model to stop where it would have gone on.
     """
-    end = list(fmt.end) if finished else []
-    return _join(id, "self", [(fmt.respond(prompt), 0.0), ([*tokenizer.encode(answer), *end], weight)])
+    return _join(id, "self", [(fmt.respond(prompt), 0.0), ([*answer, *end], weight)])
 
 
 def by_term(examples: Iterable[Example]) -> dict[str, list[Example]]:

@@ -32,7 +32,7 @@ from selfevo_jax.rounds.meta_skill import (
 )
 from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
 from selfevo_jax.rounds.retention import kept, require_room
-from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
+from selfevo_jax.rounds.run_dir import COMMITTED, META, SCORES, STOPPED, RunDir, name_of
 from selfevo_jax.rounds.select import Selection, require, select
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Rollout
@@ -205,7 +205,7 @@ class Controller:
         warn_unbalanced(rows, self.reporter)
         if not self.dir.complete(META):
             bench = self.bench
-            pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, self.config.meta)
+            pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, self.config.meta)
             self._train(META, self.base(), bench.source.origin, pools, self.config.meta, self.config.seed)
         self._finish(META)
         self.dir.write_json(done, {"checkpoint": META, "training": self.dir.training(META)})
@@ -219,13 +219,19 @@ class Controller:
         """Respond, judge, refine, judge again. Rows are stored as they finish, and never sampled twice."""
         manifest = self.dir.round(round, "rollouts/manifest.json")
         part = self.dir.round(round, "rollouts/part-00000.jsonl")
+        beside = self.dir.round(round, SCORES)
         finished = self.dir.load(manifest)
         if finished is not None:
             self.dir.require(part)
             with understood(part):
                 return [Rollout.from_dict(row) for row in read_rows(part)]
         prompts, stages = self.pools.prompts(round), self.bench.stages()
-        with self.dir.journal(part) as journal:
+        with self.dir.journal(part) as journal, self.dir.journal(beside) as scores:
+
+            def done(rollout: Rollout) -> None:
+                scores.append(rollout.scores())  # first, so that each finished rollout has them
+                journal.append(rollout.to_dict())
+
             have = {(row["id"], row["sample"]) for row in journal.rows}
             if have:
                 self.reporter.line(f"  {len(have)} finished rollouts are kept")
@@ -241,9 +247,12 @@ class Controller:
                 chains,
                 self.reporter,
                 title,
-                lambda rollout: journal.append(rollout.to_dict()),
+                done,
             )
             rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
+            scored = {(row["id"], row["sample"]): row for row in scores.rows}  # of a chain run twice the last
+        found = (scored.get((row["id"], row["sample"])) for row in rows)
+        self.dir.write_rows(beside, [row for row in found if row is not None])
         self.dir.write_rows(part, rows)  # in one order whatever the slots and interruptions
         self.dir.write_json(manifest, {"rows": len(rows), "sha256": self.dir.digest(part)})
         return [Rollout.from_dict(row) for row in rows]
@@ -258,9 +267,7 @@ class Controller:
         if found is None:
             bench, seed = self.bench, self.config.seed * 1000 + round
             chains = [
-                ControlChain(
-                    rollout, wrong, bench.format, bench.tokenizer.encode, bench.stages().feedback, bench.rule, round
-                )
+                ControlChain(rollout, wrong, bench.format, bench.stages().feedback, bench.rule, round)
                 for rollout, wrong in plan_controls(rollouts, count, seed)
             ]
             where = f"while round {round}'s planted answers were judged"
@@ -307,10 +314,10 @@ class Controller:
                     self.rollouts(earlier), self.config.rounds.select, self.config.seed * 1000 + earlier
                 ).kept
         share = 0.0 if variant == "continual_self_only" else section.meta_share
-        pools: PoolMap = {"self": (self_pool(learnt, bench.format, bench.tokenizer), 1.0 - share)}
+        pools: PoolMap = {"self": (self_pool(learnt, bench.format), 1.0 - share)}
         if share > 0:
             rows = self.meta_rows()
-            pools |= supervised_pools(rows, self.pools.qa_rows(), bench.format, bench.tokenizer, section, share)
+            pools |= supervised_pools(rows, self.pools.qa_rows(), bench.format, section, share)
         before = name_of(round - 1)
         start, of = (
             (self.base(), bench.source.origin) if variant == "restart" else (self.params(before), f"beside:{before}")

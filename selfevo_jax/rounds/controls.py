@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from selfevo_jax.sample import Completion, DrawKey, Request, Rollout, SamplingParams
 from selfevo_jax.text import PromptFormat, VerdictRule, parse_verdict
@@ -31,7 +31,6 @@ class ControlChain:
         rollout: Rollout,
         wrong: str,
         fmt: PromptFormat,
-        encode: Callable[[str], list[int]],
         params: SamplingParams,
         rule: VerdictRule,
         round: int,
@@ -39,8 +38,9 @@ class ControlChain:
         self.prompt, self.wrong, self.text = rollout.prompt, wrong, ""
         self.good: bool | None = None
         self._rule = rule
+        head = fmt.respond(rollout.prompt)
         self._request = Request(
-            tuple(fmt.judge([*fmt.respond(rollout.prompt), *encode(wrong)])),
+            tuple(fmt.judge([*head, *fmt.continuation(head, wrong)])),
             params,
             DrawKey(round, "control", rollout.id, rollout.sample),
         )

@@ -26,7 +26,6 @@ from selfevo_jax.rounds.pools import StoryPools
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.text import PromptFormat, VerdictRule, parse_verdict
-from selfevo_jax.text.tokenizer import BaseTokenizer
 
 PoolMap = dict[str, tuple[Sequence[Example], float]]
 """Name -> examples and their share of the examples drawn."""
@@ -101,13 +100,12 @@ def supervised_pools(
     rows: Sequence[MetaRow],
     qa: Sequence[QARow],
     fmt: PromptFormat,
-    tokenizer: BaseTokenizer,
     section: TrainSection,
     share: float = 1.0,
 ) -> PoolMap:
     """Pools of D_meta (feedback with refinement, and direct) and D_QA that take `share` of all examples drawn."""
     weights = TermWeights(section.w_feedback, section.w_refine, section.w_direct)
-    groups = by_term(example for row in rows for example in meta_examples(row, fmt, tokenizer, weights))
+    groups = by_term(example for row in rows for example in meta_examples(row, fmt, weights))
     pools: PoolMap = {}
     qa_share = section.qa_share if qa else 0.0
     direct_share = section.direct_share if "meta" in groups else 1.0
@@ -117,17 +115,19 @@ def supervised_pools(
     if "meta" in groups:
         pools["meta"] = (groups["meta"], left * (1.0 - direct_share if "direct" in groups else 1.0))
     if qa:
-        pools["qa"] = ([qa_example(row, fmt, tokenizer) for row in qa], share * qa_share)
+        pools["qa"] = ([qa_example(row, fmt) for row in qa], share * qa_share)
     return pools
 
 
-def self_pool(kept: Sequence[Rollout], fmt: PromptFormat, tokenizer: BaseTokenizer) -> list[Example]:
-    """D_self as direct examples (p, r-hat); the same prompt with the same answer is taken once."""
+def self_pool(kept: Sequence[Rollout], fmt: PromptFormat) -> list[Example]:
+    """D_self as direct examples (p, r-hat) of the ids that were sampled; the same prompt with the same answer is taken
+    once."""
     out = []
     unique = {(r.prompt, r.candidates[r.chosen].text.strip()): r for r in reversed(kept)}
     for r in reversed(unique.values()):
         answer = r.candidates[r.chosen]
-        out.append(self_example(f"{r.id}/{r.sample}", r.prompt, answer.text, answer.finished, fmt, tokenizer))
+        end = answer.end if fmt.ends(answer.end) else ()
+        out.append(self_example(f"{r.id}/{r.sample}", r.prompt, answer.tokens, end, fmt))
     return out
 
 

@@ -27,6 +27,8 @@ from selfevo_jax.storage import place, storage_of
 META, COMMITTED, STOPPED, REMOVED = "meta", "COMMITTED", "STOPPED", "REMOVED"
 """Name of M_meta; the last file of a phase; what a run leaves that ended before its last round; what is left of a
 checkpoint that is not kept."""
+SCORES = "rollouts/logprobs.jsonl"
+"""Of a round: the log-probabilities of its rollouts."""
 
 
 def name_of(round: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from selfevo_jax.checkpoint import ASIDE
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.rounds.files import read_json
-from selfevo_jax.rounds.run_dir import COMMITTED, META, RunDir, name_of
+from selfevo_jax.rounds.run_dir import COMMITTED, META, SCORES, RunDir, name_of
 from selfevo_jax.storage import storage_of
 
 
@@ -50,13 +50,15 @@ def verify(run: RunDir) -> Verified:
 def records(root: Path) -> dict[str, Any]:
     """Every text file of a run by its name: JSONL and YAML byte by byte, JSON without times; the same for equal runs.
 
-    costs.jsonl is times, and checksums.jsonl speaks of files of checkpoints that hold times; neither is among them, nor
-    is what was set aside.
+    costs.jsonl is times, checksums.jsonl speaks of files of checkpoints that hold times, and the last bits of
+    log-probabilities depend on the shape of the batch; none of them is among these, nor is what was set aside.
     """
     found: dict[str, Any] = {}
     for file in storage_of(root).files(root):
         name = file.relative_to(root).as_posix()
-        if "/params/" in name or name.startswith(("costs.jsonl", "checksums.jsonl")) or ASIDE in name.split("/"):
+        if any(part in name for part in ("/params/", f"/{SCORES}")) or ASIDE in name.split("/"):
+            continue
+        if name.startswith(("costs.jsonl", "checksums.jsonl")):
             continue
         plain = file.suffix == ".json" or file.name == COMMITTED
         found[name] = _without_times(json.loads(file.read_text())) if plain else file.read_bytes()

@@ -151,7 +151,7 @@ class Workbench:
             sample=sample,
             judge=judge,
             cut=cut_run_on if numeric else None,
-            decode=self.tokenizer.decode if numeric else None,
+            decode=self.tokenizer.decode,
         )
 
     def roll_out(

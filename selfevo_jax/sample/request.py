@@ -5,8 +5,9 @@ from typing import Literal, Protocol
 
 from selfevo_jax.sample.methods import SamplingParams
 
-Finish = Literal["stop", "stop_string", "length", "cache", "error"]
-"""Why a completion ended: a stop id, a stop string, its max_new_tokens, the cache's end, or a fault of its request."""
+Finish = Literal["stop", "stop_string", "cut", "length", "cache", "error"]
+"""Why a completion ended: a stop id, a stop string, its own end with what ran on behind it cut off (by a chain), its
+max_new_tokens, the cache's end, or a fault of its request."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,21 @@ class Completion:
     logprobs: tuple[float, ...]
     finish: Finish
     error: str | None = None
+    end: tuple[int, ...] = ()
+    """What was drawn behind `tokens` and ended the text: the stop id, or the tokens that hold the stop string, of which
+    the first and the last may hold other text too; none at a limit or behind a cut."""
+    end_logprobs: tuple[float, ...] = ()
+    """Of `end`, one a token."""
 
     @property
     def finished(self) -> bool:
-        """Whether the model itself ended its text, rather than a limit or a fault."""
-        return self.finish in ("stop", "stop_string")
+        """Whether the text came to its own end, rather than to a limit or a fault."""
+        return is_whole(self.finish)
+
+
+def is_whole(finish: str) -> bool:
+    """Whether a text of this finish came to its own end."""
+    return finish in ("stop", "stop_string", "cut")
 
 
 def failed(message: str) -> Completion:

@@ -4,18 +4,22 @@ Source: Lu et al., "SELF: Self-Evolution with Language Feedback", arXiv 2310.005
 """
 
 import functools
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from selfevo_jax.errors import SelfevoError
 from selfevo_jax.sample.methods import SamplingParams
-from selfevo_jax.sample.request import Completion, DrawKey, Request
+from selfevo_jax.sample.request import Completion, DrawKey, Finish, Request, is_whole
 
 if TYPE_CHECKING:
     from selfevo_jax.text import VerdictRule
 
-ROLLED_BACK = "stop_string"
-"""The finish of a candidate whose run-on was cut off: the text ends where a stop string could have ended it."""
+CUT: Finish = "cut"
+"""The finish of a text behind whose own end something ran on, which was cut off; the model did not end it there."""
+DIGITS = 6
+"""Decimals of log-probabilities in records."""
 
 
 class JudgedText(Protocol):
@@ -26,6 +30,11 @@ class JudgedText(Protocol):
 
     @property
     def rating(self) -> float | None: ...
+
+    @property
+    def end(self) -> int | None:
+        """Where the feedback ends and something else runs on; None where nothing does."""
+        ...
 
 
 class ChainFormat(Protocol):
@@ -40,12 +49,18 @@ class ChainFormat(Protocol):
 
 @dataclass(frozen=True)
 class Feedback:
-    """The model's own judgement of a candidate. Clipped feedback is kept as text but is never a verdict."""
+    """The model's own judgement of a candidate. Clipped feedback is kept as text but is never a verdict.
+
+    `tokens`, `end` and `logprobs` are as those of a candidate.
+    """
 
     text: str
     finish: str
     good: bool | None
     rating: float | None
+    tokens: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,15 +69,23 @@ class Candidate:
 
     text: str
     finish: str
-    n_tokens: int
+    tokens: tuple[int, ...]
+    """As they were drawn; training sees these and no others."""
     feedback: Feedback | None = None
-    logprob: float | None = None
-    """Sum over its tokens (natural logarithm). Its last bits depend on the shape of the batch, so records leave it
-    out: they are the same bytes whatever the slots and interruptions."""
+    end: tuple[int, ...] = ()
+    """What was drawn behind them and ended the text (see `Completion.end`)."""
+    logprobs: tuple[float, ...] = ()
+    """Of `tokens` and then of `end`, natural logarithms. Their last bits depend on the shape of the batch, so records
+    leave them out: those are the same bytes whatever the slots and interruptions."""
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.tokens)
 
     @property
     def finished(self) -> bool:
-        return self.finish in ("stop", "stop_string")
+        """Whether the text came to its own end; behind a cut it is whole, but the model said no end there."""
+        return is_whole(self.finish)
 
 
 @dataclass(frozen=True)
@@ -79,19 +102,41 @@ class Rollout:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without log-probabilities."""
-        tree = asdict(self)
-        for candidate in tree["candidates"]:
-            del candidate["logprob"]
-        return tree
+        candidates = [
+            _plain(c) | {"feedback": None if c.feedback is None else _plain(c.feedback)} for c in self.candidates
+        ]
+        return {**vars(self), "candidates": candidates}
+
+    def scores(self) -> dict[str, Any]:
+        """The log-probabilities of every turn as plain JSON values, to DIGITS decimals."""
+
+        def rounded(part: Candidate | Feedback | None) -> list[float] | None:
+            return None if part is None else [round(x, DIGITS) for x in part.logprobs]
+
+        turns = [{"candidate": rounded(c), "feedback": rounded(c.feedback)} for c in self.candidates]
+        return {"id": self.id, "sample": self.sample, "turns": turns}
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> "Rollout":
-        """The inverse of to_dict, but for log-probabilities."""
+        """The inverse of to_dict, but for log-probabilities. Raises SelfevoError for a row without token ids."""
+
+        def fields(part: dict[str, Any]) -> dict[str, Any]:
+            if "tokens" not in part:
+                raise SelfevoError(
+                    f"rollout '{tree['id']}', sample {tree['sample']}: no token ids in it: the run was begun by "
+                    "an older version of selfevo, which alone can continue it. Begin a new run in another run_dir"
+                )
+            return {**part, "tokens": tuple(part["tokens"]), "end": tuple(part["end"])}
+
         candidates = tuple(
-            Candidate(**{**c, "feedback": None if c["feedback"] is None else Feedback(**c["feedback"])})
+            Candidate(**{**fields(c), "feedback": None if c["feedback"] is None else Feedback(**fields(c["feedback"]))})
             for c in tree["candidates"]
         )
         return cls(**{**tree, "candidates": candidates})
+
+
+def _plain(part: Candidate | Feedback) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name != "logprobs"}
 
 
 @dataclass(frozen=True)
@@ -144,8 +189,8 @@ class SelfChain:
       judge: False is plain sampling: the response alone.
       stop_when_good: end at the first candidate whose own feedback calls it good.
       cut: text -> text that cuts off a run-on (an invented next question); applied to candidates, and the tokens that
-        go on in the chain are cut with it.
-      decode: tokens -> text, needed with `cut`.
+        go on in the chain are cut with it. Feedback is cut where its verdict says that it ends.
+      decode: tokens -> text, needed where something is cut.
     """
 
     def __init__(
@@ -205,43 +250,53 @@ class SelfChain:
         return self._after_candidate(last)
 
     def _after_candidate(self, last: Completion) -> Request | None:
-        tokens, text, finish = self._without_run_on(last)
-        logprob = float(sum(last.logprobs[: len(tokens)]))
-        self._candidates.append(Candidate(text, finish, len(tokens), logprob=logprob))
+        own = last if self._cut is None else self._until(last, len(self._cut(last.text)))
+        scores = (*own.logprobs, *own.end_logprobs)
+        self._candidates.append(Candidate(own.text, own.finish, own.tokens, end=own.end, logprobs=scores))
         if not self._judge:
             return self._end()
-        self._so_far = list(self._fmt.judge([*self._start, *tokens]))
+        self._so_far = list(self._fmt.judge([*self._start, *own.tokens]))
         self._judging = True
         return self._request(f"feedback-{len(self._candidates) - 1}", self._so_far, self._stages.feedback)
 
     def _after_feedback(self, last: Completion) -> Request | None:
         assert self._read is not None
-        verdict = self._read(last.text) if last.finished else None
-        good, rating = (None, None) if verdict is None else (verdict.good, verdict.rating)
+        verdict = self._read(last.text)
+        own = last if verdict.end is None else self._until(last, verdict.end)
+        good, rating = (verdict.good, verdict.rating) if own.finished else (None, None)
         self._judging = False
-        self._judged(Feedback(last.text, last.finish, good, rating))
+        scores = (*own.logprobs, *own.end_logprobs)
+        self._judged(Feedback(own.text, own.finish, good, rating, own.tokens, own.end, scores))
         # feedback that cannot be read is no ground to refine on: the response stands, and no filter keeps it
         if good is None or (good and self._stop_when_good) or len(self._candidates) > self._turns:
             return self._end()
-        self._so_far = list(self._fmt.refine([*self._so_far, *last.tokens]))
+        self._so_far = list(self._fmt.refine([*self._so_far, *own.tokens]))
         return self._request(f"refine-{len(self._candidates)}", self._so_far, self._stages.refine)
 
     def _judged(self, feedback: Feedback) -> None:
         self._candidates[-1] = replace(self._candidates[-1], feedback=feedback)
 
-    def _without_run_on(self, last: Completion) -> tuple[tuple[int, ...], str, str]:
-        """Tokens, text and finish of a candidate; the tokens kept are those that lie wholly within the cut text."""
-        kept = last.text if self._cut is None else self._cut(last.text)
-        if kept == last.text or self._decode is None:
-            return last.tokens, last.text, last.finish
-        low, high = 0, len(last.tokens)
-        while low < high:  # the text grows with the tokens, so bisection finds the longest prefix within the cut
-            middle = (low + high + 1) // 2
-            if len(self._decode(last.tokens[:middle])) <= len(kept):
-                low = middle
-            else:
-                high = middle - 1
-        return last.tokens[:low], kept, ROLLED_BACK
+    def _until(self, last: Completion, end: int) -> Completion:
+        """What stands before character `end` of a completion, in text, tokens and log-probabilities; the completion
+        itself where only white space stands behind.
+
+        A token across the end is kept where it holds but white space behind it: the end of the text would go with it.
+        """
+        if not last.text[end:].strip():
+            return last
+        if self._decode is None:
+            raise ValueError("a chain that cuts run-ons needs decode")
+        decode, tokens, kept = self._decode, last.tokens, last.text[:end]
+
+        def size(n: int) -> int:
+            return len(decode(tokens[:n]))
+
+        counts = range(len(tokens) + 1)
+        n = bisect_left(counts, len(kept), key=size)  # the text grows with the tokens
+        if n and decode(tokens[:n])[len(kept) :].strip():
+            # the least of those with the same text: the others end in the first bytes of a character
+            n = bisect_left(counts[:n], size(n - 1), key=size)
+        return Completion(tokens[:n], kept, last.logprobs[:n], CUT)
 
     def _request(self, stage: str, tokens: Sequence[int], params: SamplingParams) -> Request:
         return Request(tuple(tokens), params, DrawKey(self.round, stage, self.prompt_id, self.sample))
@@ -251,7 +306,7 @@ class SelfChain:
         if fault is not None and self._judging:
             self._judged(Feedback("", "error", None, None))
         elif fault is not None:
-            self._candidates.append(Candidate("", "error", 0))
+            self._candidates.append(Candidate("", "error", ()))
         self.rollout = Rollout(
             self.prompt_id, self.sample, self.prompt, tuple(self._candidates), choose(self._candidates), error
         )

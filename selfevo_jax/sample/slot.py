@@ -61,18 +61,20 @@ class Slot:
         if self.watch is not None:
             for token in tokens[len(tokens) - n_new : end]:
                 if self.watch.push(token):
-                    return self._finished("stop_string", self.watch.kept())
+                    return self._finished("stop_string", self.watch.kept(), self.watch.pushed)
         if not stopped and len(tokens) < self.limit:
             return None
         if self.watch is not None and self.watch.finish():
-            return self._finished("stop_string", self.watch.kept())
+            return self._finished("stop_string", self.watch.kept(), self.watch.pushed)
         length: Finish = "length" if len(tokens) >= params.max_new_tokens else "cache"
-        return self._finished("stop" if stopped else length, end)
+        return self._finished("stop" if stopped else length, end, len(tokens))
 
-    def _finished(self, finish: Finish, n_kept: int) -> Completion:
-        tokens = tuple(self.tokens[:n_kept])
+    def _finished(self, finish: Finish, n_kept: int, n_said: int) -> Completion:
+        """Of the first n_said tokens drawn, those after the first n_kept ended the text."""
+        tokens, end = tuple(self.tokens[:n_kept]), tuple(self.tokens[n_kept:n_said])
         text = self.watch.text if self.watch is not None else self._text(tokens)
-        return Completion(tokens, text, tuple(self.logprobs[:n_kept]), finish)
+        scores, end_scores = tuple(self.logprobs[:n_kept]), tuple(self.logprobs[n_kept:n_said])
+        return Completion(tokens, text, scores, finish, end=end, end_logprobs=end_scores)
 
     def _text(self, tokens: tuple[int, ...]) -> str:
         stream = self.new_stream()

@@ -58,6 +58,11 @@ class StopWatch:
         tail, clean = self._stream.finish()
         return clean and bool(tail) and self._look(tail)
 
+    @property
+    def pushed(self) -> int:
+        """Tokens taken so far."""
+        return len(self._ends)
+
     def kept(self) -> int:
         """How many tokens lie wholly before the stop string (or all, without one).
 

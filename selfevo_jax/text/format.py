@@ -51,6 +51,10 @@ class FormatConfig:
             raise ConfigError(f"format.kind: found '{self.kind}', expected plain or chat")
         defaults = _PLAIN if self.kind == "plain" else _CHAT
         texts = {k: d if getattr(self, k) is None else getattr(self, k) for k, d in defaults.items()}
+        if self.kind == "plain":
+            # a refinement is also taught as an answer: it should begin behind the same white space
+            space = _space_behind(texts["respond"])
+            texts |= {k: defaults[k] + space for k in ("judge", "refine") if getattr(self, k) is None}
         if texts["respond"].count("{prompt}") != 1:
             raise ConfigError(f"format.respond: expected {{prompt}} once in it, found {texts['respond']!r}")
         for key in ("judge", "refine"):
@@ -73,19 +77,31 @@ class PromptFormat:
     """
 
     end: tuple[int, ...]
-    """The end of a turn: taught after each target."""
+    """The end of a turn: taught after each written target."""
     stop_ids: tuple[int, ...]
     stop_strings: tuple[str, ...]
+    """Those to look for in text; the text of a control token never stands there, so its id is among `stop_ids`."""
     fingerprint: str
     """Of the format and of the tokenizer: what tokens prepared with it depend on."""
 
     def __init__(self, config: FormatConfig, tokenizer: BaseTokenizer) -> None:
         self.config = config.filled()
         self._texts = {key: getattr(self.config, key) for key in ("respond", "judge", "refine")}
-        self.stop_strings = self.config.stop_strings
-        self._tokenizer = tokenizer
+        stops = self.config.stop_strings
+        self.stop_strings = tuple(text for text in stops if text not in tokenizer.controls)
+        for text in self.stop_strings:
+            if (inside := next((c for c in tokenizer.controls if c and c in text), None)) is not None:
+                raise ConfigError(
+                    f"format.stop_strings: {text!r} holds the control token {inside!r}, which is never part of a text; "
+                    "name the token alone"
+                )
+        self._tokenizer, self._controls = tokenizer, frozenset(tokenizer.controls.values())
+        self._seam = " "
+        self._end_bytes: bytes | None = None
         (self._plain if self.config.kind == "plain" else self._chat)()
-        self.stop_ids = tuple(dict.fromkeys((*tokenizer.eos_ids, *(self.end[:1] if self._ends_by_control() else ()))))
+        named = [tokenizer.controls[text] for text in stops if text in tokenizer.controls]
+        ends = self.end[:1] if self._ends_by_control() else ()
+        self.stop_ids = tuple(dict.fromkeys((*tokenizer.eos_ids, *ends, *named)))
         shown = [asdict(self.config), tokenizer.fingerprint, list(self.end), self._judge, self._refine]
         self.fingerprint = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
@@ -119,15 +135,40 @@ class PromptFormat:
         """`judge(...) + feedback`, and what asks for the refinement."""
         return [*so_far, *self._refine]
 
+    def continuation(self, so_far: Sequence[int], text: str) -> list[int]:
+        """Ids of a written answer or feedback as the model goes on from a prompt of this format: with one space before
+        it where the prompt ends without white space (chat: where the template puts one), and none where prompt or text
+        has some. Behind a control token the text begins as the tokenizer has it there."""
+        tokenizer = self._tokenizer
+        if not text:
+            return []
+        seam = "" if text[0].isspace() else self._seam
+        if not so_far or so_far[-1] in self._controls:
+            if self.config.kind == "plain":  # the prompt is empty but for BOS: the text comes first
+                return tokenizer.encode_run(text, prefix=True)
+            return tokenizer.encode_run(seam + text, prefix=tokenizer.prefix_after_control)
+        before = b"".join(map(tokenizer.token_bytes, so_far[-4:])).decode("utf-8", "ignore")
+        return tokenizer.encode_run(text if before[-1:].isspace() else seam + text, prefix=False)
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether these ids, drawn behind a text, are an end that training may teach: a stop id, or the whole of the
+        stop string that ends the texts of this format."""
+        if len(tokens) == 1 and tokens[0] in self.stop_ids:
+            return True
+        return b"".join(map(self._tokenizer.token_bytes, tokens)) == self._end_bytes
+
     def _ends_by_control(self) -> bool:
-        return bool(self.end) and self.end[0] in self._tokenizer.controls.values()
+        return bool(self.end) and self.end[0] in self._controls
 
     def _plain(self) -> None:
         config, tokenizer = self.config, self._tokenizer
         if tokenizer.eos_ids:
             self.end = (tokenizer.eos_ids[0],)
         elif config.stop_strings:
-            self.end = tuple(tokenizer.encode_run(config.stop_strings[0], prefix=False))
+            text = config.stop_strings[0]
+            control = tokenizer.controls.get(text)
+            self.end = tuple(tokenizer.encode_run(text, prefix=False)) if control is None else (control,)
+            self._end_bytes = text.encode("utf-8") if control is None else None
         else:
             raise ModelError(f"{tokenizer.name}: no end-of-text token; set format.stop_strings to end texts by one")
         system = "" if config.system is None else config.system + "\n"
@@ -167,8 +208,8 @@ class PromptFormat:
         if opening.count(user) != 1:
             raise ModelError(f"{tokenizer.name}: the chat template does not show the user's turn once")
         judged, refined, padded = map(_text, found[1:4])
-        suffix = self._appended(opening, judged, answer)
-        refine_suffix = self._appended(judged, refined, feedback)
+        self._seam, suffix = self._appended(opening, judged, answer)
+        _, refine_suffix = self._appended(judged, refined, feedback)
         self._trims = f" {user} " not in padded
 
         self._slot = _unused(self._texts["respond"] + (config.system or ""), 6)
@@ -182,8 +223,9 @@ class PromptFormat:
             raise ModelError(f"{tokenizer.name}: the chat template ends the turns of the assistant in different ways")
         self.end = (self._judge[0],)
 
-    def _appended(self, before: str, after: str, spoken: str) -> str:
-        """What the template puts behind what the assistant said; an error if it changes what stood before."""
+    def _appended(self, before: str, after: str, spoken: str) -> tuple[str, str]:
+        """What the template puts between the prompt and what the assistant said (a blank or nothing), and behind it; an
+        error if it changes what stood before."""
         at = after.find(spoken)
         # A blank between the prompt and the answer is no matter: it is the leading space of the answer's first piece.
         if at < 0 or after.count(spoken) != 1 or after[:at].rstrip(" ") != before.rstrip(" "):
@@ -191,7 +233,7 @@ class PromptFormat:
                 f"{self._tokenizer.name}: the chat template is not append-only (a later turn changes the text of an "
                 "earlier one); use format.kind=plain"
             )
-        return after[at + len(spoken) :].lstrip(" ")
+        return after[len(before.rstrip(" ")) : at][:1], after[at + len(spoken) :].lstrip(" ")
 
     def _tokens(self, suffix: str, texts: dict[str, str]) -> list[int]:
         tokenizer = self._tokenizer
@@ -205,6 +247,11 @@ class PromptFormat:
         for part, control, prefix in runs:
             ids += [control] if control is not None else tokenizer.encode_run(_fill(part, texts), prefix=prefix)
         return ids
+
+
+def _space_behind(text: str) -> str:
+    """The white space at its end."""
+    return text[len(text.rstrip()) :]
 
 
 def _text(rendered: str | ModelError) -> str:
