@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.evaluate import distinct_ngrams, entropy
-from selfevo_jax.sample import Rollout
+from selfevo_jax.sample import CUT, Rollout
 
 Policy = Literal["feedback", "none", "random"]
 
@@ -26,6 +26,10 @@ class Counts:
     """Rows whose response or chosen candidate hit a limit; a clipped candidate is never kept."""
     unparseable: int
     """Rows with feedback that could not be read (or was clipped): the chain ends there, and the row is dropped."""
+    cut: int
+    """Rows whose response or chosen candidate ran on behind its end and was cut there; it is taught without an end."""
+    run_on_feedback: int
+    """Rows with feedback that ran on behind its verdict; what ran on is read by nobody."""
     judged_good_first: int
     """First responses that the model's own feedback called good."""
     refined: int
@@ -52,7 +56,7 @@ class Selection:
 
 def _finished(rollout: Rollout) -> bool:
     chosen = rollout.candidates[rollout.chosen]
-    return chosen.finished and bool(chosen.text.strip())
+    return chosen.finished and bool(chosen.text.strip()) and bool(chosen.tokens)
 
 
 def _verdict(rollout: Rollout, index: int) -> bool | None:
@@ -89,6 +93,10 @@ def select(rollouts: Sequence[Rollout], policy: Policy, seed: int) -> Selection:
         unparseable=sum(
             r.error is None and any(c.feedback is not None and c.feedback.good is None for c in r.candidates)
             for r in rollouts
+        ),
+        cut=sum(CUT in (r.candidates[0].finish, r.candidates[r.chosen].finish) for r in rollouts),
+        run_on_feedback=sum(
+            any(c.feedback is not None and c.feedback.finish == CUT for c in r.candidates) for r in rollouts
         ),
         judged_good_first=sum(bool(r.candidates) and _verdict(r, 0) is True for r in rollouts),
         refined=sum(r.chosen > 0 for r in rollouts),

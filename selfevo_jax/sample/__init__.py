@@ -4,11 +4,12 @@ from selfevo_jax.sample.engine import Engine
 from selfevo_jax.sample.memory import SamplerMemory, SlotPlan, available_bytes
 from selfevo_jax.sample.methods import SamplingParams, draw, filter_logits
 from selfevo_jax.sample.request import Chain, Completion, DrawKey, Request
-from selfevo_jax.sample.rollout import Candidate, Feedback, Rollout, SelfChain, StageParams, choose
+from selfevo_jax.sample.rollout import CUT, Candidate, Feedback, Rollout, SelfChain, StageParams, choose
 from selfevo_jax.sample.setup import make_engine, sampler_memory
 from selfevo_jax.sample.stats import EngineStats
 
 __all__ = [
+    "CUT",
     "Candidate",
     "Chain",
     "Completion",

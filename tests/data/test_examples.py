@@ -49,6 +49,9 @@ class Format:
     def refine(self, so_far):
         return [*so_far, *self.end, REFINE]
 
+    def continuation(self, so_far, text):
+        return self.tokenizer.encode(text)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -58,6 +61,7 @@ class Row:
     feedback: str = "fgh"
     refinement: str = "ij"
     answer: str = "xy"
+    good: bool = False
 
 
 def letters(text):
@@ -72,7 +76,7 @@ def example(id, size, seed=0):
 
 
 def test_meta_row_teaches_feedback_and_refinement_and_the_direct_answer_alone():
-    meta, direct = meta_examples(Row(), Format(), Letters(), TermWeights(feedback=2, refine=3, direct=5))
+    meta, direct = meta_examples(Row(), Format(), TermWeights(feedback=2, refine=3, direct=5))
     assert meta.term == "meta"
     assert meta.tokens.tolist() == [
         *(BOS, *letters("abc"), ANSWER, *letters("de"), EOS, JUDGE),
@@ -87,25 +91,25 @@ def test_meta_row_teaches_feedback_and_refinement_and_the_direct_answer_alone():
 
 
 def test_c20_prompts_and_role_headers_are_never_targets():
-    for one in (*meta_examples(Row(), Format(), Letters()), qa_example(Row(), Format(), Letters())):
+    for one in (*meta_examples(Row(), Format()), qa_example(Row(), Format())):
         headers = np.isin(one.tokens, [BOS, JUDGE, REFINE, ANSWER])
         assert not one.weights[headers].any()
 
 
 def test_a_term_that_weighs_nothing_is_left_out():
-    terms = [e.term for e in meta_examples(Row(), Format(), Letters(), TermWeights(direct=0))]
+    terms = [e.term for e in meta_examples(Row(), Format(), TermWeights(direct=0))]
     assert terms == ["meta"]
-    terms = [e.term for e in meta_examples(Row(), Format(), Letters(), TermWeights(feedback=0, refine=0))]
+    terms = [e.term for e in meta_examples(Row(), Format(), TermWeights(feedback=0, refine=0))]
     assert terms == ["direct"]
-    (meta,) = meta_examples(Row(), Format(), Letters(), TermWeights(feedback=0, direct=0))
+    (meta,) = meta_examples(Row(), Format(), TermWeights(feedback=0, direct=0))
     assert meta.weights.sum() == 3
     with pytest.raises(ConfigError, match="refine is -1"):
         TermWeights(refine=-1)
 
 
 def test_c10_the_mask_covers_real_tokens_only_whatever_the_ending():
-    other = qa_example(Row(), Format(end=(OTHER_STOP,)), Letters())
-    cut = self_example("cut", "abc", "xy", False, Format(), Letters())
+    other = qa_example(Row(), Format(end=(OTHER_STOP,)))
+    cut = self_example("cut", "abc", letters("xy"), (), Format())
     packed = pack([other, cut], 32)
     assert packed.weights[packed.segment_ids == 0].sum() == 0
     assert packed.weights[packed.segment_ids == 1].sum() == 3
@@ -113,7 +117,7 @@ def test_c10_the_mask_covers_real_tokens_only_whatever_the_ending():
 
 
 def test_c18_the_end_is_a_target_once_an_example_although_the_pad_id_is_the_same_token():
-    rows = [qa_example(Row(answer="x"), Format(), Letters()), qa_example(Row(answer="xyz"), Format(), Letters())]
+    rows = [qa_example(Row(answer="x"), Format()), qa_example(Row(answer="xyz"), Format())]
     packed = pack(rows, 32)
     packed.tokens[packed.segment_ids == 0] = Letters.pad_id
     for segment in (1, 2):
@@ -123,7 +127,7 @@ def test_c18_the_end_is_a_target_once_an_example_although_the_pad_id_is_the_same
 
 
 def test_c19_the_first_answer_token_is_a_target():
-    one = qa_example(Row(prompt="ab", answer="xy"), Format(), Letters())
+    one = qa_example(Row(prompt="ab", answer="xy"), Format())
     assert len(one) == 4 + 3
     assert one.weights.tolist() == [0, 0, 0, 0, 1, 1, 1]
 
@@ -141,12 +145,39 @@ def test_c21_long_rows_are_dropped_and_counted_and_nothing_left_is_an_error():
         fit_length([], 8)
 
 
-def test_c22_a_clipped_answer_teaches_no_end():
-    cut = self_example("r", "abc", "xy", False, Format(), Letters())
-    whole = self_example("r", "abc", "xy", True, Format(), Letters())
-    assert EOS not in cut.tokens
-    assert whole.tokens.tolist() == [*cut.tokens.tolist(), EOS]
+def test_c22_a_self_made_answer_teaches_its_own_ids_and_the_end_that_was_said_or_none():
+    cut = self_example("r", "abc", (40, 41), (), Format())
+    whole = self_example("r", "abc", (40, 41), (OTHER_STOP,), Format())
+    assert cut.tokens.tolist() == [BOS, *letters("abc"), ANSWER, 40, 41]
+    assert whole.tokens.tolist() == [*cut.tokens.tolist(), OTHER_STOP]
     assert (cut.weights.sum(), whole.weights.sum()) == (2, 3)
+
+
+def test_every_written_text_is_encoded_behind_what_stands_before_it():
+    class Seams(Format):
+        def continuation(self, so_far, text):
+            return [100 + so_far[-1], *letters(text)]
+
+    meta, direct = meta_examples(Row(), Seams())
+    behind = [token - 100 for token in meta.tokens if token > 100]
+    assert behind == [ANSWER, JUDGE, REFINE]
+    assert direct.tokens.tolist() == [BOS, *letters("abc"), ANSWER, 100 + ANSWER, *letters("ij"), EOS]
+    assert qa_example(Row(), Seams()).tokens.tolist() == [
+        BOS,
+        *letters("abc"),
+        ANSWER,
+        100 + ANSWER,
+        *letters("xy"),
+        EOS,
+    ]
+
+
+def test_a_row_whose_response_is_right_ends_with_its_feedback_as_a_chain_does():
+    meta, direct = meta_examples(Row(good=True), Format(), TermWeights(feedback=2, refine=3, direct=5))
+    assert meta.tokens.tolist() == [BOS, *letters("abc"), ANSWER, *letters("de"), EOS, JUDGE, *letters("fgh"), EOS]
+    assert meta.weights.tolist() == [0] * 9 + [2] * 4
+    assert direct.tokens.tolist() == [BOS, *letters("abc"), ANSWER, *letters("ij"), EOS]
+    assert [e.term for e in meta_examples(Row(good=True), Format(), TermWeights(feedback=0))] == ["direct"]
 
 
 def test_a_format_that_is_not_append_only_is_refused():
@@ -159,9 +190,9 @@ def test_a_format_that_is_not_append_only_is_refused():
             return [*so_far, REFINE]
 
     with pytest.raises(ModelError, match="judge prompt changes"):
-        meta_examples(Row(), Rewrites(), Letters())
+        meta_examples(Row(), Rewrites())
     with pytest.raises(ModelError, match="refine prompt begins with"):
-        meta_examples(Row(), NoEnd(), Letters())
+        meta_examples(Row(), NoEnd())
 
 
 def test_a_first_token_cannot_be_a_target():
@@ -170,7 +201,7 @@ def test_a_first_token_cannot_be_a_target():
             return []
 
     with pytest.raises(ModelError, match="row 'row'.*first token is a target"):
-        qa_example(Row(), Empty(), Letters())
+        qa_example(Row(), Empty())
 
 
 @settings(max_examples=60, deadline=None)
@@ -300,4 +331,4 @@ def test_batches_refuse_what_they_cannot_serve():
 
 
 def test_the_row_protocols_take_frozen_rows():
-    assert qa_example(replace(Row(), id="other"), Format(), Letters()).id == "other"
+    assert qa_example(replace(Row(), id="other"), Format()).id == "other"

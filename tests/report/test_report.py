@@ -11,7 +11,7 @@ from selfevo_jax.sample import Candidate, Feedback, Rollout
 
 def rollout(name: str, texts: list[str], chosen: int) -> Rollout:
     feedback = Feedback("f", "stop", False, None)
-    return Rollout(name, 0, name, tuple(Candidate(t, "stop", 1, feedback) for t in texts), chosen)
+    return Rollout(name, 0, name, tuple(Candidate(t, "stop", (1,), feedback) for t in texts), chosen)
 
 
 def test_one_transcript_of_each_kind_is_found() -> None:

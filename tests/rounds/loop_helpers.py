@@ -63,8 +63,9 @@ def run(c: Config) -> Heard:
 
 
 def texts(root: Path) -> dict[str, bytes]:
-    """The text artefacts, without times."""
-    files = (file for file in sorted(root.rglob("*.jsonl")) if file.name not in ("costs.jsonl", "checksums.jsonl"))
+    """The text artefacts, without times and log-probabilities."""
+    others = ("costs.jsonl", "checksums.jsonl", "logprobs.jsonl")
+    files = (file for file in sorted(root.rglob("*.jsonl")) if file.name not in others)
     return {str(file.relative_to(root)): file.read_bytes() for file in files}
 
 

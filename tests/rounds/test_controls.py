@@ -21,7 +21,7 @@ def test_an_answer_without_a_number_is_replaced_by_that_of_another_prompt() -> N
 def test_controls_are_made_of_what_the_critic_called_good() -> None:
     def row(name: str, good: bool) -> Rollout:
         feedback = Feedback("f", "stop", good, None)
-        return Rollout(name, 0, name, (Candidate(f"The answer is {len(name)}.", "stop", 3, feedback),), 0)
+        return Rollout(name, 0, name, (Candidate(f"The answer is {len(name)}.", "stop", (1, 2, 3), feedback),), 0)
 
     planned = plan_controls([row("bad", False), row("good1", True), row("good2", True)], 2, 0)
     assert [r.id for r, _ in planned] == ["good1", "good2"]

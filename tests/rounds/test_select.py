@@ -8,7 +8,7 @@ from selfevo_jax.sample import Candidate, Feedback, Rollout
 
 
 def candidate(text: str, good: bool | None, finish: str = "stop") -> Candidate:
-    return Candidate(text, finish, 3, Feedback("words", "stop", good, None))
+    return Candidate(text, finish, (1, 2, 3), Feedback("words", "stop", good, None))
 
 
 def rollout(name: str, *candidates: Candidate, chosen: int = 0, prompt: str | None = None) -> Rollout:
@@ -22,7 +22,7 @@ def test_only_finished_rows_called_good_pass() -> None:
         rollout("c", candidate("The answer is", True, finish="length")),
         rollout("d", candidate("The answer is 4.", None)),
         rollout("e", candidate("The answer is 5.", False), candidate("The answer is 6.", True), chosen=1),
-        Rollout("f", 0, "too long", (Candidate("", "error", 0),), 0, error="too long"),
+        Rollout("f", 0, "too long", (Candidate("", "error", ()),), 0, error="too long"),
     ]
     found = select(rows, "feedback", 0)
     assert [r.id for r in found.kept] == ["a", "e"]

@@ -97,6 +97,7 @@ class Requests:
 class Verdict:
     good: bool | None
     rating: float | None = None
+    end: int | None = None
 
 
 class Format:

@@ -45,7 +45,7 @@ def test_a_good_verdict_on_the_response_ends_the_chain_and_keeps_it():
     assert [r.key.stage for r in requests] == ["respond", "feedback-0"]
     assert chain.rollout.chosen == 0
     assert chain.rollout.candidates[0].feedback.good is True
-    assert chain.rollout.candidates[0].logprob == -1.0
+    assert chain.rollout.candidates[0].logprobs == (-0.5, -0.5)
     assert chain.rollout.candidates[0].n_tokens == 2
 
 
@@ -111,14 +111,17 @@ def test_a_run_on_is_cut_before_it_is_judged():
     chain, requests = play(last, "good", cut=lambda t: t.split("\n", maxsplit=1)[0], decode=ByteTokenizer().decode)
     assert list(requests[1].tokens) == [BOS, *ids("abc"), *ids("a"), 60, 61]
     got = chain.rollout.candidates[0]
-    assert (got.text, got.n_tokens, got.logprob, got.finished) == ("a", 1, -0.5, True)
+    assert (got.text, got.tokens, got.logprobs, got.finish) == ("a", tuple(ids("a")), (-0.5,), "cut")
 
 
 def test_a_rollout_survives_json_but_for_log_probabilities_whose_last_bits_are_not_reproducible():
     rollout = play("xy", "bad", "z", "good")[0].rollout
     back = Rollout.from_dict(json.loads(json.dumps(rollout.to_dict())))
-    without = tuple(dataclasses.replace(candidate, logprob=None) for candidate in rollout.candidates)
-    assert back == dataclasses.replace(rollout, candidates=without)
+    without = [
+        dataclasses.replace(c, logprobs=(), feedback=dataclasses.replace(c.feedback, logprobs=()))
+        for c in rollout.candidates
+    ]
+    assert back == dataclasses.replace(rollout, candidates=tuple(without))
     assert back != rollout
 
 

@@ -28,12 +28,12 @@ def with_template(loaded, tmp_path, template, name="chatml"):
 @given(prompt=st.text(max_size=12), response=st.text(max_size=12), feedback=st.text(max_size=12))
 def test_each_prompt_is_the_tokens_so_far_plus_a_few(prompt, response, feedback, formats, loaded):
     for (name, kind), fmt in formats.items():
-        tok = loaded[name]
-        so_far = fmt.respond(prompt) + tok.encode(response)
+        so_far = fmt.respond(prompt)
+        so_far += fmt.continuation(so_far, response)
         judged = fmt.judge(so_far)
         assert judged[: len(so_far)] == so_far, (name, kind)
         assert judged[len(so_far) :] == fmt.judge([]), (name, kind)
-        more = judged + tok.encode(feedback)
+        more = judged + fmt.continuation(judged, feedback)
         refined = fmt.refine(more)
         assert refined[: len(more)] == more, (name, kind)
         assert refined[len(more) :] == fmt.refine([]), (name, kind)
@@ -95,7 +95,7 @@ def test_chat_ids_equal_those_of_transformers(name, folders, loaded):
     assert so_far == rendered()
     for answer, ask, prompt in (("12 apples", "Check it.", fmt.judge), ("correct", "Again.", fmt.refine)):
         turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": ask}]
-        so_far = prompt(so_far + loaded[name].encode(answer))
+        so_far = prompt(so_far + fmt.continuation(so_far, answer))
         if name != "metaspace":  # its template puts a blank before the end of a turn, which a model never says
             assert so_far == rendered()
 
