@@ -1,0 +1,23 @@
+"""The configuration of a run: YAML plus dotted overrides, checked in full before any work starts."""
+
+from selfevo_jax.config.load import dump_config, load_config, parse_config
+from selfevo_jax.config.sections import (
+    Config,
+    DataSection,
+    SamplingSection,
+    SavingSection,
+    StageSection,
+    TrainSection,
+)
+
+__all__ = [
+    "Config",
+    "DataSection",
+    "SamplingSection",
+    "SavingSection",
+    "StageSection",
+    "TrainSection",
+    "dump_config",
+    "load_config",
+    "parse_config",
+]
