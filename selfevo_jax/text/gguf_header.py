@@ -36,6 +36,8 @@ def read_gguf_fields(path: str | Path) -> dict[str, Any]:
             fields: dict[str, Any] = {}
             for _ in range(_checked(count, MAX_ITEMS)):
                 key = _string(file, size)
+                if key in fields:
+                    raise ValueError(f"key '{key}' is duplicated")
                 (kind,) = _take(file, "I")
                 fields[key] = _value(file, kind, size)
             return fields
