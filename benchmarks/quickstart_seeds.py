@@ -1,7 +1,10 @@
 """Three seeds of the quickstart and its ablations, each with standard errors over the seeds, as one table.
 
-    python benchmarks/quickstart_seeds.py                       # all of it; resumes where it was stopped
-    python benchmarks/quickstart_seeds.py --seeds 1 --only self # one run
+    python benchmarks/quickstart_seeds.py                                    # all of it; goes on where it was stopped
+    python benchmarks/quickstart_seeds.py --seeds 1 --methods self,restart   # some runs, and the table of what is there
+
+A run that is finished is not made again, so that parts may be run one after the other (or side by side with seeds of
+their own, once `self` of the seed has its meta stage); --table prints the table of all that has been run.
 
 The runs of a seed share its meta stage (the same M_meta, copied), so that they differ in their rounds alone. A figure
 over seeds is the mean and the standard error of the mean (standard deviation over the root of the number of seeds).
@@ -36,6 +39,18 @@ ABLATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "nofilter": ("no filter", ("rounds.select=none",)),
     "random": ("random filter of the same size", ("rounds.select=random",)),
     "dself": ("D_self alone (no D_meta)", ("rounds.variant=continual_self_only",)),
+    # D_meta and all D_self so far pooled by their sizes, from the base, at the learning rate of the meta stage
+    "restart": (
+        "restart from the base",
+        (
+            "rounds.variant=restart",
+            "learn.meta_share=null",
+            "learn.direct_share=null",
+            "learn.steps=null",
+            "learn.epochs=4",
+            "learn.learning_rate=2e-3",
+        ),
+    ),
 }
 
 
@@ -62,6 +77,8 @@ def share_meta(source: Path, config: Config) -> None:
 
 def run(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> None:
     config = config_of(name, seed, out, extra)
+    if (Path(config.run_dir) / "benchmark.json").exists():
+        return
     if name != "self":
         share_meta(out / f"self-{seed}", config)
     began, begun_before = time.monotonic(), (Path(config.run_dir) / "rounds").exists()
@@ -71,9 +88,9 @@ def run(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> None:
     except EmptySelectionError as error:
         ended = str(error)
     record = Path(config.run_dir) / "benchmark.json"
-    if not record.exists():  # a run that was stopped and resumed has no time of its own worth showing
-        seconds = None if begun_before else time.monotonic() - began
-        record.write_text(json.dumps({"seconds": seconds, "ended": ended}) + "\n")
+    # a run that was stopped and resumed has no time of its own worth showing
+    seconds = None if begun_before else time.monotonic() - began
+    record.write_text(json.dumps({"seconds": seconds, "ended": ended}) + "\n")
 
 
 def mean(values: list[float]) -> str:
@@ -138,16 +155,19 @@ def each_seed(seeds: list[int], out: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--only", default=",".join(ABLATIONS), help="comma-separated: " + ", ".join(ABLATIONS))
+    parser.add_argument("--methods", default=",".join(ABLATIONS), help="comma-separated: " + ", ".join(ABLATIONS))
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "seeds")
     parser.add_argument("--set", action="append", default=[], help="key=value for every run")
     parser.add_argument("--table", action="store_true", help="print the table of what has been run")
     args = parser.parse_args()
-    seeds, names = [int(s) for s in args.seeds.split(",")], args.only.split(",")
-    if not args.table:
-        for seed in seeds:
-            for name in sorted(names, key=lambda n: n != "self"):  # the others start from its meta stage
-                run(name, seed, args.out, tuple(args.set))
+    seeds, names = [int(s) for s in args.seeds.split(",")], args.methods.split(",")
+    if unknown := [name for name in names if name not in ABLATIONS]:
+        parser.error(f"--methods: {', '.join(unknown)}: expected some of {', '.join(ABLATIONS)}")
+    # the others start from the meta stage of `self`
+    runs = [(seed, name) for seed in seeds for name in sorted(names, key=lambda n: n != "self")]
+    for number, (seed, name) in enumerate([] if args.table else runs, start=1):
+        print(f"== run {number} of {len(runs)}: {name}, seed {seed}", flush=True)
+        run(name, seed, args.out, tuple(args.set))
     print(f"\njax {jax.__version__}, {platform.machine()}, {jax.device_count()} {jax.devices()[0].platform} device(s)")
     print(table(names, seeds, args.out))
     print(each_seed(seeds, args.out))

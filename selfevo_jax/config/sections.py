@@ -164,8 +164,17 @@ class LoraSection(Section):
     """What a checkpoint holds: whole parameters, or the adapters and the name of what they are added to."""
 
 
+DEFAULT_STEPS = 150
+"""Of a fine-tuning whose section names neither `steps` nor `epochs`."""
+
+
 class TrainSection(Section):
-    steps: Positive = 150
+    steps: Positive | None = None
+    """Updates. The length of a fine-tuning is named by exactly one of `steps` and `epochs`; with neither it is 150
+    steps."""
+    epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    """Passes over the packed rows of all examples. Where shares are set by hand, one pass takes as long as the slowest
+    pool needs to be seen once."""
     learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-3
     warmup_steps: Count = 20
     schedule: Literal["cosine", "linear"] = "cosine"
@@ -196,12 +205,25 @@ class TrainSection(Section):
     w_feedback: Weight = 1.0
     w_refine: Weight = 1.0
     w_direct: Weight = 1.0
-    direct_share: Share = 0.15
-    """Share of the supervised examples that are direct answers (the rest are feedback with refinement)."""
-    qa_share: Share = 0.2
-    """Share of the examples drawn from D_QA, where it is given."""
-    meta_share: Share = 0.2
-    """In a round: share of the examples that replay D_meta (`continual_mixed` and `restart`)."""
+    direct_share: Share | None = None
+    """Share of D_meta's examples that are direct answers (the rest are feedback with refinement). None: by their
+    numbers, each example as often as any other."""
+    qa_share: Share | None = None
+    """Share of the supervised examples drawn from D_QA, where it is given. None: by their numbers."""
+    meta_share: Share | None = None
+    """In a round: share of the examples that replay D_meta and D_QA (`continual_mixed` and `restart`). None: by their
+    numbers, so that D_meta and every D_self in the pool are one set, of which each example is seen as often as any
+    other."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return tree
+        steps, epochs = tree.get("steps"), tree.get("epochs")
+        if steps is not None and epochs is not None:
+            raise ValueError(f"found steps {steps} and epochs {epochs}; give one of them, and set the other to null")
+        return {**tree, "steps": DEFAULT_STEPS} if steps is None and epochs is None else tree
 
 
 class RoundsSection(Section):

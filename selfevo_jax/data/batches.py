@@ -151,7 +151,11 @@ class Batches:
     @property
     def steps_per_epoch(self) -> int:
         """Steps that it takes to see the first epoch; a later one may differ by a step, as it is packed anew."""
-        return -(-len(self._epoch(0).rows) // self.batch_rows)
+        return self.steps_in(1.0)
+
+    def steps_in(self, epochs: float) -> int:
+        """Steps that so many passes take, by the packed rows of the first, rounded up (1 or more)."""
+        return max(1, math.ceil(round(epochs * len(self._epoch(0).rows) / self.batch_rows, 6)))
 
     @property
     def padding_share(self) -> float:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from selfevo_jax.config import Config, TrainSection
+from selfevo_jax.config import Config
 from selfevo_jax.plan.compiled import Compiled
 from selfevo_jax.plan.lengths import Lengths
 from selfevo_jax.plan.programs import DECODE, EXTEND, TRAIN
@@ -44,8 +44,10 @@ class Phases:
 def estimate_round(
     config: Config, lengths: Lengths, programs: Sequence[Compiled], slots: int, chips: int
 ) -> Phases | None:
-    """None where some program does not fit."""
+    """None where some program does not fit, or a length in epochs leaves the number of steps to the data."""
     if not all(p.fits and p.time is not None for p in programs):
+        return None
+    if config.meta.steps is None or config.learn.steps is None:
         return None
     by_kind: dict[str, list[Compiled]] = {TRAIN: [], EXTEND: [], DECODE: []}
     for p in programs:
@@ -58,16 +60,16 @@ def estimate_round(
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
     return Phases(
         sampling=_decoding(chains, config, lengths, decode, slots) + _extending(chains, config, lengths, extend, slots),
-        learn=_steps(config.learn, learn),
-        meta=_steps(config.meta, meta),
+        learn=_steps(config.learn.steps, learn),
+        meta=_steps(config.meta.steps, meta),
         chips=chips,
         rounds=config.rounds.number,
     )
 
 
-def _steps(section: TrainSection, step: Compiled) -> Span:
+def _steps(count: int, step: Compiled) -> Span:
     assert step.time is not None
-    return step.time * section.steps
+    return step.time * count
 
 
 def _controls(config: Config, lengths: Lengths) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from selfevo_jax.config import Config
+from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.rounds.files import read_json, understood
 from selfevo_jax.rounds.lock import RunLock
 from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
@@ -88,15 +88,17 @@ def _evaluation(run: RunDir, name: str, sets: list[str]) -> list[Phase]:
     return [Phase(title, DONE if have == len(sets) else PARTLY, f"{have} of {len(sets)} sets", _time(file))]
 
 
-def _fine_tuning(run: RunDir, name: str, steps: int, done: Path) -> Phase:
+def _fine_tuning(run: RunDir, name: str, section: TrainSection, done: Path) -> Phase:
     title = f"fine-tune {name}"
+    length = f"{section.steps} steps" if section.epochs is None else f"{section.epochs:g} epochs"
     if done.exists():
-        return Phase(title, DONE, f"{steps} steps", _time(done))
+        return Phase(title, DONE, length, _time(done))
     folder = run.training_states(name)
     saved = [int(part.name) for part in folder.iterdir() if part.name.isdecimal()] if folder.exists() else []
     if saved:
-        return Phase(title, PARTLY, f"{max(saved)} of {steps} steps are saved", _time(folder))
-    return Phase(title, LEFT, f"{steps} steps")
+        of = f"of {length}" if section.epochs is None else f"steps of {length}"
+        return Phase(title, PARTLY, f"{max(saved)} {of} are saved", _time(folder))
+    return Phase(title, LEFT, length)
 
 
 def _meta(run: RunDir, config: Config) -> list[Phase]:
@@ -106,7 +108,7 @@ def _meta(run: RunDir, config: Config) -> list[Phase]:
         if rows.exists()
         else Phase("D_meta", LEFT)
     )
-    return [made, _fine_tuning(run, META, config.meta.steps, run.meta(COMMITTED))]
+    return [made, _fine_tuning(run, META, config.meta, run.meta(COMMITTED))]
 
 
 def _round(run: RunDir, config: Config, number: int) -> list[Phase]:
@@ -121,4 +123,4 @@ def _round(run: RunDir, config: Config, number: int) -> list[Phase]:
         rollouts = Phase(title, PARTLY, f"{have} of up to {chains} chains", grown)
     else:
         rollouts = Phase(title, LEFT, f"up to {chains} chains")
-    return [rollouts, _fine_tuning(run, name_of(number), config.learn.steps, run.round(number, COMMITTED))]
+    return [rollouts, _fine_tuning(run, name_of(number), config.learn, run.round(number, COMMITTED))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from selfevo_jax import hosts, notice
 from selfevo_jax.checkpoint import MARK, TrainingStore, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
-from selfevo_jax.data import Batches, MetaRow, read_meta, source_checksum
+from selfevo_jax.data import Batches, Example, MetaRow, read_meta, source_checksum
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import data_accuracy
 from selfevo_jax.model import merge_adapters, param_count, param_shardings
@@ -22,14 +22,13 @@ from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.files import read_rows, understood
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
-    PoolMap,
     annotate_stories,
     check_verdicts,
-    fitted,
     self_pool,
-    supervised_pools,
+    supervised_examples,
     warn_unbalanced,
 )
+from selfevo_jax.rounds.mixture import SELF, fitted, mixture
 from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
 from selfevo_jax.rounds.retention import kept, require_room
 from selfevo_jax.rounds.run_dir import COMMITTED, META, SCORES, STOPPED, RunDir, name_of
@@ -37,7 +36,7 @@ from selfevo_jax.rounds.select import Selection, require, select
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.sharding import TRAIN_RULES
-from selfevo_jax.train import SavePolicy, TrainingKeeper, check_settings, fit, train_settings
+from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, check_settings, fit, train_settings
 
 
 class Controller:
@@ -112,14 +111,34 @@ class Controller:
         self._states(name).clear()
         self.dir.seal(self.dir.checkpoint(name))
 
+    def _settings(self, name: str, section: TrainSection, batches: Batches, seed: int) -> TrainConfig:
+        """The settings of a fine-tuning, its length in steps."""
+        if section.epochs is None:
+            return train_settings(section, seed)
+        settings = train_settings(section, seed, batches.steps_in(section.epochs))
+        self.reporter.line(f"  fine-tuning {name}: {section.epochs:g} epochs are {settings.steps} steps")
+        if settings.warmup_steps < section.warmup_steps:
+            key = "meta" if name == META else "learn"
+            self.reporter.warn(
+                f"{key}.warmup_steps is {section.warmup_steps}, but {section.epochs:g} epochs are {settings.steps} "
+                f"steps; {settings.warmup_steps} are taken. Set {key}.warmup_steps lower, or more epochs"
+            )
+        return settings
+
     def _train(
-        self, name: str, start: Any, of: str, pools: PoolMap, section: TrainSection, seed: int
+        self,
+        name: str,
+        start: Any,
+        of: str,
+        groups: Mapping[str, Sequence[Example]],
+        section: TrainSection,
+        seed: int,
     ) -> dict[str, Any]:
         """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
         is not finite."""
-        settings = train_settings(section, seed)
-        usable = fitted(pools, settings.length, self.reporter)
-        batches = Batches(usable, settings.batch_rows, settings.length, seed, section.packing)
+        usable = mixture(fitted(groups, section, self.reporter), section)
+        batches = Batches(usable, section.batch_rows, section.length, seed, section.packing)
+        settings = self._settings(name, section, batches, seed)
         saving, store = self.config.saving, self._states(name)
         seconds = None if saving.every_minutes is None else 60 * saving.every_minutes
         keeper = TrainingKeeper(store, SavePolicy(saving.every_steps, seconds), f"fine-tuning {name}")
@@ -205,8 +224,8 @@ class Controller:
         warn_unbalanced(rows, self.reporter)
         if not self.dir.complete(META):
             bench = self.bench
-            pools = supervised_pools(rows, self.pools.qa_rows(), bench.format, self.config.meta)
-            self._train(META, self.base(), bench.source.origin, pools, self.config.meta, self.config.seed)
+            groups = supervised_examples(rows, self.pools.qa_rows(), bench.format, self.config.meta)
+            self._train(META, self.base(), bench.source.origin, groups, self.config.meta, self.config.seed)
         self._finish(META)
         self.dir.write_json(done, {"checkpoint": META, "training": self.dir.training(META)})
 
@@ -313,16 +332,15 @@ class Controller:
                 learnt += select(
                     self.rollouts(earlier), self.config.rounds.select, self.config.seed * 1000 + earlier
                 ).kept
-        share = 0.0 if variant == "continual_self_only" else section.meta_share
-        pools: PoolMap = {"self": (self_pool(learnt, bench.format), 1.0 - share)}
-        if share > 0:
+        groups = {SELF: self_pool(learnt, bench.format)}
+        if variant != "continual_self_only" and section.meta_share != 0:
             rows = self.meta_rows()
-            pools |= supervised_pools(rows, self.pools.qa_rows(), bench.format, section, share)
+            groups |= supervised_examples(rows, self.pools.qa_rows(), bench.format, section)
         before = name_of(round - 1)
         start, of = (
             (self.base(), bench.source.origin) if variant == "restart" else (self.params(before), f"beside:{before}")
         )
-        return self._train(name_of(round), start, of, pools, section, self.config.seed * 1000 + round)
+        return self._train(name_of(round), start, of, groups, section, self.config.seed * 1000 + round)
 
     def round(self, round: int) -> None:
         """One round; it counts when its COMMITTED file names a finished checkpoint."""

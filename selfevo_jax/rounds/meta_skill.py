@@ -13,7 +13,6 @@ from selfevo_jax.data import (
     QARow,
     TermWeights,
     by_term,
-    fit_length,
     meta_balance,
     meta_examples,
     qa_example,
@@ -26,9 +25,6 @@ from selfevo_jax.rounds.pools import StoryPools
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.text import PromptFormat, VerdictRule, parse_verdict
-
-PoolMap = dict[str, tuple[Sequence[Example], float]]
-"""Name -> examples and their share of the examples drawn."""
 
 
 def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, reporter: Reporter) -> list[MetaRow]:
@@ -96,27 +92,20 @@ def _unique_direct(examples: Sequence[Example]) -> list[Example]:
     return list({example.tokens.tobytes(): example for example in examples}.values())
 
 
-def supervised_pools(
+def supervised_examples(
     rows: Sequence[MetaRow],
     qa: Sequence[QARow],
     fmt: PromptFormat,
     section: TrainSection,
-    share: float = 1.0,
-) -> PoolMap:
-    """Pools of D_meta (feedback with refinement, and direct) and D_QA that take `share` of all examples drawn."""
+) -> dict[str, list[Example]]:
+    """Examples of D_meta (`meta`: feedback with refinement; `direct`: the refinement alone) and of D_QA (`qa`)."""
     weights = TermWeights(section.w_feedback, section.w_refine, section.w_direct)
     groups = by_term(example for row in rows for example in meta_examples(row, fmt, weights))
-    pools: PoolMap = {}
-    qa_share = section.qa_share if qa else 0.0
-    direct_share = section.direct_share if "meta" in groups else 1.0
-    left = share * (1.0 - qa_share)
     if "direct" in groups:
-        pools["direct"] = (_unique_direct(groups["direct"]), left * direct_share)
-    if "meta" in groups:
-        pools["meta"] = (groups["meta"], left * (1.0 - direct_share if "direct" in groups else 1.0))
+        groups["direct"] = _unique_direct(groups["direct"])
     if qa:
-        pools["qa"] = ([qa_example(row, fmt) for row in qa], share * qa_share)
-    return pools
+        groups["qa"] = [qa_example(row, fmt) for row in qa]
+    return groups
 
 
 def self_pool(kept: Sequence[Rollout], fmt: PromptFormat) -> list[Example]:
@@ -128,17 +117,4 @@ def self_pool(kept: Sequence[Rollout], fmt: PromptFormat) -> list[Example]:
         answer = r.candidates[r.chosen]
         end = answer.end if fmt.ends(answer.end) else ()
         out.append(self_example(f"{r.id}/{r.sample}", r.prompt, answer.tokens, end, fmt))
-    return out
-
-
-def fitted(pools: PoolMap, length: int, reporter: Reporter) -> PoolMap:
-    """The pools without examples that are longer than a row, which are counted aloud."""
-    out: PoolMap = {}
-    for name, (examples, share) in pools.items():
-        if share <= 0:
-            continue
-        kept, dropped = fit_length(examples, length)
-        if dropped:
-            reporter.warn(f"{name}: {dropped} of {len(examples)} examples are longer than {length} tokens; dropped")
-        out[name] = (kept, share)
     return out

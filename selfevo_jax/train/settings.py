@@ -77,11 +77,18 @@ class TrainConfig:
             raise ConfigError(f"training: remat is {self.remat!r}, expected one of {', '.join(get_args(Remat))}")
 
 
-def train_settings(section: TrainSection, seed: int) -> TrainConfig:
-    """The settings of a config's section; its other keys are about the data."""
+def train_settings(section: TrainSection, seed: int, steps: int | None = None) -> TrainConfig:
+    """The settings of a config's section; its other keys are about the data.
+
+    `steps` is what a length in epochs comes to with the data at hand; its warm-up is then at most all but the last of
+    them. Before the data is known, a length in epochs counts as the fewest steps that its warm-up allows.
+    """
     fields: dict[str, Any] = {
         f.name: getattr(section, f.name) for f in dataclasses.fields(TrainConfig) if hasattr(section, f.name)
     }
+    if section.epochs is not None:
+        fields["steps"] = section.warmup_steps + 1 if steps is None else steps
+        fields["warmup_steps"] = min(section.warmup_steps, fields["steps"] - 1)
     if section.lora is not None:
         fields["lora"] = LoraConfig(**section.lora.model_dump(exclude={"save"}))
     return TrainConfig(**fields, seed=seed)
