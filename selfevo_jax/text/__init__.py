@@ -3,16 +3,19 @@
 from selfevo_jax.text.answers import RULES, cut_run_on, extract_answer, same_answer
 from selfevo_jax.text.format import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatConfig, PromptFormat
 from selfevo_jax.text.gguf_header import read_gguf_fields
+from selfevo_jax.text.rating import RATINGS
 from selfevo_jax.text.stream import StreamDecoder, first_stop
 from selfevo_jax.text.templates import ChatTemplate
 from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
-from selfevo_jax.text.verdict import Verdict, VerdictRule, parse_verdict
+from selfevo_jax.text.verdict import VERDICTS, Verdict, VerdictRule, parse_verdict
 
 __all__ = [
     "JUDGE_RATING",
     "JUDGE_VERDICT",
+    "RATINGS",
     "REFINE",
     "RULES",
+    "VERDICTS",
     "BaseTokenizer",
     "ChatTemplate",
     "FormatConfig",

@@ -7,6 +7,36 @@ from dataclasses import dataclass
 from typing import Literal
 
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.text.clauses import EMPHASIS, GAP, Plain
+from selfevo_jax.text.rating import read_rating
+
+VERDICTS = r"""The clauses that are read as a verdict. Any other text is unparseable; none is searched for words.
+
+1. Where. A clause begins at the start of a line (behind a bullet, a number or "#") or behind the end of a sentence, and
+   not inside quotation marks, a quoted or fenced line, or behind a line that leads over to it (one that ends in ":" or
+   ",", or opens with "if"). The first one that begins with a mark decides, whatever comes later; one that begins with
+   "conclusion" decides only when it is in this list.
+2. Mark. [emoji] [so, thus, hence, therefore, finally, overall, in conclusion, in summary] [the, my, our] [final,
+   overall] verdict, judgement, judgment or
+   conclusion; then ":", "=", "is", "is that", a dash, an arrow, or a new line.
+3. Clause. [yes or no] [emoji] [subject is] [completely, entirely, fully, absolutely, perfectly, totally] word, where
+   yes, no and emoji must agree with the word. The subject is it, this, that, or the (your, this) [given, final,
+   proposed, student's] answer, solution or response.
+   good: correct, right, true, not wrong.
+   bad: incorrect, wrong [answer], false, untrue, not [quite, entirely, fully, completely] correct (right, true), isn't
+   correct (right, true).
+   Emphasis, brackets or quotation marks may stand around mark, word or clause.
+4. End of a bad clause: the end of the line or sentence, or a reason of any kind behind one of , ; : ( - or because,
+   since, as, at, in.
+5. End of a good clause: the end of the line or sentence. Whatever else the feedback says behind it must be in this
+   list too, since it could take the verdict back: the answer (solution, ...) is n; the answer is correct; n is n; an
+   equation in numbers; all (both, the) steps (numbers, answers, ...) are correct, right, fine, equal, the same, agree
+   or match; [there are] no mistakes (errors) [found]; well done, good job, good work; the same verdict again; each
+   alone or behind because, since, as; only behind these three: the right (correct) answer (sum, ...) is n.
+6. What runs on. The feedback ends with the line of its verdict; where nothing stood before the verdict, it goes on to
+   what opens another text: "Revision:", "Feedback:", "Question:", a speaker, an instruction to write again. Where such
+   a text opens before any verdict, there is none.
+"""
 
 
 @dataclass(frozen=True)
@@ -22,7 +52,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class VerdictRule:
-    """verdict: the last "Verdict: ..." counts. rating: the last rating counts, and is good from `good_rating` on."""
+    """verdict: read by VERDICTS. rating: read by RATINGS, and good from `good_rating` on."""
 
     kind: Literal["verdict", "rating"] = "verdict"
     good_rating: float = 10.0
@@ -35,78 +65,111 @@ class VerdictRule:
             raise ConfigError(f"judge.good_rating: found {self.good_rating:g}, expected above 0 up to {self.scale:g}")
 
 
-UNPARSEABLE = Verdict(None, None)
+_YES_SIGNS, _NO_SIGNS = "✅✔☑✓👍🎉", "❌✗✘✖👎🚫⛔"
+_SEPARATOR = rf"(?:{EMPHASIS}(?:[:=]+|-+>?)[ *_`\n]*|{GAP}is\b(?:{EMPHASIS}:|{GAP}that\b)?{GAP}|{EMPHASIS}\n[ *_`\n]*)"
+_MARK = (
+    r"(?<![^\W_])(?:(?:so|thus|hence|therefore|finally|overall|in conclusion|in summary),? )?(?:(?:the|my|our) )?"
+    r"(?:final |overall )?(?:verdict|judge?ment|conclusion)(?![^\W_])"
+)
+_MARKS = re.compile(
+    rf"(?:(?P<lead>[{_YES_SIGNS}{_NO_SIGNS}]+){EMPHASIS})?(?P<mark>{_MARK}){_SEPARATOR}(?P<again>{_MARK}{_SEPARATOR})?",
+    re.IGNORECASE,
+)
+_SUBJECT = (
+    rf"(?:it|this|that|(?:the|this|that|your)(?:{GAP}(?:given|final|proposed|student's))*{GAP}"
+    r"(?:answer|solution|response))"
+)
+_IS = rf"(?:{_SUBJECT}{GAP}is{GAP}|it's{GAP}|that's{GAP})"
+_HOW = rf"(?:(?:completely|entirely|fully|absolutely|perfectly|totally){GAP})?"
+_OPEN = r"(?P<open>[ *_`\"'“„«({\[]*)"
+_GOOD = rf"(?:yes\b[ ,.!-]*)?(?P<sign>[{_YES_SIGNS}]*) *{EMPHASIS}{_IS}?{_HOW}(?:correct|right|true|not{GAP}wrong)(?![^\W_])"
+_BAD = (
+    rf"(?:no\b[ ,.!-]*)?(?P<sign>[{_NO_SIGNS}]*) *{EMPHASIS}"
+    rf"(?:{_IS}?{_HOW}(?:(?:incorrect|wrong)(?: (?:answer|result))?|false|untrue"
+    rf"|not{GAP}(?:(?:quite|entirely|fully|completely){GAP})?(?:correct|right|true))"
+    rf"|{_SUBJECT}{GAP}isn't{GAP}(?:correct|right|true))(?![^\W_])"
+)
+_CLAUSES = {good: re.compile(_OPEN + words, re.IGNORECASE) for good, words in ((True, _GOOD), (False, _BAD))}
+_AROUND = " *_`\"'”“»)}\\]"
+_TAIL = re.compile(rf"(?P<shut>[{_AROUND}]*)(?P<stop>(?:\.(?!\.)|!+)?)(?P<more>[{_AROUND}{_YES_SIGNS}{_NO_SIGNS}]*)")
+_REASON = re.compile(r"[,;:(]| *-+ |(?<=\s)(?:because|since|as|at|in)\b", re.IGNORECASE)
 
-_MARK = re.compile(r"\b(?:final\s+)?(?:verdict|judge?ment|conclusion)\b[*_`\"' ]*(?:is\b|[:=])", re.IGNORECASE)
-_CLAUSE = re.compile(r"[.!;,\n(?]|\s[-–—]\s|\b(?:because|since|as)\b", re.IGNORECASE)
-_WORD = re.compile(
-    r"(?P<no>\b(?:not|never|isn't|isn’t|hardly|no)\s+(?:at\s+all\s+|quite\s+|entirely\s+|fully\s+|a\s+|the\s+)?)?"
-    r"\b(?P<word>correct|right|true|incorrect|wrong|false)\b",
+_N = r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?%?"
+_EQUATION = rf"{_N}(?: *[-+*/x×÷] *{_N})* *= *{_N}"
+_PARTS = r"(?:steps?|calculations?|sums?|results?|numbers?|answers?|equations?)"
+_RIGHT_NUMBER = rf"the (?:right|correct) (?:answer|sum|total|result|difference|product) is {_N}"
+_APPROVAL = (
+    rf"{_SUBJECT} is (?:indeed )?{_HOW}(?:correct|right|true|{_N})|{_N} is {_N}|{_EQUATION}"
+    rf"|(?:all|every|each|both|the)(?: of)?(?: the)?(?: two)? {_PARTS} "
+    r"(?:(?:is|are) (?:all )?(?:correct|right|fine|equal|the same)|agree|match)"
+    r"|(?:there (?:is|are|were) )?no (?:mistakes?|errors?)(?: (?:(?:was|were) )?found)?"
+    rf"|well done|(?:good|great|nice) (?:job|work)|{_MARK}{_SEPARATOR}(?:correct|right|true)"
+)
+_APPROVALS = re.compile(
+    rf"[ \n.!,;:(*_`)-]*(?:(?:because|since|as) (?:{_APPROVAL}|{_RIGHT_NUMBER})|(?:and )?(?:{_APPROVAL}))"
+    r"(?=[ *_`)]*(?:[.!,;\n]|$| and ))",
     re.IGNORECASE,
 )
-_HEDGE = re.compile(
-    r"\b(?:partial(?:ly)?|partly|mostly|almost|nearly|half|somewhat|cannot|can't|can’t|unsure|unclear|uncertain|unknown|"
-    r"whether|if|maybe|perhaps|possibly|or|but|except|although|though|however)\b",
-    re.IGNORECASE,
-)
-_TURN = re.compile(r"^\s*(?:but|except|although|though|however|or|if)\b", re.IGNORECASE)
-_GOOD = {"correct", "right", "true"}
-
-_NUMBER = r"(?P<{0}>[-−]?\d+(?:\.\d+)?)"
-_END = r"(?![\d%]|\.\d|\s*(?:-|–|to)\s*\d)"
-_RATING = re.compile(
-    r"\[\[\s*" + _NUMBER.format("boxed") + r"\s*\]\]"
-    r"|\b(?:rating|score|grade|mark)\b[*_`\"' ]*(?:(?:is|of|[:=])[*_`\"' ]*){1,2}"
-    + _NUMBER.format("named")
-    + r"(?:\s*(?:/|out\s+of)\s*(?P<of>\d+(?:\.\d+)?))?"
-    + _END
-    + r"|(?<![\d/.\-−])"
-    + _NUMBER.format("part")
-    + r"\s*(?:/|\bout\s+of\b)\s*(?P<whole>\d+(?:\.\d+)?)"
-    + _END,
-    re.IGNORECASE,
-)
-_SILENT = re.compile(
-    r"\b(?:rating|score|grade)\b[*_`\"' ]*(?::|=|\bis\b)[*_`\"' ]*(?=[^\W\d]|[-–?]?\s*$)", re.IGNORECASE | re.MULTILINE
-)
+_NOTHING = re.compile(r"[ \n.!*_`)-]*")
+_PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "“": "”", "„": "“", "«": "»"}
 
 
 def parse_verdict(text: str, rule: VerdictRule) -> Verdict:
-    """Reads feedback by a rule.
-
-    verdict: what follows the last "Verdict:" (or judgement, conclusion), up to the end of its clause, must say correct,
-    right or true, or incorrect, wrong or false; "not" turns it round; two that contradict each other, or a hedge
-    ("partially", "cannot", "or"), cannot be parsed. Words like "correct" elsewhere never count.
-
-    rating: the last of "rating: 8", "score is 8/10", "[[8]]", "8/10" or "8 out of 10". A number outside 0 to the
-    scale, a range, a percentage, another denominator, or a later "score: none" cannot be parsed.
-    """
-    return _verdict(text) if rule.kind == "verdict" else _rating(text, rule)
+    """Reads feedback by a rule: a verdict by the written list VERDICTS, a rating by RATINGS (see `rating`)."""
+    plain = Plain(text)
+    if rule.kind == "verdict":
+        good, end = _verdict(plain)
+        return Verdict(good, None, end)
+    rating, end = read_rating(plain, rule.scale, rule.good_rating)
+    return Verdict(None if rating is None else rating >= rule.good_rating, rating, end)
 
 
-def _verdict(text: str) -> Verdict:
-    marks = list(_MARK.finditer(text))
-    if not marks:
-        return UNPARSEABLE
-    rest = text[marks[-1].end() :].lstrip(" *_`\"'\t\r\n")
-    clause = _CLAUSE.search(rest)
-    said, after = (rest, "") if clause is None else (rest[: clause.start()], rest[clause.end() :])
-    turned = clause is not None and clause.group() in ",;" and _TURN.match(after)
-    votes = {(m["word"].lower() in _GOOD) != bool(m["no"]) for m in _WORD.finditer(said)}
-    if len(votes) != 1 or _HEDGE.search(said) or turned or (clause is not None and clause.group() == "?"):
-        return UNPARSEABLE
-    return Verdict(votes.pop(), None)
+def _verdict(plain: Plain) -> tuple[bool | None, int | None]:
+    """What the first verdict says, and where the feedback ends if something runs on."""
+    other = plain.other_text()
+    none = None, None if other is None else plain.cut(other)
+    for mark in _MARKS.finditer(plain.text, 0, len(plain.text) if other is None else other):
+        if not plain.begins_clause(mark.start()):
+            continue
+        good, end = _clause(plain.text, mark.end(), mark["lead"] or "")
+        if good is None and (mark["again"] or mark["mark"]).lower().startswith("conclusion"):
+            continue
+        if good is None:
+            return none
+        if good and not _stands(plain.text[end : plain.next_text(end)]):
+            return None, plain.cut(plain.next_text(end))
+        return good, plain.cut(plain.own_end(end, plain.opens_text(mark.start())))
+    return none
 
 
-def _rating(text: str, rule: VerdictRule) -> Verdict:
-    # A bare "3/4" is a rating only with the scale below: it may count anything.
-    found = [m for m in _RATING.finditer(text) if m["whole"] is None or float(m["whole"]) == rule.scale]
-    last = found[-1] if found else None
-    if last is None or _SILENT.search(text, last.end()):
-        return UNPARSEABLE
-    if last["of"] is not None and float(last["of"]) != rule.scale:
-        return UNPARSEABLE
-    rating = float((last["boxed"] or last["named"] or last["part"]).replace("−", "-"))
-    if not 0 <= rating <= rule.scale:
-        return UNPARSEABLE
-    return Verdict(rating >= rule.good_rating, rating)
+def _clause(text: str, start: int, lead: str) -> tuple[bool | None, int]:
+    """The verdict of the clause that begins here, and where its last word ends; None where the list has it not."""
+    for good, pattern in _CLAUSES.items():
+        clause = pattern.match(text, start)
+        if clause is None:
+            continue
+        tail = _TAIL.match(text, clause.end())
+        assert tail is not None
+        said = lead + clause["sign"] + tail["more"]
+        if any(sign in (_NO_SIGNS if good else _YES_SIGNS) for sign in said):
+            continue
+        if good and not _paired(clause["open"], tail["shut"] + tail["more"]):
+            continue
+        if tail["stop"] or text[tail.end() : tail.end() + 1] in ("", "\n") or _REASON.match(text, tail.end()):
+            return good, tail.end()
+    return None, start
+
+
+def _paired(opened: str, shut: str) -> bool:
+    """Whether the brackets and quotation marks around a clause belong to each other."""
+    wanted = [_PAIRS[sign] for sign in reversed(opened) if sign in _PAIRS]
+    return wanted == [sign for sign in shut if sign in _PAIRS.values()]
+
+
+def _stands(behind: str) -> bool:
+    """Whether all that is said behind a good verdict agrees with it."""
+    at = 0
+    while (approval := _APPROVALS.match(behind, at)) is not None:
+        at = approval.end()
+    nothing = _NOTHING.match(behind, at)
+    return nothing is not None and nothing.end() == len(behind)
