@@ -82,7 +82,10 @@ _SUBJECT = (
 _IS = rf"(?:{_SUBJECT}{GAP}is{GAP}|it's{GAP}|that's{GAP})"
 _HOW = rf"(?:(?:completely|entirely|fully|absolutely|perfectly|totally){GAP})?"
 _OPEN = r"(?P<open>[ *_`\"'“„«({\[]*)"
-_GOOD = rf"(?:yes\b[ ,.!-]*)?(?P<sign>[{_YES_SIGNS}]*) *{EMPHASIS}{_IS}?{_HOW}(?:correct|right|true|not{GAP}wrong)(?![^\W_])"
+_GOOD = (
+    rf"(?:yes\b[ ,.!-]*)?(?P<sign>[{_YES_SIGNS}]*) *{EMPHASIS}{_IS}?{_HOW}"
+    rf"(?:correct|right|true|not{GAP}wrong)(?![^\W_])"
+)
 _BAD = (
     rf"(?:no\b[ ,.!-]*)?(?P<sign>[{_NO_SIGNS}]*) *{EMPHASIS}"
     rf"(?:{_IS}?{_HOW}(?:(?:incorrect|wrong)(?: (?:answer|result))?|false|untrue"
