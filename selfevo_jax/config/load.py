@@ -1,20 +1,20 @@
-"""Reading a config: YAML plus dotted overrides.
+"""Reading a config: YAML plus dotted overrides, and one line for each fault.
 
-`2e-5` is a number although YAML 1.1 reads it as text.
+`2e-5` is a number although YAML 1.1 reads it as text; unknown keys are refused with the nearest known one.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-import reprlib
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from selfevo_jax.config.sections import Config, Section
+from selfevo_jax.config.forms import expected, nearest
+from selfevo_jax.config.secrets import hidden, refuse_secrets
+from selfevo_jax.config.sections import Config
 from selfevo_jax.errors import ConfigError, first_line
 from selfevo_jax.storage import place
 from selfevo_jax.untrusted import read_bounded
@@ -22,13 +22,14 @@ from selfevo_jax.untrusted import read_bounded
 MAX_BYTES = 1 << 20
 """Of a config file."""
 _SHOWN = 200
+_FAULTS = 20
+"""Of one config that are named; more are counted."""
 _MALFORMED = (yaml.YAMLError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
 """What the YAML reader raises on text that is no config."""
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader whose floats include `2e-5` (YAML 1.2), and which refuses a key that stands twice."""
+    """SafeLoader whose floats include `2e-5` (YAML 1.2), and which refuses a duplicated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -37,7 +38,9 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise ConfigError(f"line {key_node.start_mark.line + 1}: key '{key}' stands twice; remove one")
+                raise ConfigError(
+                    f"line {key_node.start_mark.line + 1}: key '{_short(key)}' is duplicated; remove one of the two"
+                )
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -49,78 +52,92 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _nearest(location: tuple[str | int, ...]) -> str:
-    """The known key nearest to an unknown one, as a hint."""
-    section: Any = Config
-    for part in location[:-1]:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is None:
-            return ""
-        kinds = getattr(field.annotation, "__args__", (field.annotation,))
-        section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
-    known = list(getattr(section, "model_fields", {}))
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(known)}"
-
-
 def _short(value: Any) -> str:
-    """A value for a message: a small file may hold a tree that is endless when written out."""
-    text = repr(value[:_SHOWN]) if isinstance(value, str) else reprlib.repr(value)
+    """A text for a message, without secrets."""
+    text = hidden(str(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _refuse_secrets(value: Any, key: str = "") -> None:
-    """Raises ConfigError for a URL with a password or token in it: a run writes its config and its sources down."""
-    if isinstance(value, str) and _CREDENTIALS.search(value):
-        raise ConfigError(
-            f"{key}: a URL with credentials in it; a run would write them down. Give them to the storage's own "
-            "configuration or environment, and the URL without them"
-        )
-    for name, inner in value.items() if isinstance(value, dict) else ():
-        _refuse_secrets(inner, f"{key}.{name}" if key else str(name))
+def _shown(value: Any) -> str:
+    """A faulty value for a message. Of sections and lists the size alone: they may hold anything."""
+    if isinstance(value, dict):
+        return "a section" if value else "an empty section"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{_short(value)}'" if isinstance(value, str) else _number(value)
+
+
+def _number(value: Any) -> str:
+    try:
+        return _short(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _explain(origin: str, error: ValidationError) -> ConfigError:
     lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"]) or "config"
+    found = error.errors(include_url=False)
+    for item in found[:_FAULTS]:
+        location = item["loc"]
+        key = _short(".".join(str(part) for part in location if part != "[key]")) or "config"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{origin}: unknown key '{key}'{_nearest(item['loc'])}")
+            lines.append(f"{origin}: unknown key '{key}'{nearest(location)}")
+        elif item["type"] == "missing":
+            lines.append(f"{origin}: {key}: missing; expected {expected(location)}")
+        elif item["type"] == "value_error":
+            lines.append(f"{origin}: {key}: {item['ctx']['error']}")
         else:
-            found = "" if item["type"] == "missing" else f" (found {_short(item['input'])})"
-            lines.append(f"{origin}: {key}: {item['msg']}{found}")
+            quotes = ""
+            if isinstance(item["input"], dict | list) and "a text" in expected(location):
+                quotes = " (a text with {, [, : or # wants quotes in YAML)"
+            lines.append(f"{origin}: {key}: found {_shown(item['input'])}, expected {expected(location)}{quotes}")
+    if len(found) > _FAULTS:
+        lines.append(f"{origin}: and {len(found) - _FAULTS} more faults")
     return ConfigError("\n".join(lines))
 
 
+def _yaml_fault(error: BaseException) -> str:
+    """What is wrong with a YAML text, and where; none of the text itself, which may hold secrets."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if isinstance(error, yaml.YAMLError):
+        where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
+        return _short(problem or type(error).__name__) + where
+    return "nested too deeply" if isinstance(error, RecursionError) else _short(first_line(error))
+
+
 def _override(tree: dict[str, Any], text: str) -> None:
+    """Sets one key. Sections on the way are copied: with YAML's anchors two keys may hold the same one."""
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise ConfigError(f"override '{text}': expected key=value, for example rounds.number=2")
+        raise ConfigError(f"override '{_short(text)}': expected key=value, for example rounds.number=2")
     *path, last = key.split(".")
     for part in path:
-        branch = tree.setdefault(part, {})
-        if branch is None:
-            branch = tree[part] = {}
-        if not isinstance(branch, dict):
-            raise ConfigError(f"override '{text}': '{part}' is a value, not a section")
-        tree = branch
+        branch = tree.get(part)
+        if branch is not None and not isinstance(branch, dict):
+            raise ConfigError(f"override of '{_short(key)}': '{_short(part)}' is a value, not a section")
+        tree[part] = tree = dict(branch or {})
     try:
         tree[last] = yaml.load(value, Loader=_Loader)  # a SafeLoader: builds plain values only
+    except ConfigError as error:
+        raise ConfigError(f"override of '{_short(key)}': {error}") from error
     except _MALFORMED as error:
-        raise ConfigError(f"override {_short(text)}: the value is not valid YAML ({first_line(error)})") from error
+        raise ConfigError(f"override of '{_short(key)}': the value is not valid YAML ({_yaml_fault(error)})") from error
 
 
 def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
     """Checks a tree of plain values. Raises ConfigError naming every faulty key."""
     try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(origin, error) from error
-    try:
-        _refuse_secrets(config.model_dump(mode="json"))
+        refuse_secrets(tree)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from error
-    return config
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(origin, error) from error
 
 
 def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Config:
@@ -136,8 +153,10 @@ def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
         tree = yaml.load(content.decode("utf-8"), Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not a text in UTF-8 (byte {error.start}); save it as UTF-8") from error
     except _MALFORMED as error:
-        raise ConfigError(f"{file}: not a valid YAML file ({error})") from error
+        raise ConfigError(f"{file}: not a valid YAML file ({_yaml_fault(error)})") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: expected sections such as 'model:', found {type(tree).__name__}")
     for text in overrides:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, and unknown keys are errors."""
+    """A part of the config: frozen, and unknown keys are errors. A section without keys is that of the defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
+        """Yes and no are no numbers, and numbers and texts are no yes; pydantic would take one for the other."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if value is None and isinstance(kind, type) and issubclass(kind, Section):
+            return {}
+        truths = kind is bool or bool in get_args(kind)
+        if isinstance(value, bool) != truths and (truths or isinstance(value, bool)) and value is not None:
+            raise PydanticCustomError("kind", "another kind of value")
+        return value
 
 
 class ModelSection(Section):
@@ -180,8 +194,8 @@ class TrainSection(Section):
     schedule: Literal["cosine", "linear"] = "cosine"
     end_fraction: Share = 0.1
     """The last learning rate as a share of the peak."""
-    b1: Share = 0.9
-    b2: Share = 0.98
+    b1: Decay = 0.9
+    b2: Decay = 0.98
     weight_decay: Weight = 0.01
     clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
     batch_rows: Positive = 32
@@ -269,7 +283,7 @@ class Config(Section):
     """A whole run. The run directory alone is its state; the same command goes on where it was."""
 
     run_dir: str
-    seed: Count = 0
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """`auto` takes what JAX finds; the others are refused when absent, never replaced."""
     model: ModelSection

@@ -1,0 +1,179 @@
+"""What form each key wants, in words; and the nearest known key to an unknown one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic.fields import FieldInfo
+
+from selfevo_jax.config.sections import Config, Section
+
+Location = tuple[str | int, ...]
+
+_OTHER_NAMES = {
+    "learning_rate": "lr lr_rate peak_lr peak_learning_rate max_lr step_size learningrate",
+    "steps": "max_steps train_steps num_steps num_train_steps training_steps total_steps iterations n_steps",
+    "epochs": "num_epochs num_train_epochs max_epochs n_epochs train_epochs epoch",
+    "batch_rows": "batch_size batch bs train_batch_size per_device_train_batch_size per_device_batch_size "
+    "global_batch_size micro_batch_size",
+    "accumulate": "gradient_accumulation_steps grad_accum grad_accumulation accumulation_steps accumulate_grad_batches",
+    "length": "max_length max_seq_length max_seq_len seq_len seq_length sequence_length block_size cutoff_len "
+    "max_target_length",
+    "warmup_steps": "warmup num_warmup_steps warmup_ratio lr_warmup_steps",
+    "schedule": "lr_scheduler lr_scheduler_type scheduler lr_schedule decay",
+    "clip_norm": "max_grad_norm grad_clip gradient_clipping grad_clip_norm clip gradient_clip_val max_norm",
+    "b1": "beta1 adam_beta1 adam_b1",
+    "b2": "beta2 adam_beta2 adam_b2",
+    "weight_decay": "wd decay_weight adam_weight_decay",
+    "remat": "gradient_checkpointing activation_checkpointing checkpointing remat_policy",
+    "compute_dtype": "precision mixed_precision bf16 fp16",
+    "dtype": "precision mixed_precision bf16 fp16 torch_dtype compute_dtype",
+    "rank": "r lora_rank lora_r",
+    "alpha": "lora_alpha",
+    "targets": "target_modules lora_target_modules",
+    "number": "num_rounds n_rounds rounds iterations num_iterations count total",
+    "variant": "mode strategy training_variant",
+    "select": "filter selection",
+    "samples_per_prompt": "n n_samples num_samples num_return_sequences num_generations rollout_n best_of",
+    "prompts_per_round": "num_prompts prompts_per_iteration rollout_batch_size",
+    "k": "n n_samples num_samples num_return_sequences votes",
+    "temperature": "temp sampling_temperature",
+    "top_p": "topp nucleus",
+    "top_k": "topk",
+    "max_new_tokens": "max_tokens max_length max_response_length max_completion_length max_gen_len num_predict "
+    "max_output_tokens response_length",
+    "cache_length": "max_model_len max_seq_len max_length context_length context_size ctx n_ctx max_context",
+    "slots": "max_num_seqs batch_size max_batch_size batch num_slots concurrency",
+    "tensor": "tp tensor_parallel tensor_parallel_size tensor_parallelism ici_tensor_parallelism",
+    "data": "dp data_parallel data_parallelism dp_size ici_data_parallelism",
+    "fsdp": "fsdp_size shard zero ici_fsdp_parallelism",
+    "source": "name path model_name model_path model_name_or_path name_or_path checkpoint base_model pretrained",
+    "tokenizer": "tokenizer_path tokenizer_name tokenizer_name_or_path",
+    "run_dir": "output_dir out_dir outdir save_dir logdir log_dir base_output_directory work_dir workdir output_path",
+    "prompts": "train_file prompts_file prompt_file dataset dataset_path train_data unlabeled",
+    "meta_skill": "feedback feedback_data meta_data d_meta dmeta",
+    "qa": "sft_data supervised",
+    "evaluation": "eval eval_data test_file test validation validation_file eval_file eval_dataset dev",
+    "evaluation_rows": "eval_rows eval_samples max_eval_samples limit",
+    "modes": "mode metrics",
+    "kind": "type name",
+    "system": "system_prompt system_message",
+    "stop_strings": "stop stop_sequences stop_words",
+    "platform": "device backend accelerator jax_platform hardware",
+    "seed": "random_seed rng_seed random_state data_seed",
+    "good_rating": "threshold min_rating rating_threshold",
+    "every_steps": "save_steps checkpoint_every save_every save_interval checkpoint_period",
+    "every_minutes": "save_minutes save_time",
+    "keep_last": "save_total_limit max_to_keep keep",
+}
+"""Our key -> the names that users of other programs know it by."""
+_OURS: dict[str, list[str]] = {}
+for _key, _names in _OTHER_NAMES.items():
+    for _name in _names.split():
+        _OURS.setdefault(_name, []).append(_key)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The kinds of a union, or the one kind."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _plain(annotation: Any) -> tuple[Any, list[Any]]:
+    """The kind within `Annotated`, and its limits."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, []
+    kind, *limits = get_args(annotation)
+    return kind, [inner for limit in limits for inner in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
+
+
+def section_at(location: Location) -> type[Section] | None:
+    """The section that a path of keys leads to; None where it leads to none."""
+    section: type[Section] = Config
+    for part in location:
+        field = section.model_fields.get(str(part))
+        found = next((k for k in _alternatives(field.annotation) if _is_section(k)), None) if field else None
+        if found is None:
+            return None
+        section = found
+    return section
+
+
+def fields(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every key below a section with its full name, sections included."""
+    for name, field in section.model_fields.items():
+        yield prefix + name, field
+        for kind in _alternatives(field.annotation):
+            if _is_section(kind):
+                yield from fields(kind, f"{prefix}{name}.")
+
+
+def nearest(location: Location) -> str:
+    """A hint from an unknown key to the known one that was meant: the usual name elsewhere, a slip, or the section."""
+    section, name = section_at(location[:-1]), str(location[-1])
+    if section is None:
+        return ""
+    known = list(section.model_fields)
+    meant = _OURS.get(name.lower().replace("-", "_"), [])
+    here = [key for key in meant if key in known] or difflib.get_close_matches(name, known, n=1)
+    if here:
+        return f"; did you mean '{here[0]}'?"
+    everywhere = [full for full, _ in fields()]
+    for key in (name, *meant):
+        elsewhere = [full for full in everywhere if full.rpartition(".")[2] == key]
+        if elsewhere:
+            return f"; did you mean {' or '.join(repr(full) for full in elsewhere[:3])}?"
+    return f"; known keys: {', '.join(known)}"
+
+
+def _bounds(limits: list[Any]) -> str:
+    low = next((f"above {m.gt:g}" for m in limits if isinstance(m, annotated_types.Gt)), "")
+    low = low or next((f"from {m.ge:g}" for m in limits if isinstance(m, annotated_types.Ge)), "")
+    high = next((f"below {m.lt:g}" for m in limits if isinstance(m, annotated_types.Lt)), "")
+    high = high or next((f"up to {m.le:g}" for m in limits if isinstance(m, annotated_types.Le)), "")
+    return "".join(f" {part}" for part in (low, high) if part)
+
+
+def _kind_in_words(annotation: Any, limits: list[Any]) -> str:
+    kind, own = _plain(annotation)
+    limits = [*own, *limits]
+    if get_origin(kind) is Literal:
+        *others, last = map(str, get_args(kind))
+        return f"{', '.join(others)} or {last}" if others else last
+    if get_origin(kind) is tuple:
+        return f"a list, each {_kind_in_words(get_args(kind)[0], [])}"
+    if get_origin(kind) is dict:
+        return "a section of names and files, such as {gsm8k: test.jsonl}"
+    if _is_section(kind):
+        return f"a section with keys such as {', '.join(list(kind.model_fields)[:3])}"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    return words.get(kind, str(kind)) + _bounds(limits)
+
+
+def expected(location: Location) -> str:
+    """The form that a key wants, with an example: `a whole number above 0, such as 150`."""
+    parts = [part for part in location if isinstance(part, str) and part != "[key]"]
+    for size in range(len(parts), 0, -1):
+        section = section_at(tuple(parts[: size - 1]))
+        field = None if section is None else section.model_fields.get(parts[size - 1])
+        if field is not None:
+            break
+    else:
+        return "sections such as 'model:' and 'data:'"
+    if get_origin(field.annotation) is dict and len(parts) > size:
+        return "a name of letters, digits, '_', '-' and '.', and a file, such as {gsm8k: test.jsonl}"
+    kinds = [k for k in _alternatives(field.annotation) if k is not type(None)]
+    words = " or ".join(_kind_in_words(kind, list(field.metadata)) for kind in kinds)
+    if len(kinds) < len(_alternatives(field.annotation)):
+        words += ", or null"
+    plain = _plain(kinds[0])[0]
+    if plain in (int, float) and isinstance(field.default, int | float):
+        words += f", such as {field.default:g}"
+    return words
