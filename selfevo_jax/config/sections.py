@@ -189,11 +189,12 @@ class TrainSection(Section):
     epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     """Passes over the packed rows of all examples. Where shares are set by hand, one pass takes as long as the slowest
     pool needs to be seen once."""
-    learning_rate: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1e-3
-    warmup_steps: Count = 20
+    learning_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = 1e-3
+    warmup_steps: Count | None = None
+    """Steps of linear rise to the learning rate. None: 20, and at most a fifth of the steps."""
     schedule: Literal["cosine", "linear"] = "cosine"
     end_fraction: Share = 0.1
-    """The last learning rate as a share of the peak."""
+    """Learning rate of the last step as a share of the peak. With 0 it is that after the last step: each one trains."""
     b1: Decay = 0.9
     b2: Decay = 0.98
     weight_decay: Weight = 0.01

@@ -71,7 +71,7 @@ def train_programs(config: Config, model: ModelConfig, mesh: Mesh) -> list[Progr
     """The step of meta-skill learning and that of the rounds; one where they are the same program."""
     sections = {"meta": config.meta, "learn": config.learn}
     settings = {name: train_settings(section, config.seed) for name, section in sections.items()}
-    neutral: dict[str, Any] = {"steps": 1, "warmup_steps": 0, "learning_rate": 1.0, "schedule": "cosine"}
+    neutral: dict[str, Any] = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-9, "schedule": "cosine"}
     compiled = {name: dataclasses.replace(s, **neutral, end_fraction=1.0) for name, s in settings.items()}
     if compiled["meta"] == compiled["learn"]:
         return [train_program(TRAIN, config, model, settings["learn"], mesh)]

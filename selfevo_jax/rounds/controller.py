@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from selfevo_jax import hosts, notice
+from selfevo_jax.accelerators import overlooked
 from selfevo_jax.checkpoint import MARK, TrainingStore, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, Example, MetaRow, read_meta, source_checksum
@@ -70,6 +71,9 @@ class Controller:
             check_verdicts(self.pools.meta_rows(), self.bench.rule)
         if (said := self.pools.notice()) is not None:
             self.reporter.warn(said)
+        used = jax.devices()[0].platform
+        if self.config.platform == "auto" and (line := overlooked(used)) is not None:
+            self.reporter.warn(line)
 
     def _fingerprints(self) -> dict[str, str]:
         """What the stored artefacts rest on besides the config: a change is refused on resume."""
@@ -117,7 +121,7 @@ class Controller:
             return train_settings(section, seed)
         settings = train_settings(section, seed, batches.steps_in(section.epochs))
         self.reporter.line(f"  fine-tuning {name}: {section.epochs:g} epochs are {settings.steps} steps")
-        if settings.warmup_steps < section.warmup_steps:
+        if settings.warmup_steps < (section.warmup_steps or 0):
             key = "meta" if name == META else "learn"
             self.reporter.warn(
                 f"{key}.warmup_steps is {section.warmup_steps}, but {section.epochs:g} epochs are {settings.steps} "

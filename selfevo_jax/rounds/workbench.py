@@ -215,6 +215,23 @@ def check_preset(preset: str | None, source: ModelSource) -> None:
             )
 
 
+def check_positions(config: Config, model: ModelConfig) -> None:
+    """Raises ConfigError for a length that goes beyond the positions that the model was made for, with its key."""
+    scaling = model.rope_scaling
+    stretched = 0.0
+    if scaling is not None:
+        stretched = scaling.factor * (model.max_position if scaling.kind == "linear" else scaling.original_max_position)
+    most = max(model.max_position, int(stretched))
+    lengths = {
+        "sampling.cache_length": config.sampling.cache_length,
+        "meta.length": config.meta.length,
+        "learn.length": config.learn.length,
+    }
+    for key, length in lengths.items():
+        if length > most:
+            raise ConfigError(f"{key}: found {length}, but the model has {most} positions; set it to {most} at most")
+
+
 def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | None = None) -> Workbench:
     """Builds the parts of a run. Raises SelfevoError (or a kind of it) for anything in the config that cannot work."""
     select_platform(config.platform)
@@ -223,6 +240,7 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     source = open_model(config.model.source, config.model.tokenizer)
     check_preset(config.model.preset, source)
+    check_positions(config, source.config)
     texts = config.format.model_dump()
     if config.judge.kind == "rating" and config.format.kind == "chat" and texts["judge"] is None:
         texts["judge"] = JUDGE_RATING

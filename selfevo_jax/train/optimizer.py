@@ -14,10 +14,11 @@ from selfevo_jax.train.settings import TrainConfig
 def schedule(settings: TrainConfig) -> optax.Schedule:
     """Learning rate after n updates: a rise from 0 to the peak over `warmup_steps`, then the decay to the end."""
     peak, warmup = settings.learning_rate, settings.warmup_steps
+    falling = settings.steps - warmup + (settings.end_fraction == 0)
     if settings.schedule == "cosine":
-        decay = optax.cosine_decay_schedule(peak, settings.steps - warmup, settings.end_fraction)
+        decay = optax.cosine_decay_schedule(peak, falling, settings.end_fraction)
     else:
-        decay = optax.linear_schedule(peak, peak * settings.end_fraction, settings.steps - warmup)
+        decay = optax.linear_schedule(peak, peak * settings.end_fraction, falling)
     if not warmup:
         return decay
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), decay], [warmup])

@@ -11,6 +11,9 @@ from selfevo_jax.config import TrainSection
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import LoraConfig, Remat
 
+WARMUP_STEPS = 20
+"""Of a fine-tuning whose config names none, where that is at most a fifth of its steps."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -23,7 +26,7 @@ class TrainConfig:
     """Steps of linear rise; the step after the last of them has the peak. 0 starts at the peak."""
     schedule: Literal["cosine", "linear"] = "cosine"
     end_fraction: float = 0.1
-    """Learning rate of the last step, as a share of the peak."""
+    """Learning rate of the last step as a share of the peak; 0 comes after the last step, so that each one trains."""
     b1: float = 0.9
     b2: float = 0.98
     eps: float = 1e-8
@@ -62,6 +65,14 @@ class TrainConfig:
             )
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"training: learning_rate is {self.learning_rate}, expected a finite number above 0")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"training: {name} is {getattr(self, name)}, expected a number from 0 below 1")
+        if not self.learning_rate * self.weight_decay < 1:
+            raise ConfigError(
+                f"training: learning_rate {self.learning_rate:g} times weight_decay {self.weight_decay:g} is 1 or "
+                "more, which takes every matrix to zero or beyond in one step; lower one of them"
+            )
         if not self.clip_norm > 0:
             raise ConfigError(f"training: clip_norm is {self.clip_norm}, expected a number above 0")
         if self.batch_rows % self.accumulate:
@@ -87,7 +98,10 @@ def train_settings(section: TrainSection, seed: int, steps: int | None = None) -
         f.name: getattr(section, f.name) for f in dataclasses.fields(TrainConfig) if hasattr(section, f.name)
     }
     if section.epochs is not None:
-        fields["steps"] = section.warmup_steps + 1 if steps is None else steps
+        fields["steps"] = (section.warmup_steps or 0) + 1 if steps is None else steps
+    if section.warmup_steps is None:
+        fields["warmup_steps"] = min(WARMUP_STEPS, fields["steps"] // 5)
+    elif section.epochs is not None:
         fields["warmup_steps"] = min(section.warmup_steps, fields["steps"] - 1)
     if section.lora is not None:
         fields["lora"] = LoraConfig(**section.lora.model_dump(exclude={"save"}))

@@ -10,12 +10,14 @@ import optax
 import pytest
 from train_helpers import assert_close
 
+from selfevo_jax.config import TrainSection
 from selfevo_jax.data import Batch, Batches, Example, pack
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig, Transformer, init_params, param_shardings
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import TrainConfig, fit, init_state, learning_rates, run_steps, token_loss_sums
 from selfevo_jax.train.optimizer import decayed
+from selfevo_jax.train.settings import train_settings
 from selfevo_jax.train.state import Form
 from selfevo_jax.train.step import gradient_sums, make_train_step
 
@@ -211,7 +213,7 @@ def test_c19_the_first_answer_token_is_predicted_from_the_last_prompt_token(para
 def test_c25_learning_rates_are_a_function_of_the_step(params):
     batches = Batches({"x": (make_examples(40), 1.0)}, ROWS, LENGTH, seed=0)
     settings = dataclasses.replace(SETTINGS, steps=10, schedule="linear", warmup_steps=2, end_fraction=0.0)
-    expected = [1.5e-3, 3e-3, *(3e-3 * (7 - i) / 8 for i in range(8))]
+    expected = [1.5e-3, 3e-3, *(3e-3 * (8 - i) / 9 for i in range(8))]  # 0 comes after the last step
     np.testing.assert_allclose(learning_rates(settings), expected, rtol=1e-5, atol=1e-9)
     state = init_state(params, CONFIG, settings, one_device())
     state, before = run_steps(state, CONFIG, batches, settings, one_device(), until=5)
@@ -220,6 +222,21 @@ def test_c25_learning_rates_are_a_function_of_the_step(params):
     cosine = learning_rates(dataclasses.replace(settings, schedule="cosine", end_fraction=0.1, warmup_steps=0))
     assert cosine[-1] == pytest.approx(3e-4)
     assert (np.diff(cosine) < 0).all()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_every_step_trains_also_where_the_rate_ends_at_zero(schedule, steps):
+    rates = learning_rates(TrainConfig(steps=steps, warmup_steps=0, schedule=schedule, end_fraction=0.0))
+    assert rates.shape == (steps,)
+    assert (rates > 0).all()
+
+
+def test_a_warm_up_that_the_config_does_not_name_fits_the_steps():
+    found = [train_settings(TrainSection(steps=n), 0).warmup_steps for n in (1, 4, 9, 60, 150, 1000)]
+    assert found == [0, 0, 1, 12, 20, 20]
+    with pytest.raises(ConfigError, match="warmup_steps is 9, expected 0 to 8"):
+        train_settings(TrainSection(steps=9, warmup_steps=9), 0)
 
 
 def test_c26_stopping_and_going_on_equals_one_run(params):
@@ -305,6 +322,9 @@ def test_settings_that_cannot_work_are_refused(params):
         make_train_step(CONFIG, dataclasses.replace(SETTINGS, batch_rows=12), make_mesh(8, 1, 1))
     with pytest.raises(ConfigError, match="warmup_steps is 20, expected 0 to 9"):
         TrainConfig(steps=10)
+    for wrong in ({"b1": 1.0}, {"b2": 1.0}, {"b2": float("nan")}, {"learning_rate": 20.0, "weight_decay": 0.1}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            TrainConfig(**wrong)
     with pytest.raises(ConfigError, match="accumulate"):
         TrainConfig(batch_rows=4, accumulate=3)
     wild = Example("wild", "x", np.array([1, 99], np.int32), np.array([0, 1], np.float32))
