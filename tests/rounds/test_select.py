@@ -52,6 +52,17 @@ def test_no_filter_still_drops_clipped_answers() -> None:
     assert [r.id for r in select(rows, "none", 0).kept] == ["a"]
 
 
+def test_what_ran_on_is_counted_and_a_cut_answer_without_a_token_is_not_kept() -> None:
+    rows = [
+        rollout("a", candidate("The answer is 1.", True, finish="cut")),
+        rollout("b", Candidate("1", "cut", (), Feedback("words", "cut", True, None))),
+        rollout("c", Candidate("The answer is 2.", "stop", (1,), Feedback("words", "cut", False, None))),
+    ]
+    found = select(rows, "feedback", 0)
+    assert [r.id for r in found.kept] == ["a"]
+    assert (found.counts.cut, found.counts.run_on_feedback, found.counts.clipped) == (2, 2, 0)
+
+
 def test_an_empty_kept_set_stops_with_the_counts() -> None:
     found = select([rollout("a", candidate("The answer is 1.", False))], "feedback", 0)
     with pytest.raises(EmptySelectionError, match=r"round 2: 0 of 1 rows passed.*weights are untouched"):

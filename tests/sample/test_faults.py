@@ -153,6 +153,7 @@ def test_any_of_several_stop_ids_ends_the_text_and_stays_out_of_it(stop):
     got = follow(config, params, [BOS], stop_ids=(EOS, END))
     assert (got.text, got.finish, got.finished) == ("abc", "stop", True)
     assert len(got.tokens) == len(got.logprobs) == 3
+    assert (got.end, len(got.end_logprobs)) == ((stop,), 1)
 
 
 def test_five_and_more_stop_ids_work():
@@ -169,6 +170,7 @@ def test_a_stop_string_is_found_however_the_tokens_split_it(split):
     assert (got.text, got.finish) == ("ans", "stop_string")
     assert list(got.tokens) == ids("ans")
     assert len(got.logprobs) == 3
+    assert (list(got.end), len(got.end_logprobs)) == (pieces, len(pieces))
 
 
 def test_a_one_letter_stop_string_ends_before_the_letter():
@@ -181,7 +183,7 @@ def test_a_stop_string_within_a_token_cuts_the_text_inside_it():
     both = PIECES.index(b"ab")
     config, params = scripted([BOS, *ids("c"), both, *ids("d")])
     got = follow(config, params, [BOS], stop_strings=("b",))
-    assert (got.text, list(got.tokens)) == ("ca", ids("c"))
+    assert (got.text, list(got.tokens), got.end) == ("ca", ids("c"), (both,))
 
 
 def test_the_first_of_several_stop_strings_wins():
@@ -201,6 +203,6 @@ def test_a_character_over_two_tokens_is_whole_or_left_out():
     assert follow(config, params, [BOS]).text == "a🙂b"
     cut = follow(config, params, [BOS], max_new_tokens=2)
     assert (cut.text, cut.finish, cut.finished) == ("a", "length", False)
-    assert len(cut.tokens) == 2
+    assert (cut.tokens, cut.end) == ((*ids("a"), first), ())
     watched = follow(config, params, [BOS], stop_strings=("🙂",))
     assert (watched.text, list(watched.tokens), watched.finish) == ("a", ids("a"), "stop_string")

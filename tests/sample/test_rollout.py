@@ -6,7 +6,7 @@ import json
 import pytest
 from sample_helpers import BOS, PIECES, ByteTokenizer, Format, Verdict, engine, ids, random_params
 
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.sample import Completion, Rollout, SamplingParams, SelfChain, StageParams
 
 STAGES = StageParams(
@@ -22,7 +22,10 @@ def read(text):
     return Verdict({"good": True, "bad": False}.get(text))
 
 
-def play(*texts, finish="stop", **kw):
+DECODE = ByteTokenizer().decode
+
+
+def play(*texts, finish="stop", read=read, **kw):
     """Runs a chain over scripted texts; returns it and its requests."""
     chain = SelfChain("p1", "abc", Format(), STAGES, read, **kw)
     requests, last = [], None
@@ -108,10 +111,88 @@ def test_a_fault_at_any_stage_ends_the_chain_with_its_message(at):
 def test_a_run_on_is_cut_before_it_is_judged():
     text = "a\nb"
     last = Completion(tuple(PIECES.index(c.encode()) for c in text), text, (-0.5,) * 3, "length")
-    chain, requests = play(last, "good", cut=lambda t: t.split("\n", maxsplit=1)[0], decode=ByteTokenizer().decode)
+    chain, requests = play(last, "good", cut=lambda t: t.split("\n", maxsplit=1)[0], decode=DECODE)
     assert list(requests[1].tokens) == [BOS, *ids("abc"), *ids("a"), 60, 61]
     got = chain.rollout.candidates[0]
     assert (got.text, got.tokens, got.logprobs, got.finish) == ("a", tuple(ids("a")), (-0.5,), "cut")
+
+
+def completion(text, pieces, finish="stop", end=(2,)):
+    return Completion(tuple(pieces), text, (-0.5,) * len(pieces), finish, end=end, end_logprobs=(-0.25,) * len(end))
+
+
+def pieces(*parts):
+    return [PIECES.index(part if isinstance(part, bytes) else part.encode()) for part in parts]
+
+
+def before_question(text):
+    return text.partition("\nQ")[0].rstrip()
+
+
+def test_a_cut_candidate_loses_its_tail_in_ids_and_the_end_that_stood_behind_it():
+    drawn = pieces("a", b"ab", b"\nQ", b"uestion:", "b")
+    chain, requests = play(completion("aab\nQuestion:b", drawn), "good", cut=before_question, decode=DECODE)
+    got = chain.rollout.candidates[0]
+    assert (got.text, got.tokens, got.finish, got.end) == ("aab", tuple(drawn[:2]), "cut", ())
+    assert got.logprobs == (-0.5, -0.5)
+    assert list(requests[1].tokens) == [*requests[0].tokens, *drawn[:2], 60, 61]
+
+
+def test_white_space_behind_the_end_of_a_text_is_no_run_on():
+    drawn = pieces("a", b"\n", b" ")
+    got = play(completion("a\n ", drawn), "good", cut=str.rstrip, decode=DECODE)[0].rollout.candidates[0]
+    assert (got.text, got.tokens, got.finish, got.end) == ("a\n ", tuple(drawn), "stop", (2,))
+
+
+def test_a_token_across_the_cut_goes_with_the_tail_unless_only_white_space_stands_behind_the_cut_in_it():
+    tokens = ("It is", " 18", "\n\nQ", "uestion")
+
+    def decode(ids):
+        return "".join(tokens[i] for i in ids)
+
+    def cut_at(words, *drawn):
+        last = completion(decode(drawn), drawn)
+        return play(last, "good", cut=lambda text: text[: len(words)], decode=decode)[0].rollout.candidates[0]
+
+    assert cut_at("It is 1", 0, 1, 2, 3).tokens == (0,)
+    assert cut_at("It is 18", 0, 1, 2, 3).tokens == (0, 1)
+    tokens = ("It is", " 18\n\n", "Question")
+    got = cut_at("It is 18", 0, 1, 2)
+    assert (got.text, got.tokens, got.finish, got.end) == ("It is 18", (0, 1), "cut", ())
+
+
+def test_the_first_bytes_of_a_character_behind_the_cut_are_cut_with_it():
+    drawn = pieces("a", "🙂".encode()[:2], "🙂".encode()[2:], "b")
+    got = play(completion("a🙂b", drawn), "good", cut=lambda text: text[:1], decode=DECODE)[0].rollout.candidates[0]
+    assert (got.text, got.tokens) == ("a", tuple(drawn[:1]))
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_feedback_that_runs_on_is_cut_in_text_and_ids_and_not_carried_into_the_refinement(finish):
+    def reader(text):
+        return Verdict(False, end=text.index("\n")) if "\n" in text else Verdict(True)
+
+    drawn = pieces("a", b"ab", b"\nQ", b"uestion:", "b")
+    feedback = completion("aab\nQuestion:b", drawn, finish, (2,) if finish == "stop" else ())
+    script = [completion("x", ids("x")), feedback, completion("y", ids("y")), completion("z", ids("z"))]
+    chain, requests = play(*script, read=reader, decode=DECODE)
+    got = chain.rollout.candidates[0].feedback
+    assert (got.text, got.tokens, got.finish, got.end) == ("aab", tuple(drawn[:2]), "cut", ())
+    assert (got.good, got.logprobs) == (False, (-0.5, -0.5))
+    assert list(requests[2].tokens) == [*requests[1].tokens, *drawn[:2], 62]
+    whole = chain.rollout.candidates[1]
+    assert (whole.feedback.tokens, whole.feedback.end, whole.end) == (tuple(ids("z")), (2,), (2,))
+    assert chain.rollout.scores()["turns"] == [
+        {"candidate": [-0.5, -0.25], "feedback": [-0.5, -0.5]},
+        {"candidate": [-0.5, -0.25], "feedback": [-0.5, -0.25]},
+    ]
+
+
+def test_a_row_of_an_older_version_is_refused_in_a_sentence():
+    tree = play("xy", "good")[0].rollout.to_dict()
+    del tree["candidates"][0]["tokens"]
+    with pytest.raises(SelfevoError, match=r"rollout 'p1', sample 0: no token ids.*older version"):
+        Rollout.from_dict(tree)
 
 
 def test_a_rollout_survives_json_but_for_log_probabilities_whose_last_bits_are_not_reproducible():

@@ -53,7 +53,7 @@ def random_request(rng, name):
 
 
 def fields(completion):
-    return completion.tokens, completion.text, completion.finish, completion.error
+    return completion.tokens, completion.text, completion.finish, completion.end, completion.error
 
 
 def is_bad(request):
@@ -66,19 +66,19 @@ def text_of(tokens):
 
 
 def outcome(request, drawn):
-    """(tokens, text, finish) by the rules read plainly, or None when these draws do not end the completion."""
+    """(tokens, text, finish, end) by the rules read plainly, or None when these draws do not end the completion."""
     p, room = request.params, CACHE - len(request.tokens) + 1
     for count, token in enumerate(drawn, start=1):
         if token in p.stop_ids:
-            return drawn[: count - 1], text_of(drawn[: count - 1]), "stop"
+            return drawn[: count - 1], text_of(drawn[: count - 1]), "stop", (token,)
         text = text_of(drawn[:count])
         found = [text.index(stop) for stop in p.stop_strings if stop in text]
         if found:
             lengths = [len(text_of(drawn[:n])) for n in range(count)]
             kept = lengths.index(max(n for n in lengths if n <= min(found)))
-            return drawn[:kept], text[: min(found)], "stop_string"
+            return drawn[:kept], text[: min(found)], "stop_string", tuple(drawn[kept:count])
         if count == min(p.max_new_tokens, room):
-            return drawn[:count], text, "length" if count == p.max_new_tokens else "cache"
+            return drawn[:count], text, "length" if count == p.max_new_tokens else "cache", ()
     return None
 
 
@@ -132,10 +132,11 @@ def unlike_the_model(requests, completions):
             elif ended is None:  # on to the tokens of a stop string, which the completion does not hold
                 texts[i] = drawn[: n + 1]
                 going_on.append(i)
-            elif (tuple(ended[0]), *ended[1:]) != fields(got)[:3]:
+            elif (tuple(ended[0]), *ended[1:]) != fields(got)[:4]:
                 unlike.append(i)
             else:
-                np.testing.assert_allclose(got.logprobs, logprobs[: len(got.tokens)], atol=1e-4)
+                scores = (*got.logprobs, *got.end_logprobs)
+                np.testing.assert_allclose(scores, logprobs[: len(got.tokens) + len(got.end)], atol=1e-4)
         open_ = going_on
     return unlike
 
