@@ -69,8 +69,9 @@ class Controller:
                 raise ConfigError(f"{name}: {error}") from error
         if isinstance(self.pools, FilePools):
             check_verdicts(self.pools.meta_rows(), self.bench.rule)
-        if (said := self.pools.notice()) is not None:
-            self.reporter.warn(said)
+        for said in (self.pools.notice(), self.bench.format.notice()):
+            if said is not None:
+                self.reporter.warn(said)
         used = jax.devices()[0].platform
         if self.config.platform == "auto" and (line := overlooked(used)) is not None:
             self.reporter.warn(line)

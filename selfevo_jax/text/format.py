@@ -150,6 +150,17 @@ class PromptFormat:
         before = b"".join(map(tokenizer.token_bytes, so_far[-4:])).decode("utf-8", "ignore")
         return tokenizer.encode_run(text if before[-1:].isspace() else seam + text, prefix=False)
 
+    def notice(self) -> str | None:
+        """What is worth a warning about the texts of this format; None where nothing is."""
+        respond, refine = self._texts["respond"], self._texts["refine"]
+        apart = bool(_space_behind(respond)) != bool(_space_behind(refine)) and not respond.endswith("{prompt}")
+        if self.config.kind == "chat" or not apart:
+            return None
+        return (
+            f"format.refine ends in {refine[-8:]!r} and format.respond in {respond[-8:]!r}: a refinement is also "
+            "taught as an answer, with the white space that it begins with; let both end in white space, or neither"
+        )
+
     def ends(self, tokens: Sequence[int]) -> bool:
         """Whether these ids, drawn behind a text, are an end that training may teach: a stop id, or the whole of the
         stop string that ends the texts of this format."""

@@ -116,3 +116,11 @@ def folders(tmp_path_factory):
 def loaded(folders):
     """Name -> tokenizer."""
     return {name: load_tokenizer(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="session")
+def sp_bare(tmp_path_factory):
+    """A SentencePiece model that puts no space before a text."""
+    options = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "add_dummy_prefix": False}
+    path = tmp_path_factory.mktemp("bare") / "tokenizer.model"
+    return load_tokenizer(train_sentencepiece(path, model_type="bpe", vocab_size=380, byte_fallback=True, **options))
