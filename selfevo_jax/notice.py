@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -17,6 +18,8 @@ from selfevo_jax.errors import Preempted
 
 POLL_SECONDS = 5.0
 """Between questions to the metadata server. A spot machine is gone 30 s after it was told."""
+_DEAF = 12
+"""Failed questions in a row after which a warning says that no notice can be heard; they go on."""
 _SIGNS = {"preempted": "TRUE", "maintenance-event": "TERMINATE_ON_HOST_MAINTENANCE"}
 """Keys of the metadata server, and the value that says that the machine is about to be taken away."""
 
@@ -70,11 +73,34 @@ def heeded(ask: Callable[[str], str | None] | None = None, poll: float = POLL_SE
 
 
 def _watch(ask: Callable[[str], str | None], poll: float, left: threading.Event) -> None:
-    """Asks until a sign is there; ends at once where there is nobody to ask."""
-    if all(ask(key) is None for key in _SIGNS):
-        return
+    """Asks until a sign is there; ends at once where there is nobody to ask. What could not be asked is asked again."""
+    answered, failed = False, 0
     while not left.is_set() and not given():
-        for key, sign in _SIGNS.items():
-            if (ask(key) or "").strip() == sign and not left.is_set():
-                give(f"{key} is {sign}")
+        found, fault = _asked(ask)
+        if fault is None and not answered and all(value is None for value in found.values()):
+            return
+        answered = answered or any(value is not None for value in found.values())
+        for key, value in found.items():
+            if (value or "").strip() == _SIGNS[key] and not left.is_set():
+                give(f"{key} is {_SIGNS[key]}")
+        failed = 0 if fault is None else failed + 1
+        if failed == _DEAF:
+            print(
+                f"warning: {failed} questions in a row failed ({fault}); a notice that this machine is taken away "
+                "may not be heard until they are answered again",
+                file=sys.stderr,
+                flush=True,
+            )
         left.wait(poll)
+
+
+def _asked(ask: Callable[[str], str | None]) -> tuple[dict[str, str | None], Exception | None]:
+    """What was answered, by key, and the last failure: one key that cannot be asked hides no other."""
+    found: dict[str, str | None] = {}
+    fault: Exception | None = None
+    for key in _SIGNS:
+        try:
+            found[key] = ask(key)
+        except Exception as error:  # whatever it is, the next question may be answered
+            fault = error
+    return found, fault

@@ -66,6 +66,40 @@ def test_a_live_migration_or_a_server_that_falters_is_no_notice(server: dict[str
         assert wait()
 
 
+@pytest.mark.parametrize("failing", ["preempted", "maintenance-event"])
+def test_a_question_that_fails_is_asked_again_from_the_first_and_is_no_notice(failing: str) -> None:
+    faults: list[Exception] = [hosts.MetadataError("HTTP 503"), TimeoutError("timed out"), ValueError("no text")]
+    answers = dict.fromkeys(("preempted", "maintenance-event"), "NONE")
+
+    def ask(key: str) -> str:
+        if key == failing and faults:
+            raise faults.pop(0)
+        return answers[key]
+
+    with notice.heeded(ask, poll=0.02):
+        time.sleep(0.3)
+        assert not faults
+        assert not notice.given()
+        answers[failing] = "TRUE" if failing == "preempted" else "TERMINATE_ON_HOST_MAINTENANCE"
+        assert wait()
+
+
+def test_a_key_that_is_never_answered_hides_no_other_and_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+    told = threading.Event()
+
+    def ask(key: str) -> str:
+        if key == "preempted":
+            raise hosts.MetadataError("HTTP 500")
+        return "TERMINATE_ON_HOST_MAINTENANCE" if told.is_set() else "NONE"
+
+    with notice.heeded(ask, poll=0.005):
+        time.sleep(0.5)
+        assert not notice.given()
+        told.set()
+        assert wait()
+    assert capsys.readouterr().err.count("12 questions in a row failed (HTTP 500)") == 1
+
+
 def test_elsewhere_nobody_is_asked_again() -> None:
     asked = []
     with notice.heeded(lambda key: asked.append(key), poll=0.01):

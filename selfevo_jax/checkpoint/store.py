@@ -77,7 +77,10 @@ def save_params(
             for name, content in {**(files or {}), METADATA: _json(metadata)}.items():
                 storage_of(root).write(place(root / name), content)
         hosts.barrier(f"the files of checkpoint {root.name}")
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with (
+            hosts.working(f"writing checkpoint {root.name}"),
+            ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+        ):
             checkpointer.save(root / ARRAYS, args=ocp.args.PyTreeSave(params))
     except (OSError, ValueError) as error:
         raise ModelError(f"{root}: the checkpoint could not be written ({first_line(error)})") from error
@@ -130,6 +133,10 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     root = absolute(path)
     if not hosts.agree(f"reading checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
+    if blind := hosts.blind(f"looking for checkpoint {root.name}", lambda: is_complete(root)):
+        raise ModelError(
+            f"{root}: this checkpoint is not seen by {', '.join(map(str, blind))}; put it on storage that all share"
+        )
     require_plain(root / ARRAYS)
     if shardings is None:
         one = SingleDeviceSharding(jax.local_devices()[0])
@@ -137,7 +144,11 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
     target = laid_out(abstract, shardings)
     restore = ocp.args.PyTreeRestore(item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target))
     failing = jax.errors.JaxRuntimeError  # of devices or other processes: no fault of the files
-    with reading(root, "checkpoint", failing), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with (
+        hosts.working(f"reading checkpoint {root.name}"),
+        reading(root, "checkpoint", failing),
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+    ):
         _compare(root, target, checkpointer.metadata(root / ARRAYS).item_metadata.tree)
         return checkpointer.restore(root / ARRAYS, args=restore)
 

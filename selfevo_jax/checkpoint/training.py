@@ -18,6 +18,8 @@ from selfevo_jax.untrusted import reading
 
 _KEPT = 2
 """States kept: the newest may be the one that a kill tears."""
+_SAVE_SECONDS = 24 * 3600
+"""Orbax's own limit of a save in the background, 20 minutes unless set, is no sign of a fault: storage may be slow."""
 
 
 class TrainingStore:
@@ -37,26 +39,37 @@ class TrainingStore:
         import orbax.checkpoint as ocp
 
         if self._opened is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=_KEPT, async_options=ocp.AsyncOptions(timeout_secs=_SAVE_SECONDS)
+            )
             self._opened = ocp.CheckpointManager(self.folder, options=options)
         return self._opened
 
     def latest(self) -> int | None:
-        """Updates of the newest state that was saved to its end."""
-        if not hosts.agree(f"whether {self.folder.name} holds training states", self._look):
+        """Updates of the newest state that was saved to its end, as process 0 finds it; all go on from that one.
+
+        Raises ModelError, naming them, where other processes do not see it.
+        """
+        step = hosts.agree(f"the newest training state in {self.folder.name}", self._look)
+        if step is None:
             return None
-        step: int | None = self._manager.latest_step()
+        blind = hosts.blind(f"looking for training state {step}", lambda: _is_whole(self.folder / str(step)))
+        if blind:
+            raise ModelError(
+                f"{self.folder / str(step)}: the training state to go on from is not seen by "
+                f"{', '.join(map(str, blind))}; put run_dir on storage that all share, and run the same command again"
+            )
         return step
 
-    def _look(self) -> bool:
-        """Whether there is anything, after unfinished states have been set aside."""
-        import orbax.checkpoint as ocp
-
-        there = self.folder.exists()
-        if there and self._opened is None:
-            states = [state for state in sorted(self.folder.iterdir()) if state.is_dir()]
-            self.aside += [set_aside(state) for state in states if not ocp.utils.is_checkpoint_finalized(state)]
-        return there
+    def _look(self) -> int | None:
+        """The newest state, after unfinished ones have been set aside."""
+        if not self.folder.exists():
+            return None
+        states = [state for state in sorted(self.folder.iterdir()) if state.is_dir()]
+        whole = [state for state in states if _is_whole(state)]
+        if self._opened is None:
+            self.aside += [set_aside(state) for state in states if state not in whole]
+        return max((int(state.name) for state in whole if state.name.isdigit()), default=None)
 
     def save(self, step: int, state: Any, record: Mapping[str, Any]) -> None:
         """Begins to write a state and a JSON record; the caller may go on, and donate the state, at once.
@@ -66,7 +79,8 @@ class TrainingStore:
         import orbax.checkpoint as ocp
 
         parts = ocp.args.Composite(state=ocp.args.PyTreeSave(state), record=ocp.args.JsonSave(dict(record)))
-        self._checked(lambda: self._manager.save(step, args=parts))
+        with hosts.working(f"saving training state {step}"):  # it waits for the one before
+            self._checked(lambda: self._manager.save(step, args=parts))
 
     def restore(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
         """A state in the shapes, dtypes and places of `target` (shapes with shardings), and its record."""
@@ -77,7 +91,10 @@ class TrainingStore:
             state=ocp.args.PyTreeRestore(item=target, restore_args=places), record=ocp.args.JsonRestore()
         )
         require_plain(self.folder)
-        with reading(self.folder, "training state", jax.errors.JaxRuntimeError):
+        with (
+            hosts.working(f"reading training state {step}"),
+            reading(self.folder, "training state", jax.errors.JaxRuntimeError),
+        ):
             found = self._manager.restore(step, args=wanted)
             state, record = found["state"], found["record"]
             if not isinstance(record, dict):
@@ -87,7 +104,8 @@ class TrainingStore:
     def finish(self) -> None:
         """Waits until all is on disk. Raises ModelError where a save failed."""
         if self._opened is not None:
-            self._checked(self._opened.wait_until_finished)
+            with hosts.working(f"saving to {self.folder.name}"):
+                self._checked(self._opened.wait_until_finished)
             self._opened.close()
             self._opened = None
 
@@ -103,3 +121,9 @@ class TrainingStore:
             return act()
         except (OSError, ValueError) as error:
             raise ModelError(f"{self.folder}: the training could not be saved ({first_line(error)})") from error
+
+
+def _is_whole(state: epath.Path) -> bool:
+    import orbax.checkpoint as ocp
+
+    return bool(state.exists() and ocp.utils.is_checkpoint_finalized(state))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 
 from selfevo_jax import __version__
+from selfevo_jax.cli.secret import shared_secret
 from selfevo_jax.progress import plain
 
 # JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
@@ -58,11 +60,20 @@ def _options(
 
 
 @contextlib.contextmanager
-def together(coordinator: str | None, processes: int | None, process_id: int | None, limit: float) -> Iterator[None]:
-    """A command of one process or of several: process 0 speaks for all, and an error in one ends all."""
+def together(
+    coordinator: str | None,
+    processes: int | None,
+    process_id: int | None,
+    limit: float,
+    shared: Callable[[], str | os.PathLike[str]],
+) -> Iterator[None]:
+    """A command of one process or of several: process 0 speaks for all, and an error in one ends all.
+
+    `shared` names the folder that several processes share: without SELFEVO_SECRET their secret is kept there.
+    """
     from selfevo_jax import hosts
 
-    with hosts.together(coordinator, processes, process_id, limit):
+    with hosts.together(coordinator, processes, process_id, limit, lambda: shared_secret(shared())):
         console.quiet = not hosts.is_writer()
         if hosts.is_active():
             say(f"{hosts.count()} processes: {', '.join(f'{p.host} (pid {p.pid})' for p in hosts.peers())}")

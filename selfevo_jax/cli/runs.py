@@ -51,8 +51,14 @@ def evolve(
 
         selfevo evolve mine.yaml --coordinator 10.0.0.2:8482 --processes 2 --process-id 0
     """
-    with together(coordinator, processes, process_id, start_limit):
+    with together(coordinator, processes, process_id, start_limit, lambda: _run_dir(config, overrides or [])):
         _evolve(config, overrides or [])
+
+
+def _run_dir(config: Path, overrides: list[str]) -> str:
+    from selfevo_jax.config import load_config
+
+    return load_config(config, overrides).run_dir
 
 
 def _evolve(config: Path, overrides: list[str]) -> None:
@@ -182,7 +188,7 @@ def evaluate_command(
 
         selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
     """
-    with together(coordinator, processes, process_id, start_limit):
+    with together(coordinator, processes, process_id, start_limit, lambda: _run_dir(config, overrides or [])):
         _evaluate(config, overrides or [], model, out)
 
 

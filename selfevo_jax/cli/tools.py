@@ -43,7 +43,7 @@ def import_command(
 
         selfevo import ./SmolLM2-135M-Instruct models/smollm2
     """
-    with together(coordinator, processes, process_id, start_limit):
+    with together(coordinator, processes, process_id, start_limit, lambda: out.parent):
         _import(source, out, tokenizer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import select
@@ -9,9 +10,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
+from selfevo_jax.hosts.door import introduce
 from selfevo_jax.hosts.place import Place, is_loopback
+from selfevo_jax.hosts.secret import Secret
 from selfevo_jax.hosts.wire import BEATS, SILENT_SECONDS, HostError, Line, Message, Peer, gone, lost
 from selfevo_jax.process import leave_now
 
@@ -26,9 +30,11 @@ _SLACK = 10.0
 class Member:
     """This process's connection. `peers` are all processes, in the order of their ids."""
 
-    def __init__(self, place: Place, limit: float, versions: str = "", silent: float = SILENT_SECONDS) -> None:
+    def __init__(
+        self, place: Place, limit: float, secret: Secret, versions: str = "", silent: float = SILENT_SECONDS
+    ) -> None:
         """Comes to the roll call. Raises HostError that says who is absent after `limit` seconds, or why not."""
-        self.place, self._silent = place, silent
+        self.place, self._secret, self._silent = place, secret, silent
         self.me = Peer(place.process_id, socket.gethostname(), os.getpid(), versions)
         self._finding: tuple[str, int] | None = None
         self._found = threading.Event()
@@ -37,6 +43,8 @@ class Member:
         self._early: list[Message] = []
         """What came together with the welcome."""
         self._leaving = False
+        self._work: list[str] = []
+        """What this process is busy with, the innermost last."""
         self._line = self._connect(time.monotonic() + limit, limit)
         welcome = self._roll_call(limit)
         self.peers = [Peer.from_dict(tree) for tree in welcome["peers"]]
@@ -48,9 +56,7 @@ class Member:
         host = "127.0.0.1" if self.place.process_id == 0 and not is_loopback(self.place.host) else self.place.host
         while True:
             try:
-                sock = socket.create_connection((host, self.place.port), timeout=10)
-                sock.settimeout(None)
-                return Line(sock)
+                return self._introduced(socket.create_connection((host, self.place.port), timeout=10))
             except OSError as error:
                 if time.monotonic() > until:
                     raise HostError(
@@ -58,6 +64,14 @@ class Member:
                         "check --coordinator"
                     ) from error
             time.sleep(_RETRY)
+
+    def _introduced(self, sock: socket.socket) -> Line:
+        try:
+            introduce(sock, self._secret, self.place.address)
+        except BaseException:
+            sock.close()
+            raise
+        return Line(sock)
 
     def _roll_call(self, limit: float) -> Message:
         self._line.send({"hello": self.me.to_dict(), "processes": self.place.processes})
@@ -81,27 +95,34 @@ class Member:
     def meet(self, name: str, value: Any, limit: float) -> list[Any]:
         """Waits until every process is at `name`; returns what each brought, in the order of their ids.
 
-        Raises HostError that names the missing processes after `limit` seconds, or the one that has ended.
+        Raises HostError that names the missing processes after `limit` seconds in which none of them was `working`, or
+        the one that has ended.
         """
         self._line.send({"kind": "at", "name": name, "value": value, "limit": limit})
-        message = self._answer(limit + _SLACK)
-        if message is None:
-            raise HostError(f"'{name}': process 0 gave no answer within {limit:g} s")
+        message = self._answer()
         if message["kind"] == "missed":
             raise HostError(str(message["why"]))
         values = message["values"]
         assert isinstance(values, list)
         return values
 
-    def _answer(self, limit: float) -> Message | None:
-        until = time.monotonic() + limit
+    def _answer(self) -> Message:
+        """Process 0 keeps the limits; that it lives is the watch's part."""
         while self._finding is None:
-            try:
-                return self._answers.get(timeout=min(0.2, max(0.0, until - time.monotonic())) or 0.001)
-            except queue.Empty:
-                if time.monotonic() > until:
-                    return None
+            with contextlib.suppress(queue.Empty):
+                return self._answers.get(timeout=0.2)
         raise HostError(self._finding[0])
+
+    @contextlib.contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Tells process 0 that this process is busy, so that no limit of those who wait for it runs out."""
+        self._work.append(what)
+        self._line.send({"kind": "work", "what": what})
+        try:
+            yield
+        finally:
+            self._work.pop()
+            self._line.send({"kind": "work", "what": self._work[-1] if self._work else None})
 
     def tell(self, why: str, code: int) -> None:
         """Ends all other processes with this message; returns when process 0 has passed it on."""

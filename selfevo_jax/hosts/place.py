@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.hosts.metadata import attribute, is_worth_asking
+from selfevo_jax.hosts.metadata import attribute, is_worth_asking, surely
 
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """What the flags --coordinator, --processes and --process-id stand for; JAX and its launchers use the same names."""
@@ -39,7 +39,8 @@ def find_place(
     """The place of this process; None when it is alone.
 
     What is given goes before the environment (`VARIABLES`), and that before a TPU pod's own (`tpu_pod`).
-    `processes=1` is alone whatever the environment says. Raises ConfigError for a place that cannot be.
+    `processes=1` is alone whatever the environment says. Raises ConfigError for a place that cannot be, and
+    MetadataError where a TPU machine could not be asked for its place.
     """
     known = os.environ if environ is None else environ
     coordinator = coordinator or known.get(VARIABLES[0]) or None
@@ -81,9 +82,9 @@ def tpu_pod(environ: Mapping[str, str], metadata: Callable[[str], str | None] | 
     if not names:
         if metadata is None and not is_worth_asking(environ):
             return None
-        ask = metadata or attribute
+        ask = surely(metadata or attribute)
         names, worker = ask("worker-network-endpoints"), ask("agent-worker-number")
-        if not names or worker is None:
+        if not names:
             return None
         pairs = (line.partition(":") for line in (ask("tpu-env") or "").splitlines())
         megascale = {key.strip(): value.strip().strip("'") for key, _, value in pairs} | dict(environ)
@@ -92,7 +93,10 @@ def tpu_pod(environ: Mapping[str, str], metadata: Callable[[str], str | None] | 
     if len(workers) * slices <= 1:
         return None
     if worker is None or not worker.strip().isdigit():
-        raise ConfigError(f"a TPU pod of {len(workers)} workers, but TPU_WORKER_ID is {worker!r}; expected a number")
+        raise ConfigError(
+            f"a TPU pod of {len(workers)} workers, but TPU_WORKER_ID is {worker!r}; expected a number (of the metadata "
+            "server: agent-worker-number), or --process-id"
+        )
     number = (_number(megascale, "MEGASCALE_SLICE_ID") or 0) * len(workers) + int(worker)
     first = (megascale.get("MEGASCALE_COORDINATOR_ADDRESS") or workers[0]).split(":")[0]
     return Place(first, _number(environ, "JAX_COORDINATOR_PORT") or POD_PORT, len(workers) * slices, number)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.hosts.door import Door, Guest
 from selfevo_jax.hosts.place import is_loopback
+from selfevo_jax.hosts.secret import Secret
 from selfevo_jax.hosts.wire import BEATS, SILENT_SECONDS, Line, Message, Peer, gone, listed, lost
 
 _TICK = 0.5
@@ -27,6 +29,8 @@ class _Member:
     heard: float
     at: tuple[str, Any] | None = None
     """The meeting point where it waits, and what it brought."""
+    work: str | None = None
+    """What it is busy with alone: those who wait for it go on waiting."""
     left: bool = False
 
 
@@ -40,8 +44,8 @@ class _Meeting:
 @dataclass
 class _State:
     members: dict[int, _Member] = field(default_factory=dict)
-    strangers: list[Line] = field(default_factory=list)
-    """Connections that have not said who they are."""
+    newcomers: list[Line] = field(default_factory=list)
+    """Connections that know the secret and have not said who they are."""
     meeting: _Meeting | None = None
     welcomed: bool = False
     ended: str | None = None
@@ -49,37 +53,48 @@ class _State:
 
 
 class Registry:
-    """Listens at the coordinator's address. Every process, process 0 too, holds one connection to it.
+    """Listens at the coordinator's address. Every process, process 0 too, holds one connection to it, on which it has
+    proven the run's secret (`Door`).
 
     A message `hello` is answered by `welcome` when all are there, or by `refused`. Then: `beat` is a sign of life;
-    `at` waits at a meeting point and is answered by `met` (with what all brought) or `missed`; `fatal` ends all others
+    `at` waits at a meeting point and is answered by `met` (with what all brought) or `missed`; `work` says what a
+    process is busy with, so that nobody's waiting for it runs into a limit; `fatal` ends all others
     with a message, and is answered by `noted`; `bye` lets a process go without that being a loss. `end` tells a
     process to end.
     """
 
     def __init__(
-        self, host: str, port: int, processes: int, limit: float, jax_port: int = 0, silent: float = SILENT_SECONDS
+        self,
+        host: str,
+        port: int,
+        processes: int,
+        limit: float,
+        secret: Secret,
+        jax_port: int = 0,
+        silent: float = SILENT_SECONDS,
     ) -> None:
         self._processes, self._limit, self._jax_port, self._silent = processes, limit, jax_port, silent
         self._state = _State()
         self._selector = selectors.DefaultSelector()
         try:
-            self._server = _listen(host, port)
+            server = _listen(host, port)
         except OSError as error:
             raise ConfigError(
                 f"--coordinator {host}:{port}: process 0 cannot listen there ({error.strerror or error}); "
                 "choose another port, or end the process that holds it"
             ) from error
-        self._selector.register(self._server, selectors.EVENT_READ)
+        self.port: int = server.getsockname()[1]
+        self._door = Door(server, self._selector, secret)
         self._begin = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hosts-registry", daemon=True)
         self._thread.start()
 
     @property
-    def port(self) -> int:
-        port: int = self._server.getsockname()[1]
-        return port
+    def refused(self) -> str | None:
+        """How many connections were refused, in words; None for none."""
+        count = self._door.refused
+        return f"{count} connection{'s' * (count > 1)} without the run's secret were refused" if count else None
 
     def close(self) -> None:
         """Ends the thread and closes every connection."""
@@ -89,13 +104,27 @@ class Registry:
     # --- the thread
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:
+            self._end(f"process 0 can no longer bring the processes together ({type(error).__name__}: {error})", 1)
+            raise
+        finally:
+            for line in [*(m.line for m in self._state.members.values()), *self._state.newcomers]:
+                line.close()
+            self._door.close()
+            self._selector.close()
+
+    def _serve(self) -> None:
         last = beat = time.monotonic()
         while not self._stop.is_set():
             for key, _ in self._selector.select(timeout=_TICK):
-                if key.fileobj is self._server:
-                    self._accept()
-                else:
+                if isinstance(key.data, Guest):
+                    self._let_in(key.data)
+                elif isinstance(key.data, Line):
                     self._read(key.data)
+                else:
+                    self._door.accept()
             now = time.monotonic()
             if now - last > _LATE:  # held up, or the machine slept: what was said meanwhile has not been read yet
                 for member in self._state.members.values():
@@ -106,25 +135,19 @@ class Registry:
                 for member in self._state.members.values():
                     member.line.send({"kind": "beat"})
             self._check(now)
-        for line in [*(m.line for m in self._state.members.values()), *self._state.strangers]:
-            line.close()
-        self._server.close()
-        self._selector.close()
 
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._server.accept()
-        except OSError:
-            return
-        line = Line(sock)
-        self._state.strangers.append(line)
-        self._selector.register(sock, selectors.EVENT_READ, line)
+    def _let_in(self, guest: Guest) -> None:
+        sock = self._door.hear(guest)
+        if sock is not None:
+            line = Line(sock)
+            self._state.newcomers.append(line)
+            self._selector.register(sock, selectors.EVENT_READ, line)
 
     def _drop(self, line: Line) -> None:
         self._selector.unregister(line.fileno())
         line.close()
-        if line in self._state.strangers:
-            self._state.strangers.remove(line)
+        if line in self._state.newcomers:
+            self._state.newcomers.remove(line)
 
     def _read(self, line: Line) -> None:
         messages = line.read()
@@ -139,8 +162,10 @@ class Registry:
                 member = self._hello(line, message)
                 if member is None:
                     return
-            else:
-                self._hear(member, message)
+            elif not self._hear(member, message):
+                self._drop(line)
+                self._gone(member)
+                return
 
     def _gone(self, member: _Member) -> None:
         """The connection of a member has closed."""
@@ -163,7 +188,7 @@ class Registry:
         try:
             peer, processes = Peer.from_dict(message["hello"]), int(message["processes"])
         except (KeyError, ValueError, TypeError, OverflowError):
-            self._drop(line)  # not one of ours
+            self._drop(line)
             return None
         first = next(iter(state.members.values())).peer if state.members else peer
         if state.ended is not None:
@@ -183,7 +208,7 @@ class Registry:
             refuse(why)
             self._refuse_all(why)
         else:
-            state.strangers.remove(line)
+            state.newcomers.remove(line)
             state.members[peer.id] = member = _Member(peer, line, time.monotonic())
             if len(state.members) == self._processes:
                 state.welcomed = True
@@ -199,19 +224,26 @@ class Registry:
         for member in self._state.members.values():
             member.line.send({"kind": "refused", "why": why})
 
-    def _hear(self, member: _Member, message: Message) -> None:
+    def _hear(self, member: _Member, message: Message) -> bool:
+        """Whether it was a message of the kinds above, or a later one."""
         member.heard = time.monotonic()
         kind = message.get("kind")
-        if kind == "at":
-            member.at = (str(message["name"]), message.get("value"))
-            self._meet(member.at[0], float(message["limit"]))
-        elif kind == "fatal":
-            self._end(f"{member.peer}: {message['why']}", int(message.get("code", 1)), by=member)
-            member.left = True
-            member.line.send({"kind": "noted"})
-        elif kind == "bye":
-            member.left = True
-            member.line.send({"kind": "noted"})
+        try:
+            if kind == "at":
+                member.at = (str(message["name"]), message.get("value"))
+                self._meet(member.at[0], float(message["limit"]))
+            elif kind == "work":
+                member.work = message["what"]
+            elif kind == "fatal":
+                self._end(f"{member.peer}: {message['why']}", int(message.get("code", 1)), by=member)
+                member.left = True
+                member.line.send({"kind": "noted"})
+            elif kind == "bye":
+                member.left = True
+                member.line.send({"kind": "noted"})
+        except (KeyError, ValueError, TypeError):
+            return False
+        return True
 
     def _meet(self, name: str, limit: float) -> None:
         state, members = self._state, [m for _, m in sorted(self._state.members.items())]
@@ -236,6 +268,7 @@ class Registry:
     # --- time
 
     def _check(self, now: float) -> None:
+        self._door.tidy(now)
         state = self._state
         if not state.welcomed:
             if state.ended is None and now - self._begin > self._limit:
@@ -244,6 +277,7 @@ class Registry:
                 self._refuse_all(
                     f"process {listed(absent)} of {self._processes} did not start within {self._limit:g} s "
                     f"(present: {here}); start them all, with the same --coordinator"
+                    + (f"; {self.refused}: look at the logs of the absent ones" if self.refused else "")
                 )
             return
         for member in state.members.values():
@@ -251,7 +285,9 @@ class Registry:
                 member.left = True
                 self._end(lost(member.peer, self._silent), 1)
         meeting = state.meeting
-        if meeting is not None and now > meeting.until:
+        if meeting is not None and any(m.work for m in state.members.values() if m.at is None and not m.left):
+            meeting.until = now + meeting.limit
+        elif meeting is not None and now > meeting.until:
             state.meeting = None
             waiting = [m for m in state.members.values() if m.at is not None]
             missing = [str(m.peer) for _, m in sorted(state.members.items()) if m.at is None]

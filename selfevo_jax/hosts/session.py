@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +14,12 @@ from typing import TypeVar
 
 import jax
 
-from selfevo_jax.errors import SelfevoError
+from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.hosts.member import Member
 from selfevo_jax.hosts.place import find_place
 from selfevo_jax.hosts.registry import Registry, free_port, listening_host
 from selfevo_jax.hosts.relay import Relay
+from selfevo_jax.hosts.secret import VARIABLE, Secret, secret_of_environment
 from selfevo_jax.hosts.threads import THREADS, cpu_devices, threads_of_all
 from selfevo_jax.hosts.wire import SILENT_SECONDS, Peer
 from selfevo_jax.process import leave_now
@@ -28,6 +31,8 @@ START_SECONDS = 300.0
 BARRIER_SECONDS = 1800.0
 """How long a process waits for the others at a meeting point, where they may still compile or read a model. That one
 has died or hangs is found by the watch, and much sooner."""
+SEEN_SECONDS = 20.0
+"""How long what process 0 has written to shared storage may take to be seen by the others."""
 CULPRIT_SECONDS = 10.0
 """How long an error inside a computation is held back until it is known whether another process caused it."""
 _STATUS_CODES = frozenset({"ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"})
@@ -56,6 +61,7 @@ def start_hosts(
     process_id: int | None = None,
     limit: float = START_SECONDS,
     *,
+    secret: Callable[[], Secret] | None = None,
     barrier_limit: float = BARRIER_SECONDS,
     silent_limit: float = SILENT_SECONDS,
 ) -> None:
@@ -65,12 +71,15 @@ def start_hosts(
       coordinator, processes, process_id: HOST:PORT of process 0, how many there are, which one this is; what is left
         out comes from the environment (see `find_place`).
       limit: seconds until all must have started.
+      secret: gives the run's secret where SELFEVO_SECRET is not set; not called for a process that is alone.
       barrier_limit: seconds that the processes wait for each other later.
       silent_limit: seconds without a sign of life, after which a process counts as lost.
 
     Raises:
-      ConfigError: a place that cannot be.
-      HostError: a process is absent (named by its id), two have the same id, or their versions differ.
+      ConfigError: a place that cannot be, or no secret.
+      MetadataError: a TPU machine could not be asked whether it belongs to a pod.
+      HostError: process 0 has another secret, a process is absent (named by its id), two have the same id, or their
+        versions differ.
     """
     global _session  # noqa: PLW0603
     place = find_place(coordinator, processes, process_id)
@@ -78,10 +87,17 @@ def start_hosts(
         return
     if _session is not None:
         raise SelfevoError("start_hosts: the processes of this run are together already; call it once")
-    first = place.process_id == 0
-    registry = Registry(place.host, place.port, place.processes, limit, free_port(), silent_limit) if first else None
+    key = secret_of_environment() or (secret() if secret is not None else None)
+    if key is None:
+        raise ConfigError(
+            f"several processes: {VARIABLE} is not set; give all of them the same secret there, made for example with: "
+            "openssl rand -hex 32"
+        )
+    first, registry = place.process_id == 0, None
+    if first:
+        registry = Registry(place.host, place.port, place.processes, limit, key, free_port(), silent_limit)
     try:
-        member = Member(place, limit, _versions(), silent_limit)
+        member = Member(place, limit, key, _versions(), silent_limit)
     except BaseException:
         if registry is not None:
             registry.close()
@@ -173,11 +189,36 @@ def agree(name: str, decide: Callable[[], T]) -> T:
     """What process 0 decides, on every process: a small JSON value. `decide` is called there alone.
 
     Whatever is read from shared files and chooses what is computed next must be agreed on: a slow process could see a
-    file that process 0 has written since.
+    file that process 0 has written since. The others wait for `decide` as long as it takes.
     """
     if _session is None:
         return decide()
-    return gather(name, decide() if is_writer() else None)[0]  # type: ignore[return-value]
+    decided: T | None = None
+    if is_writer():
+        with working(name):
+            decided = decide()
+    return gather(name, decided)[0]  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Work of this process that may take long: the others wait for it without a limit, as long as it lives."""
+    if _session is None:
+        yield
+    else:
+        with _session.member.working(what):
+            yield
+
+
+def blind(name: str, sees: Callable[[], bool], limit: float | None = None) -> list[Peer]:
+    """The processes that do not see, within SEEN_SECONDS, what process 0 has written to storage that all share."""
+    if _session is None:
+        return []
+    until = time.monotonic() + (SEEN_SECONDS if limit is None else limit)
+    with working(name):
+        while not (seen := sees()) and time.monotonic() < until:
+            time.sleep(0.2)
+    return [peer for peer, well in zip(peers(), gather(name, seen), strict=True) if not well]
 
 
 def leave_hosts() -> None:
@@ -194,7 +235,13 @@ def leave_hosts() -> None:
         _session.relay.close()
     if _session.registry is not None:
         _session.registry.close()
+        _say_refused(_session.registry)
     _session = None
+
+
+def _say_refused(registry: Registry) -> None:
+    if registry.refused is not None:
+        print(f"warning: {registry.refused}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -203,6 +250,7 @@ def together(
     processes: int | None = None,
     process_id: int | None = None,
     limit: float = START_SECONDS,
+    secret: Callable[[], Secret] | None = None,
     **limits: float,
 ) -> Iterator[None]:
     """A command of several processes: `start_hosts` (with its arguments), and an end that all share.
@@ -211,13 +259,15 @@ def together(
     by the others. The exit code is 2 for a user's error, 130 for Ctrl-C, else 1, on all of them. Alone, nothing is
     caught.
     """
-    start_hosts(coordinator, processes, process_id, limit, **limits)
+    start_hosts(coordinator, processes, process_id, limit, secret=secret, **limits)
     try:
         yield
         leave_hosts()
     except BaseException as error:
         if _session is None:
             raise
+        if _session.registry is not None:
+            _say_refused(_session.registry)
         _end_all(_session.member, error)
 
 

@@ -1,4 +1,4 @@
-"""How the processes talk: one JSON object a line, over one TCP connection from each process to process 0."""
+"""How the processes talk: JSON objects, each behind its length, over one TCP connection from each to process 0."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ BEATS = 8
 """Signs of life in that time."""
 LONGEST = 1 << 26
 """Bytes of a message; more is no message of ours."""
+_LENGTH = 4
+"""Bytes of the length before a message, the highest first."""
 _SEND_SECONDS = 10
 
 
@@ -71,10 +73,10 @@ def listed(items: Sequence[object], most: int = 8) -> str:
 
 
 class Line:
-    """One end of a connection. Any thread may send; one thread reads."""
+    """One end of a connection between two that know the run's secret. Any thread may send; one thread reads."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock, self._buffer, self._lock = sock, b"", threading.Lock()
+        self._sock, self._buffer, self._lock = sock, bytearray(), threading.Lock()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # a peer that reads nothing must not hold up the others
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
@@ -83,28 +85,42 @@ class Line:
         return self._sock.fileno()
 
     def send(self, message: Message) -> bool:
-        """Whether it could be sent."""
+        """Whether it could be sent. Raises HostError for a message that is too long to be read."""
+        body = json.dumps(message).encode()
+        if len(body) > LONGEST:
+            raise HostError(f"a message between processes has {len(body)} bytes; at most {LONGEST} are sent at once")
         try:
             with self._lock:
-                self._sock.sendall(json.dumps(message).encode() + b"\n")
+                self._sock.sendall(len(body).to_bytes(_LENGTH, "big") + body)
         except OSError:
             return False
         return True
 
     def read(self) -> list[Message] | None:
-        """What has come in (waits for something); None when the other end is closed, or talks something else."""
+        """What has come in (waits for something); None when the other end is closed, or sent no message."""
         try:
             data = self._sock.recv(1 << 16)
         except OSError:
             return None
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        if not data or len(self._buffer) > LONGEST:
+        if not data:
             return None
-        try:
-            messages = [json.loads(line) for line in lines]
-        except ValueError:
-            return None
-        return messages if all(isinstance(message, dict) for message in messages) else None
+        self._buffer += data
+        messages = []
+        while len(self._buffer) >= _LENGTH:
+            end = _LENGTH + int.from_bytes(self._buffer[:_LENGTH], "big")
+            if end > _LENGTH + LONGEST:
+                return None
+            if len(self._buffer) < end:
+                break
+            try:
+                message = json.loads(self._buffer[_LENGTH:end])
+            except (ValueError, RecursionError):
+                return None
+            if not isinstance(message, dict):
+                return None
+            messages.append(message)
+            del self._buffer[:end]
+        return messages
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -7,7 +7,6 @@ run share the directory: process 0 alone writes, and what is there is what proce
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -67,10 +66,6 @@ def config_differences(old: Config, new: Config) -> list[str]:
     before, after = dict(_flat(old.model_dump(mode="json"))), dict(_flat(new.model_dump(mode="json")))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and not _safe(key)]
     return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
-
-
-SEEN_SECONDS = 20.0
-"""How long a new file may take to be seen by the other hosts of a shared directory."""
 
 
 class RunDir:
@@ -159,10 +154,13 @@ class RunDir:
 
     def seal(self, folder: Path) -> None:
         """Notes what the files of a finished checkpoint hold, where that is not known yet."""
-        if hosts.is_writer() and not self.sums.names(folder):
-            self._lock.check()
-            self.sums.adopt(folder)
-        hosts.gather(f"sealing {self._name(folder)}", None)
+
+        def adopt() -> None:
+            if not self.sums.names(folder):
+                self._lock.check()
+                self.sums.adopt(folder)
+
+        hosts.agree(f"sealing {self._name(folder)}", adopt)
 
     def forget(self, folder: Path) -> None:
         """The files of a checkpoint will be made anew."""
@@ -278,17 +276,13 @@ class RunDir:
             return token
 
         token = self.root / hosts.agree("placing a file in run_dir", leave)
-        until = time.monotonic() + SEEN_SECONDS
-        while not (seen := token.exists()) and time.monotonic() < until:
-            time.sleep(0.2)
-        everywhere = hosts.gather("looking for that file", seen)
+        blind = hosts.blind("looking for that file", token.exists)
         if hosts.is_writer():
             token.unlink(missing_ok=True)
-        blind = [str(peer) for peer, sees in zip(hosts.peers(), everywhere, strict=True) if not sees]
         if blind:
             raise ConfigError(
-                f"run_dir={self.root} is not the same directory on all hosts: {', '.join(blind)} did not see within "
-                f"{SEEN_SECONDS:g} s what {hosts.peers()[0]} wrote there; put it on storage that all share"
+                f"run_dir={self.root} is not the same directory on all hosts: {', '.join(map(str, blind))} did not see "
+                f"what {hosts.peers()[0]} wrote there; put it on storage that all share"
             )
 
     def _refuse_others(self) -> None:

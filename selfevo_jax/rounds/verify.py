@@ -51,14 +51,15 @@ def records(root: Path) -> dict[str, Any]:
     """Every text file of a run by its name: JSONL and YAML byte by byte, JSON without times; the same for equal runs.
 
     costs.jsonl is times, checksums.jsonl speaks of files of checkpoints that hold times, and the last bits of
-    log-probabilities depend on the shape of the batch; none of them is among these, nor is what was set aside.
+    log-probabilities depend on the shape of the batch; none of them is among these, nor is what was set aside, nor a
+    hidden file (the secret of several processes).
     """
     found: dict[str, Any] = {}
     for file in storage_of(root).files(root):
         name = file.relative_to(root).as_posix()
         if any(part in name for part in ("/params/", f"/{SCORES}")) or ASIDE in name.split("/"):
             continue
-        if name.startswith(("costs.jsonl", "checksums.jsonl")):
+        if name.startswith(("costs.jsonl", "checksums.jsonl")) or file.name.startswith("."):
             continue
         plain = file.suffix == ".json" or file.name == COMMITTED
         found[name] = _without_times(json.loads(file.read_text())) if plain else file.read_bytes()

@@ -108,7 +108,8 @@ class Workbench:
 
     def base_params(self) -> Any:
         """M_0 in fp32, laid out for training."""
-        return self.source.load(param_shardings(self.model, self.mesh, TRAIN_RULES), jnp.float32)
+        with hosts.working("reading the model"):
+            return self.source.load(param_shardings(self.model, self.mesh, TRAIN_RULES), jnp.float32)
 
     def stages(self, greedy: bool = False, temperature: float | None = None) -> StageParams:
         """Sampling settings of the stages; `greedy` or a `temperature` replaces the configured temperatures."""

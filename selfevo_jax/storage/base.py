@@ -60,6 +60,10 @@ class Storage(Protocol):
     def write(self, path: Path, content: bytes) -> None:
         """Whole or not at all, and in place when it returns. Raises SelfevoError where it cannot be written."""
 
+    def claim(self, path: Path, content: bytes) -> None:
+        """Makes a small file that its owner alone may read (a bucket: who may read the bucket), unless there is one:
+        of several processes that come at once one makes it. Raises SelfevoError where it cannot be written."""
+
     def modified(self, path: Path) -> float:
         """Unix seconds of the last write."""
 

@@ -149,6 +149,15 @@ class Disk:
                     temporary.unlink()
                 raise
 
+    def claim(self, path: Path, content: bytes) -> None:
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                with contextlib.suppress(FileExistsError):
+                    made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                    with os.fdopen(made, "wb") as out:
+                        put(out, content)
+
     def modified(self, path: Path) -> float:
         return path.stat().st_mtime
 

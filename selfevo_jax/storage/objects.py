@@ -125,6 +125,10 @@ class Objects:
     def write(self, path: Path, content: bytes) -> None:
         self.upload(path, content)
 
+    def claim(self, path: Path, content: bytes) -> None:
+        with contextlib.suppress(FileExistsError):
+            self.upload(path, content, "0")
+
     def modified(self, path: Path) -> float:
         found = self.metadata(path)
         return max(self._known(path).values(), default=0.0) if found is None else seconds(found)

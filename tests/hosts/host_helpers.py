@@ -14,6 +14,7 @@ from typing import Any
 
 import selfevo_jax
 
+SECRET = "a secret of these tests, and no other's"
 WORKER = Path(__file__).with_name("host_worker.py")
 
 
@@ -78,7 +79,7 @@ def together(
         str(WORKER.parents[1]),
         *filter(None, [os.environ.get("PYTHONPATH")]),
     ]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "XLA_FLAGS": flags}
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "XLA_FLAGS": flags, "SELFEVO_SECRET": SECRET}
     variables |= environment or {}
     folder.mkdir(parents=True, exist_ok=True)
     processes: list[Process] = []

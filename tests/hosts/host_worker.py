@@ -27,6 +27,21 @@ def meet(me):
     say("writer", hosts.is_writer(), hosts.count())
 
 
+def peak():
+    """MiB of memory that this process has had at most."""
+    (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) // 1024
+
+
+def besieged(me, done):
+    """Process 0 tells its memory before and after strangers have come."""
+    hosts.barrier("both are here")
+    say("before", peak())
+    while not os.path.exists(done):
+        time.sleep(0.05)
+    say("brought", hosts.gather("bringing", me), "after", peak())
+
+
 def wait(me):
     """Process 1 does not come."""
     if me == 0:
@@ -154,9 +169,10 @@ def train(me, folder, told_at):
 def open_run(me, *roots):
     """Each process is given a directory of its own."""
     from selfevo_jax.config import parse_config
-    from selfevo_jax.rounds import RunDir, run_dir
+    from selfevo_jax.hosts import session
+    from selfevo_jax.rounds import RunDir
 
-    run_dir.SEEN_SECONDS = 1.0
+    session.SEEN_SECONDS = 1.0
     seed = int(roots[2 + me]) if len(roots) > 2 else 0
     tree = {"run_dir": roots[me], "seed": seed, "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
     RunDir(roots[me]).open(parse_config(tree), {"tokenizer": "a"})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from host_helpers import Ended, Process, free_port, name, together, workers
 from small_training import Batched, train
+from strangers import is_closed, messages, send
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +35,30 @@ def test_processes_meet_and_end_well(tmp_path: Path) -> None:
         assert f"writer {writer} 2" in ended.out
         assert ended.out.endswith("ended well\n")
         assert "error" not in ended.err
+
+
+def test_a_hundred_messages_of_strangers_end_nothing_and_are_not_kept(tmp_path: Path) -> None:
+    commands = workers("besieged", str(tmp_path / "done"))
+    said = messages(100)
+
+    def besiege(processes: list[Process]) -> None:
+        for process in processes:
+            process.wait_for("before")
+        port = int(commands[0][1])
+        strangers = [socket.create_connection(("127.0.0.1", port)) for _ in range(8)]  # silent ones
+        strangers += [send(port, words) for words in said]
+        assert all(is_closed(stranger) for stranger in strangers)
+        (tmp_path / "done").touch()
+
+    first, second = together(tmp_path, commands, besiege)
+    for ended in (first, second):
+        assert ended.code == 0, ended.err[-3000:]
+        assert "brought [0, 1]" in ended.out
+        assert ended.out.endswith("ended well\n")
+    before, after = (int(first.out.partition(f"{word} ")[2].split()[0]) for word in ("before", "after"))
+    assert after - before < 50
+    assert first.err.endswith("warning: 108 connections without the run's secret were refused\n")
+    assert second.err == ""
 
 
 def test_a_process_that_does_not_come_is_named_with_the_barrier(tmp_path: Path) -> None:

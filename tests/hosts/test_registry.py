@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -13,16 +12,17 @@ from typing import Any
 import pytest
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.hosts import HostError, Place
+from selfevo_jax.hosts import HostError, Place, Secret
 from selfevo_jax.hosts.member import Member
 from selfevo_jax.hosts.registry import Registry
 
 LIMIT = 10.0
+SECRET = Secret(b"a secret of these tests", "the test")
 
 
 @contextlib.contextmanager
 def registry(processes: int, limit: float = LIMIT) -> Iterator[Registry]:
-    found = Registry("127.0.0.1", 0, processes, limit)
+    found = Registry("127.0.0.1", 0, processes, limit, SECRET)
     try:
         yield found
     finally:
@@ -36,8 +36,10 @@ def at_once(calls: list[Callable[[], Any]]) -> list[Future[Any]]:
         return futures
 
 
-def coming(port: int, id: int, processes: int, versions: str = "", limit: float = LIMIT) -> Callable[[], Member]:
-    return lambda: Member(Place("127.0.0.1", port, processes, id), limit, versions)
+def coming(
+    port: int, id: int, processes: int, versions: str = "", limit: float = LIMIT, secret: Secret = SECRET
+) -> Callable[[], Member]:
+    return lambda: Member(Place("127.0.0.1", port, processes, id), limit, secret, versions)
 
 
 @pytest.fixture
@@ -108,23 +110,24 @@ def test_other_versions_and_other_counts_are_refused() -> None:
         coming(found.port, 1, 3)()
 
 
-def test_what_is_no_process_of_the_run_is_not_heard() -> None:
-    with registry(2) as found:
-        talk = [b"GET / HTTP/1.1\r\n\r\n", b"[1]\n", json.dumps({"hello": {"id": 0}}).encode() + b"\n", b"\xff\n"]
-        strangers = [socket.create_connection(("127.0.0.1", found.port)) for _ in talk]
-        for stranger, words in zip(strangers, talk, strict=True):
-            stranger.sendall(words)
-        members = [future.result() for future in at_once([coming(found.port, i, 2) for i in range(2)])]
-        assert [future.result() for future in meeting(members, ["tea", "tea"])] == [[0, 10]] * 2
-        with pytest.raises(HostError, match="the run has begun without process 1"):
-            coming(found.port, 1, 2)()
-        for member in members:
-            member.leave()
-            member.close()
-        for stranger in strangers:
-            stranger.close()
+def test_a_limit_does_not_run_out_while_the_one_that_is_waited_for_is_at_work(three: list[Member]) -> None:
+    def late() -> list[Any]:
+        with three[1].working("sealing"), three[1].working("reading"):
+            time.sleep(1.2)
+        return three[1].meet("tea", 10, 0.3)
+
+    calls = [lambda: three[0].meet("tea", 0, 0.3), late, lambda: three[2].meet("tea", 20, 0.3)]
+    assert [future.result() for future in at_once(calls)] == [[0, 10, 20]] * 3
+
+
+def test_the_limit_counts_again_once_the_work_is_done(three: list[Member]) -> None:
+    with three[1].working("sealing"):
+        pass
+    for future in meeting([three[0], three[2]], ["tea", "tea"], limit=0.3):
+        with pytest.raises(HostError, match="'tea': process 1 .* did not come there within 0.3 s"):
+            future.result()
 
 
 def test_a_port_that_is_taken_is_named() -> None:
     with registry(2) as found, pytest.raises(ConfigError, match=f"--coordinator 127.0.0.1:{found.port}: process 0 can"):
-        Registry("127.0.0.1", found.port, 2, LIMIT)
+        Registry("127.0.0.1", found.port, 2, LIMIT, SECRET)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -12,7 +14,8 @@ import numpy as np
 import pytest
 import yaml
 from fake_bucket import serve
-from host_helpers import free_port, together
+from host_helpers import SECRET, Process, free_port, together
+from strangers import messages, send
 
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.rounds import records
@@ -43,19 +46,29 @@ CONFIG = {
 
 
 def evolve(
-    folder: Path, processes: int, cache: Path, *overrides: str, environment: dict[str, str] | None = None
+    folder: Path,
+    processes: int,
+    cache: Path,
+    *overrides: str,
+    environment: dict[str, str] | None = None,
+    port: int | None = None,
+    deed: Callable[[list[Process]], None] = lambda _: None,
 ) -> list[str]:
-    """Runs the command in `folder` on 8 devices in all; returns what each process printed."""
+    """Runs the command in `folder` on 8 devices in all; returns what each process printed.
+
+    Several processes find their secret in the run directory, as without any set-up.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "small.yaml").write_text(yaml.safe_dump(CONFIG))
-    flags = [["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(processes)]] * processes
+    flags = [["--coordinator", f"127.0.0.1:{port or free_port()}", "--processes", str(processes)]] * processes
     numbered = [[*given, "--process-id", str(i)] for i, given in enumerate(flags)] if processes > 1 else [[]]
     commands = [["-m", "selfevo_jax", "evolve", "small.yaml", *overrides, *given] for given in numbered]
     kept = {"JAX_ENABLE_COMPILATION_CACHE": "true", "JAX_COMPILATION_CACHE_DIR": str(cache)}
     kept["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    kept["SELFEVO_SECRET"] = ""
     kept |= environment or {}
     done = together(
-        folder / "said", commands, devices=8 // processes, limit=240, environment=kept, working_directory=folder
+        folder / "said", commands, deed, devices=8 // processes, limit=240, environment=kept, working_directory=folder
     )
     for ended in done:
         assert ended.code == 0, ended.err[-3000:]
@@ -73,8 +86,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, list[str]]:
-    folder = tmp_path_factory.mktemp("pair")
-    return folder / "run", evolve(folder, 2, cache)
+    folder, port = tmp_path_factory.mktemp("pair"), free_port()
+
+    def besiege(processes: list[Process]) -> None:
+        processes[0].wait_for("2 processes: ")
+        for words in messages(100):
+            send(port, words)
+
+    return folder / "run", evolve(folder, 2, cache, port=port, deed=besiege)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +103,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     return folder / "run"
 
 
-def test_two_processes_of_4_devices_make_what_one_of_8_makes(pair: tuple[Path, list[str]], alone: Path) -> None:
+def test_the_secret_of_a_run_is_kept_in_its_directory_for_its_owner_alone(pair: tuple[Path, list[str]]) -> None:
+    secret = pair[0] / ".selfevo-secret"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert SECRET not in secret.read_text()
+
+
+def test_two_processes_of_4_devices_make_what_one_of_8_makes_whatever_strangers_say_to_them(
+    pair: tuple[Path, list[str]], alone: Path
+) -> None:
     run, (told, silence) = pair
     assert records(run) == records(alone)
     for name in ("meta", "0001", "0002"):
