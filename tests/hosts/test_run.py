@@ -109,9 +109,7 @@ def test_the_secret_of_a_run_is_kept_in_its_directory_for_its_owner_alone(pair: 
     assert SECRET not in secret.read_text()
 
 
-def test_two_processes_of_4_devices_make_what_one_of_8_makes_whatever_strangers_say_to_them(
-    pair: tuple[Path, list[str]], alone: Path
-) -> None:
+def test_two_processes_among_strangers_make_what_one_makes(pair: tuple[Path, list[str]], alone: Path) -> None:
     run, (told, silence) = pair
     assert records(run) == records(alone)
     for name in ("meta", "0001", "0002"):
