@@ -4,88 +4,163 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
 from fractions import Fraction
+
+from selfevo_jax.text.numbers import Number, numbers, plain_numbers
 
 RULES = r"""The rule for numeric answers, the same for gold and for the model's text.
 
-1. Run-on. A text ends where it begins to invent a next question: after the line of its first "####"; before a line
-   that opens with "Question:", "Q:", "Problem:", "Instruction:", "User:", "Human:" (or "### " and one of these), unless
-   it is the first line; after a paragraph that ends with "The answer is n.", unless the next one begins with a
-   correction ("Wait", "Actually", "Let me", "However", "But", "No,", "Hmm", "Check", "Therefore", "So", "Thus").
-2. Where the answer stands: after the first "####"; else in the last \boxed{...}; else after the last "answer is" or
-   "answer:" on the rest of that sentence; else it is the last number of the text. When a marker stands there and no
-   number follows, there is no answer.
-3. Behind a marker the first number counts; if the sentence goes on with "=", the first one after its last "=".
-4. Numbers: an optional sign, digits with groups of three parted by "," or "{,}" or "\,", an optional decimal part.
-   A sign touches its number or its currency, on either side of the currency; "-" behind a digit, a letter or ")" is a
-   minus between two numbers, not a sign. Values are exact: 18, 18. and 18.0 are equal, and 0.1 is a tenth.
-5. Currency ($ \$ £ € ¥ ₹ US$) is dropped.
-6. Percent: the sign is dropped, so 25% equals 25, and does not equal 0.25.
-7. Fractions: 3/4, \frac{3}{4}, \dfrac, \tfrac and 1 1/2 are their values; a zero below makes no number.
-8. Units and other words behind the number are dropped: 12 km equals 12. Numbers in words are not read.
+1. Final answers. A line of "####" that does not open a heading (a heading begins with a word or with a numbering and a
+   word, and has text below it); a sentence "answer is ...", "answer: ..." or "answer = ..." that gives a number;
+   \boxed{...}. "Answer:" at the very beginning of a text is one only where a number alone follows: else it stands in
+   front of a worked solution.
+2. Run-on. A text ends where it begins to invent a next question, and only behind a final answer: after the first final
+   line of "####"; before a line that opens with "Question:", "Q:", "Problem:", "Instruction:", "User:", "Human:" (or
+   "### " and one of these); after a paragraph that ends with such a sentence, unless a final line of "####" follows or
+   the next paragraph begins with a correction ("Wait", "Actually", "Let me", "However", "But", "No,", "Hmm", "Check",
+   "Therefore", "So", "Thus"). Where nothing of all this stands, a last sentence "It is n." in front of a next question
+   counts too.
+3. Where the answer stands: in the first final line of "####"; else in the last \boxed{...}; else behind the last
+   "answer is" or "answer:" on the rest of that sentence (or in the next line, where nothing follows in its own);
+   else it is the last number of the text. When a marker stands there and no number follows, there is no answer.
+4. Behind a marker the first number counts; if it is part of an equation, the number alone behind the last "=". Where
+   another number is joined to it ("3 and 4", "5 feet 3 inches", "10-12"), there is no answer; what follows behind
+   "because", "since", "for", "(" and the like is not joined.
+5. Numbers: an optional sign, digits with groups of three parted by "," or "{,}" or "\," or a narrow blank, an optional
+   decimal part behind "."; 1e3; 3/4, \frac{3}{4}, \dfrac, \tfrac, 1 1/2, 1½; with hundred, thousand, million, billion,
+   trillion behind it. "- 5" and "minus 5" are -5 where nothing stands before them. Values are exact: 18, 18. and 18.0
+   are equal, and 0.1 is a tenth.
+6. The number or nothing. A number that is part of something larger is none: of a sum, product, power, root, range,
+   ratio, time, date, function, factorial, with a variable or a letter (2x, x2), with a decimal comma (1.234,50), of
+   "and a half". Where the answer would be such a part, there is no answer; a zero below makes no number.
+7. Currency ($ \$ £ € ¥ ₹ US$) and percent signs are dropped, so 25% equals 25, and does not equal 0.25. Units and other
+   words behind the number are dropped: 12 km and 12 km/h equal 12. Numbers in words are not read.
+8. The number of a step ("step 2") and digits within a word (H2O) are not looked at.
 9. Two answers are the same when both have a number and the numbers are equal.
 """
 
-MAX_DIGITS = 60
-"""Longer runs of digits are no answers."""
+_LONGEST = 1000
+"""Characters of a sentence that are read."""
 
 _SPEAKER = r"(?:question|q|problem|instruction|user|human)"
 _NEXT_QUESTION = re.compile(rf"\n[ \t]*(?:#+[ \t]*)?\**{_SPEAKER}\**[ \t]*\d*[ \t]*:", re.IGNORECASE)
-_HASHES = re.compile(r"####[^\n]*")
-_STATED = re.compile(r"\banswer\b[*_ ]*(?:is\b[ \t]*:?|:|=)[^\n]*\n[ \t\r]*\n\s*", re.IGNORECASE)
+_HASHES = re.compile(r"####(?!#)[ \t]*(?P<line>[^\n]*)(?:(?<=#)[ \t\r]*\n\s*(?P<below>[^\n]+))?")
+_ANSWER_LABEL = r"(?:the )?(?:final |correct )?answer(?: is)?\b[ \t]*[:=]?"
+_HEADING = re.compile(
+    rf"[*_ \t]*(?!{_ANSWER_LABEL})(?:\(?\w{{1,3}}[.):][ \t]*)?[*_ \t]*(?!US\$)[A-Za-z]{{2}}", re.IGNORECASE
+)
 _CORRECTION = re.compile(
     r"\W*(?:wait|actually|let me|let's|however|but|no\b|hmm|check|therefore|so\b|thus|hence|the (?:final )?answer"
     r"|answer|####|\\boxed)",
     re.IGNORECASE,
 )
-_ANSWER = re.compile(r"\banswer\b[*_ ]*(?:\bis\b[*_ ]*:?|[:=])", re.IGNORECASE)
-_SENTENCE = re.compile(r"[.!?;](?=\s|$)|\n")
-
-_CURRENCY = r"(?:US)?\\?[$£€¥₹]"
-_DIGITS = r"(?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}|\\[dt]?frac\s*(\d)\s*(\d)")
-_NUMBER = re.compile(
-    rf"(?<![\w.])(?P<sign>(?<![\w)])[-−+])?(?:{_CURRENCY}\s?(?P<inner>[-−])?)?"
-    rf"(?P<digits>{_DIGITS})(?:\s(?P<top>\d{{1,3}})\s?/\s?(?P<under>\d{{1,3}})(?![\d/])"
-    rf"|\s?/\s?{_CURRENCY}?(?P<below>{_DIGITS})(?!\d*/))?",
+_ANSWER = re.compile(r"(?<![\w/-])answer\b(?P<sign>[*_ \t]*(?:\bis\b[*_ \t]*:?|[:=]))[*_ \t]*", re.IGNORECASE)
+_SENTENCE = re.compile(r"[.?;](?=[*_\"')\]]*(?:\s|$))|!(?=\s*\n|\s+[A-Z])|\n")
+_PARAGRAPH = re.compile(r"[^\n]*\n[ \t\r]*\n\s*")
+_OPENING = re.compile(r"[\s#*_]*(?:the |final |my )*\Z", re.IGNORECASE)
+_IT_IS = re.compile(
+    r"(?:^|[.!?\n]\s*)(?:so,? |thus,? )?(?:it|that|this|they|the \w+) (?:is|are|makes?|equals?) [^.!?\n]*[.!]?\s*\Z",
     re.IGNORECASE,
 )
+_BLANK = re.compile(r"(?:[\s*_]|\\\[|\\\(|\$\$)*")
+_LINE = re.compile(r"\s*([^\n]*)")
+_REASON = re.compile(r"\b(?:because|since|where|if|when)\b", re.IGNORECASE)
+_APART = re.compile(
+    r"[(\n;]|[.!?]\s|\b(?:because|since|as|after|before|for|when|where|which|so|per|each|every|on|at|if|with|that|not"
+    r"|while|and then)\b",
+    re.IGNORECASE,
+)
+_VARIABLE = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])|,.*=|=.*,")
 
 
 def cut_run_on(text: str) -> str:
-    """The text without the invented next question that may follow its answer (rule 1)."""
-    ends = [len(text)]
-    if (hashes := _HASHES.search(text)) is not None:
-        ends.append(hashes.end())
-    ends += [m.start() for m in _NEXT_QUESTION.finditer(text) if text[: m.start()].strip()][:1]
-    for stated in _STATED.finditer(text):
-        if next(_numbers(stated.group()), None) is not None and not _CORRECTION.match(text, stated.end()):
-            ends.append(stated.end())
-            break
-    end = min(ends)
-    return text if end == len(text) else text[:end].rstrip()
+    """The text without the invented next question that may follow its final answer (rule 2)."""
+    end = _run_on(text)
+    return text if end >= len(text) else text[:end].rstrip()
 
 
 def extract_answer(text: str) -> Fraction | None:
     """The numeric answer of a text by RULES; None when there is none."""
     text = cut_run_on(text)
-    if "####" in text:
-        return _first(text.split("####", 1)[1])
+    if (hashes := _final_hashes(text)) is not None:
+        return _stated(hashes["below"] or hashes["line"])
     if (boxed := _boxed(text)) is not None:
-        return _first(boxed)
-    marks = list(_ANSWER.finditer(text))
+        return _stated(boxed)
+    marks = [mark for mark in _ANSWER.finditer(text) if not _opens_solution(text, mark)]
     if marks:
-        rest = text[marks[-1].end() :].lstrip()
-        end = _SENTENCE.search(rest)
-        return _first(rest if end is None else rest[: end.start()])
-    return next(iter(deque(_numbers(text), maxlen=1)), None)
+        return _stated(_behind(text, marks[-1]))
+    last = next(iter(deque(numbers(plain_numbers(text)), maxlen=1)), None)
+    return None if last is None else last.value
 
 
 def same_answer(a: str, b: str) -> bool:
     """Whether two texts give the same number (rule 9); symmetric, so gold and answer may change places."""
     left, right = extract_answer(a), extract_answer(b)
     return left is not None and left == right
+
+
+def _run_on(text: str) -> int:
+    """Where the invented next question begins, or the length of the text."""
+    hashes = _final_hashes(text)
+    end = len(text) if hashes is None else hashes.end()
+    boxed = text.find("\\boxed", 0, end)
+    stated = next((mark for mark in _ANSWER.finditer(text, 0, end) if _is_final(text, mark)), None)
+    finals = [at for at in (boxed, -1 if stated is None else stated.end(), -1 if hashes is None else end) if at >= 0]
+    for head in _NEXT_QUESTION.finditer(text, 0, end):
+        if min(finals) <= head.start() if finals else _says_it_is(text[: head.start()]):
+            end = head.start()
+            break
+    if stated is None or hashes is not None:
+        return end
+    for mark in _ANSWER.finditer(text, stated.start(), end):
+        paragraph = _PARAGRAPH.match(text, mark.end(), end)
+        if paragraph is not None and not _CORRECTION.match(text, paragraph.end()) and _is_final(text, mark):
+            return paragraph.end()
+    return end
+
+
+def _is_final(text: str, mark: re.Match[str]) -> bool:
+    return not _opens_solution(text, mark) and _stated(_behind(text, mark)) is not None
+
+
+def _final_hashes(text: str) -> re.Match[str] | None:
+    """The first "####" that gives the answer, and is no heading."""
+    for found in _HASHES.finditer(text):
+        below = bool(text[found.end() :].strip())
+        said = found["below"] if found["below"] is not None else found["line"]
+        if found["below"] is not None and _stated(said) is None:
+            continue  # a rule between two parts
+        if not (below and _HEADING.match(said)):
+            return found
+    return None
+
+
+def _opens_solution(text: str, mark: re.Match[str]) -> bool:
+    """Whether this is an "Answer:" in front of a worked solution, and no final answer."""
+    if "is" in mark["sign"].lower() or not _OPENING.match(text, 0, mark.start()):
+        return False
+    line = _LINE.match(text, mark.end())
+    assert line is not None
+    plain = plain_numbers(line[1])
+    alone = next(numbers(plain), None)
+    pure = (
+        alone is not None
+        and alone.value is not None
+        and not re.search(r"\w", plain[: alone.start] + plain[alone.end :])
+    )
+    return not pure and bool(text[line.end() :].strip())
+
+
+def _says_it_is(text: str) -> bool:
+    found = _IT_IS.search(text[-_LONGEST:])
+    return found is not None and _stated(found.group()) is not None
+
+
+def _behind(text: str, mark: re.Match[str]) -> str:
+    """The rest of the sentence behind a marker; the next line that says something, where its own says nothing."""
+    rest = text[_BLANK.match(text, mark.end()).end() :][:_LONGEST]  # type: ignore[union-attr]
+    end = _SENTENCE.search(rest)
+    return rest if end is None else rest[: end.start()]
 
 
 def _boxed(text: str) -> str | None:
@@ -104,28 +179,29 @@ def _boxed(text: str) -> str | None:
     return rest[1:]
 
 
-def _first(text: str) -> Fraction | None:
-    after = text.rsplit("=", 1)[1] if "=" in text else text
-    found = next(_numbers(after), None)
-    return next(_numbers(text), None) if found is None else found
+def _stated(text: str) -> Fraction | None:
+    """The number that a sentence, a line or a box gives as the answer (rule 4)."""
+    plain = plain_numbers(text)
+    if (reason := _REASON.search(plain)) is not None:
+        plain = plain[: reason.start()]
+    joined = _joined(plain)
+    if len(joined) < 2:
+        return joined[0].value if joined else None
+    between = plain[joined[0].end : joined[-1].start]
+    equals = plain.rfind("=", 0, joined[-1].start)
+    # "5 + 3 = 8", but neither "x = 2, y = 3" nor "3 and 4"
+    if equals < joined[0].end or _VARIABLE.search(between) or plain[equals + 1 : joined[-1].start].strip(" ("):
+        return None
+    return joined[-1].value
 
 
-def _value(digits: str) -> Fraction | None:
-    plain = re.sub(r"[{},\\]", "", digits)
-    return Fraction(plain) if plain.isascii() and len(plain) <= MAX_DIGITS else None
-
-
-def _numbers(text: str) -> Iterator[Fraction]:
-    """The numbers of a text in their order."""
-    text = _FRACTION.sub(lambda m: f" {m[1] or m[3]}/{m[2] or m[4]} ", text)
-    for match in _NUMBER.finditer(text):
-        value = _value(match["digits"])
-        if value is None:
-            continue
-        if match["below"] is not None or match["under"] is not None:
-            below = _value(match["below"] or match["under"])
-            if not below:
-                continue
-            value = value / below if match["below"] is not None else value + Fraction(match["top"]) / below
-        minus = ((match["sign"] or "").strip() in ("-", "−")) != (match["inner"] is not None)
-        yield -value if minus else value
+def _joined(plain: str) -> list[Number]:
+    """The first number and those that belong to it: what stands between them does not part them."""
+    group: list[Number] = []
+    for number in numbers(plain):
+        if group:
+            between = plain[group[-1].end : number.start]
+            if _APART.search(between) or (len(re.findall(r"[A-Za-z]+", between)) > 3 and "=" not in between):
+                break
+        group.append(number)
+    return group
