@@ -113,12 +113,7 @@ class PromptFormat:
         tokenizer = self._tokenizer
         if self._trims:
             prompt = prompt.strip()
-        ids: list[int] = []
-        for part, control, prefix in self._opening:
-            if control is not None:
-                ids.append(control)
-            else:
-                ids += tokenizer.encode_run(part.replace(self._slot, prompt), prefix=prefix)
+        ids = tokenizer.encode_runs(self._opening, lambda part: part.replace(self._slot, prompt))
         bos = tokenizer.bos_id
         if bos is not None:
             while len(ids) > 1 and ids[0] == ids[1] == bos:
@@ -186,7 +181,7 @@ class PromptFormat:
         self._slot, self._trims = "{prompt}", False
         before, after = self._texts["respond"].split("{prompt}")
         self._slot = _unused(before + after + system, 0)
-        self._opening: list[tuple[str, int | None, bool]] = [(system + before + self._slot + after, None, True)]
+        self._opening: list[tuple[str, int | None, bool | None]] = [(system + before + self._slot + after, None, True)]
         self._judge = [*self.end, *tokenizer.encode_run(self._texts["judge"], prefix=False)]
         self._refine = [*self.end, *tokenizer.encode_run(self._texts["refine"], prefix=False)]
 
@@ -194,10 +189,7 @@ class PromptFormat:
         config, tokenizer = self.config, self._tokenizer
         if tokenizer.chat_template is None:
             raise ModelError(f"{tokenizer.name}: this tokenizer has no chat template; use format.kind=plain")
-        by_id = {id: text for text, id in tokenizer.controls.items()}
-        bos = "" if tokenizer.bos_id is None else by_id.get(tokenizer.bos_id, "")
-        eos = by_id.get(tokenizer.eos_ids[0], "") if tokenizer.eos_ids else ""
-        template = ChatTemplate(tokenizer.chat_template, tokenizer.name, {"bos_token": bos, "eos_token": eos})
+        template = ChatTemplate(tokenizer.chat_template, tokenizer.name, tokenizer.template_tokens)
         # Marks stand for our own texts while the template runs: only its text can make control tokens.
         user, answer, feedback, ask, redo, system = (_unused(tokenizer.chat_template, i) for i in range(6))
         spoken = [{"role": "assistant", "content": answer}, {"role": "user", "content": ask}]
@@ -219,6 +211,12 @@ class PromptFormat:
         if opening.count(user) != 1:
             raise ModelError(f"{tokenizer.name}: the chat template does not show the user's turn once")
         judged, refined, padded = map(_text, found[1:4])
+        for text in (opening, judged, refined):
+            if tokenizer.encode_runs(tokenizer.runs(text)) != tokenizer.encode(text, special=True):
+                raise ModelError(
+                    f"{tokenizer.name}: the prompts of its chat template would have other ids than in its tokenizer, "
+                    "which finds some special tokens in normalized text only; set their 'normalized' to false"
+                )
         self._seam, suffix = self._appended(opening, judged, answer)
         _, refine_suffix = self._appended(judged, refined, feedback)
         self._trims = f" {user} " not in padded
@@ -255,9 +253,7 @@ class PromptFormat:
                 raise ModelError(f"{tokenizer.name}: neither the chat template nor the tokenizer has an end of turn")
             ids.append(tokenizer.eos_ids[0])
             runs[0] = (runs[0][0], None, False)
-        for part, control, prefix in runs:
-            ids += [control] if control is not None else tokenizer.encode_run(_fill(part, texts), prefix=prefix)
-        return ids
+        return ids + tokenizer.encode_runs(runs, lambda part: _fill(part, texts))
 
 
 def _space_behind(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,18 @@ def gguf_tokenizer(path: Path) -> BaseTokenizer:
 
     def text(key: str) -> str | None:
         id = get(f"ggml.{key}_token_id")
-        return None if id is None or not 0 <= id < len(tokens) else tokens[id]
+        if id is None:
+            return None
+        if not 0 <= id < len(tokens):
+            raise ModelError(
+                f"{path}: metadata 'tokenizer.ggml.{key}_token_id' is {id}, expected an id of the {len(tokens)} "
+                "tokens; convert the model to GGUF again"
+            )
+        return str(tokens[id])
 
     config = {"bos_token": text("bos"), "eos_token": text("eos"), "pad_token": text("padding")}
-    config["add_bos_token"] = get("ggml.add_bos_token", kind == "llama")
+    # llama.cpp's own defaults
+    config["add_bos_token"] = get("ggml.add_bos_token", kind == "llama" or get("ggml.pre") == "llama-bpe")
     ends = tuple(int(i) for key in ("eot", "eom") if (i := get(f"ggml.{key}_token_id")) is not None)
     template = get("chat_template")
     if not isinstance(template, str | None):
@@ -69,6 +78,9 @@ def gguf_tokenizer(path: Path) -> BaseTokenizer:
         model = _sentencepiece_model(tokens, scores, types, bool(get("ggml.add_space_prefix", True)))
         return SentencePieceTokenizer(model, config, **shared)
     pre = get("ggml.pre", "default")
+    if len(set(tokens)) < len(tokens):
+        ((doubled, _),) = Counter(tokens).most_common(1)
+        raise ModelError(f"{path}: the token {str(doubled)!r} is there more than once; convert the model to GGUF again")
     if pre not in _PRE:
         known = ", ".join(sorted(_PRE))
         raise ModelError(f"{path}: pre-tokenizer '{pre}' is not known (known: {known}); name a tokenizer.json instead")

@@ -10,12 +10,21 @@ from typing import Any
 import tokenizers
 
 from selfevo_jax.errors import ModelError
+from selfevo_jax.text.added import (
+    AddedToken,
+    added_token,
+    clash,
+    declared_tokens,
+    further_specials,
+    special_texts,
+    undeclared,
+)
 from selfevo_jax.text.tokenizer import (
     BaseTokenizer,
     dump_json,
+    end_ids,
     known_settings,
-    token_text,
-    unique_ids,
+    template_tokens,
     well_formed,
 )
 
@@ -26,7 +35,13 @@ _GAPS = 1000
 class HuggingFaceTokenizer(BaseTokenizer):
     """A tokenizer.json with the settings of its tokenizer_config.json.
 
-    Raises ModelError when the file is malformed or its vocabulary cannot be taken back to bytes (word pieces).
+    The ids are those of the `tokenizers` package for the file as it is written, with the added tokens of
+    tokenizer_config.json, as PreTrainedTokenizerFast of transformers has them. Texts begin with the token that the
+    post-processor puts first, unless `add_bos_token` says otherwise; what it puts behind a text is left out, since
+    prompts go on.
+
+    Raises ModelError when the file is malformed, its vocabulary cannot be taken back to bytes (word pieces), a special
+    or added token has no id or another one than declared, or an end of text is not in the vocabulary.
     """
 
     def __init__(
@@ -39,55 +54,78 @@ class HuggingFaceTokenizer(BaseTokenizer):
         name: str = "a tokenizer.json",
     ) -> None:
         """Args: the bytes of tokenizer.json; tokenizer_config.json; its template; further ids that end a text."""
-        self.name, self._content = name, content
-        self._config = {"tokenizer_class": "PreTrainedTokenizerFast", **known_settings(config or {})}
-        self.chat_template = chat_template
+        config = config or {}
+        self.name, self._content, self.chat_template = name, content, chat_template
         try:
             tree = json.loads(content)
-            original = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+            vocabulary = tokenizers.Tokenizer.from_str(content.decode("utf-8")).get_vocab(with_added_tokens=True)
         except Exception as error:  # the library raises plain Exception
             raise ModelError(f"{name}: not a tokenizer.json ({error}); fetch the file again") from error
-        original.no_truncation()
-        original.no_padding()
-        vocabulary = original.get_vocab(with_added_tokens=True)
+        tree |= {"truncation": None, "padding": None}
+        _declare(tree, vocabulary, config, name)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         if self.vocab_size > 2 * len(vocabulary) + _GAPS:
             raise ModelError(f"{name}: {len(vocabulary)} tokens, but one has id {self.vocab_size - 1}; fetch it again")
-        texts = {key: token_text(self._config.get(key)) for key in ("bos_token", "eos_token", "pad_token")}
-        ids = {key: vocabulary.get(text) if text is not None else None for key, text in texts.items()}
-        first, plain = (original.encode("a", add_special_tokens=flag).ids for flag in (True, False))
-        probed = first[0] if first[-len(plain) :] == plain and len(first) > len(plain) else None
-        self.bos_id = ids["bos_token"] if texts["bos_token"] is not None else probed
-        add_bos = self._config.get("add_bos_token")
-        self.add_bos = self.bos_id is not None and (probed == self.bos_id if add_bos is None else bool(add_bos))
-        self.eos_ids = unique_ids([ids["eos_token"], *eos_ids], self.vocab_size)
-        self.pad_id = next((i for i in (ids["pad_token"], *self.eos_ids) if i is not None), 0)
-
+        self._config = {"tokenizer_class": "PreTrainedTokenizerFast", **known_settings(config, vocabulary)}
+        texts = special_texts(self._config)
+        for key in ("bos_token", "eos_token"):
+            if (text := texts.get(key)) is not None and text not in vocabulary:
+                raise undeclared(name, key, text)
+        for text in further_specials(self._config):
+            if text not in vocabulary:
+                raise undeclared(name, "a further special token", text)
         by_id = {id: text for text, id in vocabulary.items()}
-        for id in (self.bos_id, *self.eos_ids):
+        self.eos_ids = end_ids([vocabulary.get(texts.get("eos_token", "")), *eos_ids], self.vocab_size, name)
+        specials = [
+            vocabulary[text] for text in (*texts.values(), *further_specials(self._config)) if text in vocabulary
+        ]
+        for id in (*specials, *self.eos_ids):
             _mark_special(tree, id, by_id)
-        self.controls = {t["content"]: t["id"] for t in tree.get("added_tokens", []) if t.get("special")}
-        for text, id in self.controls.items():
-            if not 0 <= id < self.vocab_size:
-                raise ModelError(f"{name}: the added token {text!r} has an id that is not in the vocabulary")
-        tree |= {"post_processor": None, "truncation": None, "padding": None}
+        first = _first_token(tree, name)
+        add_bos = self._config.get("add_bos_token")
+        self.bos_id = vocabulary.get(texts.get("bos_token", ""), first)
+        if add_bos is None and first is not None:
+            self.bos_id = first
+        self.add_bos = self.bos_id is not None and (first == self.bos_id if add_bos is None else bool(add_bos))
+        if self.bos_id is not None:
+            _mark_special(tree, self.bos_id, by_id)
+        self.pad_id = next((i for i in (vocabulary.get(texts.get("pad_token", "")), *self.eos_ids) if i is not None), 0)
+        bos, eos = (None if id is None else by_id[id] for id in (self.bos_id, next(iter(self.eos_ids), None)))
+        self.template_tokens = template_tokens(self._config, vocabulary, bos, eos)
+
+        self._added = {token["id"]: added_token(token) for token in tree.get("added_tokens", [])}
+        self.controls = {token.content: id for id, token in self._added.items() if token.special}
+        self._texts = {id for id, token in self._added.items() if not token.special}
+        tree |= {"post_processor": None}
         more = {**tree, **copy.deepcopy({key: tree.get(key) for key in ("normalizer", "pre_tokenizer")})}
         found = _remove_prefix(more)
         self.prefix_space = bool(found)
         self.prefix_after_control = "always" in found
+        self._special = tokenizers.Tokenizer.from_str(json.dumps(tree))
+        _check_added(self._special, self._added, name)
         self._whole = _plain_text(tree)
         self._more = _plain_text(more) if found else self._whole
         self._bytes = _all_bytes(tree, by_id, self.controls, self.vocab_size, name)
         self._finish()
 
-    def encode_run(self, text: str, *, prefix: bool) -> list[int]:
-        if not text:
-            return []
-        return list((self._whole if prefix else self._more).encode(well_formed(text), add_special_tokens=False).ids)
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """As every tokenizer's; with special=True the ids are the library's own for the whole text."""
+        made = self._special if special else self._whole
+        return list(made.encode(well_formed(text), add_special_tokens=False).ids)
+
+    def encode_run(self, text: str, *, prefix: bool | None) -> list[int]:
+        text = well_formed(text)
+        found = (self._whole if prefix else self._more).encode(text, add_special_tokens=False)
+        ids = list(found.ids)
+        if not prefix and self.prefix_after_control:  # text behind an added token has the leading space again
+            at = next((i for i, id in enumerate(ids) if id in self._texts), None)
+            if at is not None:
+                rest = text[found.offsets[at][0] :]
+                return ids[:at] + list(self._whole.encode(rest, add_special_tokens=False).ids)
+        return ids
 
     def files(self) -> dict[str, bytes]:
-        names: dict[str, int | None] = {"bos_token": self.bos_id, "pad_token": self.pad_id}
-        names["eos_token"] = self.eos_ids[0] if self.eos_ids else None
+        names = {"bos_token": self.bos_id, "eos_token": self.eos_ids[0] if self.eos_ids else None}
         config: dict[str, Any] = {"add_bos_token": self.add_bos, "chat_template": self.chat_template}
         for key, id in names.items():
             config[key] = None if id is None else self._whole.id_to_token(id)
@@ -98,6 +136,44 @@ class HuggingFaceTokenizer(BaseTokenizer):
         }
 
 
+def _declare(tree: dict[str, Any], vocabulary: dict[str, int], config: dict[str, Any], name: str) -> None:
+    """Puts the added tokens of tokenizer_config.json, and their flags, in place of those of the tokenizer.json."""
+    declared = declared_tokens(config, name)
+    if not declared:
+        return
+    for id, token in declared.items():
+        given = vocabulary.setdefault(token.content, len(vocabulary))
+        if given != id:
+            raise clash(name, token, id, given)
+    kept = [token for token in tree.get("added_tokens") or [] if token["id"] not in declared]
+    entries = [*kept, *(token.entry(id) for id, token in declared.items())]
+    tree["added_tokens"] = sorted(entries, key=lambda token: token["id"])
+
+
+def _check_added(made: tokenizers.Tokenizer, added: dict[int, AddedToken], name: str) -> None:
+    """The library numbers the added tokens that its model does not know by itself."""
+    for id, token in added.items():
+        if (given := made.token_to_id(token.content)) != id:
+            raise clash(name, token, id, given)
+
+
+def _first_token(tree: dict[str, Any], name: str) -> int | None:
+    """The token that the post-processor puts before a text."""
+    if tree.get("post_processor") is None:
+        return None
+    made = _plain_text(tree)
+    for text in ("a", "0", ".", " a", "é"):
+        found = made.encode(text)
+        behind = [i for i, added in enumerate(found.special_tokens_mask) if not added]
+        if behind:
+            first = list(found.ids[: behind[0]])
+            if len(first) > 1:
+                shown = " ".join(str(made.id_to_token(id)) for id in first)
+                raise ModelError(f"{name}: its post-processor begins texts with {shown}, expected one token at most")
+            return first[0] if first else None
+    return None
+
+
 def _plain_text(tree: dict[str, Any]) -> tokenizers.Tokenizer:
     """A tokenizer to which the texts of control tokens are text like any other."""
     made = tokenizers.Tokenizer.from_str(json.dumps(tree))
@@ -105,17 +181,14 @@ def _plain_text(tree: dict[str, Any]) -> tokenizers.Tokenizer:
     return made
 
 
-def _mark_special(tree: dict[str, Any], id: int | None, by_id: dict[int, str]) -> None:
-    """Makes sure that a token which begins or ends texts cannot be written by a user."""
-    if id is None:
-        return
+def _mark_special(tree: dict[str, Any], id: int, by_id: dict[int, str]) -> None:
+    """Makes sure that a special token cannot be written by a user."""
     added = tree.setdefault("added_tokens", [])
     for token in added:
         if token["id"] == id:
             token["special"] = True
             return
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added.append({"id": id, "content": by_id[id], **flags})
+    added.append(AddedToken(by_id[id]).entry(id))
     added.sort(key=lambda token: token["id"])
 
 

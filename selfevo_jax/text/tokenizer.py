@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from selfevo_jax.errors import ModelError
 from selfevo_jax.storage import place
+from selfevo_jax.text.added import SPACES, AddedToken, Splitter, special_texts, with_legacy_files
 from selfevo_jax.text.stream import StreamDecoder
 from selfevo_jax.text.templates import MAX_TEMPLATE
 from selfevo_jax.untrusted import read_bounded, read_object, read_text, reading
@@ -78,8 +78,12 @@ class Tokenizer(Protocol):
     @property
     def fingerprint(self) -> str: ...
     def encode(self, text: str, *, special: bool = False) -> list[int]: ...
-    def encode_run(self, text: str, *, prefix: bool) -> list[int]:
-        """Ids of a text without control tokens; `prefix=False` is a text that goes on from an earlier one."""
+    def encode_run(self, text: str, *, prefix: bool | None) -> list[int]:
+        """Ids of a text without control tokens.
+
+        prefix: True is a whole text, False one that goes on from an earlier one, None one behind an added token that
+        gets no leading space there.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
@@ -100,9 +104,12 @@ class BaseTokenizer:
     controls: dict[str, int]
     prefix_space: bool
     prefix_after_control: bool
+    template_tokens: dict[str, str]
+    """Key -> text of the special tokens that a chat template may name: `bos_token` and the like."""
     fingerprint: str
+    _added: dict[int, AddedToken]
+    """Id -> token found before the model sees the text; every control token is among them."""
     _bytes: list[bytes]
-    _control_pattern: re.Pattern[str] | None
 
     def _finish(self) -> None:
         """Derives what follows from the fields."""
@@ -110,11 +117,9 @@ class BaseTokenizer:
         for name, content in sorted(self.files().items()):
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
         self.fingerprint = digest.hexdigest()
-        # The longest first, so that a token whose text begins with another one's is found whole.
-        texts = sorted(filter(None, self.controls), key=len, reverse=True)
-        self._control_pattern = re.compile("(" + "|".join(map(re.escape, texts)) + ")") if texts else None
+        self._controls_in = Splitter({id: self._added[id] for id in self.controls.values()})
 
-    def encode_run(self, text: str, *, prefix: bool) -> list[int]:
+    def encode_run(self, text: str, *, prefix: bool | None) -> list[int]:
         raise NotImplementedError
 
     def files(self) -> dict[str, bytes]:
@@ -125,25 +130,39 @@ class BaseTokenizer:
         """Ids of a text. special=True reads the texts of control tokens as their ids (templates, never user text)."""
         if not special:
             return self.encode_run(text, prefix=True)
-        ids: list[int] = []
-        for part, control, prefix in self.runs(text):
-            ids += [control] if control is not None else self.encode_run(part, prefix=prefix)
-        return ids
+        return self.encode_runs(self.runs(text))
 
-    def runs(self, text: str, *, start: bool = True) -> list[tuple[str, int | None, bool]]:
-        """Splits at control tokens: (text, its id if it is a control token, whether a leading space belongs before).
+    def runs(self, text: str, *, start: bool = True) -> list[tuple[str, int | None, bool | None]]:
+        """Splits at control tokens: (text, its id if it is a control token, what `encode_run` takes as its `prefix`).
 
         Args:
           start: whether the text stands at the very beginning (else it goes on from an earlier one).
         """
-        parts = [text] if self._control_pattern is None else self._control_pattern.split(text)
-        found: list[tuple[str, int | None, bool]] = []
-        for i, part in enumerate(parts):
-            if i % 2:
-                found.append((part, self.controls[part], False))
-            elif part:
-                found.append((part, None, start if i == 0 else self.prefix_after_control))
-        return found
+        after = True if self.prefix_after_control else None
+        return [
+            (part, id, start if i == 0 and id is None else after)
+            for i, (part, id) in enumerate(self._controls_in.split(text))
+        ]
+
+    def encode_runs(
+        self, runs: Sequence[tuple[str, int | None, bool | None]], fill: Callable[[str], str] = lambda text: text
+    ) -> list[int]:
+        """Ids of what `runs` gave; `fill` puts our own texts where a template's text has marks for them.
+
+        A control token takes the white space beside it where its flags say so, that of a filled-in text too.
+        """
+        ids: list[int] = []
+        for i, (part, control, prefix) in enumerate(runs):
+            if control is not None:
+                ids.append(control)
+                continue
+            text = fill(part)
+            if i and (before := runs[i - 1][1]) is not None and self._added[before].rstrip:
+                text = text.lstrip(SPACES)
+            if i + 1 < len(runs) and (after := runs[i + 1][1]) is not None and self._added[after].lstrip:
+                text = text.rstrip(SPACES)
+            ids += self.encode_run(text, prefix=prefix)
+        return ids
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes that a token stands for; a control token, or an id past the vocabulary, stands for none."""
@@ -155,9 +174,14 @@ class BaseTokenizer:
         return "".join([stream.push(int(i)) for i in ids])
 
 
-def known_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a tokenizer_config.json in checkpoints and exports: no name, path, code or credential."""
-    return {key: value for key, value in config.items() if key in _SETTINGS}
+def known_settings(config: dict[str, Any], vocabulary: Container[str]) -> dict[str, Any]:
+    """What is kept of a tokenizer_config.json in checkpoints and exports: no name, path, code or credential.
+
+    A special token under a key of its own (`eot_token`) is kept where its text is in the vocabulary, which no
+    credential is.
+    """
+    named = {k for k, text in special_texts(config).items() if k.endswith("_token") and text in vocabulary}
+    return {key: value for key, value in config.items() if key in _SETTINGS or key in named}
 
 
 def _json_beside(path: Path) -> dict[str, Any]:
@@ -168,13 +192,6 @@ def dump_json(tree: dict[str, Any]) -> bytes:
     """The same bytes for the same values; keys without a value are left out."""
     kept = {key: value for key, value in tree.items() if value is not None}
     return (json.dumps(kept, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode("utf-8")
-
-
-def token_text(value: Any) -> str | None:
-    """The text of a special token, which tokenizer_config.json writes as a string or as an object."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else None
 
 
 def _template_of(folder: Path, config: dict[str, Any]) -> str | None:
@@ -204,6 +221,8 @@ def _extra_eos(folder: Path) -> list[int]:
 def settings_beside(path: Path) -> dict[str, Any]:
     """The arguments of a backend that lie beside its file: tokenizer_config.json, chat template, ends, and its name."""
     config = _json_beside(path.parent / "tokenizer_config.json")
+    older = [_json_beside(path.parent / file) for file in ("special_tokens_map.json", "added_tokens.json")]
+    config = with_legacy_files(config, *older)
     template, ends = _template_of(path.parent, config), tuple(_extra_eos(path.parent))
     return {"config": config, "chat_template": template, "eos_ids": ends, "name": str(path)}
 
@@ -213,9 +232,26 @@ def well_formed(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def unique_ids(ids: Sequence[int | None], vocab_size: int) -> tuple[int, ...]:
-    """The ids in their order, once each, without None and those past the vocabulary."""
-    return tuple(dict.fromkeys(i for i in ids if i is not None and 0 <= i < vocab_size))
+def end_ids(ids: Sequence[int | None], vocab_size: int, name: str) -> tuple[int, ...]:
+    """The ids that end a text, in their order, once each, without None.
+
+    Raises ModelError for one that is not in the vocabulary: a text would not end where the model says its end.
+    """
+    found = tuple(dict.fromkeys(id for id in ids if id is not None))
+    if (wrong := next((id for id in found if not 0 <= id < vocab_size), None)) is not None:
+        raise ModelError(
+            f"{name}: the end-of-text id {wrong} is not in the vocabulary of {vocab_size} tokens; correct eos_token_id "
+            "in generation_config.json or config.json, or fetch the files of the added tokens too"
+        )
+    return found
+
+
+def template_tokens(
+    config: dict[str, Any], vocabulary: Container[str], bos: str | None, eos: str | None
+) -> dict[str, str]:
+    """Key -> text of the special tokens that templates may name, as `special_tokens_map` of transformers."""
+    named = {**special_texts(config), "bos_token": bos, "eos_token": eos}
+    return {key: text for key, text in named.items() if text is not None and text in vocabulary}
 
 
 def load_tokenizer(path: str | Path) -> BaseTokenizer:

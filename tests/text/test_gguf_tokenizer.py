@@ -80,6 +80,54 @@ def test_llama_ids_equal_those_of_the_sentencepiece_model(text, folders, tmp_pat
     assert (made.bos_id, made.eos_ids, made.add_bos) == (1, (2,), True)
 
 
+@pytest.mark.parametrize(("pre", "begins"), [("llama-bpe", True), ("gpt-2", False), ("qwen2", False)])
+def test_texts_begin_with_bos_where_llama_cpp_begins_them_so(pre, begins, tmp_path):
+    letters = [*sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()), "<bos>", "<eos>"]
+    ids = {"bos_token_id": 256, "eos_token_id": 257}
+    for name, given in (("unset", {}), ("off", {"add_bos_token": False}), ("on", {"add_bos_token": True})):
+        path = write_gguf(
+            tmp_path / f"{name}.gguf", "gpt2", letters, [1] * 256 + [3] * 2, merges=[], pre=pre, **ids, **given
+        )
+        tok = load_tokenizer(path)
+        assert tok.add_bos == given.get("add_bos_token", begins)
+        ids_of = PromptFormat(FormatConfig(), tok).respond("a")
+        assert ids_of.count(256) == (ids_of[0] == 256) == tok.add_bos
+
+
+@pytest.mark.parametrize("model", ["gpt2", "llama"])
+def test_an_end_of_the_type_user_defined_is_a_control_token(model, folders, tmp_path):
+    if model == "gpt2":
+        tokens = [*sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()), "<|eot|>", "<|eom|>"]
+        types, more = [1] * 256 + [4] * 2, {"merges": []}
+    else:
+        sp = sentencepiece.SentencePieceProcessor(model_file=str(folders["sp_bpe"] / "tokenizer.model"))
+        tokens = [*map(sp.id_to_piece, range(sp.vocab_size())), "<|eot|>", "<|eom|>"]
+        types = [2, 3, 3, *[6] * 256, *[1] * (sp.vocab_size() - 259), 4, 4]
+        more = {"scores": [*map(sp.get_score, range(sp.vocab_size())), 0.0, 0.0]}
+    eot = len(tokens) - 2
+    ids = {"eos_token_id": eot, "eom_token_id": eot + 1}
+    tok = load_tokenizer(write_gguf(tmp_path / "a.gguf", model, tokens, types, **more, **ids))
+    assert tok.eos_ids == (eot, eot + 1)
+    assert not set(tok.eos_ids) & set(tok.encode("<|eot|> a<|eom|>"))
+    assert tok.encode("<|eot|>", special=True) == [eot]
+    judge = PromptFormat(FormatConfig(), tok).judge([])
+    assert judge[0] == eot
+    assert judge.count(eot) == 1
+
+
+@pytest.mark.parametrize("key", ["bos_token_id", "eos_token_id", "eot_token_id"])
+def test_special_ids_outside_the_vocabulary_are_refused_by_name(key, tmp_path):
+    path = write_gguf(tmp_path / "a.gguf", "gpt2", ["a", "b"], [1, 1], merges=[], **{key: 9})
+    with pytest.raises(ModelError, match=r"a\.gguf: .*9"):
+        load_tokenizer(path)
+
+
+def test_a_token_that_is_there_twice_is_refused_by_name(tmp_path):
+    path = write_gguf(tmp_path / "a.gguf", "gpt2", ["a", "b", "a"], [1, 1, 1], merges=[])
+    with pytest.raises(ModelError, match="the token 'a' is there more than once"):
+        load_tokenizer(path)
+
+
 def test_the_header_reader_agrees_with_the_gguf_package(byte_level_gguf):
     reference = gguf.GGUFReader(byte_level_gguf).fields
     ours = read_gguf_fields(byte_level_gguf)

@@ -7,9 +7,10 @@ import sentencepiece
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.text import load_tokenizer
+from selfevo_jax.text import FormatConfig, PromptFormat, load_tokenizer
 
 NAMES = ["sp_bpe", "sp_unigram", "bytes", "chatml", "no_system", "metaspace"]
 LOSSLESS = ["sp_bpe", "bytes", "chatml", "no_system", "metaspace"]
@@ -146,4 +147,45 @@ def test_word_pieces_are_refused(tmp_path):
     tok.decoder = tokenizers.decoders.WordPiece()
     tok.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelError, match="WordPiece"):
+        load_tokenizer(tmp_path)
+
+
+TEMPLATE = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+BYTES = processors.ByteLevel(trim_offsets=False)
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        TEMPLATE,
+        processors.Sequence([TEMPLATE]),
+        processors.Sequence([BYTES, TEMPLATE]),
+        processors.RobertaProcessing(("</s>", 2), ("<s>", 1)),
+        processors.BertProcessing(("</s>", 2), ("<s>", 1)),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_text_begins_with_what_its_post_processor_puts_first_and_gets_no_end(named, processor, folders, tmp_path):
+    tok = tokenizers.Tokenizer.from_file(str(folders["metaspace"] / "tokenizer.json"))
+    tok.post_processor = processor
+    tok.save(str(tmp_path / "tokenizer.json"))
+    config = {"bos_token": "<s>", "eos_token": "</s>"} if named else {"eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    made = load_tokenizer(tmp_path)
+    assert (made.bos_id, made.add_bos, made.eos_ids) == (1, True, (2,))
+    assert PromptFormat(FormatConfig(), made).respond("the apple") == tok.encode("the apple\nAnswer:").ids[:-1]
+
+
+def test_the_setting_goes_before_the_post_processor(folders, tmp_path):
+    tok = tokenizers.Tokenizer.from_file(str(folders["metaspace"] / "tokenizer.json"))
+    tok.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "add_bos_token": False}))
+    assert not load_tokenizer(tmp_path).add_bos
+
+
+def test_two_tokens_before_each_text_are_refused(folders, tmp_path):
+    tok = tokenizers.Tokenizer.from_file(str(folders["metaspace"] / "tokenizer.json"))
+    tok.post_processor = processors.TemplateProcessing(single="<s> </s> $A", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tok.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ModelError, match="begins texts with <s> </s>, expected one token at most"):
         load_tokenizer(tmp_path)
