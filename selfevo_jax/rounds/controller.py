@@ -337,6 +337,12 @@ class Controller:
                 learnt += select(
                     self.rollouts(earlier), self.config.rounds.select, self.config.seed * 1000 + earlier
                 ).kept
+        endless = sum(not bench.format.ends(r.candidates[r.chosen].end) for r in learnt)
+        if endless:
+            self.reporter.line(
+                f"  {endless} of {len(learnt)} kept answers are taught without an end: a run-on was cut, or "
+                "a stop string ended them"
+            )
         groups = {SELF: self_pool(learnt, bench.format)}
         if variant != "continual_self_only" and section.meta_share != 0:
             rows = self.meta_rows()

@@ -50,7 +50,8 @@ class ControlChain:
         if last is None:
             return self._request
         self.text = last.text
-        self.good = parse_verdict(last.text, self._rule).good if last.finished else None
+        verdict = parse_verdict(last.text, self._rule)
+        self.good = verdict.good if last.finished or verdict.end is not None else None  # as a chain reads it
         return None
 
 

@@ -13,6 +13,7 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.report import summarize
 from selfevo_jax.rounds import RunDir
 from selfevo_jax.rounds.files import read_rows
+from selfevo_jax.rounds.run_dir import SCORES
 from selfevo_jax.sample import Rollout
 
 pytestmark = pytest.mark.slow
@@ -27,6 +28,13 @@ def test_every_round_leaves_a_checkpoint_its_rows_and_its_figures(finished: Path
         rollouts = [Rollout.from_dict(row) for row in read_rows(folder / "rollouts" / "part-00000.jsonl")]
         assert len(rollouts) == 16
         assert all(r.candidates[0].feedback is not None for r in rollouts)
+        for row, r in zip(read_rows(folder / SCORES), rollouts, strict=True):
+            assert (row["id"], row["sample"]) == (r.id, r.sample)
+            for turn, candidate in zip(row["turns"], r.candidates, strict=True):
+                for scores, part in ((turn["candidate"], candidate), (turn["feedback"], candidate.feedback)):
+                    assert part is not None
+                    assert len(scores) == len(part.tokens) + len(part.end) > 0
+                    assert max(scores) <= 0
         kept = read_rows(folder / "self_curated.jsonl")
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["counts"]["kept"] == len(kept) > 0

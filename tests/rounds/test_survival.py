@@ -17,8 +17,10 @@ from selfevo_jax.checkpoint import is_complete
 from selfevo_jax.errors import Preempted, SelfevoError
 from selfevo_jax.report import status, summarize
 from selfevo_jax.rounds import Controller, RunDir, verify
+from selfevo_jax.rounds.files import read_rows
 from selfevo_jax.rounds.journal import Journal
 from selfevo_jax.rounds.lock import LockError
+from selfevo_jax.rounds.run_dir import SCORES
 
 pytestmark = pytest.mark.slow
 
@@ -58,8 +60,14 @@ def test_a_notice_in_a_rollout_keeps_the_finished_chains_and_the_run_ends_as_if_
     assert phases["round 2: rollouts"].state == "partly"
     assert phases["round 2: rollouts"].detail == f"{kept.count(10)} of up to 16 chains"
     assert phases["fine-tune 0002"].state == "left"
+    scores = root / "rounds/0002" / SCORES
+    scored = scores.read_bytes().splitlines()
+    assert len(scored) == kept.count(10)
     heard = run(config(root))
     assert f"  {kept.count(10)} finished rollouts are kept" in heard.lines
+    assert set(scored) <= set(scores.read_bytes().splitlines())
+    names = [[(row["id"], row["sample"]) for row in read_rows(file)] for file in (scores, part)]
+    assert names[0] == names[1]
     assert set(kept.splitlines()) <= set(part.read_bytes().splitlines())
     assert texts(root) == texts(finished)
     for one, other in zip(weights(root / "checkpoints/0002"), weights(finished / "checkpoints/0002"), strict=True):
