@@ -133,8 +133,7 @@ class Door:
 
     def close(self) -> None:
         for guest in list(self._guests):
-            self._let_go(guest)
-            guest.sock.close()
+            self._refuse(guest)
         self._selector.unregister(self._server)
         self._server.close()
 

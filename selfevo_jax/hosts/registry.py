@@ -94,7 +94,7 @@ class Registry:
     def refused(self) -> str | None:
         """How many connections were refused, in words; None for none."""
         count = self._door.refused
-        return f"{count} connection{'s' * (count > 1)} without the run's secret were refused" if count else None
+        return f"connections without the run's secret, which were refused: {count}" if count else None
 
     def close(self) -> None:
         """Ends the thread and closes every connection."""
@@ -277,7 +277,7 @@ class Registry:
                 self._refuse_all(
                     f"process {listed(absent)} of {self._processes} did not start within {self._limit:g} s "
                     f"(present: {here}); start them all, with the same --coordinator"
-                    + (f"; {self.refused}: look at the logs of the absent ones" if self.refused else "")
+                    + (f"; {self.refused} (see the logs of the absent ones)" if self.refused else "")
                 )
             return
         for member in state.members.values():

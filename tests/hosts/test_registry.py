@@ -86,6 +86,16 @@ def test_an_absent_process_is_named_to_those_that_are_there() -> None:  # C35
                 future.result()
 
 
+def test_a_process_with_another_secret_is_absent_and_counted() -> None:
+    with registry(2, limit=1.0) as found:
+        other = Secret(b"another secret of these", "elsewhere")
+        first, second = at_once([coming(found.port, 0, 2), coming(found.port, 1, 2, secret=other)])
+        with pytest.raises(HostError, match="process 0 at .* has another secret than this process"):
+            second.result()
+        with pytest.raises(HostError, match=r"process 1 of 2 did not start .*secret, which were refused: 1 \(see"):
+            first.result()
+
+
 def test_an_absent_process_0_is_named_with_its_address() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
