@@ -139,9 +139,10 @@ class PromptFormat:
             return []
         seam = "" if text[0].isspace() else self._seam
         if not so_far or so_far[-1] in self._controls:
-            if self.config.kind == "plain":  # the prompt is empty but for BOS: the text comes first
+            if self.config.kind == "plain" or not so_far:  # the prompt is empty but for BOS: the text comes first
                 return tokenizer.encode_run(text, prefix=True)
-            return tokenizer.encode_run(seam + text, prefix=tokenizer.prefix_after_control)
+            prefix = True if tokenizer.prefix_after_control else None
+            return tokenizer.encode_runs([("", so_far[-1], None), (seam + text, None, prefix)])[1:]
         before = b"".join(map(tokenizer.token_bytes, so_far[-4:])).decode("utf-8", "ignore")
         return tokenizer.encode_run(text if before[-1:].isspace() else seam + text, prefix=False)
 

@@ -38,8 +38,8 @@ class SentencePieceTokenizer(BaseTokenizer):
     slow tokenizers of transformers, and text behind one gets the leading space where `legacy` says so. (transformers
     5 makes a BPE of its own of a .model file, which differs where a text begins with a space, and for other kinds of
     models; where it makes one true to the file, as for PreTrainedTokenizerFast, it agrees with this.) Text that goes
-    on from an earlier one is encoded without the leading space and without trimming, so that the ids are those of the
-    joined text wherever its pieces break at the seam.
+    on from an earlier one is encoded without the leading space, and the white space that it begins with is not trimmed,
+    so that the ids are those of the joined text wherever its pieces break at the seam.
 
     Tokens that begin or end texts, and other special tokens, are control tokens whatever the model calls them: user
     text never makes them.
@@ -103,6 +103,9 @@ class SentencePieceTokenizer(BaseTokenizer):
         self.add_bos = self.bos_id is not None and bool(self._config.get("add_bos_token", True))
 
         self._whole = _processor(proto, name)
+        self._collapses = bool(proto.normalizer_spec.remove_extra_whitespaces)
+        proto.normalizer_spec.add_dummy_prefix = True
+        self._spaced = _processor(proto, name) if self._collapses else self._whole
         proto.normalizer_spec.add_dummy_prefix = False
         self._bare = _processor(proto, name)
         proto.normalizer_spec.remove_extra_whitespaces = False
@@ -140,15 +143,21 @@ class SentencePieceTokenizer(BaseTokenizer):
         ids: list[int] = []
         for part, id in self._texts_in.split(well_formed(text)):
             if id is None:
-                ids += self._processors[prefix].encode(part)
+                ids += self._processor_of(part, prefix).encode(part)
             else:
                 ids.append(id)
             prefix = True if self.prefix_after_control else None
         return ids
 
-    @property
-    def _processors(self) -> dict[bool | None, sentencepiece.SentencePieceProcessor]:
-        return {True: self._whole, None: self._bare, False: self._more}
+    def _processor_of(self, text: str, prefix: bool | None) -> sentencepiece.SentencePieceProcessor:
+        if prefix is not False:
+            return self._whole if prefix else self._bare
+        if not self._collapses:
+            return self._more
+        # in the joined text a run of white space is one space: that before its first word too
+        first = next(iter(self._more.encode(text)), None)
+        begins = first is not None and self._more.id_to_piece(first).startswith(_SPACE)
+        return self._spaced if begins else self._bare
 
     def files(self) -> dict[str, bytes]:
         config = {

@@ -1,5 +1,7 @@
 """Written answers and feedback have the ids by which a model goes on from the prompt before them."""
 
+import json
+
 import pytest
 import tokenizers
 from hypothesis import given, settings
@@ -64,6 +66,15 @@ def test_a_written_text_has_the_ids_of_the_joined_text(words, formats, tokens_of
                 assert text.startswith("\n"), (name, shape, before)
 
 
+@pytest.mark.parametrize("text", ["is apple", "is  apple", "is\n\napple ", "\nis apple", " \n is", "the\u3000answer"])
+@pytest.mark.parametrize("respond", ["{prompt}\nAnswer", "{prompt}\nAnswer "])
+def test_white_space_of_a_written_text_collapses_where_it_does_in_the_joined_text(text, respond, loaded):
+    tok = loaded["sp_unigram"]
+    fmt = PromptFormat(FormatConfig(respond=respond, judge=" correct", refine=" incorrect"), tok)
+    head = fmt.respond("How many apples")
+    assert [*head, *fmt.continuation(head, text)] == [tok.bos_id, *tok.encode("How many apples\nAnswer " + text)]
+
+
 def test_a_leading_newline_gains_no_piece_and_a_number_none_behind_a_space(formats, tokens_of):
     for name in NAMES:
         tok, spaced = tokens_of[name], formats[name, "spaced"]
@@ -97,17 +108,23 @@ def test_behind_a_control_token_a_chat_answer_begins_as_the_tokenizer_has_it_the
     template = (
         "{% for m in messages %}{{ bos_token if m['role'] == 'user' }}{{ m['content'] }}{{ eos_token }}{% endfor %}"
     )
-    for name in ("sp_bpe", "metaspace"):
+    for name in ("sp_bpe", "metaspace", "takes white space"):
         folder = tmp_path / name
         folder.mkdir()
-        for file, content in loaded[name].files().items():
+        for file, content in loaded["metaspace" if " " in name else name].files().items():
             (folder / file).write_bytes(content)
         (folder / "chat_template.jinja").write_text(template)
+        if " " in name:
+            tree = json.loads((folder / "tokenizer.json").read_text())
+            tree["added_tokens"][2]["rstrip"] = True
+            (folder / "tokenizer.json").write_text(json.dumps(tree))
         tok = load_tokenizer(folder)
         fmt = PromptFormat(FormatConfig("chat", judge="Check", refine="Again"), tok)
         head = fmt.respond("the apple")
-        assert head[-1] in tok.controls.values()
-        assert head + fmt.continuation(head, "12") == tok.encode("<s>the apple</s>12", special=True), name
+        assert head[-1] == tok.controls["</s>"]
+        for text in ("12", "\n12", " 12"):
+            joined = tok.encode(f"<s>the apple</s>{text}", special=True)
+            assert head + fmt.continuation(head, text) == joined, (name, text)
 
 
 def test_the_texts_that_ask_end_as_the_prompt_does_since_a_refinement_is_also_an_answer(loaded):
