@@ -32,7 +32,7 @@ class Phase:
 class Status:
     run_dir: str
     owner: str | None
-    """Who is at it, and when he last gave a sign of life; None for nobody."""
+    """The process that runs it, and when it last gave a sign of life; None where it is not running."""
     stopped: str | None
     """Why the run ended before its last round."""
     phases: list[Phase]
@@ -46,7 +46,7 @@ class Status:
 
     def lines(self) -> list[str]:
         """For people."""
-        found = [f"{self.run_dir}: " + (self.owner or "nobody is at it")]
+        found = [f"{self.run_dir}: " + (self.owner or "not running")]
         for phase in self.phases:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(phase.at)) if phase.at else ""
             found.append(f"  {phase.state:<6} {phase.name:<24} {when:<19}  {phase.detail}".rstrip())
@@ -70,7 +70,7 @@ def _status(run: RunDir, config: Config) -> Status:
     stopped = run.root / STOPPED
     why = f"round {read_json(stopped)['round']} is {read_json(stopped)['why']}" if stopped.exists() else None
     seen = RunLock(run.root).seen()
-    owner = None if seen is None else f"{seen[0]} is at it (last sign of life {max(0.0, seen[1]):.0f} s ago)"
+    owner = None if seen is None else f"running: {seen[0]} (last sign of life {max(0.0, seen[1]):.0f} s ago)"
     return Status(str(run.root), owner, why, phases)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from selfevo_jax import hosts, notice
 from selfevo_jax.accelerators import overlooked
-from selfevo_jax.checkpoint import MARK, TrainingStore, open_weights, save_adapters, save_model
+from selfevo_jax.checkpoint import MARK, TrainingStore, model_checksum, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, Example, MetaRow, read_meta, source_checksum
 from selfevo_jax.errors import ConfigError
@@ -51,6 +51,8 @@ class Controller:
         self._check()
         if (before := self.dir.open(config, self._fingerprints())) is not None:
             reporter.line(f"{self.dir.root}: taken over from {before}, which is gone")
+        for note in self.dir.notes:
+            reporter.warn(note)
         self._tell_aside(self.dir.aside)
         self._base: Any = None
         self._latest: tuple[str, Any] | None = None
@@ -83,6 +85,7 @@ class Controller:
         sources |= {"meta_from_solutions": data.meta_from_solutions}
         sources |= {f"evaluation.{name}": source for name, source in data.evaluation.items()}
         prints = {f"data.{name}": source_checksum(source) for name, source in sources.items() if source is not None}
+        prints["model"] = model_checksum(self.config.model.source, self.reporter)
         return prints | {"tokenizer": self.bench.tokenizer.fingerprint, "format": self.bench.format.fingerprint}
 
     def _tell_aside(self, found: Iterable[object]) -> None:

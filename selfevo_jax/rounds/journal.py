@@ -40,7 +40,7 @@ class Journal:
             rows.append(row)
             good += len(line)
         if good < len(content):
-            lines.cut(good)
+            lines.rewrite(content[:good])
         return rows
 
     def append(self, row: dict[str, Any]) -> None:

@@ -9,12 +9,13 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.rounds.files import to_json
-from selfevo_jax.storage import storage_of
+from selfevo_jax.storage import Seen, storage_of
 
 LOCK = ".lock"
 BEAT_SECONDS, STALE_SECONDS = 5.0, 60.0
@@ -49,20 +50,18 @@ class Owner:
     def is_this_process(self) -> bool:
         return (self.machine, self.pid, self.born) == (_machine(), os.getpid(), _born(os.getpid()))
 
+    def lives(self) -> bool | None:
+        """Whether it is a process of this machine that is there; None for one of another, of which nothing is known."""
+        if self.machine != _machine():
+            return None
+        if not self.born:  # no such count on this system
+            return None if _exists(self.pid) else False
+        return self.born == _born(self.pid)
+
     def surely_gone(self) -> bool:
         """Whether it was a process of this machine that is there no more, or is this very process, which may begin
         anew."""
-        if self.machine != _machine():
-            return False
-        if self.is_this_process():
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-        return self.born != _born(self.pid)
+        return self.is_this_process() or self.lives() is False
 
 
 def _machine() -> str:
@@ -74,92 +73,161 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str:
+    """When a process began; empty for none, for one that has ended and is not yet cleared away, or where the system
+    does not say."""
     try:
         # after the name, which may hold spaces; field 22 of stat is the time of the start
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return ""
 
 
-class RunLock:
-    """A file in the run directory that names its owner and is touched as long as he lives.
+def _exists(pid: int) -> bool:
+    if Path("/proc/self/stat").exists():
+        return bool(_born(pid))
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
-    A second process is refused with the owner's name. The lock of an owner that is gone is taken over: at once where
-    he was a process of this machine, else `stale` seconds after his last sign of life.
+
+def _now() -> float:
+    """Seconds that nobody sets, also those in which the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class RunLock:
+    """A file in the run directory that names its owner, who touches it every `beat` seconds as a sign of life.
+
+    A second process is refused with the owner's name. An owner that was a process of this machine is followed when it
+    is there no more, and never before, whatever the clocks say. One of another machine is followed when its last sign
+    of life is older than `stale` seconds by the clock of the storage (or is in the future, after a clock was set), and
+    no other comes for `watch` seconds more by this process's own count.
     """
 
     def __init__(self, root: Path, beat: float = BEAT_SECONDS, stale: float = STALE_SECONDS) -> None:
-        self.file, self.beat, self.stale = root / LOCK, beat, stale
-        self._lies = storage_of(root).lock_file(self.file)
+        self.file, self.beat, self.stale, self.watch = root / LOCK, beat, stale, 6 * beat
+        self._file = storage_of(root).lock_file(self.file)
         self.own: Owner | None = None
+        self._lost: str | None = None
         self._ended = threading.Event()
         self._last = 0.0
+        """When this process last knew the lock to be its own."""
 
     def acquire(self) -> Owner | None:
         """Takes the lock; the owner from whom it was taken over, if there was one. Raises LockError."""
-        own, before = Owner.here(), None
-        while not self._lies.create(to_json(asdict(own))):
-            content, age = self._lies.read(), self._lies.age()
-            found = _owner(content)
-            old = age is not None and abs(age) > self.stale  # a sign of life in the future is none
-            if found is None or age is None:  # it is being written, or was just released
-                if old:
-                    self._lies.remove(content)
-                time.sleep(0.05)
-            elif found.surely_gone() or old:
-                before = None if found.is_this_process() else found
-                self._lies.remove(content)
-            else:
-                raise LockError(
-                    f"{self.file.parent}: {found} is at this run (its last sign of life {max(0.0, age):.0f} s ago). "
-                    f"Wait for it, stop it, or choose another run_dir; {self.stale:.0f} s after its last sign of life "
-                    "its lock is taken over"
-                )
-        self.own, self._last = own, time.monotonic()
+        own = Owner.here()
+        content, before, began = to_json(asdict(own)), None, _now()
+        with _answered(self.file):
+            while not self._file.create(content):
+                seen = self._file.look()
+                if seen is None:  # it was just released
+                    continue
+                found = _owner(seen.content)
+                if found is None or not found.surely_gone():
+                    self._refuse_living(seen, found)
+                began = _now()
+                if self._file.swap(seen, content):
+                    before = None if found is None or found.is_this_process() else found
+                    break
+        self.own, self._last, self._lost = own, began, None
         self._ended.clear()
         threading.Thread(target=self._keep, args=(own,), daemon=True, name="run lock").start()
         return before
 
+    def _refuse_living(self, seen: Seen, found: Owner | None) -> None:
+        """Returns where the owner that was seen gives no sign of life. Raises LockError where it lives."""
+        age = self._file.age(seen)
+        lives = None if found is None else found.lives()
+        if lives is None and (found is None or not 0 <= age <= self.stale):
+            until = _now() + self.watch
+            while self._file.look() == seen:
+                if _now() > until:
+                    return
+                time.sleep(min(1.0, self.beat / 5))
+            if found is None:  # it was being written
+                return
+        then = "" if lives else f"; {self.stale + self.watch:.0f} s after its last sign of life its lock is taken over"
+        raise LockError(
+            f"{self.file.parent}: {found} is running this run (its last sign of life {max(0.0, age):.0f} s ago). "
+            f"Wait for it, stop it, or choose another run_dir{then}"
+        )
+
     def check(self) -> None:
-        """Raises LockError where another process has taken the lock over: nothing may be written any more."""
-        if self.own is None or time.monotonic() - self._last < self.stale / 2:
+        """Raises LockError where another process has taken the lock over, or where for `stale` seconds it could not be
+        read: nothing may be written any more."""
+        if self.own is None:
             return
-        found = _owner(self._lies.read())
-        if found != self.own:
-            who = "another process" if found is None else str(found)
-            raise LockError(
-                f"{self.file.parent}: this process gave no sign of life for {time.monotonic() - self._last:.0f} s, and "
-                f"{who} has taken the run over; it ends here"
-            )
-        self._last = time.monotonic()
+        if self._lost is None and _now() - self._last > self.stale / 2:
+            with contextlib.suppress(OSError, SelfevoError):
+                self._look(self.own)
+        silent = _now() - self._last
+        if self._lost is None and silent > self.stale:
+            self._lost = f"it could not read its lock for {silent:.0f} s"
+        if self._lost is not None:
+            raise LockError(f"{self.file.parent}: this process may not write here any more: {self._lost}; it ends here")
 
     def seen(self) -> tuple[Owner, float] | None:
-        """Who holds the lock, and the seconds since his last sign of life; None for nobody. Writes nothing."""
-        found = _owner(self._lies.read())
-        if found is None or (found.surely_gone() and not found.is_this_process()):
+        """Who holds the lock, and the seconds since its last sign of life; None for nobody. Writes nothing."""
+        with _answered(self.file):
+            seen = self._file.look()
+        found = None if seen is None else _owner(seen.content)
+        if seen is None or found is None or (found.surely_gone() and not found.is_this_process()):
             return None
-        beaten = self._lies.beaten()
-        return None if beaten is None else (found, time.time() - beaten)
+        return found, time.time() - seen.beaten
 
     def release(self) -> None:
         """Lets the next process in."""
         own, self.own = self.own, None
         self._ended.set()
-        if own is not None and _owner(content := self._lies.read()) == own:
-            self._lies.remove(content)
+        if own is None:
+            return
+        with contextlib.suppress(OSError, SelfevoError):  # it is followed all the same, when this process is gone
+            while (seen := self._file.look()) is not None and _owner(seen.content) == own:
+                if self._file.swap(seen, None):
+                    return
 
     def _keep(self, own: Owner) -> None:
-        while not self._ended.wait(self.beat):
-            begin = time.monotonic()
-            with contextlib.suppress(OSError, SelfevoError):
-                if _owner(self._lies.read()) != own:
-                    return
-                self._lies.beat()
-                self._last = begin
+        """A sign of life every `beat` seconds, until the lock is released, or lost."""
+        while not self._ended.wait(self.beat) and self._lost is None:
+            with contextlib.suppress(OSError, SelfevoError):  # what cannot be read now is read again
+                self._look(own)
+
+    def _look(self, own: Owner) -> None:
+        """Gives a sign of life where the lock is this process's own. Raises OSError or SelfevoError where that is not
+        known."""
+        began = _now()
+        seen = self._file.look()
+        found = None if seen is None else _owner(seen.content)
+        if found == own:
+            self._file.beat()
+            self._last = began
+        elif self._ended.is_set():
+            return
+        elif seen is None:
+            self._lost = f"its lock ({LOCK}) was removed"
+        elif found is not None:
+            self._lost = f"{found} has taken the run over"
 
 
-def _owner(content: bytes | None) -> Owner | None:
+@contextlib.contextmanager
+def _answered(file: Path) -> Iterator[None]:
+    """Makes of a lock file that cannot be read or made one clear line."""
     try:
-        return None if content is None else Owner(**json.loads(content))
+        yield
+    except OSError as error:
+        raise LockError(
+            f"{file}: the lock of this run cannot be used ({error.strerror or error}); look at the disk and at the "
+            "rights to it, or choose another run_dir"
+        ) from error
+
+
+def _owner(content: bytes) -> Owner | None:
+    try:
+        return Owner(**json.loads(content))
     except (ValueError, TypeError, RecursionError):
         return None

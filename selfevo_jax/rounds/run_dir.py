@@ -80,6 +80,8 @@ class RunDir:
         self._storage = storage_of(self.root)
         self._storage.reach(self.root)
         self.sums = Checksums(self.root)
+        self.notes: list[str] = []
+        """What was put in order since `open`, a line each, as process 0 knows it."""
         self.aside: list[Path] = []
         """Where files were moved to whose writing a kill broke off, as process 0 knows it since `open`."""
         self._lock = RunLock(self.root)
@@ -229,8 +231,9 @@ class RunDir:
         """Begins a run here or joins the one that is here, and locks it until `close`.
 
         Returns the owner from whom the lock was taken over, if there was one. Raises ConfigError with the differing
-        keys when a run with another config, tokenizer or template lies here, or when the processes of this run do not
-        agree on them or on the directory; LockError when another process is at it.
+        keys for a run with another config, model, tokenizer or template, for a run of another format, or when the
+        processes of this run do not agree on them or on the directory; LockError when another process owns it;
+        SelfevoError where records of the run are lost.
         """
         self._check_hosts(config, fingerprints)
         before = None
@@ -287,13 +290,16 @@ class RunDir:
 
     def _refuse_others(self) -> None:
         """That this is a run directory or can become one, before anything is written."""
-        if self.config_file.exists() or not self.root.exists():
+        self.sums.require_format()
+        if self.config_file.exists() or self.sums.head.exists() or not self.root.exists():
             return
         # a folder that was made in the console of a bucket is listed in itself, where it is not
         if any(not file.name.startswith(".") and file.exists() for file in self.root.iterdir()):
             raise ConfigError(f"{self.root}: not empty and not a run directory; choose another run_dir")
 
     def _join(self, config: Config, fingerprints: dict[str, str]) -> None:
+        # the records of checks come first: run.json tells a run directory, and its format, from any other
+        self.notes = self.sums.repair()
         record = self.root / "fingerprints.json"
         if self.config_file.exists():
             differences = config_differences(load_config(self.config_file), config)
@@ -312,11 +318,12 @@ class RunDir:
         ]
         # checkpoints are checked when they are read: they may be large
         self.sums.settle(name for name in self.finished_files() if not name.startswith("checkpoints/"))
-        # the config comes first: it is what tells a run directory from any other
         write_file(self.config_file, dump_config(config).encode("utf-8"))
         write_json(record, fingerprints)
 
     def read_config(self) -> Config:
+        """Raises ConfigError where there is no run, or one of another format."""
+        self.sums.require_format()
         if not self.config_file.exists():
             raise ConfigError(f"{self.root}: no run directory (config.yaml is missing)")
         return load_config(self.config_file)

@@ -30,7 +30,8 @@ def verify(run: RunDir) -> Verified:
     lies."""
     run.read_config()
     names = run.finished_files()
-    faults = [fault for name in names[:-1] if (fault := run.sums.fault(run.root / name)) is not None]
+    faults = run.sums.record_faults()
+    faults += [fault for name in names[:-1] if (fault := run.sums.fault(run.root / name)) is not None]
     # the newest line is written before its file: a kill, or a live run, may stand between the two
     if names and (run.root / names[-1]).exists() and (fault := run.sums.fault(run.root / names[-1])) is not None:
         faults.append(fault)
@@ -47,19 +48,22 @@ def verify(run: RunDir) -> Verified:
     return Verified(len(names), len(checkpoints), sorted(set(faults)))
 
 
+_DIFFER = ("costs.jsonl", "checksums.jsonl", "run.json")
+"""Times, and records of checks, which speak of files of checkpoints that hold times."""
+
+
 def records(root: Path) -> dict[str, Any]:
     """Every text file of a run by its name: JSONL and YAML byte by byte, JSON without times; the same for equal runs.
 
-    costs.jsonl is times, checksums.jsonl speaks of files of checkpoints that hold times, and the last bits of
-    log-probabilities depend on the shape of the batch; none of them is among these, nor is what was set aside, nor a
-    hidden file (the secret of several processes).
+    What holds times is not among them, nor log-probabilities, whose last bits depend on the shape of the batch, nor what
+    was moved to quarantine, nor a hidden file (the secret of several processes).
     """
     found: dict[str, Any] = {}
     for file in storage_of(root).files(root):
         name = file.relative_to(root).as_posix()
         if any(part in name for part in ("/params/", f"/{SCORES}")) or ASIDE in name.split("/"):
             continue
-        if name.startswith(("costs.jsonl", "checksums.jsonl")) or file.name.startswith("."):
+        if name.startswith(_DIFFER) or file.name.startswith("."):
             continue
         plain = file.suffix == ".json" or file.name == COMMITTED
         found[name] = _without_times(json.loads(file.read_text())) if plain else file.read_bytes()

@@ -13,11 +13,11 @@ from typing import cast
 from etils import epath
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.storage.base import Lines, LockFile, Storage
+from selfevo_jax.storage.base import Lines, LockFile, Seen, Storage
 from selfevo_jax.storage.disk import Disk
 from selfevo_jax.storage.objects import Objects
 
-__all__ = ["Lines", "LockFile", "Storage", "is_remote", "place", "storage_of"]
+__all__ = ["Lines", "LockFile", "Seen", "Storage", "is_remote", "place", "storage_of"]
 
 _DISK, _OBJECTS = Disk(), Objects()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +13,8 @@ class Lines(Protocol):
     def read(self) -> bytes:
         """All of it; nothing where it has not begun."""
 
-    def cut(self, size: int) -> None:
-        """Drops what stands behind the first `size` bytes: a line that a kill tore."""
+    def rewrite(self, content: bytes) -> None:
+        """Puts whole lines in place of all of it, such as those without the one that a kill tore."""
 
     def append(self, content: bytes) -> None:
         """Adds whole lines, which may be on their way until `close`. Raises SelfevoError where that cannot be done."""
@@ -28,26 +29,39 @@ class Lines(Protocol):
         """The file has been written whole: what had grown of it may go."""
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A lock file as it was found."""
+
+    content: bytes
+    sign: str
+    """Another one after each sign of life."""
+    beaten: float
+    """Unix seconds of the last sign of life, by the clock of the storage."""
+
+
 class LockFile(Protocol):
-    """A small file that one process makes, and that others see."""
+    """A small file that one process makes, and that others see.
+
+    Every method raises OSError or SelfevoError where the storage does not answer: that is no answer, neither yes nor
+    no.
+    """
 
     def create(self, content: bytes) -> bool:
         """Whether there was none, so that it is this process's now."""
 
-    def read(self) -> bytes | None:
+    def look(self) -> Seen | None:
         """What it says; None where there is none."""
+
+    def age(self, seen: Seen) -> float:
+        """Seconds since its last sign of life, by the clock of the storage (hosts' clocks differ)."""
 
     def beat(self) -> None:
         """A sign of life of who made it. Raises OSError where it is not there, or another's."""
 
-    def beaten(self) -> float | None:
-        """Unix seconds of the last sign of life; None where there is no file."""
-
-    def age(self) -> float | None:
-        """Seconds since then by the clock of the storage (hosts' clocks differ); None where there is no file."""
-
-    def remove(self, content: bytes | None) -> None:
-        """Removes it, unless it says something else by now."""
+    def swap(self, seen: Seen, content: bytes | None) -> bool:
+        """Puts other content in place of what was seen, or removes it (None); False where it is not what was seen any
+        more: another's by now, or its owner has given a sign of life since. One of many processes gets True."""
 
 
 class Storage(Protocol):
@@ -70,8 +84,12 @@ class Storage(Protocol):
     def size(self, path: Path) -> int:
         """Bytes of a file that is there."""
 
-    def checksum(self, path: Path) -> str:
-        """A digest of a file's content with the name of its kind; a bucket's own, so that nothing is fetched for it."""
+    def checksum(self, path: Path, kind: str | None = None) -> str:
+        """A digest of a file's content with the name of its kind: `sha256:`, `md5:` or `crc32c:`.
+
+        Without a kind the cheapest: a bucket's own, so that nothing is fetched for it. Raises SelfevoError for a kind
+        that cannot be computed here.
+        """
 
     def files(self, folder: Path) -> list[Path]:
         """Every file below a folder, sorted; none where there is no folder."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 from selfevo_jax.errors import SelfevoError
+from selfevo_jax.storage.base import Seen
+
+CLAIM_SECONDS = 10.0
+"""How long the claim of a take-over may last; it takes a few milliseconds."""
 
 
 def put(out: BinaryIO, content: bytes, durable: bool = True) -> None:
@@ -20,6 +27,29 @@ def put(out: BinaryIO, content: bytes, durable: bool = True) -> None:
     out.flush()
     if durable:
         os.fsync(out.fileno())
+
+
+def digest_of(file: BufferedReader | BytesIO, kind: str) -> str:
+    """A digest with the name of its kind, in the form that Google Cloud Storage gives. Raises SelfevoError for a kind
+    that cannot be computed here."""
+    if kind == "sha256":
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if kind == "md5":
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
+    elif kind == "crc32c":
+        try:
+            from google_crc32c import Checksum
+        except ImportError as error:
+            raise SelfevoError(
+                "a crc32c checksum of a bucket cannot be computed here; pip install google-crc32c"
+            ) from error
+        sum_ = Checksum()
+        while part := file.read(1 << 20):
+            sum_.update(part)
+        found = sum_.digest()
+    else:
+        raise SelfevoError(f"'{kind}' is no kind of checksum that this version knows; restore checksums.jsonl")
+    return f"{kind}:{base64.b64encode(found).decode()}"
 
 
 @contextlib.contextmanager
@@ -44,9 +74,9 @@ class DiskLines:
     def read(self) -> bytes:
         return self.path.read_bytes() if self.path.exists() else b""
 
-    def cut(self, size: int) -> None:
-        with told(self.path):
-            os.truncate(self.path, size)
+    def rewrite(self, content: bytes) -> None:
+        self.close()
+        Disk().write(self.path, content)
 
     def append(self, content: bytes) -> None:
         with told(self.path):
@@ -69,7 +99,12 @@ class DiskLines:
 
 
 class DiskLockFile:
-    """A file that is made exclusively, and touched as a sign of life."""
+    """A file that is made exclusively, and touched as a sign of life.
+
+    What changes hands does so in turn: among processes of one machine (and of others, where the file system has locks
+    for them) by a lock on the folder, and among all by a claim, a file that is made exclusively and named after what
+    is to be replaced.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,49 +112,82 @@ class DiskLockFile:
     def create(self, content: bytes) -> bool:
         with told(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with self.path.open("xb") as out:
-                    put(out, content)
-            except FileExistsError:
-                return False
+            with self._alone():
+                return self._make(self.path, content)
+
+    def _make(self, path: Path, content: bytes) -> bool:
+        try:
+            with path.open("xb") as out:
+                put(out, content)
+        except FileExistsError:
+            return False
         return True
 
-    def read(self) -> bytes | None:
+    def look(self) -> Seen | None:
         try:
-            return self.path.read_bytes()
-        except OSError:
+            with self.path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                return Seen(file.read(), f"{status.st_ino} {status.st_mtime_ns}", status.st_mtime)
+        except FileNotFoundError:
             return None
+
+    def age(self, seen: Seen) -> float:
+        probe = self._beside("now")
+        try:
+            probe.touch()
+            return probe.stat().st_mtime - seen.beaten
+        finally:
+            probe.unlink(missing_ok=True)
 
     def beat(self) -> None:
         os.utime(self.path)
 
-    def beaten(self) -> float | None:
-        try:
-            return self.path.stat().st_mtime
-        except FileNotFoundError:
-            return None
+    def swap(self, seen: Seen, content: bytes | None) -> bool:
+        claim = self.path.with_name(f"{self.path.name}.claim.{hashlib.sha256(seen.content).hexdigest()[:16]}")
+        with told(self.path), self._alone():
+            if not self._claimed(claim):
+                return False
+            try:
+                if self.look() != seen:
+                    return False
+                if content is None:
+                    self.path.unlink()
+                else:
+                    new = self._beside("new")
+                    self._make(new, content)
+                    new.replace(self.path)
+                return True
+            finally:
+                claim.unlink(missing_ok=True)
 
-    def age(self) -> float | None:
-        probe = self.path.with_name(f"{self.path.name}.now.{secrets.token_hex(4)}")
+    def _claimed(self, claim: Path) -> bool:
+        """Whether this process may replace the lock; the claim of a process that died at it is taken away."""
+        if self._make(claim, b""):
+            return True
+        with contextlib.suppress(FileNotFoundError):
+            before, until = claim.stat().st_ino, time.monotonic() + CLAIM_SECONDS
+            while time.monotonic() < until:
+                if claim.stat().st_ino != before:
+                    return False
+                time.sleep(0.1)
+            claim.unlink()
+        return False
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """In turn with other processes at this folder, where the file system can do that."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
         try:
-            probe.touch()
-            return probe.stat().st_mtime - self.path.stat().st_mtime
-        except FileNotFoundError:
-            return None
+            with contextlib.suppress(OSError, ImportError):
+                import fcntl
+
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
         finally:
-            probe.unlink(missing_ok=True)
+            os.close(folder)
 
-    def remove(self, content: bytes | None) -> None:
-        aside = self.path.with_name(f"{self.path.name}.gone.{secrets.token_hex(4)}")
-        try:
-            self.path.rename(aside)
-        except FileNotFoundError:
-            return
-        if aside.is_dir():  # no lock of ours
-            return
-        if aside.read_bytes() != content and not self.path.exists():
-            aside.rename(self.path)
-        aside.unlink(missing_ok=True)
+    def _beside(self, what: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{what}.{secrets.token_hex(4)}")
 
 
 class Disk:
@@ -164,9 +232,9 @@ class Disk:
     def size(self, path: Path) -> int:
         return path.stat().st_size
 
-    def checksum(self, path: Path) -> str:
+    def checksum(self, path: Path, kind: str | None = None) -> str:
         with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            return digest_of(file, kind or "sha256")
 
     def files(self, folder: Path) -> list[Path]:
         return sorted(file for file in folder.rglob("*") if file.is_file())

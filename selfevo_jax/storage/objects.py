@@ -7,6 +7,7 @@ the generation that was seen (0: where there is none).
 from __future__ import annotations
 
 import contextlib
+import io
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from typing import Any, cast
 from etils import epath
 
 from selfevo_jax.errors import SelfevoError, first_line
+from selfevo_jax.storage.base import Seen
+from selfevo_jax.storage.disk import digest_of
 from selfevo_jax.storage.segments import Segments
 
 AT_ONCE = 16
@@ -136,11 +139,13 @@ class Objects:
     def size(self, path: Path) -> int:
         return int((self.metadata(path) or {"size": 0})["size"])
 
-    def checksum(self, path: Path) -> str:
+    def checksum(self, path: Path, kind: str | None = None) -> str:
         found = self.metadata(path) or {}
-        for kind, key in (("md5", "md5Hash"), ("crc32c", "crc32c")):  # composed objects have no md5
-            if key in found:
-                return f"{kind}:{found[key]}"
+        for own, key in (("md5", "md5Hash"), ("crc32c", "crc32c")):  # composed objects have no md5
+            if key in found and kind in (None, own):
+                return f"{own}:{found[key]}"
+        if kind is not None:
+            return digest_of(io.BytesIO(self.content(path)), kind)
         raise SelfevoError(f"{path}: the bucket has no checksum of it; upload the file again")
 
     def files(self, folder: Path) -> list[Path]:
@@ -182,47 +187,42 @@ class ObjectLockFile:
     def __init__(self, path: Path, objects: Objects) -> None:
         self.path, self._objects = path, objects
         self._own: tuple[bytes, str] | None = None
-        self._aged: str | None = None
-        """The generation whose age was told last: a lock that has been beaten since is not the one that was old."""
 
     def create(self, content: bytes) -> bool:
+        return self._put(content, "0")
+
+    def _put(self, content: bytes, generation: str) -> bool:
         try:
-            made = self._objects.upload(self.path, content, "0")
+            made = self._objects.upload(self.path, content, generation)
         except FileExistsError:
             return False
-        self._own, self._aged = (content, made["generation"]), None
+        self._own = content, made["generation"]
         return True
 
-    def read(self) -> bytes | None:
-        try:
-            return self._objects.content(self.path)
-        except FileNotFoundError:
-            return None
+    def look(self) -> Seen | None:
+        while (found := self._objects.metadata(self.path)) is not None:
+            content = self._objects.content(self.path)
+            again = self._objects.metadata(self.path)
+            if again is not None and again["generation"] == found["generation"]:
+                return Seen(content, found["generation"], seconds(found))
+        return None
+
+    def age(self, seen: Seen) -> float:
+        probe = self.path.with_name(f"{self.path.name}.now.{secrets.token_hex(4)}")
+        now = seconds(self._objects.upload(probe, b""))
+        self._objects.delete(probe)
+        return now - seen.beaten
 
     def beat(self) -> None:
         if self._own is None:
             raise FileNotFoundError(str(self.path))
-        content, generation = self._own
-        self._own = content, self._objects.upload(self.path, content, generation)["generation"]
+        if not self._put(*self._own):
+            raise FileNotFoundError(str(self.path))
 
-    def beaten(self) -> float | None:
-        found = self._objects.metadata(self.path)
-        return None if found is None else seconds(found)
-
-    def age(self) -> float | None:
-        probe = self.path.with_name(f"{self.path.name}.now.{secrets.token_hex(4)}")
-        now = seconds(self._objects.upload(probe, b""))
-        self._objects.delete(probe)
-        found = self._objects.metadata(self.path)
-        self._aged = None if found is None else found["generation"]
-        return None if found is None else now - seconds(found)
-
-    def remove(self, content: bytes | None) -> None:
-        aged, self._aged = self._aged, None
-        while (found := self._objects.metadata(self.path)) is not None and self.read() == content:
-            gone = self._objects.delete(self.path, aged or found["generation"])
-            if gone or aged is not None:  # else one's own sign of life came in between
-                return
+    def swap(self, seen: Seen, content: bytes | None) -> bool:
+        if content is None:
+            return self._objects.delete(self.path, seen.sign)
+        return self._put(content, seen.sign)
 
 
 def _split(path: Path) -> tuple[str, str]:

@@ -44,8 +44,10 @@ class Segments:
         except FileNotFoundError:
             return b"".join(self._objects.contents(self._objects.files(self.folder)))
 
-    def cut(self, size: int) -> None:
-        self._objects.write(self.path, self.read()[:size])
+    def rewrite(self, content: bytes) -> None:
+        self.close()
+        self._objects.write(self.path, content)
+        self._next = None
 
     def append(self, content: bytes) -> None:
         with self._turn:

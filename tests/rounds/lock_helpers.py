@@ -15,7 +15,7 @@ def assert_followed_by_its_age_alone(root: Path) -> None:
     with pytest.raises(
         LockError, match=r"process 4711 on far, since 2026-01-01 .* \(its last sign of life 4\d s ago\)"
     ):
-        RunLock(root, stale=60).acquire()
-    lock = RunLock(root, stale=30)
+        RunLock(root, beat=0.1, stale=60).acquire()
+    lock = RunLock(root, beat=0.1, stale=30)
     assert lock.acquire() == OTHER
     lock.release()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds.checksums import FILE, Checksums
+from selfevo_jax.rounds.checksums import FILE, HEAD, Checksums
 from selfevo_jax.rounds.files import write_file
 
 
@@ -53,16 +53,61 @@ def test_a_write_that_fails_again_and_again_leaves_the_old_content_in_order(tmp_
         Checksums(tmp_path).settle(["a.json"])
 
 
-def test_a_torn_last_line_is_cut_and_a_broken_one_is_told(tmp_path: Path) -> None:
+def test_a_torn_last_line_is_cut_before_the_next_is_written(tmp_path: Path) -> None:
     path = store(tmp_path, "a.json", b"a")
     whole = (tmp_path / FILE).read_bytes()
     (tmp_path / FILE).write_bytes(whole + whole[:9])
+    assert Checksums(tmp_path).record_faults() == []
     assert Checksums(tmp_path).fault(path) is None
     store(tmp_path, "b.json", b"b")
     assert Checksums(tmp_path).names() == ["a.json", "b.json"]
-    (tmp_path / FILE).write_bytes(b"{" + (tmp_path / FILE).read_bytes())
-    with pytest.raises(SelfevoError, match=r"checksums.jsonl:1: not readable"):
-        Checksums(tmp_path).names()
+
+
+def test_any_change_of_the_record_of_checksums_is_found_and_named(tmp_path: Path) -> None:
+    for name in "abcd":
+        store(tmp_path, f"{name}.json", name.encode())
+    file, head = tmp_path / FILE, tmp_path / HEAD
+    whole, lines, told = file.read_bytes(), file.read_bytes().splitlines(keepends=True), head.read_bytes()
+    lost = [
+        *(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(0, len(whole), 7)),
+        *(b"".join(lines[:n] + lines[n + 1 :]) for n in range(4)),
+        *(b"".join(lines[: n + 1] + lines[n:]) for n in range(3)),
+        whole[: len(whole) // 2],
+        b"".join(lines[:-1]),
+        b"",
+    ]
+    for content in lost:
+        file.write_bytes(content)
+        assert any(fault.startswith(FILE) for fault in Checksums(tmp_path).record_faults()), content
+        with pytest.raises(SelfevoError, match=r"checksums\.jsonl.*; restore it from a copy of the run"):
+            Checksums(tmp_path).repair()
+    file.unlink()
+    assert Checksums(tmp_path).record_faults() == [f"{FILE}: missing"]
+    for content in (whole * 2, whole + lines[-1]):  # nothing is lost
+        file.write_bytes(content)
+        assert any(fault.startswith(f"{FILE}:5") for fault in Checksums(tmp_path).record_faults())
+        assert len(Checksums(tmp_path).repair()) == 1
+        assert file.read_bytes() == whole
+        assert Checksums(tmp_path).record_faults() == []
+    for content in (told[:-9], told * 2, told.replace(b"4", b"5", 1), b""):
+        head.write_bytes(content)
+        assert Checksums(tmp_path).record_faults() == [f"{HEAD}: its content has changed"]
+        assert len(Checksums(tmp_path).repair()) == 1
+        assert head.read_bytes() == told
+    head.unlink()
+    assert Checksums(tmp_path).record_faults() == [f"{HEAD}: missing"]
+    assert len(Checksums(tmp_path).repair()) == 1
+    assert head.read_bytes() == told
+
+
+def test_a_kill_between_a_line_and_the_count_of_lines_is_no_fault(tmp_path: Path) -> None:
+    store(tmp_path, "a.json", b"a")
+    told = (tmp_path / HEAD).read_bytes()
+    store(tmp_path, "b.json", b"b")
+    (tmp_path / HEAD).write_bytes(told)
+    assert Checksums(tmp_path).record_faults() == []
+    assert Checksums(tmp_path).repair() == []
+    assert Checksums(tmp_path).names() == ["a.json", "b.json"]
 
 
 def test_a_checkpoints_files_are_noted_together_and_forgotten_when_it_is_made_anew(tmp_path: Path) -> None:

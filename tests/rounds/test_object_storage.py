@@ -237,7 +237,9 @@ def test_the_second_process_is_refused_with_the_owners_name_and_follows_when_it_
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         run, config = RunDir(root), parse_config({"run_dir": str(root), **TREE})
-        with pytest.raises(LockError, match=f"process {holder.pid} on .* is at this run .* or choose another run_dir"):
+        with pytest.raises(
+            LockError, match=f"process {holder.pid} on .* is running this run .* or choose another run_dir"
+        ):
             run.open(config, {})
         seen = RunLock(root).seen()
         assert seen is not None
@@ -293,15 +295,23 @@ def test_one_of_many_takes_the_lock_and_a_fresh_sign_of_life_saves_it(bucket: Fa
         thread.join(60)
     (owner,) = took
     other = files[owner - 1]
-    assert other.read() == f"{owner}".encode()
-    assert other.age() is not None
+    seen = other.look()
+    assert seen is not None
+    assert seen.content == f"{owner}".encode()
+    assert abs(other.age(seen)) < 10
     files[owner].beat()
-    other.remove(f"{owner}".encode())
-    assert other.read() == f"{owner}".encode()
-    files[owner].remove(f"{owner}".encode())
-    assert other.read() is None
-    assert other.age() is None
-    assert other.beaten() is None
+    assert not other.swap(seen, b"mine")  # it has given a sign of life since
+    fresh = other.look()
+    assert fresh is not None
+    assert fresh.content == seen.content
+    others = [file for file in files if file is not files[owner]]
+    assert [file.swap(fresh, f"again {n}".encode()) for n, file in enumerate(others)] == [True] + [False] * 6
+    with pytest.raises(OSError, match=LOCK):
+        files[owner].beat()
+    last = other.look()
+    assert last is not None
+    assert other.swap(last, None)
+    assert other.look() is None
 
 
 # --- states of a fine-tuning
@@ -379,7 +389,7 @@ def test_the_commands_take_a_run_in_a_bucket(bucket: FakeBucket, remote: str, tm
     assert f"{url}: this run is complete. Raise rounds.number to go on" in shown.output
     shown = CliRunner().invoke(app, ["status", url])
     assert shown.exit_code == 0, shown.output
-    assert f"{url}: nobody is at it" in shown.output
+    assert f"{url}: not running" in shown.output
     assert shown.output.rstrip().endswith("All is done.")
     shown = CliRunner().invoke(app, ["verify", url])
     assert shown.exit_code == 0, shown.output

@@ -5,6 +5,8 @@ import pytest
 
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.report import status, summarize
+from selfevo_jax.rounds import checksums, verify
 from selfevo_jax.rounds.journal import Journal
 from selfevo_jax.rounds.run_dir import RunDir, config_differences
 
@@ -61,3 +63,23 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match="not empty and not a run directory"):
         RunDir(tmp_path).open(parse_config(TREE), {})
+
+
+def test_a_run_of_another_format_is_refused_with_a_sentence_that_says_so(tmp_path: Path) -> None:
+    config = parse_config(TREE)
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "config.yaml").write_text("seed: 1\n")
+    (old / "checksums.jsonl").write_text('{"file": "a", "sha256": "00"}\n')
+    new = RunDir(tmp_path / "new")
+    new.open(config, {})
+    new.close()
+    tree = json.loads((tmp_path / "new/run.json").read_text())
+    (tmp_path / "new/run.json").write_bytes(checksums._sealed({**tree, "format": 99}))
+    for root, said in (
+        (old, "begun by an older version of selfevo_jax .* this version reads format 2"),
+        (tmp_path / "new", "of format 99, and this version of selfevo_jax reads format 2"),
+    ):
+        for act in (lambda run: run.open(config, {}), lambda run: run.read_config(), verify, status, summarize):
+            with pytest.raises(ConfigError, match=said):
+                act(RunDir(root))
