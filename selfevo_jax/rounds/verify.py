@@ -55,8 +55,8 @@ _DIFFER = ("costs.jsonl", "checksums.jsonl", "run.json")
 def records(root: Path) -> dict[str, Any]:
     """Every text file of a run by its name: JSONL and YAML byte by byte, JSON without times; the same for equal runs.
 
-    What holds times is not among them, nor log-probabilities, whose last bits depend on the shape of the batch, nor what
-    was moved to quarantine, nor a hidden file (the secret of several processes).
+    Not among them are times, log-probabilities (their last bits depend on the shape of the batch), what was moved to
+    quarantine, and hidden files (the secret of several processes).
     """
     found: dict[str, Any] = {}
     for file in storage_of(root).files(root):
