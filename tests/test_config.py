@@ -225,6 +225,7 @@ def test_a_wrong_value_of_any_key_is_one_line_that_says_what_the_key_wants(key: 
         ("rounds.stop_when_worse=1", "rounds.stop_when_worse: found 1, expected true or false"),
         ("rounds.stop_when_worse=maybe", "rounds.stop_when_worse: found 'maybe', expected true or false"),
         ("rounds.variant=resart", "rounds.variant: found 'resart', expected restart, continual_mixed or"),
+        ("format.template=3", "format.template: found 3, expected a section of settings .*enable_thinking: false"),
         ("format.respond={prompt}", "format.respond: found a section, expected a text, or null .*quotes"),
         ("evaluate.modes=[direct,both2]", "evaluate.modes.1: found 'both2', expected a list, each direct, refined"),
         ("learn.b2=1", "learn.b2: found 1, expected a number from 0 below 1"),

@@ -150,7 +150,9 @@ def _kind_in_words(annotation: Any, limits: list[Any]) -> str:
     if get_origin(kind) is tuple:
         return f"a list, each {_kind_in_words(get_args(kind)[0], [])}"
     if get_origin(kind) is dict:
-        return "a section of names and files, such as {gsm8k: test.jsonl}"
+        if get_args(kind)[1] is str:
+            return "a section of names and files, such as {gsm8k: test.jsonl}"
+        return "a section of settings of the chat template, such as {enable_thinking: false}"
     if _is_section(kind):
         return f"a section with keys such as {', '.join(list(kind.model_fields)[:3])}"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}

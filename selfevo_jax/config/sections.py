@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -60,6 +60,8 @@ class FormatSection(Section):
     refine: str | None = None
     """What asks for the refinement by the light of the feedback."""
     stop_strings: tuple[str, ...] = ()
+    template: dict[str, JsonValue] = {}
+    """Settings of the chat template's own, as `{enable_thinking: false}`; what they do is up to the template."""
 
 
 class StageSection(Section):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.text.earlier_turns import check_earlier_turns
 from selfevo_jax.text.templates import ChatTemplate
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
@@ -44,6 +45,8 @@ class FormatConfig:
     judge: str | None = None
     refine: str | None = None
     stop_strings: tuple[str, ...] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the chat template's own, as `enable_thinking`: plain JSON values."""
 
     def filled(self) -> FormatConfig:
         """With the defaults of the kind in place of None. Raises ConfigError naming a field that cannot be used."""
@@ -62,7 +65,20 @@ class FormatConfig:
                 raise ConfigError(f"format.{key}: the text is empty; leave the key out for the default")
         if "" in self.stop_strings:
             raise ConfigError("format.stop_strings: an empty string would stop every text; remove it")
-        return FormatConfig(self.kind, self.system, stop_strings=tuple(self.stop_strings), **texts)
+        self._check_template()
+        stops = tuple(self.stop_strings)
+        return FormatConfig(self.kind, self.system, stop_strings=stops, template=dict(self.template), **texts)
+
+    def _check_template(self) -> None:
+        if self.template and self.kind != "chat":
+            raise ConfigError("format.template: settings of a chat template, but format.kind is plain; set it to chat")
+        for key, value in self.template.items():
+            if key in ("messages", "add_generation_prompt"):
+                raise ConfigError(f"format.template.{key}: is set for each prompt; remove it")
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                raise ConfigError(f"format.template.{key}: found {value!r}, expected a plain JSON value") from None
 
 
 class PromptFormat:
@@ -190,7 +206,8 @@ class PromptFormat:
         config, tokenizer = self.config, self._tokenizer
         if tokenizer.chat_template is None:
             raise ModelError(f"{tokenizer.name}: this tokenizer has no chat template; use format.kind=plain")
-        template = ChatTemplate(tokenizer.chat_template, tokenizer.name, tokenizer.template_tokens)
+        variables = {**tokenizer.template_tokens, **config.template}
+        template = ChatTemplate(tokenizer.chat_template, tokenizer.name, variables)
         # Marks stand for our own texts while the template runs: only its text can make control tokens.
         user, answer, feedback, ask, redo, system = (_unused(tokenizer.chat_template, i) for i in range(6))
         spoken = [{"role": "assistant", "content": answer}, {"role": "user", "content": ask}]
@@ -205,9 +222,9 @@ class PromptFormat:
         if config.system is not None:
             asked += conversations({"role": "system", "content": system})
         found = template.render(*asked)
-        opening, folded = _text(found[0]), config.system
+        opening, folded, first = _text(found[0]), config.system, asked[0]
         if config.system is not None and isinstance(found[4], str) and found[4].count(system) == 1:
-            found, folded = found[4:], None
+            found, folded, first = found[4:], None, asked[4]
             opening = _text(found[0])
         if opening.count(user) != 1:
             raise ModelError(f"{tokenizer.name}: the chat template does not show the user's turn once")
@@ -220,6 +237,7 @@ class PromptFormat:
                 )
         self._seam, suffix = self._appended(opening, judged, answer)
         _, refine_suffix = self._appended(judged, refined, feedback)
+        check_earlier_turns(template, first, ask, redo)
         self._trims = f" {user} " not in padded
 
         self._slot = _unused(self._texts["respond"] + (config.system or ""), 6)

@@ -33,17 +33,18 @@ class ChatTemplate:
     Args:
       source: the jinja2 text.
       name: where it came from, for messages.
-      variables: bos_token, eos_token and the like.
+      variables: bos_token, eos_token and the like, and the settings of the template's own. `tools` and `documents` are
+        none unless they are among them.
 
     Raises:
       ModelError: the template is too long.
     """
 
-    def __init__(self, source: str, name: str, variables: dict[str, str] | None = None) -> None:
+    def __init__(self, source: str, name: str, variables: dict[str, Any] | None = None) -> None:
         if len(source) > MAX_TEMPLATE:
             raise ModelError(f"{name}: chat template of {len(source)} characters; at most {MAX_TEMPLATE} are read")
         self.name = name
-        self._source, self._variables = source, variables or {}
+        self.source, self._variables = source, {"tools": None, "documents": None, **(variables or {})}
 
     def render(self, *conversations: Conversation) -> list[str | ModelError]:
         """The texts of conversations, up to where the assistant is to speak, in the time of one.
@@ -65,7 +66,7 @@ class ChatTemplate:
 
     def _ask(self, conversations: list[list[dict[str, str]]]) -> Any:
         request = {
-            "source": self._source,
+            "source": self.source,
             "variables": self._variables,
             "conversations": conversations,
             "characters": MAX_OUTPUT,

@@ -141,6 +141,56 @@ def test_a_template_that_rewrites_earlier_turns_is_refused_by_name(loaded, tmp_p
     assert str(tmp_path) in str(caught.value)
 
 
+HISTORY = (
+    "{% for m in messages %}{% set said = m['content'] %}{% if m['role'] == 'assistant' and not loop.last %}REWRITE"
+    "{% endif %}<|im_start|>{{ m['role'] }}\n{{ said }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        "{% set said = said.split('</think>')[-1].lstrip('\n') %}",
+        "{% if '<|thought|>' in said %}{% set said = said.split('<|answer|>')[-1] %}{% endif %}",
+        "{% if messages[loop.index0 + 2] is defined %}{% set said = said.split('[/THINK]')[-1] %}{% endif %}",
+        "{% set said = said | replace('####', '') %}",
+        "{% set said = said.split('\n\n')[0] %}",
+        "{% set said = said | escape %}",
+        "{% set said = said | title %}",
+        "{% set said = said[:20] %}",
+        "{% set said = said.split() | join(' ') %}",
+    ],
+)
+def test_a_template_that_rewrites_what_was_said_is_refused_with_the_reason(rewrite, loaded, tmp_path):
+    tok = with_template(loaded, tmp_path, HISTORY.replace("REWRITE", rewrite))
+    with pytest.raises(ModelError, match="changes what the assistant said|not append-only") as caught:
+        PromptFormat(FormatConfig("chat"), tok)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("rewrite", ["", "{% set said = said | trim %}", "{% if '</think>' in said %}{% endif %}"])
+def test_a_template_that_keeps_or_trims_what_was_said_is_used(rewrite, loaded, tmp_path):
+    PromptFormat(FormatConfig("chat"), with_template(loaded, tmp_path, HISTORY.replace("REWRITE", rewrite)))
+
+
+def test_settings_of_the_chat_template_reach_the_prompts_and_the_fingerprint(loaded, tmp_path):
+    switch = "{% if enable_thinking is defined and not enable_thinking %}/no_think {% endif %}"
+    tok = with_template(loaded, tmp_path, switch + HISTORY.replace("REWRITE", ""))
+    plain, quiet = (
+        PromptFormat(FormatConfig("chat", template=settings), tok) for settings in ({}, {"enable_thinking": False})
+    )
+    assert tok.decode(quiet.respond("Hi")) == "/no_think " + tok.decode(plain.respond("Hi"))
+    assert plain.fingerprint != quiet.fingerprint
+
+
+def test_a_template_that_asks_whether_there_are_tools_has_none(loaded, tmp_path):
+    tok = with_template(
+        loaded, tmp_path, "{% if tools is not none %}You have tools.{% endif %}" + HISTORY.replace("REWRITE", "")
+    )
+    assert "tools" not in tok.decode(PromptFormat(FormatConfig("chat"), tok).respond("Hi"))
+
+
 @pytest.mark.parametrize("template", ["{{ raise_exception('never') }}", "{{ messages[0].nothing.more }}", "no turns"])
 def test_a_template_that_shows_no_user_turn_is_refused_by_name(template, loaded, tmp_path):
     with pytest.raises(ModelError, match="chat template") as caught:
@@ -181,6 +231,9 @@ def test_no_template_and_no_end_of_text_are_refused(loaded, tmp_path):
         {"judge": " "},
         {"refine": ""},
         {"stop_strings": ("",)},
+        {"template": {"enable_thinking": False}},
+        {"template": {"messages": []}, "kind": "chat"},
+        {"template": {"enable_thinking": object()}, "kind": "chat"},
     ],
 )
 def test_formats_that_cannot_be_used_are_refused_by_key(bad, loaded):

@@ -26,6 +26,38 @@ def test_helpers_of_hugging_face_templates_work():
     assert render("  {% if add_generation_prompt %}\nx\n  {% endif %}\n") == "x\n"
 
 
+def test_tools_and_documents_are_none_as_in_transformers():
+    source = "{% if tools is not none %}tools{% endif %}{% if documents is not none %}documents{% endif %}"
+    assert render(source + "{{ tools is defined }}{{ xml_tools is defined }}") == "TrueFalse"
+    assert render("{{ tools[0] }}", tools=["now"]) == "now"
+
+
+def test_settings_of_the_template_reach_it():
+    source = (
+        "{% if enable_thinking is defined and enable_thinking is false %}no {% endif %}thinking{{ level | tojson }}"
+    )
+    assert render(source, enable_thinking=False, level=[1, {"a": None}]) == 'no thinking[1, {"a": null}]'
+    assert render(source, level=None) == "thinkingnull"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ dict(a=1) | tojson(separators=(',', ':')) }}{{ {'b': 1, 'a': 2} | tojson(sort_keys=True) }}",
+        "{{ dict.fromkeys(['a', 'b'], 0) | tojson }}",
+        "{% set ns = namespace(n=1) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+        "{% set ns = namespace(dict(a=1), self=2) %}{{ ns.a }}{{ ns.self }}",
+        "{{ tools }}{{ documents }}{{ add_generation_prompt }}{{ bos_token }}{{ pad_token is defined }}",
+        "{% generation %}{{ messages[0].content | trim }}{% endgeneration %}{{ eos_token }}",
+    ],
+)
+def test_what_a_template_prints_is_what_it_prints_in_transformers(source):
+    reference = pytest.importorskip("transformers.utils.chat_template_utils")
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    found, _ = reference.render_jinja_template([USER], chat_template=source, add_generation_prompt=True, **tokens)
+    assert render(source, **tokens) == found[0]
+
+
 def test_the_date_is_the_same_every_day():
     assert render("{{ strftime_now('%d %b %Y') }}") == "26 Jul 2024"
 
@@ -37,6 +69,8 @@ def test_the_date_is_the_same_every_day():
         "{{ messages[0].nothing.more }}",
         "{{ ''.__class__.__mro__ }}",
         "{{ messages.append(1) }}",
+        "{% set ns = namespace(_a=1) %}",
+        "{{ dict.mro() }}",
         "{{ cycler.__init__.__globals__ }}",
         "{% include '/etc/passwd' %}",
         "{{ 'a' * 100000000 }}",
