@@ -302,7 +302,7 @@ class SelfChain:
         return Request(tuple(tokens), params, DrawKey(self.round, stage, self.prompt_id, self.sample))
 
     def _end(self, fault: Completion | None = None) -> Request | None:
-        error = None if fault is None else fault.error
+        error, self._so_far = None if fault is None else fault.error, []
         if fault is not None and self._judging:
             self._judged(Feedback("", "error", None, None))
         elif fault is not None:

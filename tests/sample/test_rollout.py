@@ -8,6 +8,7 @@ from sample_helpers import BOS, PIECES, ByteTokenizer, Format, Verdict, engine, 
 
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.sample import Completion, Rollout, SamplingParams, SelfChain, StageParams
+from selfevo_jax.text import VerdictRule
 
 STAGES = StageParams(
     SamplingParams(temperature=0.8, max_new_tokens=6),
@@ -118,7 +119,8 @@ def test_a_run_on_is_cut_before_it_is_judged():
 
 
 def completion(text, pieces, finish="stop", end=(2,)):
-    return Completion(tuple(pieces), text, (-0.5,) * len(pieces), finish, end=end, end_logprobs=(-0.25,) * len(end))
+    tokens, scores = tuple(pieces), (-0.25,) * len(end)
+    return Completion(tokens, text, (-0.5,) * len(tokens), finish, end=end, end_logprobs=scores)
 
 
 def pieces(*parts):
@@ -186,6 +188,18 @@ def test_feedback_that_runs_on_is_cut_in_text_and_ids_and_not_carried_into_the_r
         {"candidate": [-0.5, -0.25], "feedback": [-0.5, -0.5]},
         {"candidate": [-0.5, -0.25], "feedback": [-0.5, -0.25]},
     ]
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_second_verdict_that_the_model_writes_behind_its_own_feedback_counts_for_nothing(finish):
+    own = "13 is 5 too many. Verdict: incorrect"
+    text = own + "\nRevision: 13\nFeedback: now it is correct. Verdict: correct"
+    letters = [completion(said, map(ord, said), finish) for said in ("18", text, "13", "Verdict: correct")]
+    chain, requests = play(*letters, read=VerdictRule(), decode=lambda ids: "".join(map(chr, ids)))
+    first = chain.rollout.candidates[0].feedback
+    assert (first.text.rstrip(), first.good, first.finish) == (own, False, "cut")
+    assert list(requests[2].tokens) == [*requests[1].tokens, *map(ord, first.text), 62]
+    assert chain.rollout.candidates[1].feedback.good is (True if finish == "stop" else None)
 
 
 def test_a_row_of_an_older_version_is_refused_in_a_sentence():
