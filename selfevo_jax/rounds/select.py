@@ -28,6 +28,8 @@ class Counts:
     """Rows with feedback that could not be read (or was clipped): the chain ends there, and the row is dropped."""
     cut: int
     """Rows whose response or chosen candidate ran on behind its end and was cut there; it is taught without an end."""
+    empty: int
+    """Rows whose chosen candidate came to its end without a word, or within its first token; never kept."""
     run_on_feedback: int
     """Rows with feedback that ran on behind its verdict; what ran on is read by nobody."""
     judged_good_first: int
@@ -55,8 +57,12 @@ class Selection:
 
 
 def _finished(rollout: Rollout) -> bool:
+    return rollout.error is None and rollout.candidates[rollout.chosen].finished
+
+
+def _empty(rollout: Rollout) -> bool:
     chosen = rollout.candidates[rollout.chosen]
-    return chosen.finished and bool(chosen.text.strip()) and bool(chosen.tokens)
+    return not (chosen.text.strip() and chosen.tokens)
 
 
 def _verdict(rollout: Rollout, index: int) -> bool | None:
@@ -69,7 +75,7 @@ def select(rollouts: Sequence[Rollout], policy: Policy, seed: int) -> Selection:
 
     `none` keeps every finished row; `random` as many as `feedback` would, drawn blindly with `seed`.
     """
-    usable = [r for r in rollouts if r.error is None and _finished(r)]
+    usable = [r for r in rollouts if _finished(r) and not _empty(r)]
     good = [r for r in usable if _verdict(r, r.chosen) is True]
     if policy == "feedback":
         passed = good
@@ -95,6 +101,7 @@ def select(rollouts: Sequence[Rollout], policy: Policy, seed: int) -> Selection:
             for r in rollouts
         ),
         cut=sum(CUT in (r.candidates[0].finish, r.candidates[r.chosen].finish) for r in rollouts),
+        empty=sum(_finished(r) and _empty(r) for r in rollouts),
         run_on_feedback=sum(
             any(c.feedback is not None and c.feedback.finish == CUT for c in r.candidates) for r in rollouts
         ),

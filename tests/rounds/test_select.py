@@ -60,7 +60,8 @@ def test_what_ran_on_is_counted_and_a_cut_answer_without_a_token_is_not_kept() -
     ]
     found = select(rows, "feedback", 0)
     assert [r.id for r in found.kept] == ["a"]
-    assert (found.counts.cut, found.counts.run_on_feedback, found.counts.clipped) == (2, 2, 0)
+    counts = found.counts
+    assert (counts.cut, counts.run_on_feedback, counts.empty, counts.clipped) == (2, 2, 1, 0)
 
 
 def test_an_empty_kept_set_stops_with_the_counts() -> None:
