@@ -3,12 +3,8 @@
 from selfevo_jax.checkpoint.aside import ASIDE, MARK, set_aside
 from selfevo_jax.checkpoint.digest import model_checksum
 from selfevo_jax.checkpoint.gguf import read_gguf
-from selfevo_jax.checkpoint.huggingface import (
-    config_from_huggingface,
-    config_to_huggingface,
-    export_huggingface,
-    read_huggingface,
-)
+from selfevo_jax.checkpoint.huggingface import export_huggingface, read_huggingface
+from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
 from selfevo_jax.checkpoint.source import ModelSource, open_model, open_weights, save_safetensors
 from selfevo_jax.checkpoint.store import (
     ARRAYS,

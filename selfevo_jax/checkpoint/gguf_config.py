@@ -11,10 +11,11 @@ import math
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from selfevo_jax.checkpoint.facts import Facts
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig, RopeScaling
 from selfevo_jax.model.attention import rope_frequencies
@@ -56,69 +57,17 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 """Keys that may be there with a value that says what these architectures do anyway."""
 
 
-class _Facts:
-    """The keys of one architecture; what was not asked for is known at the end."""
-
-    def __init__(self, path: Path, kind: str, fields: Mapping[str, Any]) -> None:
-        self.path, self.kind = path, kind
-        self._values = {key.removeprefix(f"{kind}."): v for key, v in fields.items() if key.startswith(f"{kind}.")}
-        self._left = set(self._values)
-
-    def get(self, key: str) -> Any:
-        self._left.discard(key)
-        return self._values.get(key)
-
-    def refuse(self, key: str, expected: str) -> NoReturn:
-        found = reprlib.repr(self._values.get(key))
-        raise ModelError(f"{self.path}: metadata '{self.kind}.{key}' is {found}, supported is {expected}")
-
-    def _need(self, key: str) -> NoReturn:
-        raise ModelError(f"{self.path}: metadata '{self.kind}.{key}' is missing; convert the model to GGUF again")
-
-    def whole(self, key: str, default: int | None = None) -> int:
-        """A whole number from 1; of a list with one number a layer the one, where all are the same."""
-        value = self.get(key)
-        if value is None:
-            if default is None:
-                raise ModelError(
-                    f"{self.path}: metadata '{self.kind}.{key}' is missing; convert the model to GGUF again"
-                )
-            return default
-        each = value if isinstance(value, list) and value else [value]
-        if any(item != each[0] for item in each):
-            self.refuse(key, "the same number in all layers")
-        if type(each[0]) is not int or each[0] < 1:
-            self.refuse(key, "a whole number from 1")
-        return each[0]
-
-    def number(self, key: str, default: float | None = None) -> float:
-        """A finite number that is not negative."""
-        value = self.get(key)
-        if value is None:
-            if default is None:
-                raise ModelError(
-                    f"{self.path}: metadata '{self.kind}.{key}' is missing; convert the model to GGUF again"
-                )
-            return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            self.refuse(key, "a number from 0")
-        return float(value)
-
-    def refuse_others(self, head_dim: int) -> None:
-        """Raises ModelError on a key that was not read and could change what the model computes."""
-        scale = self.number("attention.scale", 0.0)
-        if scale and not math.isclose(scale, head_dim**-0.5, rel_tol=1e-5):
-            self.refuse("attention.scale", f"1/sqrt({head_dim})")
-        for key in sorted(self._left - _SILENT):
-            value = self._values[key]
-            if key not in _NEUTRAL:
-                raise ModelError(
-                    f"{self.path}: metadata '{self.kind}.{key}' is {reprlib.repr(value)}; what it asks of the model "
-                    "is not supported; use the model's original folder, or another model"
-                )
-            each = value if isinstance(value, list) else [value]
-            if any(item not in _NEUTRAL[key] for item in each):
-                self.refuse(key, " or ".join(map(str, _NEUTRAL[key])))
+def _refuse_others(facts: Facts, head_dim: int) -> None:
+    """Raises ModelError on a key that was not read and could change what the model computes."""
+    scale = facts.number("attention.scale", 0.0)
+    if scale and not math.isclose(scale, head_dim**-0.5, rel_tol=1e-5):
+        facts.refuse("attention.scale", f"1/sqrt({head_dim})")
+    for key in sorted(facts.unread - _SILENT):
+        if key not in _NEUTRAL:
+            facts.refuse(key, "no such key: it asks something else of the model; use the model's original folder")
+        value = facts.get(key)
+        if any(item not in _NEUTRAL[key] for item in (value if isinstance(value, list) else [value])):
+            facts.refuse(key, " or ".join(map(str, _NEUTRAL[key])))
 
 
 def config_from_gguf(
@@ -144,7 +93,16 @@ def config_from_gguf(
         raise ModelError(f"{path}: one of {reprlib.repr(parts)} parts; join them with: llama-gguf-split --merge")
     if EMBEDDING not in shapes:
         raise ModelError(f"{path}: tensor '{EMBEDDING}' is missing")
-    facts = _Facts(path, kind, fields)
+    own = {key.removeprefix(f"{kind}."): value for key, value in fields.items() if key.startswith(f"{kind}.")}
+    if factors is not None and kind != "llama":
+        raise ModelError(f"{path}: tensor '{ROPE}' is not known for '{kind}'; convert the model to GGUF again")
+    facts = Facts(own, lambda key: f"{path}: metadata '{kind}.{key}'", "convert the model to GGUF again")
+    for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
+        each = facts.get(key)
+        if isinstance(each, list) and each:  # one number a layer
+            if any(item != each[0] for item in each):
+                facts.refuse(key, "the same number in all layers")
+            facts.values[key] = each[0]
     width, heads = facts.whole("embedding_length"), facts.whole("attention.head_count")
     head_dim = facts.whole("attention.key_length", width // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
@@ -171,11 +129,11 @@ def config_from_gguf(
         qkv_bias="blk.0.attn_q.bias" in shapes,
         qk_norm=kind == "qwen3",
     )
-    facts.refuse_others(head_dim)
+    _refuse_others(facts, head_dim)
     return config, kind
 
 
-def _refuse_window(facts: _Facts, layers: int, longest: int) -> None:
+def _refuse_window(facts: Facts, layers: int, longest: int) -> None:
     """llama.cpp attends to everything in these architectures: a window that would hide something is refused."""
     window, pattern = facts.get("attention.sliding_window"), facts.get("attention.sliding_window_pattern")
     if isinstance(pattern, list):
@@ -188,7 +146,7 @@ def _refuse_window(facts: _Facts, layers: int, longest: int) -> None:
         facts.refuse("attention.sliding_window", f"none, or {longest} (the context) and more")
 
 
-def _scaling(facts: _Facts, factors: np.ndarray | None, theta: float, head_dim: int) -> RopeScaling | None:
+def _scaling(facts: Facts, factors: np.ndarray | None, theta: float, head_dim: int) -> RopeScaling | None:
     """Llama 3's scaling is stored as one divisor a frequency: found again from the largest, and compared."""
     name = facts.get("rope.scaling.type")
     newer, older = facts.number("rope.scaling.factor", 0.0), facts.number("rope.scale_linear", 0.0)
@@ -200,12 +158,10 @@ def _scaling(facts: _Facts, factors: np.ndarray | None, theta: float, head_dim: 
         return scaling
     if scaling is not None:
         facts.refuse("rope.scaling.factor", f"none beside the tensor '{ROPE}'")
-    if facts.kind != "llama":
-        raise ModelError(f"{facts.path}: tensor '{ROPE}' is not known for '{facts.kind}'; convert the model again")
     scaling = RopeScaling("llama3", float(np.max(factors)))
     plain = ModelConfig(1, 1, 1, 1, 1, head_dim, 1, rope_theta=theta)
     scaled = dataclasses.replace(plain, rope_scaling=scaling)
     wanted = rope_frequencies(plain) / rope_frequencies(scaled)
     if factors.shape != wanted.shape or not np.allclose(wanted, factors, rtol=1e-3):
-        raise ModelError(f"{facts.path}: '{ROPE}' is not Llama 3's scaling, and no other is supported")
+        raise ModelError(f"tensor '{ROPE}' is not Llama 3's scaling, and no other is supported")
     return scaling

@@ -1,12 +1,11 @@
-"""Hugging Face checkpoints: config.json and safetensors, in and out."""
+"""Hugging Face checkpoints: a folder of config.json and safetensors, in and out."""
 
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from selfevo_jax import hosts
+from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
 from selfevo_jax.checkpoint.weights import (
     Foreign,
     Reader,
@@ -25,196 +25,74 @@ from selfevo_jax.checkpoint.weights import (
     safetensors_shapes,
 )
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import ModelConfig, RopeScaling
+from selfevo_jax.model import ModelConfig
 from selfevo_jax.untrusted import is_plain_name, read_object, reading
 
-INDEX = "model.safetensors.index.json"
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
-_KINDS = ("llama", "mistral", "qwen2", "qwen3")
-_DEFAULTS: dict[str, dict[str, Any]] = {  # what the architecture says where config.json is silent
-    "mistral": {"sliding_window": 4096, "num_key_value_heads": 8},
-    "qwen2": {"num_key_value_heads": 32},
-    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
-}
+
+Held = dict[str, tuple[Path, tuple[int, ...]]]
+"""Tensor name -> the file that holds it, and its shape."""
 
 
-def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.json") -> ModelConfig:
-    """ModelConfig of a parsed config.json. Raises ModelError naming the key that is not supported."""
-    kind = tree.get("model_type")
-    if kind not in _KINDS:
-        raise ModelError(f"{origin}: model_type {reprlib.repr(kind)} is not supported; supported: {', '.join(_KINDS)}")
-    tree = {**_DEFAULTS.get(kind, {}), **tree}
+def _tensors(folder: Path) -> Held:
+    """Tensor name -> the safetensors file that holds it, and its shape, by the files' own headers.
 
-    def refuse(key: str, expected: str) -> NoReturn:
-        raise ModelError(f"{origin}: {key} is {reprlib.repr(tree.get(key))}, supported is {expected}")
-
-    def whole(key: str, default: int | None = None) -> int:
-        value = tree[key] if default is None else tree.get(key) or default
-        if not isinstance(value, int) or value < 1:
-            refuse(key, "a whole number from 1")
-        return value
-
-    for key in ("mlp_bias", "attention_bias", "quantization_config"):
-        if tree.get(key):
-            refuse(key, "none")
-    if tree.get("partial_rotary_factor", 1.0) != 1.0:
-        refuse("partial_rotary_factor", "1.0")
-    activations = {"silu": "silu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
-    if tree.get("hidden_act", "silu") not in activations:
-        refuse("hidden_act", " or ".join(activations))
-    try:
-        width, heads, layers = whole("hidden_size"), whole("num_attention_heads"), whole("num_hidden_layers")
-        scaling, theta = _rope(tree, origin)
-        return ModelConfig(
-            vocab_size=whole("vocab_size"),
-            d_model=width,
-            n_layers=layers,
-            n_heads=heads,
-            n_kv_heads=whole("num_key_value_heads", heads),
-            head_dim=whole("head_dim", width // heads),
-            d_ff=whole("intermediate_size"),
-            max_position=whole("max_position_embeddings", 2048),
-            rope_theta=theta,
-            rope_scaling=scaling,
-            norm_eps=float(tree.get("rms_norm_eps", 1e-6)),
-            tie_embeddings=bool(tree.get("tie_word_embeddings", False)),
-            qkv_bias=kind == "qwen2",
-            qk_norm=kind == "qwen3",
-            activation="gelu" if activations[tree.get("hidden_act", "silu")] == "gelu" else "silu",
-            sliding_window=_window(tree, kind, layers, origin),
-        )
-    except KeyError as error:
-        raise ModelError(f"{origin}: key {error} is missing") from error
-
-
-def _window(tree: Mapping[str, Any], kind: str, layers: int, origin: object) -> int | None:
-    window = tree.get("sliding_window")
-    if kind == "llama" or window is None:
-        return None
-    if kind == "mistral":
-        return int(window)
-    if not tree.get("use_sliding_window", False):
-        return None
-    kinds = set(tree.get("layer_types") or ())
-    full = int(tree.get("max_window_layers", layers))
-    if kinds == {"full_attention"} or (not kinds and full >= layers):
-        return None
-    if kinds == {"sliding_attention"} or (not kinds and full == 0):
-        return int(window)
-    raise ModelError(f"{origin}: sliding windows in some layers only (max_window_layers {full}) are not supported")
-
-
-def _rope(tree: Mapping[str, Any], origin: object) -> tuple[RopeScaling | None, float]:
-    """Scaling and base; `rope_parameters` holds both in newer files, `rope_scaling` and `rope_theta` in older ones."""
-    rope = {**(tree.get("rope_scaling") or {}), **(tree.get("rope_parameters") or {})}
-    theta = float(rope.get("rope_theta") or tree.get("rope_theta") or 10000.0)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return None, theta
-    if kind == "linear":
-        return RopeScaling("linear", float(rope["factor"])), theta
-    if kind == "llama3":
-        return (
-            RopeScaling(
-                "llama3",
-                float(rope["factor"]),
-                float(rope["low_freq_factor"]),
-                float(rope["high_freq_factor"]),
-                int(rope["original_max_position_embeddings"]),
-            ),
-            theta,
-        )
-    raise ModelError(f"{origin}: rope scaling '{kind}' is not supported; supported: default, linear, llama3")
-
-
-def config_to_huggingface(
-    config: ModelConfig, dtype: str = "float32", bos_id: int | None = None, eos_ids: Sequence[int] = ()
-) -> dict[str, Any]:
-    """config.json of the architecture that has this config's features. Raises ModelError when there is none."""
-    if config.qk_norm:
-        kind, name = "qwen3", "Qwen3ForCausalLM"
-    elif config.qkv_bias:
-        kind, name = "qwen2", "Qwen2ForCausalLM"
-    elif config.sliding_window is not None:
-        kind, name = "mistral", "MistralForCausalLM"
-    else:
-        kind, name = "llama", "LlamaForCausalLM"
-    windowed = config.sliding_window is not None
-    if (config.qk_norm and config.qkv_bias) or (kind == "qwen2" and config.head_dim * config.n_heads != config.d_model):
-        raise ModelError("export: no Hugging Face architecture has this mix of qkv_bias, qk_norm and head_dim")
-    rope: dict[str, Any] = {"rope_type": "default"}
-    if config.rope_scaling is not None:
-        scaling = config.rope_scaling
-        rope = {"rope_type": scaling.kind, "factor": scaling.factor}
-        if scaling.kind == "llama3":
-            rope |= {
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_max_position,
-            }
-    tree: dict[str, Any] = {
-        "architectures": [name],
-        "model_type": kind,
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.n_kv_heads,
-        "head_dim": config.head_dim,
-        "intermediate_size": config.d_ff,
-        "max_position_embeddings": config.max_position,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None if config.rope_scaling is None else rope,
-        "rope_parameters": {**rope, "rope_theta": config.rope_theta},
-        "rms_norm_eps": config.norm_eps,
-        "tie_word_embeddings": config.tie_embeddings,
-        "hidden_act": "silu" if config.activation == "silu" else "gelu_pytorch_tanh",
-        "attention_bias": False,
-        "bos_token_id": bos_id,
-        "eos_token_id": list(eos_ids) if len(eos_ids) > 1 else eos_ids[0] if eos_ids else None,
-        "torch_dtype": dtype,
-    }
-    if kind != "llama":
-        tree["sliding_window"] = config.sliding_window
-    if kind.startswith("qwen"):
-        tree |= {"use_sliding_window": windowed, "max_window_layers": 0 if windowed else config.n_layers}
-    return tree
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Tensor name -> the safetensors file that holds it."""
+    With an index the files are those that it names, else model.safetensors, else all. Raises ModelError where that is
+    not the whole of one model: an index that says otherwise than its files, or another model beside it.
+    """
     index = folder / INDEX
-    if index.is_file():
-        weight_map = read_object(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(map(is_plain_name, weight_map.values())):
-            raise ModelError(f"{index}: 'weight_map' must name, for each tensor, a file beside it; fetch it again")
-        for name in sorted(set(weight_map.values())):
-            if not (folder / name).is_file():
-                raise ModelError(f"{folder / name}: named in {index.name}, but not there; fetch the checkpoint again")
-        return {tensor: folder / name for tensor, name in weight_map.items()}
-    files: dict[str, Path] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        if file.is_file():
-            files |= dict.fromkeys(safetensors_shapes(file), file)
-    if not files:
-        raise ModelError(
-            f"{folder}: config.json but no .safetensors file; save the model with transformers' "
-            "save_pretrained(..., safe_serialization=True)"
-        )
-    return files
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: adapters of PEFT are not read; merge them with their model (merge_and_unload)")
+    if not index.is_file():
+        single = folder / SINGLE
+        files = [single] if single.is_file() else [f for f in sorted(folder.glob("*.safetensors")) if f.is_file()]
+        if not files:
+            raise ModelError(
+                f"{folder}: config.json but no .safetensors file; save the model with transformers' "
+                "save_pretrained(..., safe_serialization=True)"
+            )
+        return _alone(folder, _held(files))
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(map(is_plain_name, weight_map.values())):
+        raise ModelError(f"{index}: 'weight_map' must name, for each tensor, a file beside it; fetch it again")
+    files = [folder / name for name in sorted(set(weight_map.values()))]
+    for file in files:
+        if not file.is_file():
+            raise ModelError(f"{file}: named in {INDEX}, but not there; fetch the checkpoint again")
+    held = _held(files)
+    for name in sorted(weight_map.keys() | held.keys()):
+        wanted, found = weight_map.get(name, "no file"), held[name][0].name if name in held else "none of its files"
+        if wanted != found:
+            raise ModelError(f"{index}: has tensor '{name}' in {wanted}, but it is in {found}; fetch both again")
+    return _alone(folder, held)
+
+
+def _alone(folder: Path, held: Held) -> Held:
+    """What was found, where no other model is in the folder."""
+    files = {file for file, _ in held.values()}
+    for other in sorted(folder.glob("model*.safetensors")):
+        if other not in files:
+            raise ModelError(f"{folder}: {other.name} is no part of the model in {min(files).name}; remove one of them")
+    return held
+
+
+def _held(files: Sequence[Path]) -> Held:
+    held: Held = {}
+    for file in files:
+        for name, shape in safetensors_shapes(file).items():
+            if name in held:
+                raise ModelError(f"{file}: tensor '{name}' is in {held[name][0].name} too; remove one of the files")
+            held[name] = file, shape
+    if not held:
+        raise ModelError(f"{files[0]}: holds no tensor; fetch it again")
+    return held
 
 
 def files_of(folder: Path) -> list[Path]:
     """config.json, the index where there is one, and the safetensors files that the model is read from."""
     described = [folder / "config.json", folder / INDEX]
-    return [*filter(Path.is_file, described), *sorted(set(_files(folder).values()))]
-
-
-def _shapes(files: Mapping[str, Path]) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in sorted(set(files.values())):
-        shapes |= safetensors_shapes(file)
-    return shapes
+    return [*filter(Path.is_file, described), *sorted({file for file, _ in _tensors(folder).values()})]
 
 
 def _reader(file: Path, tensor: Foreign) -> Reader:
@@ -237,12 +115,18 @@ def read_huggingface(folder: str | Path) -> tuple[ModelConfig, Callable[[Any, An
     file = folder / "config.json"
     with reading(file, "model config"):
         config = config_from_huggingface(read_object(file), file)
-    files = _files(folder)
+    held = _tensors(folder)
+    files = {name: file for name, (file, _) in held.items()}
     tensors = foreign_tensors(config)
     names = {tensor.name: tensor.foreign_shape for tensor in tensors.values()}
     if not config.tie_embeddings and _HEAD not in files:
         raise ModelError(f"{file}: tie_word_embeddings is false, but there is no tensor '{_HEAD}'; correct one of them")
-    check_tensors(folder, names, _shapes(files), lambda n: n == _HEAD or n.endswith("rotary_emb.inv_freq"))
+    check_tensors(
+        folder,
+        names,
+        {name: shape for name, (_, shape) in held.items()},
+        lambda n: n == _HEAD or n.endswith("rotary_emb.inv_freq"),
+    )
     if config.tie_embeddings and _HEAD in files and not _equal(files, _HEAD, _EMBEDDING):
         raise ModelError(
             f"{file}: tie_word_embeddings is true, but '{_HEAD}' differs from the embedding; "
@@ -303,7 +187,7 @@ def export_huggingface(
         out.mkdir(parents=True, exist_ok=True)
     weight_map: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
-        file = "model.safetensors" if single else f"model-{number:05d}-of-{count:05d}.safetensors"
+        file = SINGLE if single else f"model-{number:05d}-of-{count:05d}.safetensors"
         arrays = {tensors[name].name: tensors[name].foreign(_whole(leaves[name])) for name in group}
         if writes:
             save_file(arrays, out / file, {"format": "pt"})

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from etils import epath
 from jax.sharding import SingleDeviceSharding
 
@@ -122,15 +124,19 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
 
     Args:
       path: where `save_params` wrote.
-      abstract: pytree of ShapeDtypeStruct; values are cast to its dtypes.
+      abstract: pytree of ShapeDtypeStruct. Floating numbers are rounded to its dtypes, nothing else is converted.
       shardings: pytree of shardings like `abstract`, or None for the first local device.
 
     Raises:
-      ModelError: no complete checkpoint there, or one of another structure or other shapes.
+      ModelError: no complete checkpoint there, or one of another structure, other shapes, or numbers that the dtypes
+        asked for cannot hold.
     """
     import orbax.checkpoint as ocp
 
     root = absolute(path)
+    for where, leaf in jax.tree_util.tree_leaves_with_path(abstract):
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            raise ModelError(f"{root}: '{_name(where)}' is asked for as {leaf!r}, expected a shape and a dtype")
     if not hosts.agree(f"reading checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: no finished checkpoint here (it may have been killed while it was written)")
     if blind := hosts.blind(f"looking for checkpoint {root.name}", lambda: is_complete(root)):
@@ -149,7 +155,7 @@ def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -
         reading(root, "checkpoint", failing),
         ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
     ):
-        _compare(root, target, checkpointer.metadata(root / ARRAYS).item_metadata.tree)
+        compare(root, target, checkpointer.metadata(root / ARRAYS).item_metadata.tree)
         return checkpointer.restore(root / ARRAYS, args=restore)
 
 
@@ -173,23 +179,44 @@ def require_plain(folder: epath.Path) -> None:
             raise ModelError(f"{file}: more than {JSON_BYTES} bytes of metadata; fetch the checkpoint again")
 
 
-def _compare(root: epath.Path, target: Any, stored: Any) -> None:
+def compare(root: epath.Path, target: Any, stored: Any) -> None:
+    """Raises ModelError, naming the leaf, where what is stored does not fit the target: its names, shapes and dtypes.
+
+    `stored` is Orbax's metadata of the same tree. Floating numbers are restored in the floating dtype of the target,
+    where that reaches as far (fp32 as bf16); whole numbers in one that holds them all. Nothing else is converted.
+    """
+
     def arrays(tree: Any) -> dict[str, Any]:
         leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: hasattr(node, "shape"))
         return {_name(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
 
-    held = arrays(stored)
-    found, wanted = ({name: tuple(leaf.shape) for name, leaf in tree.items()} for tree in (held, arrays(target)))
+    held, asked = arrays(stored), arrays(target)
+    found, wanted = ({name: tuple(leaf.shape) for name, leaf in tree.items()} for tree in (held, asked))
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise ModelError(
                 f"{root}: '{name}' is {found.get(name, 'absent')} in the checkpoint, the model has "
                 f"{wanted.get(name, 'no such parameter')}; it belongs to another model config"
             )
+        if not _holds(asked[name].dtype, held[name].dtype):
+            raise ModelError(
+                f"{root}: '{name}' is {held[name].dtype} in the checkpoint, and {asked[name].dtype} cannot hold its "
+                "numbers; restore it in its own dtype"
+            )
     for name, leaf in held.items():  # a piece is unpacked whole, however large it says it is
         piece = tuple(getattr(leaf.storage, "chunk_shape", None) or ())
         if math.prod(piece) > max(1, math.prod(found[name])):
             raise ModelError(f"{root}: '{name}' is {found[name]} but stored in pieces of {piece}; fetch it again")
+
+
+def _holds(dtype: Any, numbers: Any) -> bool:
+    """Whether numbers of one dtype stay what they are in another, but for the rounding of floating numbers."""
+    if dtype == numbers:
+        return True
+    if all(jnp.issubdtype(each, jnp.floating) for each in (dtype, numbers)):
+        return bool(jnp.finfo(dtype).maxexp >= jnp.finfo(numbers).maxexp)
+    whole = all(jnp.issubdtype(each, jnp.integer) for each in (dtype, numbers))
+    return whole and np.can_cast(numbers, dtype, "safe")
 
 
 def _name(path: Any) -> str:

@@ -1,11 +1,14 @@
 """Hugging Face checkpoints against `transformers`: same logits in, same logits out."""
 
+import copy
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selfevo_jax.checkpoint import config_from_huggingface, export_huggingface, read_huggingface
 from selfevo_jax.errors import ModelError
@@ -173,7 +176,10 @@ def edit(folder, **changes) -> None:
         ({"num_hidden_layers": 3}, r"tensor 'model\.layers\.2\..*' is missing"),
         ({"num_hidden_layers": 1}, r"no place in this architecture.*model\.layers\.1"),
         ({"intermediate_size": 47}, r"has shape \(32, 48\), its config says \(32, 47\)"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope scaling 'yarn' is not supported"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}},
+            "rope_type .*is 'yarn', supported is",
+        ),
         ({"quantization_config": {"bits": 4}}, "quantization_config is .* supported is none"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings is true, but 'lm_head.weight' differs"),
     ],
@@ -190,6 +196,107 @@ def test_a_missing_head_of_an_untied_model_is_refused(tmp_path) -> None:  # C49
     edit(tmp_path, tie_word_embeddings=False)
     with pytest.raises(ModelError, match="tie_word_embeddings is false, but there is no tensor"):
         read_huggingface(tmp_path)
+
+
+KEYS = {
+    "num_key_value_heads": [1, 2, 4, None],
+    "head_dim": [16, 128, None],
+    "max_position_embeddings": [64, 40960],
+    "rms_norm_eps": [1e-5, 1e-6],
+    "tie_word_embeddings": [True, False],
+    "hidden_act": ["silu", "gelu_pytorch_tanh", "relu"],
+    "rope_theta": [5e5, 1000000],
+    "rope_scaling": [None, {"type": "linear", "factor": 2.0}, {**LLAMA3, "rope_theta": 7.0}, {"factor": 2.0}],
+    "rope_parameters": [
+        {"rope_type": "default", "rope_theta": 3e4},
+        {"rope_type": "yarn", "factor": 4.0},
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        {"full_attention": {"rope_type": "linear", "factor": 4.0}},
+    ],
+    "original_max_position_embeddings": [48],
+    "partial_rotary_factor": [0.5, 1.0],
+    "attention_bias": [True, False],
+    "mlp_bias": [True, False],
+    "use_sliding_window": [True, False],
+    "sliding_window": [None, 6],
+    "max_window_layers": [0, 1, 2, 30],
+    "layer_types": [["full_attention"] * 2, ["sliding_attention"] * 2, ["sliding_attention", "full_attention"]],
+    "attention_dropout": [0.1],
+    "use_cache": [False],
+}
+SETTINGS = st.fixed_dictionaries({}, optional={key: st.sampled_from(values) for key, values in KEYS.items()})
+MINIMAL = {"vocab_size": 131, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(["llama", "mistral", "qwen2", "qwen3"]), SETTINGS)
+def test_any_config_is_read_as_transformers_reads_it_or_refused(kind, extra) -> None:
+    tree = {"model_type": kind, **MINIMAL, "num_attention_heads": 4, **extra}
+    try:
+        ours = config_from_huggingface(tree)
+    except ModelError:
+        return
+    theirs = transformers.AutoConfig.for_model(**copy.deepcopy(tree))
+    assert ours.n_kv_heads == theirs.num_key_value_heads
+    assert ours.head_dim == (getattr(theirs, "head_dim", None) or 32 // 4)
+    assert ours.max_position == theirs.max_position_embeddings
+    assert ours.norm_eps == theirs.rms_norm_eps
+    assert ours.tie_embeddings == theirs.tie_word_embeddings
+    assert (ours.activation == "gelu") == (theirs.hidden_act == "gelu_pytorch_tanh")
+    rope = theirs.rope_parameters
+    assert ours.rope_theta == rope["rope_theta"]
+    assert rope.get("partial_rotary_factor", 1.0) == 1.0
+    scaling = ours.rope_scaling
+    assert rope["rope_type"] == ("default" if scaling is None else scaling.kind)
+    if scaling is not None:
+        assert scaling.factor == rope["factor"]
+    if scaling is not None and scaling.kind == "llama3":
+        assert scaling.original_max_position == rope["original_max_position_embeddings"]
+    windows = {None}
+    if kind == "mistral":
+        windows = {theirs.sliding_window}
+    elif kind != "llama":
+        windows = {theirs.sliding_window if name == "sliding_attention" else None for name in theirs.layer_types}
+    assert windows == {ours.sliding_window}
+
+
+@pytest.mark.parametrize(
+    ("kind", "extra", "key"),
+    [
+        ("qwen2", {"use_sliding_window": True, "num_hidden_layers": 32}, "max_window_layers is 28"),
+        ("qwen3", {"use_sliding_window": True, "max_window_layers": 1}, "max_window_layers is 1"),
+        ("qwen2", {"use_sliding_window": True, "layer_types": ["sliding_attention"]}, "layer_types"),
+        ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "layer_types"),
+        ("qwen3", {"head_dim": None}, "head_dim is missing"),
+        ("llama", {"num_key_value_heads": 0}, "num_key_value_heads is 0"),
+        ("llama", {"num_hidden_layers": True}, "num_hidden_layers is True"),
+        ("llama", {"tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'"),
+        ("llama", {"rope_theta": 0}, "rope_theta is 0"),
+        ("llama", {"rope_theta": None}, "rope_theta is missing"),
+        ("llama", {"rope_scaling": {"factor": 4.0}}, "rope_scaling is"),
+        ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope_type .* is 'dynamic'"),
+        ("llama", {"rope_parameters": {"full_attention": {"rope_theta": 5.0}}}, "rope_parameters is"),
+        ("llama", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ("mistral", {"sliding_window": 4.5}, "sliding_window is 4.5"),
+    ],
+)
+def test_a_setting_that_is_not_supported_is_refused_by_its_key(kind, extra, key) -> None:
+    tree = {"model_type": kind, **MINIMAL, "num_attention_heads": 4, "num_key_value_heads": 2, **extra}
+    with pytest.raises(ModelError, match=key):
+        config_from_huggingface(tree)
+
+
+def test_a_qwen_with_windows_in_its_default_layers_has_them_as_transformers() -> None:
+    tree = {
+        "model_type": "qwen2",
+        **MINIMAL,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "use_sliding_window": True,
+    }
+    assert config_from_huggingface(tree).sliding_window is None  # 28 full layers come first
+    assert config_from_huggingface({**tree, "max_window_layers": 0}).sliding_window == 4096
 
 
 def test_both_spellings_of_rope_settings_are_read() -> None:

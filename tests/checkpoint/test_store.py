@@ -102,3 +102,38 @@ def test_a_failed_write_is_an_error_that_names_the_folder(tmp_path) -> None:  # 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError, match="file/c.*could not be written"):
         save_params(tmp_path / "file" / "c", {"w": jnp.ones(3)}, {})
+
+
+@pytest.mark.parametrize(
+    ("saved", "dtype", "fits"),
+    [
+        (np.int32([33554433]), "float32", False),
+        (np.float32([0.1]), "int32", False),
+        (np.float32([70000.0]), "float16", False),
+        (np.bool_([True]), "int8", False),
+        (np.int8([1]), "bool", False),
+        (np.int32([1 << 20]), "int16", False),
+        (np.uint32([3_000_000_000]), "int32", False),
+        (np.int8([-5]), "int32", True),
+        (np.float32([0.5]), "bfloat16", True),
+        (np.float16([0.5]), "float32", True),
+    ],
+)
+def test_numbers_are_restored_where_the_dtype_holds_them_else_refused_by_leaf(saved, dtype, fits, tmp_path) -> None:
+    save_params(tmp_path / "c", {"a": {"w": jnp.asarray(saved)}}, {})
+    wanted = {"a": {"w": jax.ShapeDtypeStruct(saved.shape, dtype)}}
+    if fits:
+        np.testing.assert_array_equal(restore_params(tmp_path / "c", wanted)["a"]["w"], saved)
+        return
+    with pytest.raises(ModelError, match=rf"c: 'a\.w' is {saved.dtype} in the checkpoint, and {dtype} cannot hold"):
+        restore_params(tmp_path / "c", wanted)
+
+
+def test_a_number_is_no_template(tmp_path) -> None:
+    save_params(tmp_path / "c", {"n": 3, "w": jnp.ones(3)}, {})
+    for number in (3, 0.5, True):
+        with pytest.raises(ModelError, match=f"'n' is asked for as {number}, expected a shape and a dtype"):
+            restore_params(tmp_path / "c", {"n": number, "w": jax.ShapeDtypeStruct((3,), jnp.float32)})
+    template = {"n": jax.ShapeDtypeStruct((), jnp.int32), "w": jax.ShapeDtypeStruct((3,), jnp.float32)}
+    with pytest.raises(ModelError, match="'n' is int64 in the checkpoint"):
+        restore_params(tmp_path / "c", template)

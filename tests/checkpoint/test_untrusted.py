@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from selfevo_jax.checkpoint import (
     TrainingStore,
@@ -72,11 +72,11 @@ def test_the_untouched_folders_are_read(hf, ours):
         ({"hidden_size": [64] * 10**5}, "hidden_size is "),
         ({"num_hidden_layers": float("inf")}, "num_hidden_layers is inf"),
         ({"num_hidden_layers": 10**9}, "n_layers is 1000000000"),
-        ({"vocab_size": None}, "vocab_size is None"),
-        ({"rms_norm_eps": "tiny"}, "could not convert"),
-        ({"rope_theta": [1], "rope_parameters": None, "rope_scaling": None}, "model config"),
-        ({"rope_scaling": 3, "rope_parameters": None}, "model config"),
-        ({"hidden_act": ["silu"]}, "model config"),
+        ({"vocab_size": None}, "vocab_size is missing"),
+        ({"rms_norm_eps": "tiny"}, "rms_norm_eps is 'tiny', supported is a number from 0"),
+        ({"rope_theta": [1], "rope_parameters": None, "rope_scaling": None}, "rope_theta is "),
+        ({"rope_scaling": 3, "rope_parameters": None}, "rope_scaling is 3, supported is an object"),
+        ({"hidden_act": ["silu"]}, "hidden_act is "),
         ({"model_type": ["llama"] * 10**5}, "model_type .* is not supported"),
     ],
 )
@@ -96,11 +96,80 @@ def test_files_that_are_no_json_object_are_refused(file, content, hf, ours):
 
 @pytest.mark.parametrize(
     "weight_map",
-    [None, [], {"a": 1}, {"a": "../x.safetensors"}, {"a": "/etc/passwd"}, {"a": ".."}, {"a": "gone.safetensors"}],
+    [None, [], {}, {"a": 1}, {"a": "../x.safetensors"}, {"a": "/etc/passwd"}, {"a": ".."}, {"a": "gone.safetensors"}],
 )
 def test_an_index_names_files_beside_it_alone(weight_map, hf):
     (hf / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     refused(hf, "weight_map|gone.safetensors")
+
+
+def index_of(folder):
+    return json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+
+
+def write_index(folder, weight_map):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def add_tensors(file, more):
+    save_file({**load_file(file), **more}, file)
+
+
+def test_an_index_that_names_the_wrong_file_of_a_tensor_is_refused_at_opening(hf):
+    weight_map = index_of(hf)
+    tensor, right = sorted(weight_map.items())[0]
+    wrong = next(name for name in sorted(weight_map.values()) if name != right)
+    write_index(hf, weight_map | {tensor: wrong})
+    refused(hf, f"'{tensor}' in {wrong}, but it is in ({right}|none of its files)")
+
+
+def test_an_index_and_its_files_hold_the_same_tensors(hf):
+    weight_map = index_of(hf)
+    left_out = "model.norm.weight"
+    write_index(hf, {name: file for name, file in weight_map.items() if name != left_out})
+    refused(hf, f"'{left_out}' in no file, but it is in {weight_map[left_out]}")
+    write_index(hf, weight_map | {"model.more.weight": weight_map[left_out]})
+    refused(hf, "'model.more.weight' in model-.*, but it is in none of its files")
+
+
+def test_a_tensor_that_two_files_hold_is_refused(hf):
+    first, second, *_ = sorted(set(index_of(hf).values()))
+    tensor = next(iter(load_file(hf / first)))
+    add_tensors(hf / second, {tensor: load_file(hf / first)[tensor] + 1})
+    refused(hf, f"'{tensor}' is in {first} too")
+    (hf / "model.safetensors.index.json").unlink()
+    refused(hf, f"'{tensor}' is in {first} too")
+
+
+@pytest.mark.parametrize("beside", ["model.safetensors", "model-00009-of-00009.safetensors"])
+def test_two_models_in_one_folder_are_refused(beside, hf, made, tmp_path):
+    save_file({"model.norm.weight": np.zeros(64, np.float32)}, hf / beside)
+    refused(hf, f"{beside} is no part of the model in model-00001")
+    (hf / "model.safetensors.index.json").unlink()
+    if beside == "model.safetensors":
+        refused(hf, "model-00001-of-.* is no part of the model in model.safetensors")
+
+
+def test_files_that_are_not_the_models_may_be_beside_it(hf):
+    save_file({"norm.weight": np.zeros(64, np.float32)}, hf / "consolidated.safetensors")
+    assert open_weights(str(hf))[0] == TINY
+
+
+def test_adapters_beside_a_model_are_not_passed_over(hf):
+    (hf / "adapter_config.json").write_text("{}")
+    refused(hf, "adapters of PEFT")
+
+
+def test_a_part_that_is_missing_cut_short_or_longer_than_it_says_is_refused_at_opening(hf):
+    file = hf / sorted(set(index_of(hf).values()))[-1]
+    content = file.read_bytes()
+    for changed in (content[:-1], content[: len(content) // 2], content + b"\0", b"", content[:7]):
+        file.write_bytes(changed)
+        refused(hf, f"{file.name}: not a readable safetensors file")
+    file.unlink()
+    refused(hf, f"{file.name}: named in")
+    (hf / "model.safetensors.index.json").unlink()
+    refused(hf, "tensor '.*' is missing")
 
 
 def test_large_files_and_pipes_are_not_read(hf):
