@@ -26,6 +26,9 @@ JUDGE_RATING = (
 REFINE = "Write the answer again by the light of this feedback. Give only the improved answer."
 """The default instruction for the refinement (chat)."""
 
+_NO_PIECE = "\U000f0000"
+"""A character for private use, which vocabularies do without."""
+
 _PLAIN = {"respond": "{prompt}\nAnswer:", "judge": "\nFeedback:", "refine": "\nRevision:"}
 _CHAT = {"respond": "{prompt}", "judge": JUDGE_VERDICT, "refine": REFINE}
 
@@ -112,6 +115,8 @@ class PromptFormat:
                     "name the token alone"
                 )
         self._tokenizer, self._controls = tokenizer, frozenset(tokenizer.controls.values())
+        self._unknown = tokenizer.encode_run(_NO_PIECE, prefix=False)
+        """What stands for text without a piece of its own; it is shown with spaces around it, which are not there."""
         self._seam = " "
         self._end_bytes: bytes | None = None
         (self._plain if self.config.kind == "plain" else self._chat)()
@@ -154,6 +159,8 @@ class PromptFormat:
         if not text:
             return []
         seam = "" if text[0].isspace() else self._seam
+        if [*so_far[-1:]] == self._unknown:
+            return tokenizer.encode_run(seam + text, prefix=False)
         if not so_far or so_far[-1] in self._controls:
             if self.config.kind == "plain" or not so_far:  # the prompt is empty but for BOS: the text comes first
                 return tokenizer.encode_run(text, prefix=True)

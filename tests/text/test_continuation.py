@@ -75,6 +75,15 @@ def test_white_space_of_a_written_text_collapses_where_it_does_in_the_joined_tex
     assert [*head, *fmt.continuation(head, text)] == [tok.bos_id, *tok.encode("How many apples\nAnswer " + text)]
 
 
+@pytest.mark.parametrize("text", ["12", "\nis"])
+def test_a_prompt_that_ends_in_what_the_vocabulary_lacks_ends_in_no_white_space(text, loaded):
+    tok = loaded["sp_unigram"]
+    fmt = PromptFormat(FormatConfig(respond="{prompt}"), tok)
+    head = fmt.respond("apples 🙂")
+    assert tok.decode(head).endswith(" ")  # as an unknown piece is shown
+    assert [*head, *fmt.continuation(head, text)] == [tok.bos_id, *tok.encode(f"apples 🙂 {text}")]
+
+
 def test_a_leading_newline_gains_no_piece_and_a_number_none_behind_a_space(formats, tokens_of):
     for name in NAMES:
         tok, spaced = tokens_of[name], formats[name, "spaced"]
