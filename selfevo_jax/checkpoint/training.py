@@ -11,7 +11,7 @@ from etils import epath
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint.aside import set_aside
-from selfevo_jax.checkpoint.store import absolute, require_plain
+from selfevo_jax.checkpoint.store import absolute, compare, require_plain
 from selfevo_jax.errors import ModelError, first_line
 from selfevo_jax.storage import place, storage_of
 from selfevo_jax.untrusted import reading
@@ -83,7 +83,10 @@ class TrainingStore:
             self._checked(lambda: self._manager.save(step, args=parts))
 
     def restore(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
-        """A state in the shapes, dtypes and places of `target` (shapes with shardings), and its record."""
+        """A state in the shapes, dtypes and places of `target` (shapes with shardings), and its record.
+
+        Raises ModelError on a state that cannot be read, or that does not fit the target, with the leaf.
+        """
         import orbax.checkpoint as ocp
 
         places = ocp.checkpoint_utils.construct_restore_args(target)
@@ -95,6 +98,8 @@ class TrainingStore:
             hosts.working(f"reading training state {step}"),
             reading(self.folder, "training state", jax.errors.JaxRuntimeError),
         ):
+            stored = ocp.PyTreeCheckpointHandler().metadata(self.folder / str(step) / "state")
+            compare(self.folder, target, getattr(stored, "tree", stored))
             found = self._manager.restore(step, args=wanted)
             state, record = found["state"], found["record"]
             if not isinstance(record, dict):

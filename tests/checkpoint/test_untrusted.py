@@ -341,3 +341,17 @@ def test_metadata_of_a_checkpoint_is_a_json_object(content, tmp_path):
     (tmp_path / "c" / "metadata.json").write_text(content)
     with pytest.raises(ModelError, match=r"metadata\.json"):
         read_metadata(tmp_path / "c")
+
+
+def test_a_state_whose_numbers_the_target_cannot_hold_is_refused_by_leaf(tmp_path):
+    store = TrainingStore(tmp_path / "states")
+    store.save(3, {"count": jnp.int32(33554433), "w": jnp.ones(3)}, {"step": 3})
+    store.finish()
+    for count, match in ((jnp.float32, "'count' is int32 in the checkpoint"), (jnp.int32, None)):
+        wanted = laid_out(WANTED | {"count": jax.ShapeDtypeStruct((), count)}, {"w": ONE, "count": ONE})
+        again = TrainingStore(tmp_path / "states")
+        if match is None:
+            assert again.restore(3, wanted)[0]["count"] == 33554433
+        else:
+            with pytest.raises(ModelError, match=match):
+                again.restore(3, wanted)
