@@ -10,6 +10,7 @@ from selfevo_jax.data.examples import (
     qa_example,
     self_example,
 )
+from selfevo_jax.data.gold import KnownGold, read_gold, read_scored
 from selfevo_jax.data.packing import PackedRows, pack
 from selfevo_jax.data.planted import MetaBalance, build_meta_rows, meta_balance
 from selfevo_jax.data.solutions import parse_solution
@@ -31,6 +32,7 @@ __all__ = [
     "Batch",
     "Batches",
     "Example",
+    "KnownGold",
     "MetaBalance",
     "MetaRow",
     "PackedRows",
@@ -47,9 +49,11 @@ __all__ = [
     "pack",
     "parse_solution",
     "qa_example",
+    "read_gold",
     "read_meta",
     "read_prompts",
     "read_qa",
+    "read_scored",
     "self_example",
     "source_checksum",
     "stable_id",

@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -49,7 +49,9 @@ def _number_as_text(value: object) -> object:
     """An answer or id may be written as a JSON number: 51.0 is the text "51", as in SVAMP."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
+    if not math.isfinite(value):
+        raise ValueError("the number is too large for a JSON number; write it as text")
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 Text = Annotated[str, Strict(), AfterValidator(_filled)]
@@ -142,12 +144,12 @@ def read_prompts(source: str | os.PathLike[str], *, skip: int = 0, limit: int | 
     Raises:
       DataError: a row cannot be used (file, line, field), two rows share an id, or no row is left.
     """
-    return _read(source, PromptRow, skip, limit)
+    return read_rows(source, PromptRow, skip, limit)
 
 
 def read_qa(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[QARow]:
     """Prompts with gold answers `{prompt, answer}`, GSM8K's or SVAMP's rows. Arguments and errors: `read_prompts`."""
-    return _read(source, QARow, skip, limit)
+    return read_rows(source, QARow, skip, limit)
 
 
 def read_meta(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[MetaRow]:
@@ -155,7 +157,7 @@ def read_meta(source: str | os.PathLike[str], *, skip: int = 0, limit: int | Non
 
     Without an `id` a row is named by prompt and response, since D_meta may hold several responses to one prompt.
     """
-    return _read(source, MetaRow, skip, limit)
+    return read_rows(source, MetaRow, skip, limit)
 
 
 def jsonl_lines(rows: Iterable[Any]) -> Iterator[bytes]:
@@ -179,15 +181,26 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
         raise
 
 
-def _read(source: str | os.PathLike[str], kind: type[Row], skip: int, limit: int | None) -> list[Row]:
+def objects_of(source: str | os.PathLike[str]) -> tuple[str, Iterator[tuple[int, dict[str, Any]]]]:
+    """The name of a source, and its objects with their lines."""
+    name = os.fspath(source)
+    if name.startswith(PREFIX):
+        return name, tfds_rows(name)
+    path = resolve_source(source)
+    return name, _json_list(name, path) if path.suffix == ".json" else _json_lines(name, path)
+
+
+def read_rows(
+    source: str | os.PathLike[str],
+    kind: type[Row],
+    skip: int,
+    limit: int | None,
+    check: Callable[[str, int, Row], None] | None = None,
+) -> list[Row]:
     name = os.fspath(source)
     if skip < 0 or (limit is not None and limit < 1):
         raise DataError(name, None, None, f"skip {skip} and limit {limit}: skip is 0 or more, limit 1 or more or none")
-    if name.startswith(PREFIX):
-        objects = tfds_rows(name)
-    else:
-        path = resolve_source(source)
-        objects = _json_list(name, path) if path.suffix == ".json" else _json_lines(name, path)
+    _, objects = objects_of(source)
     adapter = TypeAdapter(kind)
     rows: list[Row] = []
     lines: dict[str, int] = {}
@@ -196,7 +209,9 @@ def _read(source: str | os.PathLike[str], kind: type[Row], skip: int, limit: int
         seen += 1
         if seen <= skip:
             continue
-        row = _row(name, line, fields, kind, adapter)
+        row = row_of(name, line, fields, kind, adapter)
+        if check is not None:
+            check(name, line, row)
         if row.id in lines:
             remedy = "give each row its own id" if "id" in fields or "ID" in fields else "remove one of the two rows"
             raise DataError(name, line, "id", f"'{row.id}' is the id of line {lines[row.id]} too; {remedy}")
@@ -212,8 +227,8 @@ def _read(source: str | os.PathLike[str], kind: type[Row], skip: int, limit: int
     return rows
 
 
-def _row(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapter: TypeAdapter[Row]) -> Row:
-    values = _our_names(fields)
+def row_of(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapter: TypeAdapter[Row]) -> Row:
+    values = our_names(fields)
     names = [f.name for f in fields_of(kind)]
     missing = [f for f in names if f not in values and f not in ("id", "error", "step")]
     if missing:
@@ -232,11 +247,11 @@ def _row(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapter:
             problem = str(first["ctx"]["error"])
         else:
             expected = {"bool_type": "true or false", "int_type": "a whole number"}.get(first["type"], "text")
-            problem = f"found {_shown(first['input'])}, expected {expected}"
+            problem = f"found {shown(first['input'])}, expected {expected}"
         raise DataError(name, line, field, problem) from None
 
 
-def _our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+def our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(fields)
     if "prompt" in values:
         return values
@@ -256,7 +271,7 @@ def _our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -335,4 +350,4 @@ def _json_list(name: str, path: epath.Path) -> Iterator[tuple[int, dict[str, Any
 def _expect_object(name: str, line: int, value: object) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    raise DataError(name, line, None, f"found {_shown(value)}, expected a JSON object with named fields")
+    raise DataError(name, line, None, f"found {shown(value)}, expected a JSON object with named fields")

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from selfevo_jax.sample import Completion, DrawKey, Request, Rollout, SamplingParams
-from selfevo_jax.text import PromptFormat, VerdictRule, parse_verdict
+from selfevo_jax.text import PromptFormat, VerdictRule, extract_answer, parse_verdict, same_answer
 
-_NUMBER = re.compile(r"\d+")
+_DIGITS = re.compile(r"[0-9]{1,18}(?![0-9])")
 
 
-def spoil(text: str, rng: random.Random, other: str) -> str:
-    """A wrong answer from one that is thought right: its last number changed, or else another prompt's answer."""
-    numbers = list(_NUMBER.finditer(text))
-    if not numbers:
-        return other
-    last = numbers[-1]
-    value = int(last.group())
-    wrong = value + rng.choice([d for d in (-3, -2, -1, 1, 2, 3) if value + d >= 0])
-    return f"{text[: last.start()]}{wrong}{text[last.end() :]}"
+def spoil(text: str, rng: random.Random) -> str | None:
+    """A wrong answer from one that is thought right: a number changed so that the scorer reads another answer.
+
+    None where no number of the text can be changed so; a number of a step, say, is not the answer.
+    """
+    if extract_answer(text) is None:
+        return None
+    for found in reversed(list(_DIGITS.finditer(text))):
+        value = int(found.group())
+        changed = value + rng.choice([d for d in (-3, -2, -1, 1, 2, 3) if value + d >= 0])
+        wrong = f"{text[: found.start()]}{changed:0{len(found.group())}d}{text[found.end() :]}"
+        if extract_answer(wrong) is not None and not same_answer(wrong, text):
+            return wrong
+    return None
 
 
 class ControlChain:
@@ -56,7 +61,11 @@ class ControlChain:
 
 
 def plan_controls(rollouts: Sequence[Rollout], count: int, seed: int) -> list[tuple[Rollout, str]]:
-    """(rollout, planted wrong answer) for up to `count` rows that the critic called good: those are likeliest right."""
+    """(rollout, planted wrong answer) for up to `count` rows that the critic called good: those are likeliest right.
+
+    An answer without a number is replaced by that of another prompt, where one reads differently. Rows for which no
+    wrong answer is found are passed over, so there may be fewer than `count`.
+    """
     usable = [r for r in rollouts if r.error is None and r.candidates[r.chosen].text.strip()]
 
     def called_good(r: Rollout) -> bool:
@@ -64,8 +73,28 @@ def plan_controls(rollouts: Sequence[Rollout], count: int, seed: int) -> list[tu
         return feedback is not None and feedback.good is True
 
     rng = random.Random(seed)
-    order = sorted(usable, key=lambda r: (not called_good(r), r.id, r.sample))[:count]
-    return [
-        (r, spoil(r.candidates[r.chosen].text, rng, order[(i + 1) % len(order)].candidates[0].text))
-        for i, r in enumerate(order)
-    ]
+    order = sorted(usable, key=lambda r: (not called_good(r), r.id, r.sample))
+    # one answer of each wording is enough to find another one for any row
+    others = {_wording(r.candidates[0].text): r for r in reversed(order)}
+    planted: list[tuple[Rollout, str]] = []
+    for row in order:
+        if len(planted) == count:
+            break
+        text = row.candidates[row.chosen].text
+        if (wrong := spoil(text, rng) or _another(text, row.id, others)) is not None:
+            planted.append((row, wrong))
+    return planted
+
+
+def _wording(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _another(text: str, id: str, others: Mapping[str, Rollout]) -> str | None:
+    """The answer to another prompt, where it has other words and another number."""
+    own = _wording(text)
+    for wording, other in others.items():
+        found = other.candidates[0].text
+        if wording not in ("", own) and other.id != id and not same_answer(found, text):
+            return found
+    return None

@@ -1,6 +1,6 @@
 """Text: tokenizers, incremental decoding, prompt formats, verdicts and numeric answers. Knows no arrays."""
 
-from selfevo_jax.text.answers import RULES, cut_run_on, extract_answer, same_answer
+from selfevo_jax.text.answers import RULES, cut_run_on, extract_answer, is_scorable, same_answer
 from selfevo_jax.text.format import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatConfig, PromptFormat
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.rating import RATINGS
@@ -27,6 +27,7 @@ __all__ = [
     "cut_run_on",
     "extract_answer",
     "first_stop",
+    "is_scorable",
     "load_tokenizer",
     "parse_verdict",
     "read_gguf_fields",

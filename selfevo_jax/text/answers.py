@@ -82,21 +82,32 @@ def cut_run_on(text: str) -> str:
 def extract_answer(text: str) -> Fraction | None:
     """The numeric answer of a text by RULES; None when there is none."""
     text = cut_run_on(text)
-    if (hashes := _final_hashes(text)) is not None:
-        return _stated(hashes["below"] or hashes["line"])
-    if (boxed := _boxed(text)) is not None:
-        return _stated(boxed)
-    marks = [mark for mark in _ANSWER.finditer(text) if not _opens_solution(text, mark)]
-    if marks:
-        return _stated(_behind(text, marks[-1]))
+    if (marked := _marked(text)) is not None:
+        return _stated(marked)
     last = next(iter(deque(numbers(plain_numbers(text)), maxlen=1)), None)
     return None if last is None else last.value
+
+
+def is_scorable(gold: str) -> bool:
+    """Whether a gold answer can be scored by RULES: it gives a number, and as a single line no more than that one."""
+    answer = extract_answer(gold)
+    return answer is not None and ("\n" in gold.strip() or _marked(gold) is not None or _stated(gold) == answer)
 
 
 def same_answer(a: str, b: str) -> bool:
     """Whether two texts give the same number (rule 9); symmetric, so gold and answer may change places."""
     left, right = extract_answer(a), extract_answer(b)
     return left is not None and left == right
+
+
+def _marked(text: str) -> str | None:
+    """What stands where a marker says that the answer stands; None without a marker (rule 3)."""
+    if (hashes := _final_hashes(text)) is not None:
+        return hashes["below"] or hashes["line"]
+    if (boxed := _boxed(text)) is not None:
+        return boxed
+    marks = [mark for mark in _ANSWER.finditer(text) if not _opens_solution(text, mark)]
+    return _behind(text, marks[-1]) if marks else None
 
 
 def _run_on(text: str) -> int:

@@ -1,5 +1,6 @@
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,12 +11,49 @@ from selfevo_jax.text import extract_answer
 
 @given(st.integers(0, 10**9), st.integers(0, 10**6))
 def test_a_spoilt_answer_gives_another_number(value: int, seed: int) -> None:
-    wrong = spoil(f"The answer is {value}.", random.Random(seed), "other")
+    wrong = spoil(f"The answer is {value}.", random.Random(seed))
+    assert wrong is not None
     assert extract_answer(wrong) not in (None, value)
 
 
-def test_an_answer_without_a_number_is_replaced_by_that_of_another_prompt() -> None:
-    assert spoil("Paris", random.Random(0), "London") == "London"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5 apples (as in step 2)",
+        "5 apples, see step 2.",
+        "#### 5\n(16 lines above)",
+        "The answer is 5. It took 3 steps.",
+        "1,000",
+        "2.50",
+        "The answer is 5 because x = 3",
+    ],
+)
+def test_the_number_that_is_changed_is_the_answer(text: str) -> None:
+    for seed in range(20):
+        wrong = spoil(text, random.Random(seed))
+        assert wrong is not None
+        assert extract_answer(wrong) not in (None, extract_answer(text)), wrong
+
+
+@pytest.mark.parametrize("text", ["Paris", "Yes, in step 2.", "", "9" * 5000])
+def test_an_answer_without_a_number_is_not_spoilt(text: str) -> None:
+    assert spoil(text, random.Random(0)) is None
+
+
+def answered(*texts: str) -> list[Rollout]:
+    return [Rollout(f"p{i}", 0, "p", (Candidate(text, "stop", (1,)),), 0) for i, text in enumerate(texts)]
+
+
+def test_an_answer_without_a_number_is_replaced_by_one_that_reads_differently() -> None:
+    planned = plan_controls(answered("Paris", "paris.", "London"), 3, 0)
+    assert [(r.id, wrong) for r, wrong in planned] == [("p0", "London"), ("p1", "London"), ("p2", "Paris")]
+
+
+def test_where_no_wrong_answer_is_known_none_is_planted() -> None:
+    assert plan_controls(answered("Yes", "yes.", " Yes"), 3, 0) == []
+    one_prompt = [Rollout("p", i, "p", (Candidate(text, "stop", (1,)),), 0) for i, text in enumerate(("Paris", "Rome"))]
+    assert plan_controls(one_prompt, 2, 0) == []
+    assert [r.id for r, _ in plan_controls(answered("Yes", "Yes", "The answer is 5."), 3, 0)] == ["p0", "p1", "p2"]
 
 
 def test_controls_are_made_of_what_the_critic_called_good() -> None:
