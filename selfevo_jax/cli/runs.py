@@ -205,9 +205,10 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     from selfevo_jax.rounds.workbench import open_workbench
 
     reporter = Reporter(console, quiet=console.quiet)
-    bench, pools = open_workbench(loaded), open_pools(loaded)
+    pools = open_pools(loaded)  # first: its rows are refused before a model is opened
     if not pools.evaluation():
         raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
+    bench = open_workbench(loaded)
     params = bench.base_params()
     found = {name: measure(bench, params, rows, name, reporter)[0] for name, rows in pools.evaluation().items()}
     for name, figures in found.items():

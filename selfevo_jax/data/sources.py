@@ -47,7 +47,9 @@ def _filled(text: str) -> str:
 
 def _number_as_text(value: object) -> object:
     """An answer or id may be written as a JSON number: 51.0 is the text "51", as in SVAMP."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, float):
         return value
     if not math.isfinite(value):
         raise ValueError("the number is too large for a JSON number; write it as text")

@@ -5,7 +5,19 @@ from __future__ import annotations
 import functools
 
 from selfevo_jax.config import Config, DataSection
-from selfevo_jax.data import MetaRow, PromptRow, QARow, build_meta_rows, read_meta, read_prompts, read_qa, stories
+from selfevo_jax.data import (
+    KnownGold,
+    MetaRow,
+    PromptRow,
+    QARow,
+    build_meta_rows,
+    read_gold,
+    read_meta,
+    read_prompts,
+    read_qa,
+    read_scored,
+    stories,
+)
 from selfevo_jax.errors import DataError
 
 
@@ -16,9 +28,9 @@ class FilePools:
         assert data.prompts is not None
         self._data, self._rounds = data, rounds
         self._prompts = read_prompts(data.prompts)
-        self._gold = _gold_beside(data.prompts)
+        self._gold = read_gold(data.prompts)
         self._evaluation = {
-            name: read_qa(source, limit=data.evaluation_rows) for name, source in data.evaluation.items()
+            name: read_scored(source, limit=data.evaluation_rows) for name, source in data.evaluation.items()
         }
         if data.meta_skill is not None:
             self._meta = read_meta(data.meta_skill, limit=data.meta_rows)
@@ -36,17 +48,18 @@ class FilePools:
 
     def gold(self, round: int) -> dict[str, str]:
         """Prompt id -> gold answer, where one is known: to measure with, after the round has chosen."""
-        return self._gold
+        return self._gold.answers
 
     def notice(self) -> str | None:
         """What the user should know of the pile of prompts."""
+        found = _of_gold(self._gold)
         wanted = self._data.prompts_per_round * self._rounds
-        if wanted <= len(self._prompts):
-            return None
-        return (
-            f"{self._rounds} rounds of {self._data.prompts_per_round} prompts want {wanted}, but data.prompts has "
-            f"{len(self._prompts)}: prompts come up again"
-        )
+        if wanted > len(self._prompts):
+            found.append(
+                f"{self._rounds} rounds of {self._data.prompts_per_round} prompts want {wanted}, but data.prompts has "
+                f"{len(self._prompts)}: prompts come up again"
+            )
+        return "; ".join(found) or None
 
     def evaluation(self) -> dict[str, list[QARow]]:
         return self._evaluation
@@ -105,12 +118,18 @@ class StoryPools:
         return []
 
 
-def _gold_beside(source: str) -> dict[str, str]:
-    """Gold answers that lie in the prompts' own file, or none."""
-    try:
-        return {row.id: row.answer for row in read_qa(source)}
-    except DataError:
-        return {}
+def _of_gold(gold: KnownGold) -> list[str]:
+    """What the user should know of the gold answers in the prompts' own file."""
+    known, bad, found = len(gold.answers), gold.unscorable, []
+    rows = known + gold.missing + len(bad)
+    if bad:
+        found.append(
+            f"{len(bad)} of the {rows} rows of data.prompts have a gold answer that cannot be scored; it counts as not "
+            f"known (the first: {bad[0]})"
+        )
+    if gold.missing and (known or bad):
+        found.append(f"{gold.missing} of the {rows} rows of data.prompts have no gold answer; it counts as not known")
+    return found
 
 
 def check_overlap(evaluation: dict[str, list[QARow]], used: dict[str, list]) -> None:

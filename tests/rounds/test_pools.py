@@ -45,6 +45,39 @@ def test_rounds_take_their_own_part_of_the_pile_and_begin_again_when_it_is_used_
     assert not hasattr(pools.prompts(1)[0], "answer")
 
 
+def test_an_evaluation_row_whose_gold_answer_cannot_be_scored_is_refused_at_the_start(tmp_path: Path) -> None:
+    asked = config(tmp_path, ["e", "f"])
+    write(tmp_path / "e.jsonl", [{"prompt": "e", "answer": "1"}, {"prompt": "f", "answer": "Paris"}])
+    with pytest.raises(DataError, match=r"e\.jsonl:2, field 'answer': found \"Paris\", expected one number"):
+        open_pools(asked)
+
+
+def test_gold_answers_of_the_prompts_are_known_row_by_row_and_the_others_are_counted_aloud(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a", "answer": 1},
+        {"prompt": "b"},
+        {"prompt": "c", "answer": "Paris"},
+        {"prompt": "d", "answer": 2},
+    ]
+    prompts = write(tmp_path / "mixed.jsonl", rows)
+    pools = open_pools(config(tmp_path, ["e"], prompts=prompts, prompts_per_round=1))
+    assert sorted(pools.gold(1).values()) == ["1", "2"]
+    assert set(pools.gold(1)) <= {
+        row.id for row in pools.prompts(1) + pools.prompts(2) + pools.prompts(3) + pools.prompts(4)
+    }
+    said = str(pools.notice())
+    assert "1 of the 4 rows of data.prompts have a gold answer that cannot be scored" in said
+    assert "mixed.jsonl:3" in said
+    assert "1 of the 4 rows of data.prompts have no gold answer" in said
+
+
+def test_prompts_without_any_gold_answer_are_no_matter(tmp_path: Path) -> None:
+    prompts = write(tmp_path / "bare.jsonl", [{"prompt": t} for t in "abc"])
+    pools = open_pools(config(tmp_path, ["e"], prompts=prompts, prompts_per_round=1))
+    assert pools.gold(1) == {}
+    assert "gold" not in str(pools.notice())
+
+
 def test_splits_of_the_stories_share_no_skeleton_and_cover_less_than_a_tenth_of_the_space() -> None:
     pools = open_pools(
         parse_config({"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}, "seed": 5})
