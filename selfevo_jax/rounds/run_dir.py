@@ -6,6 +6,7 @@ run share the directory: process 0 alone writes, and what is there is what proce
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
@@ -23,6 +24,8 @@ from selfevo_jax.rounds.journal import Journal
 from selfevo_jax.rounds.lock import Owner, RunLock
 from selfevo_jax.storage import place, storage_of
 
+FORKING = ".forking"
+"""In a directory that is to become the run of a fork, until all of it is there."""
 META, COMMITTED, STOPPED, REMOVED = "meta", "COMMITTED", "STOPPED", "REMOVED"
 """Name of M_meta; the last file of a phase; what a run leaves that ended before its last round; what is left of a
 checkpoint that is not kept."""
@@ -48,11 +51,12 @@ SAFE_TO_CHANGE = (
 """Keys that may differ when a run is resumed: they say how long or where it runs, not what it computes."""
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(full name, value) of every key of a config's tree."""
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            yield from _flat(value, f"{name}.")
+            yield from flat(value, f"{name}.")
         else:
             yield name, value
 
@@ -63,7 +67,7 @@ def _safe(key: str) -> bool:
 
 def config_differences(old: Config, new: Config) -> list[str]:
     """`key: old -> new` for every key that differs and may not change on resume."""
-    before, after = dict(_flat(old.model_dump(mode="json"))), dict(_flat(new.model_dump(mode="json")))
+    before, after = dict(flat(old.model_dump(mode="json"))), dict(flat(new.model_dump(mode="json")))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and not _safe(key)]
     return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
 
@@ -249,6 +253,44 @@ class RunDir:
         hosts.gather("opening the run directory", None)
         return before
 
+    @contextlib.contextmanager
+    def made_at_once(self, top: Iterable[str]) -> Iterator[Callable[[dict[str, bytes]], None]]:
+        """Makes a whole run here, by this process alone, of files that are brought from elsewhere.
+
+        Args: `top`: the folders below the run directory that the files are brought to. The caller brings them within
+        the block, and ends it by a call of what it is given, with the content of the run's own records.
+
+        What is broken off is no run, and is begun anew by the next call. Raises ConfigError where the folder is not
+        free, LockError where another process owns it.
+        """
+        begun, folders = self.root / FORKING, [self.root / name for name in top]
+        if not begun.exists():
+            self._refuse_others()
+            if self.config_file.exists() or self.sums.head.exists():
+                raise ConfigError(f"{self.root}: a run is there already; choose another directory")
+        self._lock.acquire()
+        try:
+            write_file(begun, b"")
+            for folder in folders:
+                self._storage.remove(folder)
+            for record in (self.sums.file, self.sums.head):
+                self._storage.lines(record).rewrite(b"")
+                record.unlink(missing_ok=True)
+            self.sums = Checksums(self.root)
+
+            def finish(records: dict[str, bytes]) -> None:
+                for folder in folders:
+                    self.sums.adopt(folder)
+                for name, content in records.items():
+                    self._lock.check()
+                    self.sums.expect(self.root / name, content)
+                    write_file(self.root / name, content)
+                begun.unlink()
+
+            yield finish
+        finally:
+            self._lock.release()
+
     def close(self) -> None:
         """Lets other processes in."""
         self._lock.release()
@@ -258,9 +300,9 @@ class RunDir:
         if hosts.count() == 1:
             return
         given = hosts.gather("comparing configs", (config.model_dump(mode="json"), fingerprints))
-        old = dict(_flat(given[0][0]))
+        old = dict(flat(given[0][0]))
         for peer, (tree, prints) in zip(hosts.peers(), given, strict=True):
-            new = dict(_flat(tree))
+            new = dict(flat(tree))
             names = [k for k in {**old, **new} if old.get(k) != new.get(k) and k != "run_dir"]
             differences = [f"{k}: {old.get(k)!r} on process 0, {new.get(k)!r} there" for k in names]
             differences += [f"{k}: other content" for k in given[0][1] if given[0][1][k] != prints.get(k)]
@@ -290,6 +332,8 @@ class RunDir:
 
     def _refuse_others(self) -> None:
         """That this is a run directory or can become one, before anything is written."""
+        if (self.root / FORKING).exists():
+            raise ConfigError(f"{self.root}: a fork was broken off here; run the same `selfevo fork` again")
         self.sums.require_format()
         if self.config_file.exists() or self.sums.head.exists() or not self.root.exists():
             return
