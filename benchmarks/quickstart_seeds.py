@@ -6,8 +6,9 @@
 A run that is finished is not made again, so that parts may be run one after the other (or side by side with seeds of
 their own, once `self` of the seed has its meta stage); --table prints the table of all that has been run.
 
-The runs of a seed share its meta stage (the same M_meta, copied), so that they differ in their rounds alone. A figure
-over seeds is the mean and the standard error of the mean (standard deviation over the root of the number of seeds).
+The runs of a seed share its meta stage (the same M_meta, by `selfevo fork`), so that they differ in their rounds alone.
+A figure over seeds is the mean and the standard error of the mean (standard deviation over the root of the number of
+seeds).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import argparse
 import json
 import math
 import platform
-import shutil
 import statistics
 import time
 from pathlib import Path
@@ -24,11 +24,12 @@ from typing import Any
 
 import jax
 
-from selfevo_jax.config import Config, dump_config, load_config
+from selfevo_jax.config import Config, load_config
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import summarize
-from selfevo_jax.rounds import Controller, RunDir
+from selfevo_jax.rounds import Controller, RunDir, fork
+from selfevo_jax.rounds.run_dir import META
 
 ROOT = Path(__file__).parent.parent
 
@@ -61,18 +62,8 @@ def config_of(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> Config
 
 def share_meta(source: Path, config: Config) -> None:
     """Begins a run with the finished meta stage of another one."""
-    target = Path(config.run_dir)
-    if target.exists() or not (source / "meta" / "COMMITTED").exists():
-        return
-    begun = target.with_name(f".{target.name}.begun")
-    shutil.rmtree(begun, ignore_errors=True)
-    for folder in ("meta", "checkpoints/meta", "evaluations/base", "evaluations/meta"):
-        shutil.copytree(source / folder, begun / folder)
-    for file in ("evaluations/base.json", "evaluations/meta.json", "fingerprints.json"):
-        shutil.copy(source / file, begun / file)
-    # the config differs from the source's in keys of the rounds alone, which have not begun
-    (begun / "config.yaml").write_text(dump_config(config))
-    begun.rename(target)
+    if not (Path(config.run_dir) / "config.yaml").exists() and (source / "meta" / "COMMITTED").exists():
+        fork(RunDir(source), config, META, Reporter())
 
 
 def run(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> None:

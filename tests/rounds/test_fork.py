@@ -42,9 +42,7 @@ def test_the_command_forks_with_other_settings_and_says_how_to_go_on(finished: P
     root, source = tmp_path / "new", tmp_path / "source"
     shutil.copytree(finished, source)
     changes = ["learn.steps=7", "rounds.number=1"]
-    done = CliRunner().invoke(
-        app, ["fork", str(source), str(root), "--from", "meta", "learn.steps=7", "rounds.number=1"]
-    )
+    done = CliRunner().invoke(app, ["fork", str(source), str(root), "--from", "meta", *changes])
     assert done.exit_code == 0, done.output
     assert "learn.steps: 4 -> 7" in done.output
     assert f"selfevo evolve {root}/config.yaml" in done.output
