@@ -5,7 +5,14 @@ from selfevo_jax.checkpoint.digest import model_checksum
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import export_huggingface, read_huggingface
 from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
-from selfevo_jax.checkpoint.source import ModelSource, open_model, open_weights, save_safetensors
+from selfevo_jax.checkpoint.source import (
+    ModelSource,
+    files_of,
+    locate,
+    open_model,
+    open_weights,
+    save_safetensors,
+)
 from selfevo_jax.checkpoint.store import (
     ARRAYS,
     is_complete,
@@ -26,7 +33,9 @@ __all__ = [
     "config_from_huggingface",
     "config_to_huggingface",
     "export_huggingface",
+    "files_of",
     "is_complete",
+    "locate",
     "model_checksum",
     "open_model",
     "open_weights",

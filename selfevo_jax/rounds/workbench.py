@@ -21,6 +21,7 @@ from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape
 from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.sources import require_unchanged
 from selfevo_jax.sample import (
     Engine,
     Rollout,
@@ -239,6 +240,7 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     hosts.check_devices()
     keep_compiled_programs()
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    require_unchanged(config.model.source)
     source = open_model(config.model.source, config.model.tokenizer)
     check_preset(config.model.preset, source)
     check_positions(config, source.config)
