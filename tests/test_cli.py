@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import selfevo_jax
 from selfevo_jax import cli, process
+from selfevo_jax.checkpoint import open_model
 from selfevo_jax.cli import app
 from selfevo_jax.data import read_meta
+from selfevo_jax.errors import SelfevoError
 
 COMMANDS = ["evolve", "eval", "chat", "import", "meta-data", "report", "doctor"]
 runner = CliRunner()
+QUICKSTART = str(Path(__file__).parent.parent / "configs" / "quickstart.yaml")
 
 
 def selfevo(*args: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +84,40 @@ def test_meta_data_writes_balanced_rows_that_read_back(tmp_path: Path) -> None:
     assert sum(row.good for row in rows) == 20
 
 
-QUICKSTART = str(Path(__file__).parent.parent / "configs" / "quickstart.yaml")
+def refused(*args: str) -> str:
+    done = runner.invoke(app, args)
+    assert isinstance(done.exception, SelfevoError), done.output
+    return str(done.exception)
+
+
+def test_a_file_that_exists_is_written_over_by_force_alone(tmp_path: Path) -> None:
+    out = tmp_path / "meta.jsonl"
+    out.write_text("mine")
+    command = ["meta-data", "builtin:gsm8k/train", str(out), "--limit", "4"]
+    assert "exists already; name another file, or write over it with --force" in refused(*command)
+    assert out.read_text() == "mine"
+    assert runner.invoke(app, [*command, "--force"]).exit_code == 0
+    assert len(read_meta(out)) == 4
+    assert "a folder" in refused("meta-data", "builtin:gsm8k/train", str(tmp_path), "--force")
+    assert "its folder cannot be made" in refused("meta-data", "builtin:gsm8k/train", str(out / "x" / "y"))
+    out.write_text("mine")
+    assert "exists already" in refused("eval", QUICKSTART, "--out", str(out))
+    assert out.read_text() == "mine"
+
+
+def test_a_folder_that_is_not_empty_is_moved_by_force_alone(tmp_path: Path) -> None:
+    base = Path(selfevo_jax.__file__).parent / "assets" / "stories"
+    out = shutil.copytree(base, tmp_path / "model")
+    assert "not empty; name another folder" in refused("import", "builtin:stories", str(out))
+    assert "holds" in refused("import", str(out), str(out), "--force")
+    assert "holds" in refused("import", str(out), str(tmp_path), "--force")
+    assert "a file" in refused("import", "builtin:stories", str(out / "model.json"), "--force")
+    done = runner.invoke(app, ["import", "builtin:stories", str(out), "--force"])
+    assert done.exit_code == 0, done.output
+    assert open_model(str(out)).config == open_model("builtin:stories").config
+    assert sorted(p.name for p in (tmp_path / "model.before.1").iterdir()) == sorted(p.name for p in base.iterdir())
+
+
 SMALL = ["mesh.data=1", "data.stories.evaluation_rows=8", "sampling.slots=8"]
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from selfevo_jax import __version__
 from selfevo_jax.cli.secret import shared_secret
+from selfevo_jax.errors import ConfigError, first_line
 from selfevo_jax.progress import plain
 
 # JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
@@ -36,6 +37,7 @@ Coordinator = Annotated[
 Processes = Annotated[int | None, typer.Option(help="How many processes there are (or JAX_NUM_PROCESSES).")]
 ProcessId = Annotated[int | None, typer.Option(help="Which one this is, from 0 (or JAX_PROCESS_ID).")]
 StartLimit = Annotated[float, typer.Option(help="Seconds until all processes must have started.")]
+Force = Annotated[bool, typer.Option("--force", help="Write even where something of that name exists.")]
 RunPath = Annotated[str, typer.Argument(help="A run directory, here or on gs://.", show_default=False)]
 
 
@@ -78,3 +80,15 @@ def together(
         if hosts.is_active():
             say(f"{hosts.count()} processes: {', '.join(f'{p.host} (pid {p.pid})' for p in hosts.peers())}")
         yield
+
+
+def check_output(out: Path, force: bool) -> None:
+    """Raises ConfigError, before any work, where a file that a command is to write is there already, or cannot be."""
+    if out.is_dir():
+        raise ConfigError(f"{out}: a folder; name a file to write")
+    if out.exists() and not force:
+        raise ConfigError(f"{out}: exists already; name another file, or write over it with --force")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out}: its folder cannot be made ({first_line(error)}); name another file") from error

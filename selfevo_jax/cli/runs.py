@@ -15,12 +15,14 @@ from rich.console import Console
 from selfevo_jax.cli.common import (
     ConfigFile,
     Coordinator,
+    Force,
     Overrides,
     Processes,
     ProcessId,
     RunPath,
     StartLimit,
     app,
+    check_output,
     console,
     say,
     together,
@@ -177,6 +179,7 @@ def evaluate_command(
     overrides: Overrides = None,
     model: Annotated[str | None, typer.Option(help="Model to measure; default: the config's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+    force: Force = False,
     coordinator: Coordinator = None,
     processes: Processes = None,
     process_id: ProcessId = None,
@@ -188,7 +191,11 @@ def evaluate_command(
 
         selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
     """
+    from selfevo_jax import hosts
+
     with together(coordinator, processes, process_id, start_limit, lambda: _run_dir(config, overrides or [])):
+        if out is not None:
+            hosts.agree("looking at the output", lambda: check_output(out, force))
         _evaluate(config, overrides or [], model, out)
 
 
@@ -203,6 +210,7 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     from selfevo_jax.rounds.measure import measure
     from selfevo_jax.rounds.pools import open_pools
     from selfevo_jax.rounds.workbench import open_workbench
+    from selfevo_jax.storage import storage_of
 
     reporter = Reporter(console, quiet=console.quiet)
     pools = open_pools(loaded)  # first: its rows are refused before a model is opened
@@ -223,7 +231,7 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
                 f"{figures['wrong_to_right']}, right→wrong {figures['right_to_wrong']}",
             )
     if out is not None and hosts.is_writer():
-        out.write_text(json.dumps(found, indent=2) + "\n")
+        storage_of(out).write(out, (json.dumps(found, indent=2) + "\n").encode())
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,13 @@ from selfevo_jax import __version__
 from selfevo_jax.cli.common import (
     ConfigFile,
     Coordinator,
+    Force,
     Overrides,
     Processes,
     ProcessId,
     StartLimit,
     app,
+    check_output,
     console,
     say,
     together,
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
 @app.command("import")
 def import_command(
     source: Annotated[str, typer.Argument(help="HF directory, .gguf, package:NAME, ...", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="New directory for the checkpoint.", show_default=False)],
-    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where none lies with the model.")] = None,
+    out: Annotated[str, typer.Argument(help="New directory for the checkpoint.", show_default=False)],
+    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where none comes with the model.")] = None,
+    force: Force = False,
     coordinator: Coordinator = None,
     processes: Processes = None,
     process_id: ProcessId = None,
@@ -39,26 +43,63 @@ def import_command(
 ) -> None:
     """Convert a model to a checkpoint of ours (Orbax, with its tokenizer).
 
+    A folder that is not empty is refused; with `--force` it is moved to a free name beside it first.
+
     Example:
 
         selfevo import ./SmolLM2-135M-Instruct models/smollm2
     """
-    with together(coordinator, processes, process_id, start_limit, lambda: out.parent):
-        _import(source, out, tokenizer)
+    from selfevo_jax.storage import place
+
+    folder = place(out)
+    with together(coordinator, processes, process_id, start_limit, lambda: folder.parent):
+        _import(source, folder, tokenizer, force)
 
 
-def _import(source: str, out: Path, tokenizer: str | None) -> None:
+def _import(source: str, out: Path, tokenizer: str | None, force: bool) -> None:
     import jax.numpy as jnp
 
+    from selfevo_jax import hosts
     from selfevo_jax.checkpoint import open_model, save_model
     from selfevo_jax.model import param_count, param_shardings
+    from selfevo_jax.rounds.sources import require_unchanged
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 
+    hosts.agree("looking at the folder", lambda: _check_folder(out, source, force))
+    require_unchanged(source)
     found = open_model(source, tokenizer)
     layout = param_shardings(found.config, make_mesh(), TRAIN_RULES)
     params = found.load(layout, jnp.float32)
+    if (moved := hosts.agree("making room", lambda: _make_room(out))) is not None:
+        say(f"{out}: what was there is now in {moved}")
     save_model(out, params, found.config, found.tokenizer.files(), {"origin": found.origin})
     say(f"{out}: {param_count(found.config):,} parameters from {found.origin}")
+
+
+def _check_folder(out: Path, source: str, force: bool) -> None:
+    """Raises ConfigError, before any work, where a model cannot be written without losing what is there."""
+    from selfevo_jax.checkpoint import locate
+
+    if out.is_file():
+        raise ConfigError(f"{out}: a file; name a folder to write")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not force:
+        raise ConfigError(f"{out}: not empty; name another folder, or move this one out of the way with --force")
+    path = locate(source)
+    if path is not None and path.resolve().is_relative_to(out.resolve()):
+        raise ConfigError(f"{out}: holds {source} itself; name another folder")
+
+
+def _make_room(out: Path) -> str | None:
+    """Moves a folder that is not empty to a free name beside it; where it is then."""
+    from selfevo_jax.storage import storage_of
+
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    moved = next(to for n in count(1) if not (to := out.with_name(f"{out.name}.before.{n}")).exists())
+    storage_of(out).move(out, moved)
+    return str(moved)
 
 
 @app.command("meta-data")
@@ -69,6 +110,7 @@ def meta_data(
     right_share: Annotated[float, typer.Option(help="Share of rows with a right response.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of steps, mistakes and words.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Rows at most.")] = None,
+    force: Force = False,
 ) -> None:
     """Build D_meta from worked solutions: one planted mistake a wrong row, feedback in words, a verdict.
 
@@ -78,6 +120,7 @@ def meta_data(
     """
     from selfevo_jax.data import build_meta_rows, meta_balance, read_qa, write_jsonl
 
+    check_output(out, force)
     questions = read_qa(solutions)
     rows = build_meta_rows(questions, seed, per_row, right_share=right_share, limit=limit)
     write_jsonl(out, rows)
@@ -139,10 +182,11 @@ def plan_command(
 
 def _count(config: Config, devices: int, as_json: bool) -> None:
     """Bytes by count alone, for chips that there is no compiler for."""
-    from selfevo_jax.plan.counted import count, prepare_devices
+    from selfevo_jax.plan.counted import count as counted
+    from selfevo_jax.plan.counted import prepare_devices
 
     prepare_devices(devices)  # before anything imports jax
-    found = count(config)
+    found = counted(config)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))
     else:
