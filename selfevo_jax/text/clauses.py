@@ -119,6 +119,8 @@ def _plain(letter: str, after: str) -> str:
         return letter
     if letter in "‘’‚‛ʼ＇":
         return "'"
+    if letter in "–—―":
+        return " - "
     if unicodedata.category(letter) == "Pd" or letter == "−":
         return "-"
     if letter in "⇒➔➡→":

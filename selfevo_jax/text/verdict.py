@@ -19,15 +19,15 @@ VERDICTS = r"""The clauses that are read as a verdict. Any other text is unparse
 2. Mark. [emoji] [so, thus, hence, therefore, finally, overall, in conclusion, in summary] [the, my, our] [final,
    overall] verdict, judgement, judgment or
    conclusion; then ":", "=", "is", "is that", a dash, an arrow, or a new line.
-3. Clause. [yes or no] [emoji] [subject is] [completely, entirely, fully, absolutely, perfectly, totally] word, where
-   yes, no and emoji must agree with the word. The subject is it, this, that, or the (your, this) [given, final,
-   proposed, student's] answer, solution or response.
-   good: correct, right, true, not wrong.
-   bad: incorrect, wrong [answer], false, untrue, not [quite, entirely, fully, completely] correct (right, true), isn't
-   correct (right, true).
+3. Clause. [emoji] [yes or no] [subject is] [completely, entirely, fully, absolutely, perfectly, totally] word, where
+   yes, no and emoji must agree with the word. The subject is it, this, that, or [the, your, this] [given, final,
+   proposed, student's] answer, solution or response [above] [of n].
+   good: correct [answer], right [answer], true, not wrong.
+   bad: incorrect [answer], wrong [answer], false, untrue, not [quite, entirely, fully, completely] correct (right,
+   true), isn't correct (right, true).
    Emphasis, brackets or quotation marks may stand around mark, word or clause.
 4. End of a bad clause: the end of the line or sentence, or a reason of any kind behind one of , ; : ( - or because,
-   since, as, at, in.
+   since, as, at, in, due to.
 5. End of a good clause: the end of the line or sentence. Whatever else the feedback says behind it must be in this
    list too, since it could take the verdict back: the answer (solution, ...) is n; the answer is correct; n is n; an
    equation in numbers; all (both, the) steps (numbers, answers, ...) are correct, right, fine, equal, the same, agree
@@ -75,29 +75,32 @@ _MARKS = re.compile(
     rf"(?:(?P<lead>[{_YES_SIGNS}{_NO_SIGNS}]+){EMPHASIS})?(?P<mark>{_MARK}){_SEPARATOR}(?P<again>{_MARK}{_SEPARATOR})?",
     re.IGNORECASE,
 )
+_N = r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?%?"
 _SUBJECT = (
-    rf"(?:it|this|that|(?:the|this|that|your)(?:{GAP}(?:given|final|proposed|student's))*{GAP}"
-    r"(?:answer|solution|response))"
+    rf"(?:it|this|that|(?:(?:the|this|that|your)(?:{GAP}(?:given|final|proposed|student's))*{GAP})?"
+    rf"(?:answer|solution|response)(?:{GAP}(?:above|given))?(?:{GAP}(?:of{GAP})?\(?{_N}\)?)?)"
 )
 _IS = rf"(?:{_SUBJECT}{GAP}is{GAP}|it's{GAP}|that's{GAP})"
 _HOW = rf"(?:(?:completely|entirely|fully|absolutely|perfectly|totally){GAP})?"
 _OPEN = r"(?P<open>[ *_`\"'“„«({\[]*)"
+_RIGHT = r"(?:correct|right|true)"
 _GOOD = (
-    rf"(?:yes\b[ ,.!-]*)?(?P<sign>[{_YES_SIGNS}]*) *{EMPHASIS}{_IS}?{_HOW}"
-    rf"(?:correct|right|true|not{GAP}wrong)(?![^\W_])"
+    rf"(?P<sign>[{_YES_SIGNS}]*){EMPHASIS}(?:yes\b[ ,.!-]*)?"
+    rf"{_IS}?{_HOW}(?:(?:correct|right)(?: (?:answer|solution))?|true|not{GAP}wrong)(?![^\W_])"
 )
 _BAD = (
-    rf"(?:no\b[ ,.!-]*)?(?P<sign>[{_NO_SIGNS}]*) *{EMPHASIS}"
-    rf"(?:{_IS}?{_HOW}(?:(?:incorrect|wrong)(?: (?:answer|result))?|false|untrue"
-    rf"|not{GAP}(?:(?:quite|entirely|fully|completely){GAP})?(?:correct|right|true))"
-    rf"|{_SUBJECT}{GAP}isn't{GAP}(?:correct|right|true))(?![^\W_])"
+    rf"(?P<sign>[{_NO_SIGNS}]*){EMPHASIS}(?:no\b[ ,.!-]*)?"
+    rf"(?:{_IS}?{_HOW}(?:(?:incorrect|wrong)(?: (?:answer|solution|result))?|false|untrue"
+    rf"|not{GAP}(?:(?:quite|entirely|fully|completely){GAP})?{_RIGHT})"
+    rf"|(?:{_SUBJECT}{GAP})?isn't{GAP}{_RIGHT})(?![^\W_])"
 )
 _CLAUSES = {good: re.compile(_OPEN + words, re.IGNORECASE) for good, words in ((True, _GOOD), (False, _BAD))}
 _AROUND = " *_`\"'”“»)}\\]"
-_TAIL = re.compile(rf"(?P<shut>[{_AROUND}]*)(?P<stop>(?:\.(?!\.)|!+)?)(?P<more>[{_AROUND}{_YES_SIGNS}{_NO_SIGNS}]*)")
-_REASON = re.compile(r"[,;:(]| *-+ |(?<=\s)(?:because|since|as|at|in)\b", re.IGNORECASE)
+_TAIL = re.compile(
+    rf"(?P<shut>[{_AROUND}]*)(?P<stop>(?:\.(?!\.)|!+)?)(?P<more>[{_AROUND}{_YES_SIGNS}{_NO_SIGNS}]*(?:\.(?!\.))?)"
+)
+_REASON = re.compile(r"[,;:(]| *-+ |(?<=\s)(?:because|since|as|at|in|due to)\b", re.IGNORECASE)
 
-_N = r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?%?"
 _EQUATION = rf"{_N}(?: *[-+*/x×÷] *{_N})* *= *{_N}"
 _PARTS = r"(?:steps?|calculations?|sums?|results?|numbers?|answers?|equations?)"
 _RIGHT_NUMBER = rf"the (?:right|correct) (?:answer|sum|total|result|difference|product) is {_N}"
