@@ -278,8 +278,10 @@ class Controller:
             )
             rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
             scored = {(row["id"], row["sample"]): row for row in scores.rows}  # of a chain run twice the last
-        found = (scored.get((row["id"], row["sample"])) for row in rows)
-        self.dir.write_rows(beside, [row for row in found if row is not None])
+        keys = [(row["id"], row["sample"]) for row in rows]
+        if lacking := sum(key not in scored for key in keys):
+            self.reporter.warn(f"round {round}: {lacking} of {len(rows)} rollouts have no row in {beside}")
+        self.dir.write_rows(beside, [scored[key] for key in keys if key in scored])
         self.dir.write_rows(part, rows)  # in one order whatever the slots and interruptions
         self.dir.write_json(manifest, {"rows": len(rows), "sha256": self.dir.digest(part)})
         return [Rollout.from_dict(row) for row in rows]
