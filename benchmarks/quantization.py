@@ -27,6 +27,7 @@ from selfevo_jax.config import load_config
 from selfevo_jax.data import qa_example, read_qa
 from selfevo_jax.model import Transformer, abstract_params, init_cache, quantize_params
 from selfevo_jax.progress import Reporter
+from selfevo_jax.report import percent
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.pools import open_pools
 from selfevo_jax.rounds.workbench import open_workbench
@@ -103,10 +104,9 @@ def stories() -> None:
         texts = [rollout.candidates[0].text for rollout in rollouts]
         plain = plain or texts
         changed = sum(a != b for a, b in zip(plain, texts, strict=True))
-        share, error = (100 * found["direct"][key] for key in ("share", "stderr"))
         engine = bench.engine
         slot = tree_bytes(engine.new_state().cache) // engine.slots
-        right = f"{share:.1f} ± {error:.1f} %"
+        right = f"{percent(found['direct'])} %"
         rows.append(
             (name, right, f"{changed} of {len(texts)}", mib(tree_bytes(engine.place(params))), f"{slot / 1024:.1f}")
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -105,16 +106,17 @@ def _go_on(run: RunDir, controller: Controller, lies_here: bool, reporter: Repor
 def _show(run: RunDir) -> None:
     """The table of a run, also stored beside it; process 0 shows it, the others wait."""
     from selfevo_jax import hosts
-    from selfevo_jax.report import LEGEND, summarize, table, verdict_on_run
+    from selfevo_jax.report import LEGEND, WIDTH, summarize, tables, verdict_on_run
     from selfevo_jax.rounds.files import write_json
 
     if hosts.is_writer():
         summary = summarize(run)
         write_json(run.report_file, summary.to_dict())
-        console.print()
-        (console if console.is_terminal else Console(width=180)).print(table(summary))
-        say(LEGEND, "dim")
-        say(f"\n{verdict_on_run(summary)}")
+        say(f"\n{summary.run_dir}")
+        for table in tables(summary):
+            (console if console.is_terminal else Console(width=WIDTH, quiet=console.quiet)).print("", table)
+        say("\n" + textwrap.fill(LEGEND, WIDTH), "dim")
+        say("\n" + textwrap.fill(verdict_on_run(summary), WIDTH))
     hosts.gather("showing the run", None)
 
 

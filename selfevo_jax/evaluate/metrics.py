@@ -1,35 +1,106 @@
-"""Counts into figures with their standard errors."""
+"""Counts into figures with their intervals, and two checkpoints on the same rows compared."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
 
+Z = 1.959963984540054
+"""Of a two-sided interval of 95 %."""
+
+
 @dataclass(frozen=True)
 class Proportion:
-    """A share of `n` rows and its standard error, sqrt(p (1 - p) / n); both None when there are no rows."""
+    """A share of `n` rows with its Wilson interval of 95 %; all None when there are no rows."""
 
     share: float | None
-    stderr: float | None
+    low: float | None
+    high: float | None
     n: int
 
     def __str__(self) -> str:
-        if self.share is None or self.stderr is None:
+        if self.share is None or self.low is None or self.high is None:
             return "-"
-        return f"{100 * self.share:.1f} ± {100 * self.stderr:.1f} %"
+        return f"{100 * self.share:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}] %"
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `n` (1 or more) rows; never of no width, as p +- 2 sqrt(p (1 - p) / n) is at 0.
+
+    Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927).
+    """
+    share, spread = hits / n, Z * Z / n
+    middle = share + spread / 2
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4))
+    low, high = (middle - half) / (1 + spread), (middle + half) / (1 + spread)
+    return (0.0 if hits == 0 else low), (1.0 if hits == n else high)
 
 
 def proportion(hits: Sequence[bool]) -> Proportion:
+    """The share of hits."""
     if not hits:
-        return Proportion(None, None, 0)
-    share = sum(hits) / len(hits)
-    return Proportion(share, math.sqrt(share * (1 - share) / len(hits)), len(hits))
+        return Proportion(None, None, None, 0)
+    return Proportion(sum(hits) / len(hits), *wilson(sum(hits), len(hits)), len(hits))
+
+
+SIGNIFICANT = 0.05
+"""Two checkpoints differ measurably where McNemar's exact p is below this."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two checkpoints (or modes) on the same rows."""
+
+    n: int
+    """Rows that both answered."""
+    gained: int
+    """Rows that were wrong before and are right after."""
+    lost: int
+    """Rows that were right before and are wrong after."""
+    gain: float
+    """Share right after, less the share right before."""
+    stderr: float
+    """Of the gain, by the differences of the rows (0 where every row changed alike, or none did: see p)."""
+    p: float
+    """McNemar's exact two-sided p: how likely so uneven a split of the changed rows is when both are equally good."""
+
+    @property
+    def better(self) -> bool:
+        """Measurably."""
+        return self.gain > 0 and self.p < SIGNIFICANT
+
+    @property
+    def worse(self) -> bool:
+        """Measurably."""
+        return self.gain < 0 and self.p < SIGNIFICANT
+
+
+def paired(before: Mapping[str, bool | None], after: Mapping[str, bool | None]) -> Paired | None:
+    """Compares row by row (row id -> right, None: not asked). None where no row was answered by both."""
+    both = [(was, now) for row, was in before.items() if was is not None and (now := after.get(row)) is not None]
+    if not both:
+        return None
+    n = len(both)
+    gained, lost = sum(now and not was for was, now in both), sum(was and not now for was, now in both)
+    gain = (gained - lost) / n
+    stderr = math.sqrt((gained + lost) / n - gain * gain) / math.sqrt(n)
+    return Paired(n, gained, lost, gain, stderr, mcnemar(gained, lost))
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Exact two-sided p of so uneven a split of the changed rows: binomial, 1/2 (McNemar, Psychometrika 12, 1947)."""
+    n = gained + lost
+
+    def chance(k: int) -> float:
+        return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
+
+    return min(1.0, 2 * math.fsum(chance(k) for k in range(min(gained, lost) + 1)))
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, summarize
-from selfevo_jax.report.table import LEGEND, percent, table, verdict_on_run
+from selfevo_jax.report.table import LEGEND, WIDTH, percent, tables, verdict_on_run
 from selfevo_jax.report.transcripts import Transcript, pick, transcripts
 
 __all__ = [
     "LEGEND",
+    "WIDTH",
     "Phase",
     "Row",
     "Status",
@@ -16,7 +17,7 @@ __all__ = [
     "pick",
     "status",
     "summarize",
-    "table",
+    "tables",
     "transcripts",
     "verdict_on_run",
 ]

@@ -68,7 +68,8 @@ def _status(run: RunDir, config: Config) -> Status:
     for number in range(1, config.rounds.number + 1):
         phases += [*_round(run, config, number), *_evaluation(run, name_of(number), sets)]
     stopped = run.root / STOPPED
-    why = f"round {read_json(stopped)['round']} is {read_json(stopped)['why']}" if stopped.exists() else None
+    ended = config.rounds.stop_when_worse and stopped.exists()
+    why = f"round {read_json(stopped)['round']} is {read_json(stopped)['why']}" if ended else None
     seen = RunLock(run.root).seen()
     owner = None if seen is None else f"running: {seen[0]} (last sign of life {max(0.0, seen[1]):.0f} s ago)"
     return Status(str(run.root), owner, why, phases)

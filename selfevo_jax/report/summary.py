@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from selfevo_jax.config import Config
+from selfevo_jax.evaluate import paired
 from selfevo_jax.rounds.files import read_json, understood
 from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 
@@ -27,6 +28,11 @@ class Row:
     right_to_wrong: int = 0
     wrong_to_right: int = 0
     verdict: dict[str, Any] | None = None
+    gain: dict[str, Any] | None = None
+    """Direct answers against those of M_meta on the same rows: a `Paired` as plain values, and whether it is `better`
+    or `worse` measurably."""
+    counts: dict[str, Any] | None = None
+    """What became of the round's rollouts."""
     kept: int | None = None
     sampled: int | None = None
     data_first: Figure = None
@@ -54,21 +60,38 @@ class Summary:
 _FIGURES = ("direct", "refined", "consistency", "both", "right_to_wrong", "wrong_to_right", "verdict")
 
 
-def _rows(run: RunDir, name: str, shown: str, metrics: dict[str, Any]) -> list[Row]:
-    data, counts = metrics.get("data_accuracy") or {}, metrics.get("counts") or {}
+def _rows(
+    run: RunDir, name: str, shown: str, metrics: dict[str, Any] | None = None, start: dict[str, Any] | None = None
+) -> list[Row]:
+    """One row a set; `start` is the evaluation that gains are counted from."""
+    data, counts = (metrics or {}).get("data_accuracy") or {}, (metrics or {}).get("counts")
     of_round: dict[str, Any] = {
-        "kept": counts.get("kept"),
-        "sampled": counts.get("sampled"),
+        "counts": counts,
+        "kept": counts and counts["kept"],
+        "sampled": counts and counts["sampled"],
         "data_first": data.get("first"),
         "data_candidates": data.get("candidates"),
         "data_kept": data.get("kept"),
-        "controls": metrics.get("controls"),
+        "controls": (metrics or {}).get("controls"),
     }
-    file = run.evaluation(name)
-    found = read_json(file) if file.exists() else {}
+    found = _evaluation(run, name)
     if not found and metrics:
         return [Row(shown, "-", **of_round)]
-    return [Row(shown, key, **{f: figures[f] for f in _FIGURES}, **of_round) for key, figures in found.items()]
+    return [
+        Row(shown, key, **{f: figures[f] for f in _FIGURES}, gain=_gain((start or {}).get(key), figures), **of_round)
+        for key, figures in found.items()
+    ]
+
+
+def _evaluation(run: RunDir, name: str) -> dict[str, Any]:
+    file = run.evaluation(name)
+    found: dict[str, Any] = read_json(file) if file.exists() else {}
+    return found
+
+
+def _gain(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any] | None:
+    found = None if before is None else paired(before["right"]["direct"], after["right"]["direct"])
+    return None if found is None else asdict(found) | {"better": found.better, "worse": found.worse}
 
 
 def summarize(run: RunDir) -> Summary:
@@ -79,16 +102,17 @@ def summarize(run: RunDir) -> Summary:
 
 
 def _summarize(run: RunDir, config: Config) -> Summary:
-    rows = [*_rows(run, "base", "base", {}), *_rows(run, META, META, {})]
+    start = _evaluation(run, META)
+    rows = [*_rows(run, "base", "base"), *_rows(run, META, META)]
     rounds: list[dict[str, Any]] = []
     for number in count(1):
         if not run.round(number, COMMITTED).exists():
             break
         rounds.append(read_json(run.round(number, "metrics.json")))
-        rows += _rows(run, name_of(number), f"round {number}", rounds[-1])
+        rows += _rows(run, name_of(number), f"round {number}", rounds[-1], start)
     sets = 1 if config.data.stories else len(config.data.evaluation)
-    last = run.evaluation(name_of(len(rounds)))
-    measured = sets == 0 or (last.exists() and len(read_json(last)) == sets)
-    stopped = (run.root / STOPPED).exists()
+    measured = sets == len(_evaluation(run, name_of(len(rounds))))
+    # a run that was ended goes on where the config no longer asks for that
+    stopped = config.rounds.stop_when_worse and (run.root / STOPPED).exists()
     done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped)
     return Summary(str(run.root), done and measured, rows, rounds)

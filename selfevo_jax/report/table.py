@@ -1,63 +1,127 @@
-"""The table of a run for a terminal."""
+"""The tables of a run for a terminal, readable at 80 columns."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from selfevo_jax.report.summary import Summary
+from selfevo_jax.report.summary import Row, Summary
 
-
-def percent(value: dict[str, Any] | None) -> str:
-    """`61.7 ± 2.1`, in percent; `-` where nothing was measured."""
-    if value is None or value["share"] is None:
-        return "-"
-    return f"{100 * value['share']:.1f} ± {100 * value['stderr']:.1f}"
-
-
-def table(summary: Summary) -> Table:
-    """Accuracy, flips, verdict quality and data accuracy of each checkpoint, in percent with standard errors."""
-    rows = summary.rows
-    optional = [mode for mode in ("consistency", "both") if any(getattr(row, mode) for row in rows)]
-    several = len({row.set for row in rows}) > 1
-    # as text, not markup: names of folders and sets are not ours
-    out = Table(title=Text(f"{summary.run_dir}: accuracy in %, ± one standard error"), title_justify="left")
-    headers = ["model", *(["set"] if several else []), "direct", "refined", *optional]
-    headers += ["wrong→right", "right→wrong", "verdict precision", "kept", "first", "candidates", "kept right"]
-    for header in headers:
-        out.add_column(header, justify="left" if header in ("model", "set") else "right", no_wrap=True)
-    for row in rows:
-        cells = [row.checkpoint, *([row.set] if several else []), percent(row.direct), percent(row.refined)]
-        cells += [percent(getattr(row, mode)) for mode in optional]
-        judged = row.refined is not None
-        cells += [str(row.wrong_to_right) if judged else "-", str(row.right_to_wrong) if judged else "-"]
-        cells.append(percent(row.verdict["precision"]) if row.verdict else "-")
-        cells.append("-" if row.kept is None else f"{row.kept}/{row.sampled}")
-        cells += [percent(row.data_first), percent(row.data_candidates), percent(row.data_kept)]
-        out.add_row(*map(Text, cells))
-    return out
-
+WIDTH = 80
+"""Columns that the tables need at most."""
+MODES = ("direct", "refined", "consistency", "both")
+_FAULTS = {"failed": "failed", "no_answer": "no answer", "clipped": "clipped"}
 
 LEGEND = (
-    "kept: rows of the round that passed the model's own filter. first, candidates, kept right: how many of its first "
-    "responses, of its chosen answers before the filter, and of the kept ones are right (gold is read after the round)."
+    "[low, high]: the 95 % interval (Wilson). failed: rows that could not be run, which are in no share. no answer: "
+    "rows without one, not right. clipped: answers cut at a limit. gain: direct against meta on the same rows, ± the "
+    "paired standard error, with McNemar's exact p. mended, spoilt: answers that refinement made right, or wrong. "
+    "precision: of the answers judged good, those that are right; recall: of the right ones, those judged good. kept: "
+    "rows of the round that passed the model's own filter. first, candidates, kept right: how many of the round's "
+    "first responses, of its chosen answers before the filter, and of the kept ones are right (gold is read after the "
+    "round). controls: planted wrong answers that the critic called good."
 )
 
 
+def percent(value: Mapping[str, Any] | None, between: str = " ") -> str:
+    """`61.7 [57.4, 65.8]`, in percent; `-` where nothing was measured."""
+    if value is None or value["share"] is None:
+        return "-"
+    share, low, high = (f"{100 * value[key]:.1f}".replace("100.0", "100") for key in ("share", "low", "high"))
+    return f"{share}{between}[{low}, {high}]"
+
+
+def _accuracy(value: Mapping[str, Any] | None, between: str) -> str:
+    """A share, and below it what was not run, not answered or cut, where there is any."""
+    faults = [f"{word} {value[key]}" for key, word in _FAULTS.items() if value is not None and value[key]]
+    return "\n".join([percent(value, between), *faults])
+
+
+def _p(value: float) -> str:
+    return "p <0.001" if value < 0.001 else f"p {value:.3f}"
+
+
+def _gain(gain: Mapping[str, Any] | None, between: str) -> str:
+    if gain is None:
+        return "-"
+    return f"{100 * gain['gain']:+.1f}{between}± {100 * gain['stderr']:.1f}\n{_p(gain['p'])}"
+
+
+def _table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2) -> Table:
+    # as text, not markup: names of sets are not ours
+    out = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    out.padding = (0, gap - 1, 0, 0)  # the box itself has one column between cells
+    for number, header in enumerate(headers):
+        out.add_column(header, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        out.add_row(*map(Text, row))
+    return out
+
+
+def tables(summary: Summary) -> Iterator[Table]:
+    """Accuracy and gain, and the quality of feedback, of each checkpoint on each set; then what the rounds kept."""
+    for name in dict.fromkeys(row.set for row in summary.rows if row.direct is not None):
+        rows = [row for row in summary.rows if row.set == name]
+        yield _accuracies(name, rows)
+        if any(row.verdict for row in rows):
+            yield _feedback(name, rows)
+    first = {row.checkpoint: row for row in reversed(summary.rows) if row.counts is not None}
+    if first:
+        yield _rounds([first[name] for name in reversed(first)])
+
+
+def _accuracies(name: str, rows: Sequence[Row]) -> Table:
+    modes = [mode for mode in MODES if mode in MODES[:2] or any(getattr(row, mode) for row in rows)]
+    between = " " if len(modes) == 2 else "\n"
+    cells = [
+        [row.checkpoint, *(_accuracy(getattr(row, mode), between) for mode in modes), _gain(row.gain, between)]
+        for row in rows
+    ]
+    return _table(f"{name}: accuracy in %", ["model", *modes, "gain"], cells, gap=3 if len(modes) == 2 else 1)
+
+
+def _feedback(name: str, rows: Sequence[Row]) -> Table:
+    cells = [
+        [
+            row.checkpoint,
+            str(row.wrong_to_right),
+            str(row.right_to_wrong),
+            percent(row.verdict["precision"]),
+            percent(row.verdict["recall"]),
+            str(row.verdict["unparseable"]),
+        ]
+        for row in rows
+        if row.verdict
+    ]
+    headers = ["model", "mended", "spoilt", "precision", "recall", "unparseable"]
+    return _table(f"{name}: feedback on responses in %", headers, cells)
+
+
+def _rounds(rows: Sequence[Row]) -> Table:
+    cells = []
+    for row in rows:
+        counts = row.counts or {}
+        lost = [f"{what} {counts[what]}" for what in ("unparseable", "clipped", "failed") if counts[what]]
+        data = [percent(share, "\n") for share in (row.data_first, row.data_candidates, row.data_kept)]
+        controls = "-" if row.controls is None else f"{row.controls['passed']}/{row.controls['rows']}"
+        cells.append([row.checkpoint, "\n".join([f"{row.kept}/{row.sampled}", *lost]), *data, controls])
+    headers = ["rounds", "kept", "first", "candidates", "kept right", "controls"]
+    return _table("rows of the rounds, and how many of them are right in %", headers, cells)
+
+
 def verdict_on_run(summary: Summary) -> str:
-    """One honest sentence: better, worse, or within the noise, by the first set's direct accuracy."""
+    """One honest sentence: better, worse, or within the noise, by direct accuracy on the rows of the first set."""
     first_set = summary.rows[0].set if summary.rows else None
-    rows = [row for row in summary.rows if row.set == first_set and row.direct is not None]
-    start = next((row for row in rows if row.checkpoint == "meta"), None)
-    last = rows[-1] if rows else None
-    if start is None or last is None or last is start or not start.direct or not last.direct:
+    row = next((row for row in reversed(summary.rows) if row.set == first_set and row.gain is not None), None)
+    if row is None or row.gain is None:
         return "No round has been measured yet."
-    gain = 100 * (last.direct["share"] - start.direct["share"])
-    noise = 200 * (last.direct["stderr"] ** 2 + start.direct["stderr"] ** 2) ** 0.5
-    if abs(gain) <= noise:
-        what = f"no measurable change ({gain:+.1f} points, within twice the standard error of {noise / 2:.1f})"
-    else:
-        what = f"{'better' if gain > 0 else 'worse'} by {gain:+.1f} points (standard error {noise / 2:.1f})"
-    return f"Direct accuracy from meta to {last.checkpoint}: {what}."
+    gain, points = row.gain, f"{100 * row.gain['gain']:+.1f} points"
+    error = f"standard error {100 * gain['stderr']:.1f}, McNemar's exact {_p(gain['p'])}, {gain['n']} rows"
+    if not (gain["better"] or gain["worse"]):
+        return f"Direct accuracy from meta to {row.checkpoint}: no measurable change ({points}, {error})."
+    what = "better" if gain["better"] else "worse"
+    return f"Direct accuracy from meta to {row.checkpoint}: {what} by {points} ({error})."

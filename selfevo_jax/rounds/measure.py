@@ -40,5 +40,8 @@ def measure(
             for k in range(settings.k)
         ]
         drawn = bench.roll_out(params, samples, reporter, f"{title}, {settings.k} samples a row")
-        found |= {mode: asdict(vote(gold, drawn, mode == "both")) for mode in voting}
+        for mode in voting:
+            right, accuracy = vote(gold, drawn, mode == "both")
+            found[mode] = asdict(accuracy)
+            found["right"][mode] = right
     return found, rollouts

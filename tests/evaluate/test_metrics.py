@@ -1,13 +1,100 @@
+import math
+import random
+
 import pytest
+from scipy.stats import binomtest
 
-from selfevo_jax.evaluate.metrics import distinct_ngrams, entropy, majority, proportion, verdict_quality
+from selfevo_jax.evaluate import Paired, score, vote
+from selfevo_jax.evaluate.metrics import (
+    distinct_ngrams,
+    entropy,
+    majority,
+    mcnemar,
+    paired,
+    proportion,
+    verdict_quality,
+    wilson,
+)
+from selfevo_jax.sample import Candidate, Feedback, Rollout
 
 
-def test_standard_error_of_a_share() -> None:
-    found = proportion([True] * 30 + [False] * 70)
-    assert found.share == pytest.approx(0.3)
-    assert found.stderr == pytest.approx(0.0458, abs=1e-4)
+@pytest.mark.parametrize(("hits", "n"), [(0, 32), (32, 32), (0, 1), (1, 1), (3, 7), (30, 100), (660, 1319)])
+def test_a_share_has_the_wilson_interval_of_scipy(hits: int, n: int) -> None:
+    reference = binomtest(hits, n).proportion_ci(method="wilson")
+    assert wilson(hits, n) == pytest.approx((reference.low, reference.high), abs=1e-12)
+
+
+def test_a_share_of_nothing_is_no_figure_and_none_of_32_is_not_certain_to_be_none() -> None:
     assert str(proportion([])) == "-"
+    assert str(proportion([False] * 32)) == "0.0 [0.0, 10.7] %"
+    assert str(proportion([True] * 32)) == "100.0 [89.3, 100.0] %"
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (0, 1), (1, 0), (5, 5), (0, 6), (3, 14), (60, 33), (900, 1000)])
+def test_mcnemars_p_is_the_exact_binomial_one(gained: int, lost: int) -> None:
+    reference = 1.0 if gained + lost == 0 else binomtest(gained, gained + lost, 0.5).pvalue
+    assert mcnemar(gained, lost) == pytest.approx(reference, rel=1e-9)
+
+
+def test_a_gain_has_the_standard_error_of_the_rows_differences() -> None:
+    rng = random.Random(0)
+    before = {str(i): rng.random() < 0.5 for i in range(200)}
+    after = {row: right or rng.random() < 0.3 for row, right in reversed(before.items())}
+    found = paired(before, after)
+    differences = [after[row] - before[row] for row in before]
+    mean = sum(differences) / 200
+    assert found is not None
+    assert found.gain == pytest.approx(mean)
+    assert found.stderr == pytest.approx(math.sqrt(sum((d - mean) ** 2 for d in differences) / 200) / math.sqrt(200))
+    assert (found.n, found.lost, found.better, found.worse) == (200, 0, True, False)
+    # the unpaired error would be about 0.048 whatever the rows have in common
+    assert found.stderr < 0.03
+
+
+def test_rows_that_one_of_two_did_not_answer_are_in_no_comparison() -> None:
+    found = paired({"a": True, "b": None, "c": False, "d": True}, {"a": False, "b": True, "c": None, "e": True})
+    assert found == Paired(n=1, gained=0, lost=1, gain=-1.0, stderr=0.0, p=1.0)
+    assert not found.worse  # one row of one says nothing
+    assert paired({"a": None}, {"a": True}) is None
+
+
+def answered(id: str, text: str, finish: str = "stop", sample: int = 0, error: str | None = None) -> Rollout:
+    return Rollout(id, sample, id, (Candidate(text, finish, (1,) * len(text)),), 0, error)
+
+
+def test_rows_that_could_not_be_run_are_counted_and_are_in_no_share() -> None:
+    rows = [answered("a", "5"), answered("b", "6"), answered("c", "none"), answered("d", "5 and", "length")]
+    rows += [answered(id, "", "error", error="too long") for id in "efgh"]
+    found = score(dict.fromkeys("abcdefgh", "5"), rows)
+    assert (found.direct.n, found.direct.share) == (4, 0.5)
+    assert (found.rows, found.direct.failed, found.direct.no_answer, found.direct.clipped) == (8, 4, 1, 1)
+    assert found.right["direct"] == dict(zip("abcdefgh", [True, False, False, True, *[None] * 4], strict=True))
+    assert found.refined is None
+    alone = score({"e": "5"}, rows[4:5]).direct
+    assert (alone.share, alone.n, alone.failed) == (None, 0, 1)
+
+
+def test_a_row_whose_feedback_could_not_be_run_keeps_its_response_and_has_no_refined_answer() -> None:
+    good, none = Feedback("f", "stop", True, None), Feedback("", "error", None, None)
+    rows = [
+        Rollout("a", 0, "a", (Candidate("5", "stop", (1,), good),), 0),
+        Rollout("b", 0, "b", (Candidate("5", "stop", (1,), none),), 0, "too long"),
+    ]
+    found = score({"a": "5", "b": "5"}, rows)
+    assert (found.direct.share, found.direct.n, found.direct.failed) == (1.0, 2, 0)
+    assert found.refined is not None
+    assert (found.refined.share, found.refined.n, found.refined.failed) == (1.0, 1, 1)
+    assert found.verdict is not None
+    assert (found.verdict.accuracy.n, found.verdict.unparseable) == (1, 0)
+
+
+def test_a_vote_is_among_the_samples_that_were_run() -> None:
+    rows = [answered("a", "5", sample=0), answered("a", "6", sample=1), answered("a", "5", sample=2)]
+    rows += [answered("b", "", "error", 0, "too long"), answered("b", "5", sample=1), answered("c", "no")]
+    rows += [answered("d", "", "error", s, "too long") for s in (0, 1)]
+    right, found = vote(dict.fromkeys("abcd", "5"), rows, refined=False)
+    assert right == {"a": True, "b": True, "c": False, "d": None}
+    assert (found.n, found.failed, found.no_answer) == (3, 1, 1)
 
 
 def test_verdict_quality_counts_unparseable_as_a_wrong_verdict_and_never_as_good() -> None:

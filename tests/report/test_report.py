@@ -1,11 +1,14 @@
 import io
+from dataclasses import asdict, replace
+from typing import Any
 
+import pytest
 from rich.console import Console
 
+from selfevo_jax.evaluate import Accuracy, paired, proportion
 from selfevo_jax.progress import Reporter
-from selfevo_jax.report import pick, verdict_on_run
+from selfevo_jax.report import WIDTH, pick, tables, verdict_on_run
 from selfevo_jax.report.summary import Row, Summary
-from selfevo_jax.report.table import table
 from selfevo_jax.sample import Candidate, Feedback, Rollout
 
 
@@ -25,26 +28,105 @@ def test_one_transcript_of_each_kind_is_found() -> None:
     assert [t.rollout.id for t in found] == ["mended", "alone", "spoilt"]
 
 
-def row(checkpoint: str, share: float) -> Row:
-    direct = {"share": share, "stderr": 0.02, "n": 500}
-    return Row(checkpoint, "s", direct, None, None, None, 0, 0, None)
+def figure(hits: int, n: int, **beside: int) -> dict[str, Any]:
+    return asdict(Accuracy(**vars(proportion([True] * hits + [False] * (n - hits))), **beside))
 
 
-def test_the_last_sentence_says_better_worse_or_within_the_noise() -> None:
-    def said(share: float) -> str:
-        return verdict_on_run(Summary("r", True, [row("base", 0.1), row("meta", 0.2), row("round 1", share)], []))
+def row(checkpoint: str, hits: int, start: int | None = None, n: int = 500) -> Row:
+    """A checkpoint that has the first `hits` rows right, against one that had the last `start` right."""
+    before = {str(i): i >= n - (start or 0) for i in range(n)}
+    after = {str(i): i < hits for i in range(n)}
+    return Row(checkpoint, "s", figure(hits, n), gain=None if start is None else gain_of(before, after))
 
-    assert "better by +40.0 points" in said(0.6)
-    assert "worse by -10.0 points" in said(0.1)
-    assert "no measurable change" in said(0.22)
+
+def gain_of(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    found = paired(before, after)
+    assert found is not None
+    return asdict(found) | {"better": found.better, "worse": found.worse}
+
+
+def test_the_last_sentence_says_better_worse_or_within_the_noise_by_the_rows_that_changed() -> None:
+    def said(hits: int, start: int, n: int = 500) -> str:
+        rows = [row("base", 50, n=n), row("meta", start, n=n), row("round 1", hits, start, n=n)]
+        return verdict_on_run(Summary("r", True, rows, []))
+
+    assert "better by +40.0 points" in said(300, 100)
+    assert "worse by -10.0 points" in said(50, 100)
+    assert "no measurable change (+2.0 points" in said(110, 100)
+    assert "no measurable change (+3.1 points" in said(1, 0, 32)
+    assert said(6, 0, 32).endswith("+18.8 points (standard error 6.9, McNemar's exact p 0.031, 32 rows).")
+    assert verdict_on_run(Summary("r", False, [row("meta", 1)], [])) == "No round has been measured yet."
+
+
+def shown(summary: Summary, width: int = WIDTH) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=False)
+    for table in tables(summary):
+        console.print(table)
+    return out.getvalue()
+
+
+def full_summary(modes: tuple[str, ...], sets: int = 1) -> Summary:
+    """Every column at its widest."""
+    quality = {"precision": figure(1300, 1319), "recall": figure(1319, 1319), "unparseable": 1319}
+    gain = {"gain": -1.0, "stderr": 0.1234, "p": 1e-9, "n": 1319, "better": False, "worse": True}
+    counts = {"unparseable": 8192, "clipped": 8192, "failed": 8192, "kept": 8190, "sampled": 65536}
+    figures = {mode: figure(1300, 1319, failed=1319, no_answer=1318, clipped=6595) for mode in modes}
+    of_round = {"counts": counts, "kept": 8190, "sampled": 65536, "controls": {"passed": 32, "rows": 32}}
+    of_round |= {f"data_{kind}": figure(8191, 8192) for kind in ("first", "candidates", "kept")}
+    rows = [
+        Row(
+            f"round {n}",
+            f"set {s}",
+            **figures,
+            right_to_wrong=1319,
+            wrong_to_right=1319,
+            verdict=quality,
+            gain=gain,
+            **of_round,
+        )
+        for n in (9, 1000)
+        for s in range(sets)
+    ]
+    return Summary("runs/mine", True, rows, [])
+
+
+@pytest.mark.parametrize("modes", [("direct", "refined"), ("direct", "refined", "consistency", "both")])
+def test_the_tables_are_whole_at_80_columns_with_every_figure_at_its_widest(modes: tuple[str, ...]) -> None:
+    summary = full_summary(modes, sets=2)
+    text = shown(summary)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.split() == shown(summary, 400).split()  # nothing is wrapped or left out
+    for words in ("failed 1319", "no answer 1318", "clipped 6595", "[97.8, 99.1]", "± 12.3", "p <0.001"):
+        assert words in text
+    for words in (
+        "8190/65536",
+        "unparseable 8192",
+        "32/32",
+        "[99.9, 100]",
+        "set 0: accuracy in %",
+        "set 1: accuracy",
+    ):
+        assert words in text
+
+
+def test_a_set_of_which_no_row_could_be_run_has_no_figure_and_none_right_has_no_zero_width() -> None:
+    rows = [Row("meta", "s", figure(0, 0, failed=8)), Row("round 1", "s", figure(0, 32))]
+    text = shown(Summary("r", True, rows, []))
+    assert [line.split() for line in text.splitlines()[3:]][:3] == [
+        ["meta", "-", "-", "-"],
+        ["failed", "8"],
+        ["round", "1", "0.0", "[0.0,", "10.7]", "-", "-"],
+    ]
+    assert "±" not in text
 
 
 def test_names_and_texts_of_others_do_no_more_to_a_terminal_than_to_stand_there() -> None:
+    text = shown(Summary("x", True, [replace(row("[bold]meta", 100), set="[/b][link=http://x]")], []), 200)
+    assert "[/b][link=http://x]: accuracy" in text
+    assert "[bold]meta" in text
     out = io.StringIO()
-    console = Console(file=out, width=200, force_terminal=False)
-    console.print(table(Summary("[/b][link=http://x]", True, [row("[bold]meta", 0.2)], [])))
-    assert "[/b][link=http://x]: accuracy" in out.getvalue()
-    assert "[bold]meta" in out.getvalue()
-    Reporter(console).warn("a title \x1b]0;gone\x07 and a \x9b2J")
+    Reporter(Console(file=out, width=200)).warn("a title \x1b]0;gone\x07 and a \x9b2J")
     assert "\x1b" not in out.getvalue()
     assert "\x9b" not in out.getvalue()
