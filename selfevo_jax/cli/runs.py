@@ -84,8 +84,16 @@ def _go_on(run: RunDir, controller: Controller, lies_here: bool, reporter: Repor
     from selfevo_jax import hosts
     from selfevo_jax.report import summarize, transcripts
 
-    if lies_here and hosts.agree("whether the run is complete", lambda: summarize(run).complete):
-        reporter.line(f"{run.root}: this run is complete. Raise rounds.number to go on, or choose another run_dir.")
+    def is_over() -> str | None:
+        """How to go on with a run that is complete."""
+        found = summarize(run)
+        if not found.complete:
+            return None
+        return "Raise rounds.number" if found.stopped is None else "Set rounds.stop_when_worse=false"
+
+    over = hosts.agree("whether the run is complete", is_over) if lies_here else None
+    if over is not None:
+        reporter.line(f"{run.root}: this run is complete. {over} to go on, or choose another run_dir.")
     else:
         if lies_here:
             reporter.line(f"{run.root}: going on with the run that lies here.")

@@ -252,12 +252,18 @@ class RoundsSection(Section):
     """Feedback-refine turns at most; 0 is plain self-training on first responses."""
     select: Literal["feedback", "none", "random"] = "feedback"
     """`random` keeps as many rows as the feedback would, drawn blindly (an ablation)."""
-    minimum_kept: Positive = 1
+    per_prompt: Positive | None = 4
+    """Kept rows of one prompt in a round at most (different answers, of the first samples), so that with many samples a
+    prompt easy prompts do not fill D_self. None: all."""
+    minimum_kept: Positive = 8
+    """With fewer kept rows a round is not trained, and the run ends with the counts: so few teach nothing but
+    themselves."""
     controls: Count = 32
     """Answers made wrong on purpose and shown to the critic; not trained on."""
     controls_warn_above: Share = 0.2
     stop_when_worse: bool = False
-    """End the run when direct accuracy on the first evaluation set falls by more than two standard errors."""
+    """End the run when direct answers on the first evaluation set are measurably worse than those of the best
+    checkpoint so far, row by row (McNemar's exact p below 0.05). A run that ended so goes on when this is false."""
 
 
 class EvaluateSection(Section):

@@ -52,6 +52,8 @@ class Summary:
     complete: bool
     rows: list[Row]
     rounds: list[dict[str, Any]]
+    stopped: int | None = None
+    """The round after which `rounds.stop_when_worse` ended the run."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -113,6 +115,7 @@ def _summarize(run: RunDir, config: Config) -> Summary:
     sets = 1 if config.data.stories else len(config.data.evaluation)
     measured = sets == len(_evaluation(run, name_of(len(rounds))))
     # a run that was ended goes on where the config no longer asks for that
-    stopped = config.rounds.stop_when_worse and (run.root / STOPPED).exists()
-    done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped)
-    return Summary(str(run.root), done and measured, rows, rounds)
+    ended = config.rounds.stop_when_worse and (run.root / STOPPED).exists()
+    stopped = read_json(run.root / STOPPED)["round"] if ended else None
+    done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped is not None)
+    return Summary(str(run.root), done and measured, rows, rounds, stopped)

@@ -14,13 +14,14 @@ from selfevo_jax import hosts, notice
 from selfevo_jax.accelerators import overlooked
 from selfevo_jax.checkpoint import MARK, TrainingStore, model_checksum, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
-from selfevo_jax.data import Batches, Example, MetaRow, read_meta, source_checksum
+from selfevo_jax.data import Batches, Example, MetaRow, jsonl_lines, read_meta, source_checksum
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.evaluate import data_accuracy
+from selfevo_jax.evaluate import data_accuracy, paired
 from selfevo_jax.model import merge_adapters, param_count, param_shardings
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.files import read_rows, understood
+from selfevo_jax.rounds.limits import clipped, not_run
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
     annotate_stories,
@@ -31,9 +32,9 @@ from selfevo_jax.rounds.meta_skill import (
 )
 from selfevo_jax.rounds.mixture import SELF, fitted, mixture
 from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
-from selfevo_jax.rounds.retention import kept, require_room
-from selfevo_jax.rounds.run_dir import COMMITTED, META, SCORES, STOPPED, RunDir, name_of
-from selfevo_jax.rounds.select import Selection, require, select
+from selfevo_jax.rounds.retention import best, kept, require_room
+from selfevo_jax.rounds.run_dir import COMMITTED, LOSSES, META, SCORES, STOPPED, RunDir, name_of
+from selfevo_jax.rounds.select import Selection, require, select, weakness
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.sharding import TRAIN_RULES
@@ -54,6 +55,8 @@ class Controller:
         for note in self.dir.notes:
             reporter.warn(note)
         self._tell_aside(self.dir.aside)
+        for name in self.dir.finish_removals():
+            reporter.line(f"  the removal of checkpoint {name} had been broken off; it is finished (saving.keep_last)")
         self._base: Any = None
         self._latest: tuple[str, Any] | None = None
         self._meta_rows: list[MetaRow] | None = None
@@ -71,7 +74,7 @@ class Controller:
                 raise ConfigError(f"{name}: {error}") from error
         if isinstance(self.pools, FilePools):
             check_verdicts(self.pools.meta_rows(), self.bench.rule)
-        for said in (self.pools.notice(), self.bench.format.notice()):
+        for said in (*self.pools.notices(), self.bench.format.notice()):
             if said is not None:
                 self.reporter.warn(said)
         used = jax.devices()[0].platform
@@ -178,7 +181,8 @@ class Controller:
         }
         metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
         self.dir.forget(self.dir.checkpoint(name))
-        folder, model, files = self.dir.checkpoint(name), self.bench.model, self.bench.tokenizer.files()
+        folder, model = self.dir.checkpoint(name), self.bench.model
+        files = {**self.bench.tokenizer.files(), LOSSES: b"".join(jsonl_lines(report.rows()))}
         if settings.lora is None:
             params = learnt
         else:
@@ -313,10 +317,24 @@ class Controller:
             )
         return {"rows": found["rows"], "passed": found["passed"]}
 
+    def _choose(self, round: int, rollouts: Sequence[Rollout]) -> Selection:
+        """What the filter makes of a round's rollouts: the same whenever it is asked."""
+        rounds = self.config.rounds
+        return select(rollouts, rounds.select, self.config.seed * 1000 + round, rounds.per_prompt)
+
     def selection(self, round: int, rollouts: Sequence[Rollout]) -> Selection:
         """The filter, and D_self of the round."""
-        chosen = select(rollouts, self.config.rounds.select, self.config.seed * 1000 + round)
-        require(chosen, self.config.rounds.minimum_kept, round)
+        chosen, sampling = self._choose(round, rollouts), self.config.sampling
+        for line in clipped(rollouts, sampling):
+            self.reporter.warn(f"round {round}: {line}")
+        start = META if round == 1 else str(round - 1)
+        way_on = f"`selfevo fork {self.dir.root} NEW --from {start} KEY=VALUE` goes on from there with other settings"
+        lost = not_run(rollouts, sampling)
+        require(chosen, self.config.rounds.minimum_kept, round, lost, way_on)
+        if lost is not None:
+            self.reporter.warn(f"round {round}: {lost}")
+        if (weak := weakness(chosen.counts)) is not None:
+            self.reporter.warn(f"round {round} is weak: {weak}; it is trained on all the same. {way_on}")
         if chosen.counts.judged_good == chosen.counts.sampled and self.config.rounds.select == "feedback":
             self.reporter.warn(f"round {round}: the critic calls every row good; the filter keeps all")
         rows = [
@@ -339,9 +357,7 @@ class Controller:
         pool_of = self.config.rounds.pool or ("all" if variant == "restart" else "last")
         if pool_of == "all":
             for earlier in range(1, round):
-                learnt += select(
-                    self.rollouts(earlier), self.config.rounds.select, self.config.seed * 1000 + earlier
-                ).kept
+                learnt += self._choose(earlier, self.rollouts(earlier)).kept
         endless = sum(not bench.format.ends(r.candidates[r.chosen].end) for r in learnt)
         if endless:
             self.reporter.line(
@@ -384,28 +400,37 @@ class Controller:
         )
         self.dir.write_json(done, {"round": round, "checkpoint": name_of(round)})
 
+    def _direct(self, newest: int) -> dict[int, Mapping[str, bool | None]]:
+        """Which rows of the first evaluation set each round up to the newest has right, where that is known."""
+        first = next(iter(self.dir.load(self.dir.evaluation("base")) or {}), None)
+        found = {n: self.dir.load(self.dir.evaluation(name_of(n))) or {} for n in range(newest + 1)}
+        return {n: figures[first]["right"]["direct"] for n, figures in found.items() if first in figures}
+
     def _retain(self, newest: int) -> None:
-        """Removes the checkpoints that `saving` does not keep."""
-        if self.config.saving.keep_last is None:
+        """Removes the checkpoints that `saving` does not keep. A run that may end where a round is worse keeps the best
+        one in any case."""
+        saving = self.config.saving
+        if saving.keep_last is None:
             return
-        direct = {}
-        for number in range(newest + 1):
-            found = self.dir.load(self.dir.evaluation(name_of(number))) or {}
-            if found:
-                direct[number] = next(iter(found.values()))["direct"]["share"]
-        keep = kept(self.config.saving, newest, direct)
+        wanted = saving.keep_best or self.config.rounds.stop_when_worse
+        keep = kept(saving, newest, best(self._direct(newest)) if wanted else None)
         for number in set(range(newest)) - keep:
             if not self.dir.removed(name_of(number)):
                 self.dir.remove(name_of(number))
                 self.reporter.line(f"  checkpoint {name_of(number)} is removed (saving.keep_last)")
 
-    def worse(self, round: int) -> bool:
-        """Whether direct accuracy on the first set fell by more than two standard errors of the difference."""
-        before, after = (self.dir.load(self.dir.evaluation(name_of(r))) for r in (round - 1, round))
-        name = next(iter(after))
-        old, new = before[name]["direct"], after[name]["direct"]
-        noise = 2 * (old["stderr"] ** 2 + new["stderr"] ** 2) ** 0.5
-        return new["share"] < old["share"] - noise
+    def _worse(self, round: int) -> str | None:
+        """Against what, and how much, a round's direct answers on the first set are measurably worse than the best so
+        far; None where they are not."""
+        direct = self._direct(round)
+        before = best({number: right for number, right in direct.items() if number < round})
+        found = None if before is None or round not in direct else paired(direct[before], direct[round])
+        if before is None or found is None or not found.worse:
+            return None
+        return (
+            f"worse than {name_of(before)}, the best so far ({100 * found.gain:+.1f} points, standard error "
+            f"{100 * found.stderr:.1f}, McNemar's exact p {found.p:.2g}, {found.n} rows)"
+        )
 
     def run(self) -> None:
         """The whole run, or what is left of it."""
@@ -422,8 +447,11 @@ class Controller:
             self.round(number)
             name = name_of(number)
             self.evaluate(name, functools.partial(self.params, name))
+            worse = self._worse(number) if self.config.rounds.stop_when_worse else None
             self._retain(number)
-            if self.config.rounds.stop_when_worse and self.pools.evaluation() and self.worse(number):
-                self.dir.write_json(self.dir.root / STOPPED, {"round": number, "why": "worse than the round before"})
-                self.reporter.warn(f"round {number} is worse than the one before; the run ends here")
+            if worse is not None:
+                self.dir.write_json(self.dir.root / STOPPED, {"round": number, "why": worse})
+                self.reporter.warn(
+                    f"round {number} is {worse}; the run ends here (rounds.stop_when_worse; with false it goes on)"
+                )
                 break

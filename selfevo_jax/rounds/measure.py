@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from selfevo_jax.data import QARow
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import score, vote
 from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.limits import clipped, not_run
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.sample import Rollout
 
@@ -21,7 +23,8 @@ def measure(
 ) -> tuple[dict[str, Any], list[Rollout]]:
     """Figures (an `Evaluation` as plain values) and the greedy rollouts. `judge=False` leaves modes with feedback out.
 
-    Self-refinement takes at least one turn here, also when the rounds of the run refine nothing.
+    Self-refinement takes at least one turn here, also when the rounds of the run refine nothing. Rows that could not be
+    run and texts that were cut are warned of; raises ConfigError, naming the limit, where no row could be run.
     """
     settings = bench.config.evaluate
     modes = [mode for mode in settings.modes if judge or mode in UNJUDGED]
@@ -30,6 +33,7 @@ def measure(
     greedy = bench.stages(greedy=True)
     chains = [bench.chain(row, greedy, round=0, judge="refined" in modes, turns=turns) for row in rows]
     rollouts = bench.roll_out(params, chains, reporter, title)
+    _warn(bench, rollouts, title, reporter)
     found = asdict(score(gold, rollouts))
     voting = [mode for mode in ("consistency", "both") if mode in modes]
     if voting:
@@ -39,9 +43,21 @@ def measure(
             for row in rows
             for k in range(settings.k)
         ]
-        drawn = bench.roll_out(params, samples, reporter, f"{title}, {settings.k} samples a row")
+        sampled = f"{title}, {settings.k} samples a row"
+        drawn = bench.roll_out(params, samples, reporter, sampled)
+        _warn(bench, drawn, sampled, reporter)
         for mode in voting:
             right, accuracy = vote(gold, drawn, mode == "both")
             found[mode] = asdict(accuracy)
             found["right"][mode] = right
     return found, rollouts
+
+
+def _warn(bench: Workbench, rollouts: Sequence[Rollout], title: str, reporter: Reporter) -> None:
+    sampling = bench.config.sampling
+    if (lost := not_run(rollouts, sampling)) is not None:
+        if all(r.candidates[0].finish == "error" for r in rollouts):
+            raise ConfigError(f"{title}: {lost}. Nothing is left to measure: raise sampling.cache_length")
+        reporter.warn(f"{title}: {lost}. They are in no figure")
+    for line in clipped(rollouts, sampling):
+        reporter.warn(f"{title}: {line}")

@@ -21,6 +21,7 @@ from selfevo_jax.data import (
 )
 from selfevo_jax.errors import DataError, EmptySelectionError
 from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.limits import clipped
 from selfevo_jax.rounds.pools import StoryPools
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.sample import Rollout
@@ -42,7 +43,10 @@ def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, repo
         for prompt in prompts
         for sample in range(settings.responses_per_question)
     ]
-    sampled = bench.roll_out(base_params, chains, reporter, "responses of the base for D_meta")
+    title = "responses of the base for D_meta"
+    sampled = bench.roll_out(base_params, chains, reporter, title)
+    for line in clipped(sampled, bench.config.sampling):
+        reporter.warn(f"{title}: {line}")
     by_story = {story.id: story for story in pools.meta_questions}
     rows = []
     for rollout in sampled:

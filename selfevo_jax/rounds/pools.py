@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import random
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from selfevo_jax.config import Config, DataSection
 from selfevo_jax.data import (
@@ -21,12 +24,19 @@ from selfevo_jax.data import (
 from selfevo_jax.errors import DataError
 
 
+class Prompt(Protocol):
+    """What rows of all kinds have."""
+
+    @property
+    def prompt(self) -> str: ...
+
+
 class FilePools:
     """Rows from JSONL files and shipped slices. Everything is read, and so checked, at the start."""
 
     def __init__(self, data: DataSection, seed: int, rounds: int) -> None:
         assert data.prompts is not None
-        self._data, self._rounds = data, rounds
+        self._data, self._seed, self._rounds = data, seed, rounds
         self._prompts = read_prompts(data.prompts)
         self._gold = read_gold(data.prompts)
         self._evaluation = {
@@ -38,28 +48,50 @@ class FilePools:
             assert data.meta_from_solutions is not None
             self._meta = build_meta_rows(read_qa(data.meta_from_solutions), seed, limit=data.meta_rows)
         self._qa = [] if data.qa is None else read_qa(data.qa)
-        check_overlap(self._evaluation, {"prompts": self._prompts, "meta_skill": self._meta, "qa": self._qa})
+        meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
+        self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}
+        check_overlap(self._evaluation, {"prompts": self._prompts, **self._supervised})
 
     def prompts(self, round: int) -> list[PromptRow]:
-        """The round's part of the pile; where the pile is too small for fresh ones, it begins again."""
-        wanted = min(self._data.prompts_per_round, len(self._prompts))
-        start = (round - 1) * wanted
-        return [self._prompts[(start + i) % len(self._prompts)] for i in range(wanted)]
+        """The round's part of the pile, which is shuffled with the run's seed. No row comes twice before all came once,
+        nor twice in a round; each pass over the pile has an order of its own."""
+        wanted, passes = min(self._data.prompts_per_round, len(self._prompts)), 0
+        order: list[int] = []
+        for _ in range(round):
+            order = order[wanted:]
+            if len(order) < wanted:
+                fresh, passes = self._pass(passes), passes + 1
+                # what is left of the pass before is this round's too: it comes last in the next
+                order += sorted(fresh, key=set(order).__contains__)
+        return [self._prompts[i] for i in order[:wanted]]
+
+    def _pass(self, number: int) -> list[int]:
+        size = len(self._prompts)
+        return random.Random(f"prompts {self._seed} {number}").sample(range(size), size)
 
     def gold(self, round: int) -> dict[str, str]:
         """Prompt id -> gold answer, where one is known: to measure with, after the round has chosen."""
         return self._gold.answers
 
-    def notice(self) -> str | None:
-        """What the user should know of the pile of prompts."""
+    def notices(self) -> list[str]:
+        """What the user should know of the pile of prompts, with the counts."""
         found = _of_gold(self._gold)
+        found += [
+            f"{len(shared)} of the {len(self._prompts)} rows of data.prompts are also in data.{kind} (such as "
+            f"{min(shared)[:80]!r}): the model was trained on an answer to them, and rounds teach less with them"
+            for kind, rows in self._supervised.items()
+            if (shared := _shared(rows, self._prompts))
+        ]
+        copies = len(self._prompts) - len({_plain(row.prompt) for row in self._prompts})
+        if copies:
+            found.append(f"{copies} of the {len(self._prompts)} rows of data.prompts are copies of others")
         wanted = self._data.prompts_per_round * self._rounds
         if wanted > len(self._prompts):
             found.append(
                 f"{self._rounds} rounds of {self._data.prompts_per_round} prompts want {wanted}, but data.prompts has "
                 f"{len(self._prompts)}: prompts come up again"
             )
-        return "; ".join(found) or None
+        return found
 
     def evaluation(self) -> dict[str, list[QARow]]:
         return self._evaluation
@@ -97,8 +129,8 @@ class StoryPools:
         """Share of the prompt split's skeletons that the rounds use."""
         return len({stories.read_skeleton(text) for text in self._texts}) / stories.space_size(self._changes, "prompts")
 
-    def notice(self) -> str | None:
-        return None
+    def notices(self) -> list[str]:
+        return []
 
     def _stories(self, round: int) -> list[stories.Story]:
         found = stories.make_stories("prompts", self._per_round, changes=self._changes, seed=1000 * self._seed + round)
@@ -132,18 +164,26 @@ def _of_gold(gold: KnownGold) -> list[str]:
     return found
 
 
-def check_overlap(evaluation: dict[str, list[QARow]], used: dict[str, list]) -> None:
+def _plain(prompt: str) -> str:
+    return " ".join(prompt.split())
+
+
+def _shared(rows: Sequence[Prompt], others: Sequence[Prompt]) -> list[str]:
+    """The prompts of `others`, one a row, that are among those of `rows`, whatever their white space."""
+    known = {_plain(row.prompt) for row in rows}
+    return [text for row in others if (text := _plain(row.prompt)) in known]
+
+
+def check_overlap(evaluation: Mapping[str, Sequence[Prompt]], used: Mapping[str, Sequence[Prompt]]) -> None:
     """Raises DataError with the count when an evaluation prompt is also a prompt of the loop or of its data."""
     for name, rows in evaluation.items():
-        held_out = {" ".join(row.prompt.split()) for row in rows}
         for kind, others in used.items():
-            shared = {" ".join(row.prompt.split()) for row in others} & held_out
-            if shared:
+            if shared := _shared(others, rows):
                 raise DataError(
                     f"data.evaluation.{name}",
                     None,
                     "prompt",
-                    f"{len(shared)} of its {len(held_out)} prompts are also in data.{kind} (such as "
+                    f"{len(shared)} of its {len(rows)} prompts are also in data.{kind} (such as "
                     f"{min(shared)[:80]!r}); remove them from one of the two",
                 )
 

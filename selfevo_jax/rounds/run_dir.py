@@ -32,6 +32,10 @@ checkpoint that is not kept."""
 SCORES = "rollouts/logprobs.jsonl"
 """Of a round: the log-probabilities of its rollouts."""
 
+LOSSES = "losses.jsonl"
+"""Beside the arrays of a checkpoint: step, loss, learning rate, gradient norm and tokens of every step of its training,
+a line each."""
+
 
 def name_of(round: int) -> str:
     """Checkpoint and evaluation name of M_round; round 0 is M_meta."""
@@ -136,11 +140,28 @@ class RunDir:
 
     def remove(self, name: str) -> None:
         """Removes the arrays of a checkpoint that is not kept; its small files stay."""
-        folder = self.checkpoint(name)
-        self.write_json(folder / REMOVED, {"checkpoint": name, "why": "saving.keep_last"})
+        self.write_json(self.checkpoint(name) / REMOVED, {"checkpoint": name, "why": "saving.keep_last"})
+        self._remove_arrays(name)
+
+    def finish_removals(self) -> list[str]:
+        """Removes what a kill between the record of a removal and its end has left; the names of the checkpoints."""
+
+        def begun() -> list[str]:
+            folder = self.root / "checkpoints"
+            names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+            return [n for n in names if (folder / n / REMOVED).exists() and (folder / n / ARRAYS).exists()]
+
+        names = hosts.agree("looking for removals that are not finished", begun)
+        for name in names:
+            self._remove_arrays(name)
+        return names
+
+    def _remove_arrays(self, name: str) -> None:
         if hosts.is_writer():
-            self.sums.forget(folder / ARRAYS)
-            self._storage.remove(folder / ARRAYS)
+            self._lock.check()
+            arrays = self.checkpoint(name) / ARRAYS
+            self.sums.forget(arrays)
+            self._storage.remove(arrays)
         hosts.gather(f"removing checkpoint {name}", None)
 
     def training(self, name: str) -> dict[str, Any]:

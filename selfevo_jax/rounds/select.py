@@ -39,7 +39,9 @@ class Counts:
     judged_good: int
     """Rows whose chosen candidate was called good."""
     duplicates: int
-    """Kept rows dropped because prompt and answer stand there already."""
+    """Rows that passed and were dropped because prompt and answer are there already."""
+    over_cap: int
+    """Rows that passed and were dropped because their prompt has `rounds.per_prompt` kept rows already."""
     kept: int
     mean_tokens: float
     """Of kept answers."""
@@ -70,25 +72,39 @@ def _verdict(rollout: Rollout, index: int) -> bool | None:
     return None if feedback is None else feedback.good
 
 
-def select(rollouts: Sequence[Rollout], policy: Policy, seed: int) -> Selection:
+def _capped(passed: Sequence[Rollout], per_prompt: int | None, most: int | None = None) -> tuple[list[Rollout], int]:
+    """In the order given, rows that are new and whose prompt has not `per_prompt` rows yet, `most` at most; and how
+    many were left out as copies."""
+    answers: dict[str, set[str]] = {}
+    kept: list[Rollout] = []
+    duplicates = 0
+    for r in passed:
+        if len(kept) == most:
+            break
+        of_prompt, text = answers.setdefault(r.prompt, set()), r.candidates[r.chosen].text.strip()
+        if text in of_prompt:
+            duplicates += 1
+        elif per_prompt is None or len(of_prompt) < per_prompt:
+            of_prompt.add(text)
+            kept.append(r)
+    return kept, duplicates
+
+
+def select(rollouts: Sequence[Rollout], policy: Policy, seed: int, per_prompt: int | None = None) -> Selection:
     """Keeps the rows whose chosen candidate is finished and, by `feedback`, called good.
 
-    `none` keeps every finished row; `random` as many as `feedback` would, drawn blindly with `seed`.
+    `none` keeps every finished row; `random` as many as `feedback` would, drawn blindly with `seed`. Of a prompt at
+    most `per_prompt` different answers are kept, those of its first samples, so that easy prompts do not fill the data.
     """
-    usable = [r for r in rollouts if _finished(r) and not _empty(r)]
+    usable = sorted((r for r in rollouts if _finished(r) and not _empty(r)), key=lambda r: (r.id, r.sample))
     good = [r for r in usable if _verdict(r, r.chosen) is True]
-    if policy == "feedback":
-        passed = good
-    elif policy == "none":
-        passed = usable
-    else:
-        order = sorted(usable, key=lambda r: (r.id, r.sample))
-        drawn = random.Random(seed).sample(range(len(order)), len(good))
-        passed = [order[i] for i in sorted(drawn)]
-    kept: dict[tuple[str, str], Rollout] = {}
-    for r in sorted(passed, key=lambda r: (r.id, r.sample)):
-        kept.setdefault((r.prompt, r.candidates[r.chosen].text.strip()), r)
-    answers = [r.candidates[r.chosen] for r in kept.values()]
+    passed = usable if policy == "none" else good
+    kept, duplicates = _capped(passed, per_prompt)
+    over_cap = len(passed) - len(kept) - duplicates
+    if policy == "random":
+        blind, _ = _capped(random.Random(seed).sample(usable, len(usable)), per_prompt, len(kept))
+        kept = sorted(blind, key=lambda r: (r.id, r.sample))
+    answers = [r.candidates[r.chosen] for r in kept]
     texts = [answer.text for answer in answers]
     counts = Counts(
         sampled=len(rollouts),
@@ -108,22 +124,51 @@ def select(rollouts: Sequence[Rollout], policy: Policy, seed: int) -> Selection:
         judged_good_first=sum(bool(r.candidates) and _verdict(r, 0) is True for r in rollouts),
         refined=sum(r.chosen > 0 for r in rollouts),
         judged_good=len(good),
-        duplicates=len(passed) - len(kept),
+        duplicates=duplicates,
+        over_cap=over_cap,
         kept=len(kept),
         mean_tokens=fmean(answer.n_tokens for answer in answers) if answers else 0.0,
         distinct_bigrams=distinct_ngrams(texts),
         entropy_bits=entropy(texts),
     )
-    return Selection(list(kept.values()), counts)
+    return Selection(kept, counts)
 
 
-def require(selection: Selection, minimum: int, round: int) -> None:
-    """Raises EmptySelectionError, with the counts, when too few rows passed to learn from."""
+FEW_KEPT, MANY_UNPARSEABLE = 0.1, 0.25
+"""A round is weak where less of its rows is kept, or the feedback of more of them cannot be read."""
+
+
+def weakness(counts: Counts) -> str | None:
+    """Why a round has little to learn from, with the counts; None where it has enough."""
+    few, many = FEW_KEPT * counts.sampled, MANY_UNPARSEABLE * counts.sampled
+    return _summary(counts) if counts.kept < few or counts.unparseable > many else None
+
+
+def _summary(c: Counts) -> str:
+    return (
+        f"{c.kept} of {c.sampled} rows passed the filter (clipped {c.clipped}, unparseable feedback {c.unparseable}, "
+        f"failed {c.failed}, judged good {c.judged_good}, duplicates {c.duplicates}, over rounds.per_prompt "
+        f"{c.over_cap})"
+    )
+
+
+def require(selection: Selection, minimum: int, round: int, not_run: str | None = None, way_on: str = "") -> None:
+    """Raises EmptySelectionError when too few rows passed to train on, with the counts and what would keep more.
+
+    `not_run` says which rows could not be run and why; `way_on` how to go on with other settings.
+    """
     c = selection.counts
-    if c.kept < minimum:
-        raise EmptySelectionError(
-            f"round {round}: {c.kept} of {c.sampled} rows passed the filter, expected {minimum} or more "
-            f"(clipped {c.clipped}, unparseable feedback {c.unparseable}, failed {c.failed}, judged good "
-            f"{c.judged_good}). The weights are untouched and the round is not trained. Look at the rollouts; a "
-            "longer meta stage, more prompts or a longer max_new_tokens may help"
-        )
+    if c.kept >= minimum:
+        return
+    remedies = {
+        f"{not_run}; raise sampling.cache_length, or give shorter prompts": c.failed,
+        "Most feedback cannot be read: a longer meta stage (meta.steps) or a longer sampling.feedback.max_new_tokens "
+        "may help": c.unparseable,
+        "Most answers were cut: raise sampling.respond.max_new_tokens and sampling.refine.max_new_tokens": c.clipped,
+        "More prompts (data.prompts_per_round) or a longer meta stage may help": 1,
+    }
+    remedy = max(remedies, key=lambda text: remedies[text])
+    raise EmptySelectionError(
+        f"round {round}: {_summary(c)}, expected {minimum} or more (rounds.minimum_kept). The weights are untouched "
+        f"and the round is not trained. {remedy}. {way_on}".rstrip()
+    )

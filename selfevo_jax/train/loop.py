@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -46,7 +46,7 @@ class TrainReport:
     learning_rates: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     """Before clipping."""
-    tokens: int = 0
+    step_tokens: list[int] = field(default_factory=list)
     """Real tokens read (padding is not counted)."""
     targets: int = 0
     places: int = 0
@@ -60,6 +60,17 @@ class TrainReport:
     @property
     def steps(self) -> int:
         return len(self.losses)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens read in all steps."""
+        return sum(self.step_tokens)
+
+    def rows(self) -> Iterator[dict[str, float]]:
+        """One row a step, from step 1: the same whether the training was interrupted or not."""
+        columns = zip(self.losses, self.learning_rates, self.grad_norms, self.step_tokens, strict=True)
+        for step, (loss, rate, norm, tokens) in enumerate(columns, start=1):
+            yield {"step": step, "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
 
     @property
     def padding_share(self) -> float:
@@ -194,7 +205,7 @@ def run_steps(
         losses=log.losses,
         learning_rates=[float(rate) for rate in rates[first - earlier : last]],
         grad_norms=log.grad_norms,
-        tokens=sum(log.tokens),
+        step_tokens=log.tokens,
         targets=log.targets,
         places=len(log.losses) * settings.batch_rows * settings.length,
         seconds=seconds,

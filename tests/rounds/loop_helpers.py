@@ -33,7 +33,7 @@ def config(root: Path, **changes: object) -> Config:
         "meta": TRAIN,
         "learn": TRAIN,
         # an untrained critic lets nothing through, so the filter is off where the machinery is tested
-        "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 4},
+        "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 4, "minimum_kept": 1},
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")

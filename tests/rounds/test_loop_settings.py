@@ -1,5 +1,6 @@
 """The loop with its other settings: several turns and samples, ratings and own files, warnings, the early end."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 from loop_helpers import TRAIN, Heard, config, run
 
-from selfevo_jax.checkpoint import open_model
+from selfevo_jax.checkpoint import is_complete, open_model
 from selfevo_jax.config import Config
-from selfevo_jax.data import MetaRow
+from selfevo_jax.data import MetaRow, QARow
 from selfevo_jax.errors import ConfigError, DataError
-from selfevo_jax.report import summarize, transcripts
-from selfevo_jax.rounds import Controller, RunDir
+from selfevo_jax.report import status, summarize, transcripts, verdict_on_run
+from selfevo_jax.rounds import Controller, RunDir, verify
 from selfevo_jax.rounds.files import read_json, read_rows
+from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import check_verdicts, warn_unbalanced
 from selfevo_jax.rounds.run_dir import STOPPED
 from selfevo_jax.rounds.workbench import open_workbench
@@ -119,19 +121,105 @@ def test_a_critic_that_passes_planted_wrong_answers_is_warned_of(finished: Path,
     ]
 
 
+def all_right(root: Path, name: str) -> None:
+    """Makes a checkpoint the best by far, in the record of its evaluation."""
+    file = root / f"evaluations/{name}.json"
+    found = read_json(file)
+    found["stories"]["right"]["direct"] = dict.fromkeys(found["stories"]["right"]["direct"], True)
+    RunDir(root).write_json(file, found)
+
+
 @slow
-def test_a_run_ends_where_a_round_is_measurably_worse(finished: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(finished, copy)
-    file = copy / "evaluations/meta.json"
-    before = read_json(file)
-    before["stories"]["direct"] |= {"share": 1.0, "stderr": 0.0}
-    RunDir(copy).write_json(file, before)
-    heard = run(config(copy, rounds__number=5, rounds__stop_when_worse=True))
-    assert "warning: round 1 is worse than the one before; the run ends here" in heard.lines
-    assert not (copy / "rounds/0003").exists()
-    assert read_json(copy / STOPPED)["round"] == 1
-    assert summarize(RunDir(copy)).complete
+def test_a_run_that_ends_where_a_round_is_worse_than_the_best_keeps_the_best_and_goes_on_when_told(
+    finished: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    all_right(root, "meta")
+    saving = {"keep_last": 1, "keep_best": False}
+    heard = run(config(root, rounds__number=5, rounds__stop_when_worse=True, saving=saving))
+    (line,) = (line for line in heard.lines if "the run ends here" in line)
+    assert line.startswith("warning: round 1 is worse than meta, the best so far (-")
+    assert "16 rows" in line
+    assert "rounds.stop_when_worse; with false it goes on" in line
+    assert not (root / "rounds/0003").exists()
+    assert read_json(root / STOPPED)["round"] == 1
+    assert (summarize(RunDir(root)).complete, summarize(RunDir(root)).stopped) == (True, 1)
+    assert str(status(RunDir(root)).stopped).startswith("round 1 is worse than meta, the best so far")
+    assert is_complete(root / "checkpoints/meta")
+    going_on = config(root, rounds__number=3)
+    run(going_on)
+    assert is_complete(root / "checkpoints/0003")
+    found = summarize(RunDir(root))
+    assert (found.complete, found.stopped) == (True, None)
+    assert status(RunDir(root)).left == 0
+
+
+@slow
+def test_a_round_is_compared_with_the_best_so_far_and_not_with_the_one_before(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    all_right(root, "meta")
+    with contextlib.closing(Controller(config(root), Heard())) as controller:
+        assert str(controller._worse(2)).startswith("worse than meta, the best so far")
+        all_right(root, "0002")
+        assert controller._worse(2) is None
+    right = {n: read_json(root / f"evaluations/{n}.json")["stories"]["right"]["direct"] for n in ("meta", "0001")}
+    assert set(right["meta"]) == set(right["0001"])
+    assert verdict_on_run(summarize(RunDir(root))).startswith("Direct accuracy from meta to round 2: no measurable")
+
+
+@slow
+def test_a_removal_that_a_kill_broke_off_is_finished_at_the_next_start(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    saving = config(root, saving={"keep_last": 1, "keep_best": False})
+    with monkeypatch.context() as patched:
+        patched.setattr(RunDir, "_remove_arrays", killed)
+        with pytest.raises(Killed):
+            run(saving)
+    (half,) = (root / "checkpoints").glob("*/REMOVED")
+    assert (half.parent / "params").exists()
+    heard = Heard()
+    Controller(saving, heard).close()
+    assert not (half.parent / "params").exists()
+    assert any(f"the removal of checkpoint {half.parent.name} had been broken off" in line for line in heard.lines)
+    assert verify(RunDir(root)).faults == []
+
+
+@slow
+def test_rows_that_do_not_fit_in_the_cache_are_told_with_their_counts_and_are_in_no_figure(tmp_path: Path) -> None:
+    bench, heard = open_workbench(config(tmp_path / "run", sampling__slots=4)), Heard()
+    short = [QARow(f"s{i}", f"Mia has {i} shells. Then Mia finds 5. How many now?", f"{i + 5}") for i in range(2)]
+    long = [QARow(f"l{i}", f"Mia has {i} shells." * 60, "1") for i in range(6)]
+    found, _ = measure(bench, bench.base_params(), [*short, *long], "held", heard, judge=False)
+    assert (found["direct"]["n"], found["direct"]["failed"]) == (2, 6)
+    assert found["right"]["direct"].keys() == {row.id for row in [*short, *long]}
+    told = "6 of 8 rows could not be run; sampling.cache_length is 128; the first: prompt 'l0'"
+    assert any(line.startswith(f"warning: held: {told}") for line in heard.lines)
+    with pytest.raises(ConfigError, match="6 of 6 rows could not be run.*raise sampling.cache_length"):
+        measure(bench, bench.base_params(), long, "held", heard, judge=False)
+
+
+@slow
+def test_every_step_of_a_training_lies_beside_its_checkpoint_and_under_its_checksums(finished: Path) -> None:
+    for name, first in (("meta", 1e-3), ("0001", 1e-3)):
+        rows = read_rows(finished / "checkpoints" / name / "losses.jsonl")
+        training = read_json(finished / "checkpoints" / name / "metadata.json")["training"]
+        assert [row["step"] for row in rows] == [1, 2, 3, 4]
+        assert (rows[0]["loss"], rows[-1]["loss"]) == (training["loss_first"], training["loss_last"])
+        assert sum(row["tokens"] for row in rows) == training["tokens"]
+        assert rows[0]["learning_rate"] == pytest.approx(first)
+        assert all(row["grad_norm"] > 0 for row in rows)
+        assert f"checkpoints/{name}/losses.jsonl" in RunDir(finished).sums.names()
 
 
 @slow

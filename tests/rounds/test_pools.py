@@ -37,10 +37,32 @@ def test_an_evaluation_row_that_is_also_a_prompt_is_refused_with_the_count(tmp_p
         open_pools(config(tmp_path, ["m"]))
 
 
-def test_rounds_take_their_own_part_of_the_pile_and_begin_again_when_it_is_used_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 9])
+def test_the_pile_is_shuffled_and_no_row_comes_twice_before_all_came_once_nor_twice_in_a_round(
+    tmp_path: Path, wanted: int
+) -> None:
+    pools = open_pools(config(tmp_path, ["e"], prompts_per_round=wanted))
+    rounds = [[row.prompt for row in pools.prompts(r)] for r in range(1, 41)]
+    assert rounds == [[row.prompt for row in pools.prompts(r)] for r in range(1, 41)]
+    assert all(len(set(row)) == len(row) == min(wanted, 5) for row in rounds)
+    drawn = [prompt for row in rounds for prompt in row]
+    passes = [drawn[at : at + 5] for at in range(0, len(drawn) - 4, 5)]
+    assert all(set(one) == {f"p{i}" for i in range(5)} for one in passes)
+    assert len(set(map(tuple, passes))) > 5
+
+
+def test_a_pile_that_is_sorted_by_topic_gives_every_round_the_same_mixture_by_the_seed(tmp_path: Path) -> None:
+    topics = write(tmp_path / "t.jsonl", [{"prompt": f"{topic} {i}"} for topic in "abcd" for i in range(250)])
+    c = config(tmp_path, ["e"], prompts=topics, prompts_per_round=250)
+    first = [open_pools(c).prompts(r) for r in (1, 2, 3, 4)]
+    for rows in first:
+        assert all(40 <= sum(row.prompt[0] == topic for row in rows) <= 85 for topic in "abcd")
+    assert open_pools(c.model_copy(update={"seed": 1})).prompts(1) != first[0]
+
+
+def test_gold_beside_the_prompts_is_kept_from_the_rounds(tmp_path: Path) -> None:
     pools = open_pools(config(tmp_path, ["e"], prompts_per_round=2))
     assert isinstance(pools, FilePools)
-    assert [[row.prompt for row in pools.prompts(r)] for r in (1, 2, 3)] == [["p0", "p1"], ["p2", "p3"], ["p4", "p0"]]
     assert set(pools.gold(1).values()) == {"0", "1", "2", "3", "4"}
     assert not hasattr(pools.prompts(1)[0], "answer")
 
@@ -65,7 +87,7 @@ def test_gold_answers_of_the_prompts_are_known_row_by_row_and_the_others_are_cou
     assert set(pools.gold(1)) <= {
         row.id for row in pools.prompts(1) + pools.prompts(2) + pools.prompts(3) + pools.prompts(4)
     }
-    said = str(pools.notice())
+    said = str(pools.notices())
     assert "1 of the 4 rows of data.prompts have a gold answer that cannot be scored" in said
     assert "mixed.jsonl:3" in said
     assert "1 of the 4 rows of data.prompts have no gold answer" in said
@@ -75,7 +97,20 @@ def test_prompts_without_any_gold_answer_are_no_matter(tmp_path: Path) -> None:
     prompts = write(tmp_path / "bare.jsonl", [{"prompt": t} for t in "abc"])
     pools = open_pools(config(tmp_path, ["e"], prompts=prompts, prompts_per_round=1))
     assert pools.gold(1) == {}
-    assert "gold" not in str(pools.notice())
+    assert "gold" not in str(pools.notices())
+
+
+def test_prompts_that_are_also_trained_on_or_copies_of_others_are_counted_aloud(tmp_path: Path) -> None:
+    qa = write(tmp_path / "qa.jsonl", [{"prompt": " p1", "answer": "1"}, {"prompt": "p3  ", "answer": "3"}])
+    prompts = write(tmp_path / "t.jsonl", [{"prompt": text} for text in ("p1", "p3", "m", "p 4", "p  4", "p3 ")])
+    found = open_pools(config(tmp_path, ["e"], prompts=prompts, qa=qa, prompts_per_round=2)).notices()
+    assert [line.split(" (")[0].split(":")[0] for line in found] == [
+        "1 of the 6 rows of data.prompts are also in data.meta_skill",
+        "3 of the 6 rows of data.prompts are also in data.qa",
+        "2 of the 6 rows of data.prompts are copies of others",
+    ]
+    assert open_pools(config(tmp_path, ["e"], prompts_per_round=1)).notices() == []
+    assert "prompts come up again" in open_pools(config(tmp_path, ["e"], prompts_per_round=2)).notices()[0]
 
 
 def test_splits_of_the_stories_share_no_skeleton_and_cover_less_than_a_tenth_of_the_space() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from selfevo_jax.config import SavingSection
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds.retention import kept, require_room
+from selfevo_jax.rounds.retention import best, kept, require_room
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,20 @@ from selfevo_jax.rounds.retention import kept, require_room
     ],
 )
 def test_the_last_every_kth_and_the_best_are_kept(saving: dict, rounds: set[int]) -> None:
-    direct = {0: 0.1, 1: 0.4, 2: 0.3, 3: 0.6, 4: 0.6, 5: 0.5}
-    assert kept(SavingSection(**saving), 5, direct) == rounds
-    assert 5 in kept(SavingSection(keep_last=1), 5, {})
+    settings = SavingSection(**saving)
+    assert kept(settings, 5, 3 if settings.keep_best else None) == rounds
+    assert kept(SavingSection(keep_last=1), 5, None) == {5}
+
+
+def test_the_best_round_is_the_earliest_with_the_most_right_rows_among_those_that_could_be_run() -> None:
+    def right(hits: int, failed: int = 0) -> dict[str, bool | None]:
+        return {str(i): None if i >= 10 - failed else i < hits for i in range(10)}
+
+    assert best({0: right(1), 1: right(4), 2: right(3), 3: right(6), 4: right(6), 5: right(5)}) == 3
+    assert best({0: right(5), 1: right(4, failed=4)}) == 1  # 4 of 6 against 5 of 10
+    assert best({0: right(0, failed=10), 1: right(0)}) == 1
+    assert best({0: right(0, failed=10)}) is None
+    assert best({}) is None
 
 
 def test_too_little_room_is_told_with_both_numbers(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from selfevo_jax.config import SamplingSection
 from selfevo_jax.errors import EmptySelectionError
-from selfevo_jax.rounds.select import require, select
+from selfevo_jax.rounds.limits import not_run
+from selfevo_jax.rounds.select import require, select, weakness
 from selfevo_jax.sample import Candidate, Feedback, Rollout
 
 
@@ -68,3 +70,57 @@ def test_an_empty_kept_set_stops_with_the_counts() -> None:
     found = select([rollout("a", candidate("The answer is 1.", False))], "feedback", 0)
     with pytest.raises(EmptySelectionError, match=r"round 2: 0 of 1 rows passed.*weights are untouched"):
         require(found, 1, 2)
+
+
+def samples(prompt: str, texts: list[str], good: bool = True) -> list[Rollout]:
+    return [Rollout(prompt, n, prompt, (candidate(text, good),), 0) for n, text in enumerate(texts)]
+
+
+def test_an_easy_prompt_gives_no_more_rows_than_the_cap_and_the_rest_is_counted() -> None:
+    rows = [*samples("easy", [f"So {i}." for i in (1, 1, 2, 3, 4, 5, 6, 6)]), *samples("hard", ["So 9."])]
+    found = select(rows, "feedback", 0, per_prompt=4)
+    assert [(r.id, r.sample) for r in found.kept] == [("easy", 0), ("easy", 2), ("easy", 3), ("easy", 4), ("hard", 0)]
+    assert (found.counts.kept, found.counts.duplicates, found.counts.over_cap) == (5, 1, 3)
+    assert select(rows[::-1], "feedback", 0, per_prompt=4).kept == found.kept
+    everything = select(rows, "feedback", 0)
+    assert (everything.counts.kept, everything.counts.duplicates, everything.counts.over_cap) == (7, 2, 0)
+
+
+def test_rows_of_one_prompt_under_several_ids_share_its_cap() -> None:
+    rows = [rollout(name, candidate(f"So {name}.", True), prompt="same") for name in "abcdef"]
+    assert len(select(rows, "feedback", 0, per_prompt=2).kept) == 2
+
+
+def test_a_random_filter_keeps_as_many_as_feedback_would_under_the_cap_too() -> None:
+    rows = [r for i in range(20) for r in samples(f"{i:02}", [f"So {n}." for n in range(8)], good=i % 4 == 0)]
+    by_feedback, blind = (select(rows, policy, 3, per_prompt=2) for policy in ("feedback", "random"))
+    assert by_feedback.counts.kept == blind.counts.kept == 10
+    assert {r.prompt for r in blind.kept} != {r.prompt for r in by_feedback.kept}
+
+
+def test_a_weak_round_is_named_with_its_counts() -> None:
+    unread = [rollout(f"u{i}", candidate("The answer is 1.", None)) for i in range(18)]
+    weak = select([*unread, *samples("a", ["So 1."]), *samples("b", ["So 2."], good=False)], "feedback", 0)
+    assert "1 of 20 rows passed the filter" in str(weakness(weak.counts))
+    assert "unparseable feedback 18" in str(weakness(weak.counts))
+    fine = select([*unread[:4], *(r for i in range(16) for r in samples(f"{i}", ["So 1."]))], "feedback", 0)
+    assert weakness(fine.counts) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "remedy"),
+    [
+        ([Rollout(n, 0, n, (Candidate("", "error", ()),), 0, error="too long") for n in "abc"], "raise sampling.cache"),
+        ([rollout(n, candidate("The answer is 1.", None)) for n in "abc"], "sampling.feedback.max_new_tokens"),
+        (
+            [rollout(n, candidate("The answer", True, finish="length")) for n in "abc"],
+            "sampling.respond.max_new_tokens",
+        ),
+        ([rollout(n, candidate("The answer is 1.", False)) for n in "abc"], "data.prompts_per_round"),
+    ],
+)
+def test_an_empty_round_names_what_lost_most_rows_and_the_way_on(rows: list[Rollout], remedy: str) -> None:
+    lost = not_run(rows, SamplingSection(cache_length=64))
+    with pytest.raises(EmptySelectionError, match=rf"0 of 3 rows.*{remedy}.* `selfevo fork x`$") as caught:
+        require(select(rows, "feedback", 0), 8, 1, lost, "`selfevo fork x`")
+    assert ("3 of 3 rows could not be run; sampling.cache_length is 64" in str(caught.value)) == (lost is not None)

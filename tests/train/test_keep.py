@@ -49,6 +49,11 @@ def test_killed_after_5_steps_it_goes_on_with_the_sixth_rates_and_rows_included(
     assert {**first.seen, **second.seen} == whole.seen
     assert without_times(other) == without_times(report)
     assert other.learning_rates == report.learning_rates
+    rows = list(other.rows())
+    assert rows == list(report.rows())
+    assert [row["step"] for row in rows] == list(range(1, 11))
+    assert all(set(row) == {"step", "loss", "learning_rate", "grad_norm", "tokens"} for row in rows)
+    assert sum(row["tokens"] for row in rows) == report.tokens
     assert_equal(got, params)
 
 

@@ -1,0 +1,38 @@
+"""Rows that could not be run and texts that were cut are said with their counts and the key to raise."""
+
+from selfevo_jax.config import SamplingSection, parse_config
+from selfevo_jax.rounds.limits import clipped, not_run
+from selfevo_jax.sample import Candidate, Feedback, Rollout
+
+BASE = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
+SAMPLING: SamplingSection = parse_config({**BASE, "sampling": {"refine": {"max_new_tokens": 9}}}).sampling
+
+
+def rollout(*finishes: str, feedback: str = "stop") -> Rollout:
+    said = Feedback("f", feedback, True, None)
+    return Rollout("a", 0, "a", tuple(Candidate("x", finish, (1,), said) for finish in finishes), 0)
+
+
+def test_more_than_a_twentieth_of_texts_cut_names_the_setting_of_their_stage() -> None:
+    rows = [rollout("stop") for _ in range(38)]
+    assert list(clipped([*rows, rollout("length"), rollout("length")], SAMPLING)) == []
+    found = list(clipped([*rows, *[rollout("length", "stop", feedback="length")] * 3], SAMPLING))
+    assert found == [
+        "3 of 41 responses (7%) were cut at a limit; raise sampling.respond.max_new_tokens (now 256)",
+        "6 of 44 texts of feedback (14%) were cut at a limit; raise sampling.feedback.max_new_tokens (now 256)",
+    ]
+    assert list(clipped([rollout("stop", "length")], SAMPLING)) == [
+        "1 of 1 refinements (100%) were cut at a limit; raise sampling.refine.max_new_tokens (now 9)"
+    ]
+
+
+def test_texts_that_fill_the_cache_name_the_cache_and_rows_that_never_began_are_no_texts() -> None:
+    error = Rollout("b", 0, "b", (Candidate("", "error", ()),), 0, error="the prompt has 600 tokens")
+    assert list(clipped([rollout("cache"), error, error], SAMPLING)) == [
+        "1 of 1 responses (100%) were cut at a limit; raise sampling.cache_length (now 512)"
+    ]
+    assert not_run([rollout("cache"), error, error], SAMPLING) == (
+        "2 of 3 rows could not be run; sampling.cache_length is 512; the first: the prompt has 600 tokens"
+    )
+    assert not_run([rollout("cache")], SAMPLING) is None
+    assert list(clipped([], SAMPLING)) == []
