@@ -55,7 +55,7 @@ CONFIG: dict[str, Any] = {
     },
     "meta": TRAIN,
     "learn": TRAIN,
-    "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 2},
+    "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 2, "minimum_kept": 1},
     "saving": {"every_steps": 3},
 }
 LIMIT = 180.0

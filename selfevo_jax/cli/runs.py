@@ -216,7 +216,7 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     loaded = load_config(config, changes)
     from selfevo_jax import hosts
     from selfevo_jax.progress import Reporter
-    from selfevo_jax.report import percent
+    from selfevo_jax.report import beside, percent
     from selfevo_jax.rounds.measure import measure
     from selfevo_jax.rounds.pools import open_pools
     from selfevo_jax.rounds.workbench import open_workbench
@@ -232,7 +232,7 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     for name, figures in found.items():
         for mode in ("direct", "refined", "consistency", "both"):
             if figures[mode] is not None:
-                say(f"{name} {mode}: {percent(figures[mode])} %")
+                say(", ".join([f"{name} {mode}: {percent(figures[mode])} %", *beside(figures[mode])]))
         if figures["verdict"] is not None:
             v = figures["verdict"]
             say(

@@ -317,3 +317,9 @@ class Config(Section):
                 "they are added to, so keep all, or save merged ones"
             )
         return self
+
+    @model_validator(mode="after")
+    def _worse_by_some_figure(self) -> Config:
+        if self.rounds.stop_when_worse and self.data.stories is None and not self.data.evaluation:
+            raise ValueError("rounds.stop_when_worse: there is nothing to compare by; name a set in data.evaluation")
+        return self

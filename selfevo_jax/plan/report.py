@@ -239,7 +239,10 @@ def round_lines(plan: Plan) -> list[str]:
     """The estimate of a round and of the run."""
     phases: Phases | None = plan.round()
     if phases is None:
-        return []
+        by_data = [name for name in ("meta", "learn") if getattr(plan.config, name).epochs is not None]
+        return (
+            [f"No estimate of a round: {by_data[0]}.epochs leaves the number of steps to the data."] if by_data else []
+        )
     n, l = phases.chips, plan.lengths
 
     def line(name: str, span: Span) -> str:

@@ -2,7 +2,7 @@
 
 from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, summarize
-from selfevo_jax.report.table import LEGEND, WIDTH, percent, tables, verdict_on_run
+from selfevo_jax.report.table import LEGEND, WIDTH, beside, percent, tables, verdict_on_run
 from selfevo_jax.report.transcripts import Transcript, pick, transcripts
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Status",
     "Summary",
     "Transcript",
+    "beside",
     "percent",
     "pick",
     "status",

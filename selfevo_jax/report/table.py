@@ -35,10 +35,13 @@ def percent(value: Mapping[str, Any] | None, between: str = " ") -> str:
     return f"{share}{between}[{low}, {high}]"
 
 
+def beside(accuracy: Mapping[str, Any]) -> list[str]:
+    """What was not run, not answered or cut, where there is any."""
+    return [f"{word} {accuracy[key]}" for key, word in _FAULTS.items() if accuracy[key]]
+
+
 def _accuracy(value: Mapping[str, Any] | None, between: str) -> str:
-    """A share, and below it what was not run, not answered or cut, where there is any."""
-    faults = [f"{word} {value[key]}" for key, word in _FAULTS.items() if value is not None and value[key]]
-    return "\n".join([percent(value, between), *faults])
+    return "\n".join([percent(value, between), *([] if value is None else beside(value))])
 
 
 def _p(value: float) -> str:

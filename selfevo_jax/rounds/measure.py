@@ -58,6 +58,6 @@ def _warn(bench: Workbench, rollouts: Sequence[Rollout], title: str, reporter: R
     if (lost := not_run(rollouts, sampling)) is not None:
         if all(r.candidates[0].finish == "error" for r in rollouts):
             raise ConfigError(f"{title}: {lost}. Nothing is left to measure: raise sampling.cache_length")
-        reporter.warn(f"{title}: {lost}. They are in no figure")
+        reporter.warn(f"{title}: {lost}. They are counted as failed, and are in no share")
     for line in clipped(rollouts, sampling):
         reporter.warn(f"{title}: {line}")

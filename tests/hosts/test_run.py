@@ -41,7 +41,7 @@ CONFIG = {
     },
     "meta": TRAIN,
     "learn": TRAIN,
-    "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 2},
+    "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 2, "minimum_kept": 1},
 }
 
 

@@ -35,6 +35,8 @@ def config(root: Path, **changes: object) -> Config:
         # an untrained critic lets nothing through, so the filter is off where the machinery is tested
         "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 4, "minimum_kept": 1},
     }
+    if isinstance(rounds := changes.get("rounds"), dict):
+        changes["rounds"] = {"minimum_kept": 1, **rounds}
     for key, value in changes.items():
         section, _, name = key.partition("__")
         tree[section] = {**tree[section], name: value} if name else value  # type: ignore[dict-item]

@@ -85,3 +85,11 @@ def test_epochs_become_steps_by_the_packed_rows_and_the_warm_up_stays_within_the
     )
     assert train_settings(TrainSection(epochs=1), 0, 6).warmup_steps <= 5
     assert train_settings(TrainSection(steps=40), 0).steps == 40
+
+
+def test_a_run_that_may_end_where_it_gets_worse_needs_a_set_to_compare_by() -> None:
+    data = {"prompts": "p.jsonl", "meta_skill": "m.jsonl"}
+    tree = {"run_dir": "x", "model": {"source": "builtin:stories"}, "rounds": {"stop_when_worse": True}}
+    with pytest.raises(ConfigError, match="rounds.stop_when_worse: there is nothing to compare by"):
+        parse_config({**tree, "data": data})
+    parse_config({**tree, "data": {**data, "evaluation": {"held": "h.jsonl"}}})
