@@ -239,10 +239,9 @@ def round_lines(plan: Plan) -> list[str]:
     """The estimate of a round and of the run."""
     phases: Phases | None = plan.round()
     if phases is None:
-        by_data = [name for name in ("meta", "learn") if getattr(plan.config, name).epochs is not None]
-        return (
-            [f"No estimate of a round: {by_data[0]}.epochs leaves the number of steps to the data."] if by_data else []
-        )
+        epochs = [f"{name}.epochs" for name in ("meta", "learn") if getattr(plan.setting.config, name).epochs]
+        said = f"No estimate of a round: the number of steps rests on the data ({', '.join(epochs)})."
+        return [said] if epochs else []
     n, l = phases.chips, plan.lengths
 
     def line(name: str, span: Span) -> str:
