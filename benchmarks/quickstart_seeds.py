@@ -14,6 +14,7 @@ seeds).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import platform
@@ -74,7 +75,8 @@ def run(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> None:
         share_meta(out / f"self-{seed}", config)
     began, begun_before = time.monotonic(), (Path(config.run_dir) / "rounds").exists()
     try:
-        Controller(config, Reporter()).run()
+        with contextlib.closing(Controller(config, Reporter())) as controller:
+            controller.run()
         ended = "complete"
     except EmptySelectionError as error:
         ended = str(error)

@@ -333,7 +333,7 @@ class Controller:
         require(chosen, self.config.rounds.minimum_kept, round, lost, way_on)
         if lost is not None:
             self.reporter.warn(f"round {round}: {lost}")
-        if (weak := weakness(chosen.counts)) is not None:
+        if (weak := weakness(chosen.counts, self.config.rounds.select)) is not None:
             self.reporter.warn(f"round {round} is weak: {weak}; it is trained on all the same. {way_on}")
         if chosen.counts.judged_good == chosen.counts.sampled and self.config.rounds.select == "feedback":
             self.reporter.warn(f"round {round}: the critic calls every row good; the filter keeps all")

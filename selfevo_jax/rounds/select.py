@@ -135,13 +135,14 @@ def select(rollouts: Sequence[Rollout], policy: Policy, seed: int, per_prompt: i
 
 
 FEW_KEPT, MANY_UNPARSEABLE = 0.1, 0.25
-"""A round is weak where less of its rows is kept, or the feedback of more of them cannot be read."""
+"""A round is weak where less of its rows is kept, or (with a filter) the feedback of more of them cannot be read."""
 
 
-def weakness(counts: Counts) -> str | None:
+def weakness(counts: Counts, policy: Policy) -> str | None:
     """Why a round has little to learn from, with the counts; None where it has enough."""
-    few, many = FEW_KEPT * counts.sampled, MANY_UNPARSEABLE * counts.sampled
-    return _summary(counts) if counts.kept < few or counts.unparseable > many else None
+    few = counts.kept < FEW_KEPT * counts.sampled
+    blind = policy != "none" and counts.unparseable > MANY_UNPARSEABLE * counts.sampled
+    return _summary(counts) if few or blind else None
 
 
 def _summary(c: Counts) -> str:

@@ -128,5 +128,21 @@ def test_the_other_training_variants_run(tmp_path: Path, variant: str) -> None:
     root = tmp_path / "run"
     run(config(root, rounds={"number": 1, "variant": variant, "select": "none", "controls": 0}))
     metadata = json.loads((root / "checkpoints" / "0001" / "metadata.json").read_text())
-    pools = set(metadata["training"]["examples"])
-    assert pools == ({"self"} if variant == "continual_self_only" else {"self", "meta", "direct"})
+    examples = metadata["training"]["examples"]
+    assert set(examples) == ({"self"} if variant == "continual_self_only" else {"self", "meta", "direct"})
+    # pooled by their sizes: each example as often as any other
+    total = sum(examples.values())
+    assert metadata["training"]["shares"] == pytest.approx({pool: n / total for pool, n in examples.items()})
+
+
+def test_restart_trains_a_length_in_epochs_on_d_meta_and_every_d_self_so_far(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    rounds = {"number": 2, "variant": "restart", "select": "none", "controls": 0}
+    learn = {**TRAIN, "steps": None, "epochs": 2, "packing": "none"}
+    heard = run(config(root, rounds=rounds, learn=learn))
+    trained = [json.loads((root / f"rounds/000{n}/metrics.json").read_text())["training"] for n in (1, 2)]
+    kept = [len(read_rows(root / f"rounds/000{n}/self_curated.jsonl")) for n in (1, 2)]
+    assert [t["examples"]["self"] for t in trained] == [kept[0], sum(kept)]
+    for t in trained:
+        assert t["steps"] == -(-2 * sum(t["examples"].values()) // TRAIN["batch_rows"])
+        assert f"epochs are {t['steps']} steps" in "\n".join(heard.lines)

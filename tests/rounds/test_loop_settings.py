@@ -36,7 +36,7 @@ def test_several_turns_and_samples_and_every_mode_of_evaluation(tmp_path: Path) 
         rounds=rounds,
         data__samples_per_prompt=2,
         # enough to make feedback parseable, so that chains go on to their second turn
-        meta={**TRAIN, "steps": 40, "learning_rate": 2e-3},
+        meta={**TRAIN, "steps": 40, "learning_rate": 2e-3, "direct_share": 0.15},
         evaluate={"modes": ["direct", "refined", "consistency", "both"], "k": 2},
     )
     run(c)
@@ -121,12 +121,11 @@ def test_a_critic_that_passes_planted_wrong_answers_is_warned_of(finished: Path,
     ]
 
 
-def all_right(root: Path, name: str) -> None:
+def all_right(run_dir: RunDir, name: str) -> None:
     """Makes a checkpoint the best by far, in the record of its evaluation."""
-    file = root / f"evaluations/{name}.json"
-    found = read_json(file)
+    found = read_json(run_dir.evaluation(name))
     found["stories"]["right"]["direct"] = dict.fromkeys(found["stories"]["right"]["direct"], True)
-    RunDir(root).write_json(file, found)
+    run_dir.write_json(run_dir.evaluation(name), found)
 
 
 @slow
@@ -135,7 +134,7 @@ def test_a_run_that_ends_where_a_round_is_worse_than_the_best_keeps_the_best_and
 ) -> None:
     root = tmp_path / "run"
     shutil.copytree(finished, root)
-    all_right(root, "meta")
+    all_right(RunDir(root), "meta")
     saving = {"keep_last": 1, "keep_best": False}
     heard = run(config(root, rounds__number=5, rounds__stop_when_worse=True, saving=saving))
     (line,) = (line for line in heard.lines if "the run ends here" in line)
@@ -159,10 +158,10 @@ def test_a_run_that_ends_where_a_round_is_worse_than_the_best_keeps_the_best_and
 def test_a_round_is_compared_with_the_best_so_far_and_not_with_the_one_before(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     shutil.copytree(finished, root)
-    all_right(root, "meta")
+    all_right(RunDir(root), "meta")
     with contextlib.closing(Controller(config(root), Heard())) as controller:
         assert str(controller._worse(2)).startswith("worse than meta, the best so far")
-        all_right(root, "0002")
+        all_right(controller.dir, "0002")
         assert controller._worse(2) is None
     right = {n: read_json(root / f"evaluations/{n}.json")["stories"]["right"]["direct"] for n in ("meta", "0001")}
     assert set(right["meta"]) == set(right["0001"])
