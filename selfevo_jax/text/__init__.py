@@ -1,6 +1,7 @@
 """Text: tokenizers, incremental decoding, prompt formats, verdicts and numeric answers. Knows no arrays."""
 
 from selfevo_jax.text.answers import RULES, cut_run_on, extract_answer, is_scorable, same_answer
+from selfevo_jax.text.export import check_exported, exported_tokenizer
 from selfevo_jax.text.format import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatConfig, PromptFormat
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.rating import RATINGS
@@ -24,7 +25,9 @@ __all__ = [
     "Tokenizer",
     "Verdict",
     "VerdictRule",
+    "check_exported",
     "cut_run_on",
+    "exported_tokenizer",
     "extract_answer",
     "first_stop",
     "is_scorable",

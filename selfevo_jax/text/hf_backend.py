@@ -124,6 +124,10 @@ class HuggingFaceTokenizer(BaseTokenizer):
                 return ids[:at] + list(self._whole.encode(rest, add_special_tokens=False).ids)
         return ids
 
+    def tokenizer_json(self) -> dict[str, Any]:
+        tree: dict[str, Any] = json.loads(self._special.to_str())
+        return tree
+
     def files(self) -> dict[str, bytes]:
         names = {"bos_token": self.bos_id, "eos_token": self.eos_ids[0] if self.eos_ids else None}
         config: dict[str, Any] = {"add_bos_token": self.add_bos, "chat_template": self.chat_template}

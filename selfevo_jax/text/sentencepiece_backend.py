@@ -18,6 +18,7 @@ from selfevo_jax.text.added import (
     special_texts,
     undeclared,
 )
+from selfevo_jax.text.sentencepiece_json import sentencepiece_json
 from selfevo_jax.text.tokenizer import (
     BaseTokenizer,
     dump_json,
@@ -158,6 +159,21 @@ class SentencePieceTokenizer(BaseTokenizer):
         first = next(iter(self._more.encode(text)), None)
         begins = first is not None and self._more.id_to_piece(first).startswith(_SPACE)
         return self._spaced if begins else self._bare
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        added = [token.entry(id) for id, token in sorted(self._added.items())]
+        whole = _read(self._whole.serialized_model_proto(), self.name)
+        return sentencepiece_json(
+            whole,
+            added,
+            every_run=self.prefix_after_control,
+            more=self._more,
+            name=self.name,
+        )
+
+    def text_tokens(self) -> list[str]:
+        whole = _read(self._whole.serialized_model_proto(), self.name)
+        return [*super().text_tokens(), *(piece.piece for piece in whole.pieces if piece.type == _USER_DEFINED)]
 
     def files(self) -> dict[str, bytes]:
         config = {

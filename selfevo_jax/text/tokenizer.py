@@ -110,6 +110,7 @@ class BaseTokenizer:
     _added: dict[int, AddedToken]
     """Id -> token found before the model sees the text; every control token is among them."""
     _bytes: list[bytes]
+    _config: dict[str, Any]
 
     def _finish(self) -> None:
         """Derives what follows from the fields."""
@@ -125,6 +126,18 @@ class BaseTokenizer:
     def files(self) -> dict[str, bytes]:
         """Name -> content of the files that `load_tokenizer` needs to make this tokenizer again."""
         raise NotImplementedError
+
+    def tokenizer_json(self) -> dict[str, Any]:
+        """The tree of a tokenizer.json with the same ids, without a post-processor. Raises ModelError for none."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What is kept of its tokenizer_config.json."""
+        return dict(self._config)
+
+    def text_tokens(self) -> list[str]:
+        """The texts that are one token wherever they stand, and no control tokens."""
+        return [token.content for token in self._added.values() if not token.special]
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text. special=True reads the texts of control tokens as their ids (templates, never user text)."""
@@ -188,9 +201,9 @@ def _json_beside(path: Path) -> dict[str, Any]:
     return read_object(path) if path.is_file() else {}
 
 
-def dump_json(tree: dict[str, Any]) -> bytes:
-    """The same bytes for the same values; keys without a value are left out."""
-    kept = {key: value for key, value in tree.items() if value is not None}
+def dump_json(tree: dict[str, Any], *, keep_none: bool = False) -> bytes:
+    """The same bytes for the same values; keys without a value are left out unless `keep_none`."""
+    kept = {key: value for key, value in tree.items() if keep_none or value is not None}
     return (json.dumps(kept, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode("utf-8")
 
 
