@@ -26,7 +26,7 @@ RATINGS = r"""The clauses that are read as a rating. Any other text is unparseab
 
 _NUMBER = r"(?P<{0}>-?\d+(?:[.,]\d+)?)"
 _TARGET = rf"(?:it|this|that|(?:the|this|that|your){GAP}(?:answer|response|solution|text))"
-_ON = r" *(?:/|out of\b|of\b) *"
+_ON = rf"{EMPHASIS}(?:/|out of\b|of\b){EMPHASIS}"
 _NAME = r"(?:rating|score|grade|mark)"
 _CLAUSE = re.compile(
     rf"\[\[ *{_NUMBER.format('boxed')} *\]\]"

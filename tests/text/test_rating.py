@@ -33,6 +33,7 @@ def one_of(*forms: str) -> st.SearchStrategy[str]:
         ("score: 9/10; 3/4 of the steps are right", 9),  # another denominator counts something else
         ("Helpfulness: 3/10\nClarity: 4/10\nOverall score: 3/10", 3),
         ("Rating: 10/10. Helpful, clear and complete.", 10),
+        ("Rating: **8**/10", 8),
         ("Rating: 0", 0),
     ],
 )
