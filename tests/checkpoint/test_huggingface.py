@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfevo_jax.checkpoint import config_from_huggingface, export_huggingface, read_huggingface
+from selfevo_jax.checkpoint import (
+    config_from_huggingface,
+    export_huggingface,
+    huggingface,
+    open_model,
+    read_huggingface,
+)
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import Transformer, abstract_params, init_cache, param_shardings
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.text import exported_tokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -313,6 +320,42 @@ def test_both_spellings_of_rope_settings_are_read() -> None:
 def test_export_refuses_a_folder_that_holds_a_model(tmp_path) -> None:
     reference("llama-tied").save_pretrained(tmp_path)
     config, load = read_huggingface(tmp_path)
-    with pytest.raises(ModelError, match="lies here already"):
+    with pytest.raises(ModelError, match="a model exists here already"):
         export_huggingface(load(None, jnp.float32), config, {}, tmp_path)
     assert jax.tree.structure(load(None, jnp.float32)) == jax.tree.structure(abstract_params(config))
+
+
+def test_an_exported_folder_has_the_tokenizer_of_transformers_and_every_stop_id(tmp_path) -> None:
+    source = open_model("builtin:stories")
+    params = source.load(None, jnp.float32)
+    taught = [source.tokenizer.encode("\n")[-1], *source.tokenizer.eos_ids]
+    export_huggingface(params, source.config, source.tokenizer, tmp_path / "out", eos_ids=taught)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in ("Mia has 7 shells.", " two  blanks", "a\nb\n\n", "é 日本 😀", "### Answer:\n12"):
+        assert theirs.encode(text, add_special_tokens=False) == source.tokenizer.encode(text), text
+    generation = transformers.GenerationConfig.from_pretrained(tmp_path / "out")
+    assert sorted(generation.eos_token_id) == sorted({*taught, *source.tokenizer.eos_ids})
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["eos_token_id"] == generation.eos_token_id
+    again = open_model(str(tmp_path / "out"))
+    assert again.tokenizer.encode("Mia has 7 shells.") == source.tokenizer.encode("Mia has 7 shells.")
+    assert again.config == source.config
+
+
+def test_an_export_with_other_ids_is_refused_before_anything_is_written(tmp_path, monkeypatch) -> None:
+    source = open_model("builtin:stories")
+    with pytest.raises(ModelError, match="give the tokenizer itself"):
+        export_huggingface({}, source.config, source.tokenizer.files(), tmp_path / "out")
+    with pytest.raises(ModelError, match=r"id \d+ is to begin or end a text, but the model has"):
+        export_huggingface({}, source.config, {}, tmp_path / "out", eos_ids=[source.config.vocab_size])
+
+    def spoilt(tokenizer, stop_ids=()):
+        files = exported_tokenizer(tokenizer, stop_ids)
+        tree = json.loads(files["tokenizer.json"])
+        tree["normalizer"] = {"type": "Lowercase"}
+        return {**files, "tokenizer.json": json.dumps(tree).encode()}
+
+    monkeypatch.setattr(huggingface, "exported_tokenizer", spoilt)
+    with pytest.raises(ModelError, match=r"cannot be written as a tokenizer\.json"):
+        export_huggingface({}, source.config, source.tokenizer, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
