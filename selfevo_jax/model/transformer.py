@@ -84,10 +84,12 @@ class Linear(nn.Module):
     param_dtype: Any
     inputs: int = 1
     bias: bool = False
+    out_dtype: Any = None
+    """Of the output, which the product is summed in and made in; None: `dtype`."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        outputs = self.shape[self.inputs :]
+        outputs, out_dtype = self.shape[self.inputs :], self.out_dtype or self.dtype
         kernel: Any = self.param(
             "kernel",
             nn.with_logical_partitioning(_matrix_init(self.param_dtype), self.axes),
@@ -99,7 +101,7 @@ class Linear(nn.Module):
         kept = x.shape[: x.ndim - self.inputs]
         width = math.prod(self.shape[: self.inputs])
         flat = x.astype(self.dtype).reshape(-1, width)
-        y = flat @ kernel.astype(self.dtype).reshape(width, -1)
+        y = jnp.matmul(flat, kernel.astype(self.dtype).reshape(width, -1), preferred_element_type=self.out_dtype)
         if self.has_variable("lora", "a"):
             a, b = (jnp.asarray(self.get_variable("lora", name), self.dtype) for name in ("a", "b"))
             y = y + (flat @ a.reshape(width, -1)) @ b.reshape(b.shape[0], -1)
@@ -107,11 +109,11 @@ class Linear(nn.Module):
         if is_int8(self.param_dtype):
             ones = nn.with_logical_partitioning(nn.initializers.ones, self.axes[self.inputs :])
             scale: Any = self.param("scale", ones, outputs, jnp.float32)
-            y = (y * scale).astype(self.dtype)
+            y = (y * scale).astype(out_dtype)
         if self.bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[self.inputs :])
             bias: Any = self.param("bias", zeros, outputs, _scale_free(self.param_dtype))
-            y = y + bias.astype(self.dtype)
+            y = y + bias.astype(out_dtype)
         return y
 
 
@@ -211,7 +213,7 @@ class Transformer(nn.Module):
         self.layers = [Block(c, **kinds) for _ in range(c.n_layers)]
         self.final_norm = RMSNorm(c.norm_eps, "embed", **kinds)
         if not c.tie_embeddings:
-            self.head = Linear((c.d_model, c.vocab_size), ("embed", "vocab"), **kinds)
+            self.head = Linear((c.d_model, c.vocab_size), ("embed", "vocab"), out_dtype=jnp.float32, **kinds)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """States `[B, L, D]` of integers `[B, L]`."""
@@ -296,7 +298,7 @@ class Transformer(nn.Module):
             else:
                 logits = jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
             return logits if self.embedding_scale is None else logits * self.embedding_scale
-        return self.head(x).astype(jnp.float32)
+        return self.head(x)
 
     def __call__(
         self,

@@ -41,7 +41,8 @@ def weighted_nll(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> j
 
 
 def token_loss_sums(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-    """Sum of w * nll, sum of w, and metrics (sums too), for logits `[B, L, V]` of the whole batch."""
+    """Sum of w * nll, sum of w, and metrics (sums too), for logits `[B, L, V]` of the whole batch; `HeadLoss` gives the
+    same without holding them."""
     targets, weights = shifted(batch)
     return weighted_nll(logits, targets, weights), weights.sum(), {"targets": jnp.sum(weights > 0)}
 

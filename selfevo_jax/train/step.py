@@ -16,7 +16,7 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ModelConfig, TrainAttention, Transformer, hidden_states, scaled_adapters
 from selfevo_jax.model.params import STACKED
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated
-from selfevo_jax.train.loss import HeadLoss, chunk_count, token_loss_sums
+from selfevo_jax.train.loss import HeadLoss
 from selfevo_jax.train.optimizer import make_optimizer
 from selfevo_jax.train.ordered import ordered_axis, sums_in_order
 from selfevo_jax.train.settings import TrainConfig
@@ -72,8 +72,7 @@ def loss_sums(
     masters, params, adapters = (learnt, by, None) if lora is None else (frozen, frozen, scaled_adapters(by, lora))
     params = {n: (masters[n], part) if n.startswith(STACKED) else part for n, part in params.items()}
     model = Transformer(form.config, dtype=dtype)
-    rows, length = micro.tokens.shape
-    kernel = TrainAttention.choose(form.config, mesh, rules, dtype, length)
+    kernel = TrainAttention.choose(form.config, mesh, rules, dtype, micro.tokens.shape[1])
     alone = mesh.size == 1
     whole_rows = batch_sharding(mesh, rules)
 
@@ -97,18 +96,14 @@ def loss_sums(
             prepare_layer=lambda pair: jax.tree.map(in_place, *pair, form.layer),
         )
     with jax.named_scope("loss"):
-        if chunk_count(rows * length // rules.ways("batch", mesh), form.config.vocab_size) == 1:
-            logits: Any = model.apply({"params": params}, hidden, method=Transformer.unembed)
-            total, weight, metrics = token_loss_sums(logits, micro)
-        else:
-            tied = form.config.tie_embeddings
-            table, layout = (
-                (params["embedding"], form.base["embedding"])
-                if tied
-                else (params["head"]["kernel"], form.base["head"]["kernel"])
-            )
-            head = HeadLoss(tied, layout, rules.mesh_axes("batch"), learns=lora is None)
-            total, weight, metrics = head.sums(hidden, table, micro)
+        tied = form.config.tie_embeddings
+        table, layout = (
+            (params["embedding"], form.base["embedding"])
+            if tied
+            else (params["head"]["kernel"], form.base["head"]["kernel"])
+        )
+        head = HeadLoss(tied, layout, rules.mesh_axes("batch"), learns=lora is None)
+        total, weight, metrics = head.sums(hidden, table, micro)
     return total, (weight, metrics["targets"])
 
 

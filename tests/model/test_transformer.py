@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from selfevo_jax.model import PRESETS, ModelConfig, Transformer, init_cache, init_params, param_count
+from selfevo_jax.model import (
+    PRESETS,
+    ModelConfig,
+    Transformer,
+    abstract_params,
+    init_cache,
+    init_params,
+    param_count,
+    quantize_params,
+)
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 
 CONFIG = PRESETS["tiny"]
@@ -49,6 +58,29 @@ def test_rows_of_a_cache_in_parts_have_the_logits_of_one_in_one_piece(config: Mo
         np.testing.assert_allclose(logits, whole[:, start:end], atol=1e-5)
     untouched = [np.abs(leaf[jnp.array([1, 2, 4])]).max() for leaf in jax.tree.leaves(cache)]
     assert max(untouched) == 0
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("param_dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("rows", [2, 80])
+def test_logits_are_summed_and_given_in_fp32_whatever_the_head(tied: bool, param_dtype: str, rows: int) -> None:
+    config = ModelConfig(512, 32, 1, 2, 2, 16, 32, max_position=64, tie_embeddings=tied)
+    declared = abstract_params(config, param_dtype)
+    params = init_params(config, jax.random.key(0))
+    params = quantize_params(params, declared) if param_dtype == "int8" else jax.tree.map(jnp.bfloat16, params)
+    model = Transformer(config, dtype=jnp.bfloat16, param_dtype=jnp.dtype(param_dtype))
+    states = jax.random.normal(jax.random.key(1), (rows, 32), jnp.bfloat16)
+    logits = jax.jit(lambda p, x: model.apply({"params": p}, x, method=Transformer.unembed))(params, states)
+    assert logits.dtype == jnp.float32
+    if tied:
+        table, scale = np.asarray(params["embedding"], np.float64).T, params.get("embedding_scale", 1.0)
+    else:
+        table, scale = np.asarray(params["head"]["kernel"], np.float64), params["head"].get("scale", 1.0)
+    reference = np.asarray(states, np.float64) @ table * np.asarray(scale, np.float64)
+    np.testing.assert_allclose(logits, reference, rtol=1e-5, atol=1e-5 * np.abs(reference).max())
+    assert (logits != logits.astype(jnp.bfloat16)).mean() > 0.9
+    two = np.sort(logits, axis=1)[:, -2:]
+    assert (two[:, 0] < two[:, 1]).all()
 
 
 def test_rolling_back_is_going_on_from_a_smaller_position() -> None:

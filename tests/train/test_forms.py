@@ -172,6 +172,36 @@ def test_chunked_loss_equals_the_whole(config, shape):
     assert float(jax.jit(lambda h, t: head.sums(h, t, batch)[0])(hidden, table)) == pytest.approx(float(value) / 3)
 
 
+@pytest.mark.parametrize("config", [CONFIG, UNTIED])
+def test_loss_and_gradient_in_bfloat16_are_the_same_in_one_chunk_and_in_many(config, monkeypatch):
+    config = dataclasses.replace(config, n_layers=1)
+    settings = dataclasses.replace(SETTINGS, compute_dtype="bfloat16")
+    form = Form.of(config, settings, mesh_of((1, 1, 1)), TRAIN_RULES)
+    params, batch = params_of(config), batch_of()
+    params = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, params)  # logits of some size, as trained models have
+
+    def sums(chunk):
+        head = functools.partial(HeadLoss, budget=1, least_chunk=chunk)
+        monkeypatch.setattr("selfevo_jax.train.step.HeadLoss", head)
+        return jax.jit(lambda p, b: gradient_sums(form, (p, ()), b))(params, batch.micro(1))
+
+    whole, chunked = sums(ROWS * LENGTH), sums(17)
+
+    @jax.jit
+    def reference(p):
+        model = Transformer(config, dtype=jnp.bfloat16)
+        kw = {"segment_ids": batch.segment_ids, "method": Transformer.hidden}
+        hidden, _ = model.apply({"params": p}, batch.tokens, batch.positions, **kw)
+        table = p["embedding"].T if config.tie_embeddings else p["head"]["kernel"]
+        wide = hidden.astype(jnp.float32) @ table.astype(jnp.bfloat16).astype(jnp.float32)
+        return token_loss_sums(wide, batch)[0]
+
+    assert float(whole.loss) == pytest.approx(float(reference(params)), rel=1e-6)
+    assert float(chunked.loss) == pytest.approx(float(whole.loss), rel=1e-6)
+    wide = [jax.tree.map(lambda x: np.asarray(x, np.float32), found.gradient) for found in (chunked, whole)]
+    assert_close(*wide, 1e-5)
+
+
 def test_chunks_fit_the_budget_and_never_fall_below_a_useful_size():
     assert chunk_count(96, 100, budget=9600) == 1
     assert chunk_count(96, 100, budget=9599, least=1) == 2
