@@ -177,7 +177,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
         shape=f"{rows} rows x {length} tokens of {engine.slots} slots x {state.cache.length}, {kinds}",
         lower=lambda: engine.programs.lower(
             "extend",
-            (params, state, ids(rows), empty_rows(rows, _STOPS), tokens, np.zeros(rows, np.int32)),
+            (params, state, ids(rows), empty_rows(rows, _STOPS), tokens, np.zeros(rows, np.int32), engine.drawable),
             window=window,
         ),
         rows=rows,
@@ -192,7 +192,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
         shape=f"{steps} steps of {slots} slots x {state.cache.length}, {kinds}",
         lower=lambda: engine.programs.lower(
             "decode_many",
-            (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0)),
+            (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0), engine.drawable),
             window=engine.decode_windows[-1],
             capacity=steps,
         ),

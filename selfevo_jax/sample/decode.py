@@ -64,9 +64,10 @@ class Rows:
 class Dispatcher:
     """The programs bound to the parameters and the slots of one run."""
 
-    def __init__(self, programs: Programs, params: Any, state: SlotState) -> None:
-        self._programs, self._params = programs, params
-        self._bound = programs.layout((params, state))
+    def __init__(self, programs: Programs, params: Any, state: SlotState, allowed: jax.Array | None = None) -> None:
+        """`allowed` bool[V] are the ids that may be drawn; None allows all."""
+        self._programs, self._params, self._allowed = programs, params, allowed
+        self._bound = programs.layout((params, state, allowed))
 
     def extend(
         self,
@@ -84,7 +85,7 @@ class Dispatcher:
         Returns the state, drawn i32[E], logprobs f32[E].
         """
         return self._extend(state, slots, rows, tokens, lengths, window)(
-            self._params, state, slots, rows, tokens, lengths
+            self._params, state, slots, rows, tokens, lengths, self._allowed
         )
 
     def decode_many(
@@ -103,7 +104,7 @@ class Dispatcher:
         tokens of row e, which stand in drawn[:made[e], e].
         """
         n, least = np.int32(n_steps), np.int32(floor)
-        return self._decode(state, rows, window, capacity)(self._params, state, rows, n, least)
+        return self._decode(state, rows, window, capacity)(self._params, state, rows, n, least, self._allowed)
 
     def fork(self, state: SlotState, sources: np.ndarray, targets: np.ndarray) -> SlotState:
         """Copies slots `sources` i32[R] to slots `targets` i32[R]; a target out of range is left out."""
@@ -130,12 +131,12 @@ class Dispatcher:
 
     def _extend(self, state: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int) -> Any:
         key = (self._bound, slots is None, tokens.shape, rows.stops.shape)
-        args = (self._params, state, slots, rows, tokens, lengths)
+        args = (self._params, state, slots, rows, tokens, lengths, self._allowed)
         return self._programs.compiled("extend", key, args, window=window)
 
     def _decode(self, state: Any, rows: Rows, window: int, capacity: int) -> Any:
         key = (self._bound, rows.stops.shape)
-        args = (self._params, state, rows, np.int32(0), np.int32(0))
+        args = (self._params, state, rows, np.int32(0), np.int32(0), self._allowed)
         narrow = len(rows.position) <= NARROW
         return self._programs.compiled("decode_many", key, args, narrow=narrow, window=window, capacity=capacity)
 
@@ -205,6 +206,7 @@ def make_programs(
         rows: Rows,
         tokens: jax.Array,
         lengths: jax.Array,
+        allowed: jax.Array | None = None,
         *,
         window: int,
     ) -> tuple[SlotState, jax.Array, jax.Array]:
@@ -221,7 +223,7 @@ def make_programs(
             window=window,
             take=jnp.maximum(lengths - 1, 0),
         )
-        drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings)
+        drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings, allowed)
         going = ~ended(rows, drawn, logprobs, rows.count + 1)
         token = jnp.where(rows.active, drawn, _take_rows(state.token, slots))
         active = jnp.where(rows.active, going, _take_rows(state.active, slots))
@@ -234,6 +236,7 @@ def make_programs(
         rows: Rows,
         n_steps: jax.Array,
         floor: jax.Array,
+        allowed: jax.Array | None = None,
         *,
         window: int,
         capacity: int,
@@ -251,7 +254,7 @@ def make_programs(
             step, cache, token, position, count, active, drawn, logprobs = carry
             where = jnp.where(active, position, cache.length)
             logits, cache = apply({"params": params}, token[:, None], where[:, None], cache=cache, window=window)
-            new, logprob = draw(logits[:, 0], keys, count, rows.settings)
+            new, logprob = draw(logits[:, 0], keys, count, rows.settings, allowed)
             new = jnp.where(active, new, token)
             drawn = drawn.at[step].set(new)
             logprobs = logprobs.at[step].set(logprob)

@@ -31,6 +31,7 @@ from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
 from selfevo_jax.sample.memory import tree_bytes
+from selfevo_jax.sample.methods import drawable_ids
 from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request
 from selfevo_jax.sample.schedule import Scheduler
@@ -76,7 +77,8 @@ class Engine:
 
     Args:
       model_config: the decoder's shape.
-      tokenizer: turns tokens into text; its vocabulary may be smaller than the model's.
+      tokenizer: turns tokens into text; its vocabulary may be smaller than the model's. Ids that it has no text for are
+        never drawn.
       slots: texts decoded side by side; on a mesh rounded up to a multiple of data * fsdp.
       cache_length: C, tokens a slot can hold (prompt and completion); at most the model's max_position.
       seed: enters every draw.
@@ -133,6 +135,7 @@ class Engine:
             from selfevo_jax.text import StreamDecoder
 
             stream = StreamDecoder
+        self.drawable = drawable_ids(tokenizer, model_config.vocab_size)
         self.new_stream = functools.partial(stream, tokenizer)
         rows_sharding: NamedSharding | None = None
         host_sharding: NamedSharding | None = None
@@ -190,6 +193,14 @@ class Engine:
         blocks."""
         return self._make_state()
 
+    @functools.cached_property
+    def allowed(self) -> jax.Array | None:
+        """`drawable` on the device: on a mesh whole on each one."""
+        if self.drawable is None or self.mesh is None:
+            return None if self.drawable is None else jnp.asarray(self.drawable)
+        mask = self.drawable
+        return jax.make_array_from_callback(mask.shape, replicated(self.mesh), lambda index: mask[index])
+
     def place(self, params: Any) -> Any:
         """The parameters laid out and cast (to int8: quantized) for decoding, on the device; as they are where nothing
         changes."""
@@ -223,7 +234,7 @@ class Engine:
         if fitted:
             self.extend_lengths, self._fit_lengths = fitted, False
         self.n_stops, self.prepared = max(self.n_stops, -(-n_stops // 4) * 4), True
-        dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state())
+        dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state(), self.allowed)
         jobs: list[Callable[[], None]] = [
             functools.partial(dispatcher.prepare_decode, state, rows, self.n_stops, window, self.decode_steps)
             for rows in self.decode_rows

@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -147,8 +148,25 @@ def settings_of(params: Sequence[SamplingParams]) -> DrawSettings:
     )
 
 
+def drawable_ids(tokenizer: Any, vocab_size: int) -> np.ndarray | None:
+    """bool[V]: ids that may be drawn, those that the tokenizer has a text for or knows as control tokens; None for all.
+
+    A tokenizer that does not say which (`BaseTokenizer.drawable`) has a text for each id below its vocab_size; without
+    a tokenizer, where nothing is run, the mask keeps all.
+    """
+    if tokenizer is None:
+        return np.ones(vocab_size, bool)
+    told = getattr(tokenizer, "drawable", None)
+    found: np.ndarray = np.arange(vocab_size) < tokenizer.vocab_size if told is None else told(vocab_size)
+    return None if found.all() else found
+
+
 def draw(
-    logits: jax.Array, keys: jax.Array, positions: jax.Array, settings: DrawSettings
+    logits: jax.Array,
+    keys: jax.Array,
+    positions: jax.Array,
+    settings: DrawSettings,
+    allowed: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Choose one token a row: (tokens i32[B], log-probabilities f32[B]).
 
@@ -157,10 +175,13 @@ def draw(
       keys: typed keys [B], one a completion; the draw's own key is fold_in(key, position).
       positions: i32[B], the index of the new token within its completion.
       settings: arrays [B]; temperature 0 takes the first maximum.
+      allowed: bool[V], the ids that may be drawn; the others have no probability. None allows all.
 
-    The log-probability is that of the model's own distribution: neither tempered nor filtered. A row whose logits
-    are not finite gets a log-probability that is not finite either.
+    The log-probability is that of the model's own distribution over what is allowed, neither tempered nor filtered. A
+    row whose logits are not finite gets a log-probability that is not finite either.
     """
+    if allowed is not None:
+        logits = jnp.where(allowed, logits, -jnp.inf)
     greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     def drawn(_: None) -> jax.Array:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+
 from selfevo_jax.sample.methods import SamplingParams
 
 Finish = Literal["stop", "stop_string", "cut", "length", "cache", "error"]
@@ -89,7 +91,9 @@ class Chain(Protocol):
         ...
 
 
-def request_problem(request: Request, vocab_size: int, cache_length: int) -> str | None:
+def request_problem(
+    request: Request, vocab_size: int, cache_length: int, drawable: np.ndarray | None = None
+) -> str | None:
     """Why a request cannot be run, naming the row, what was found and the remedy; None when it can.
 
     A prompt of exactly cache_length tokens passes: its one next token needs no room.
@@ -107,4 +111,7 @@ def request_problem(request: Request, vocab_size: int, cache_length: int) -> str
         wrong = low if low < 0 else high
         return f"{request.key}: token id {wrong} is outside the vocabulary of {vocab_size} tokens"
     found = request.params.problem(vocab_size)
+    if found is None and drawable is not None:
+        silent = [stop for stop in request.params.stop_ids if not drawable[stop]]
+        found = f"stop id {silent[0]} has no token in the tokenizer, so it is never drawn" if silent else None
     return None if found is None else f"{request.key}: {found}"

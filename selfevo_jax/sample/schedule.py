@@ -46,7 +46,7 @@ class Scheduler:
     def __init__(self, engine: Engine, params: Any, chains: Iterator[Chain], on_done: Callable[[Chain], None]) -> None:
         self.engine, self.chains, self.on_done = engine, chains, on_done
         self.state = engine.new_state()
-        self.dispatcher = Dispatcher(engine.programs, params, self.state)
+        self.dispatcher = Dispatcher(engine.programs, params, self.state, engine.allowed)
         n = engine.slots
         self.stats = EngineStats(slots=n)
         self.slots = [Slot(engine.new_stream) for _ in range(n)]
@@ -110,7 +110,9 @@ class Scheduler:
         """The chain's next request that can be run; None when the chain has ended."""
         while (request := chain.next(last)) is not None:
             self.stats.requests += 1
-            problem = request_problem(request, self.engine.config.vocab_size, self.engine.cache_length)
+            problem = request_problem(
+                request, self.engine.config.vocab_size, self.engine.cache_length, self.engine.drawable
+            )
             if problem is None:
                 return request
             self.stats.failed += 1

@@ -14,7 +14,7 @@ from selfevo_jax.text.hf_backend import HuggingFaceTokenizer
 from selfevo_jax.text.sentencepiece_backend import SentencePieceTokenizer
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _WORDS = (
@@ -113,7 +113,8 @@ def _tokenizer_json(tokens: list[str], merges: list[str], types: list[int], pre:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": pre.get("ignore_merges", False),
-            "vocab": {token: id for id, token in enumerate(tokens)},
+            # names of rows that only pad the model ("[PAD151935]") are no text
+            "vocab": {token: id for id, (token, type) in enumerate(zip(tokens, types, strict=True)) if type != _UNUSED},
             "merges": [merge.split(" ", 1) for merge in merges],
         },
     }

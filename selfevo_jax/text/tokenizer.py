@@ -8,6 +8,8 @@ from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from selfevo_jax.errors import ModelError
 from selfevo_jax.storage import place
 from selfevo_jax.text.added import SPACES, AddedToken, Splitter, special_texts, with_legacy_files
@@ -88,6 +90,10 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str: ...
     def token_bytes(self, id: int) -> bytes: ...
+    def drawable(self, size: int) -> np.ndarray:
+        """bool[size]: the ids that a model of `size` rows may draw."""
+        ...
+
     def files(self) -> dict[str, bytes]: ...
 
 
@@ -180,6 +186,12 @@ class BaseTokenizer:
     def token_bytes(self, id: int) -> bytes:
         """The bytes that a token stands for; a control token, or an id past the vocabulary, stands for none."""
         return self._bytes[id] if 0 <= id < len(self._bytes) else b""
+
+    def drawable(self, size: int) -> np.ndarray:
+        """bool[size]: the ids that a model of `size` rows may draw, those that stand for text and control tokens. The
+        others have no text: rows past the vocabulary, gaps in it, unused pieces."""
+        controls = {*self.controls.values(), *self.eos_ids}
+        return np.asarray([id in controls or bool(self.token_bytes(id)) for id in range(size)], bool)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids: control ids skipped, an unfinished character at the end dropped."""

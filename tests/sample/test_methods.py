@@ -1,5 +1,7 @@
 """How a token is chosen, against distributions worked out by hand and a plain numpy reading of the definitions."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +105,37 @@ def test_mixed_temperatures_leave_greedy_rows_greedy_and_all_finite():
     assert tokens[1::2].tolist() == np.argmax(logits, -1)[1::2].tolist()
     assert tokens[::2].tolist() != np.argmax(logits, -1)[::2].tolist()
     assert np.isfinite(logprobs).all()
+
+
+_draw, _sixteen_keys = jax.jit(draw), functools.cache(lambda: keys(16))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**31 - 1),
+    st.lists(st.booleans(), min_size=12, max_size=12).filter(any),
+    st.sampled_from([0.0, 0.3, 1.0, 5.0]),
+    st.sampled_from([0, 1, 5, 99]),
+    st.sampled_from([0.1, 0.9, 1.0]),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_what_is_not_allowed_is_never_drawn_and_has_no_share_of_the_probability(
+    seed, allowed, temperature, top_k, top_p, min_p
+):
+    rng = np.random.default_rng(seed)
+    allowed = np.asarray(allowed)
+    logits = (5 * rng.normal(size=(16, 12)) + 20 * ~allowed).astype(np.float32)  # the others would win
+    params = settings_of([SamplingParams(temperature, top_k, top_p, min_p)] * 16)
+    at = np.full(16, seed, np.int32)
+    tokens, logprobs = _draw(logits, _sixteen_keys(), at, params, allowed)
+    assert allowed[tokens].all()
+    kept = np.where(allowed, np.asarray(logits, np.float64), -np.inf)
+    shares = np.exp(kept - kept.max(1, keepdims=True))
+    shares /= shares.sum(1, keepdims=True)
+    np.testing.assert_allclose(np.exp(logprobs), shares[np.arange(16), tokens], rtol=1e-5)
+    alone, its_logprobs = _draw(kept.astype(np.float32), _sixteen_keys(), at, params)
+    np.testing.assert_array_equal(tokens, alone)
+    np.testing.assert_array_equal(logprobs, its_logprobs)
 
 
 def test_tiny_temperatures_and_huge_logits_stay_finite():

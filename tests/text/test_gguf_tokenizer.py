@@ -54,6 +54,21 @@ def test_byte_level_ids_equal_those_of_the_tokenizer_json(text, byte_level_gguf,
     assert (made.eos_ids, made.add_bos, made.controls) == ((2, 0), False, loaded["chatml"].controls)
 
 
+def test_padding_of_a_gguf_vocabulary_is_not_drawn_also_once_the_tokenizer_was_stored(folders, tmp_path):
+    tree = json.loads((folders["chatml"] / "tokenizer.json").read_text())
+    vocab = tree["model"]["vocab"]
+    tokens = sorted(vocab, key=vocab.__getitem__)
+    merges = [m if isinstance(m, str) else " ".join(m) for m in tree["model"]["merges"]]
+    types = [3] * 3 + [1] * (len(tokens) - 3) + [int(gguf.TokenType.UNUSED)] * 2
+    padded = [*tokens, "[PAD0]", "[PAD1]"]
+    path = write_gguf(tmp_path / "m.gguf", "gpt2", padded, types, merges=merges, bos_token_id=1, eos_token_id=2)
+    (stored := tmp_path / "stored").mkdir()
+    for name, content in load_tokenizer(path).files().items():
+        (stored / name).write_bytes(content)
+    for tokenizer in (load_tokenizer(path), load_tokenizer(stored)):
+        assert tokenizer.drawable(len(padded)).tolist() == [True] * len(tokens) + [False] * 2
+
+
 def test_chat_prompts_equal_those_of_the_tokenizer_json(byte_level_gguf, loaded):
     config = FormatConfig("chat", system="You help.")
     a, b = PromptFormat(config, load_tokenizer(byte_level_gguf)), PromptFormat(config, loaded["chatml"])
