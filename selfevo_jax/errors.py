@@ -34,7 +34,7 @@ class Preempted(SelfevoError):
 
 
 class NonFiniteLossError(SelfevoError):
-    """The loss became NaN or infinite; the message names the step and the rows of the batch."""
+    """The loss, its gradient or the parameters became NaN or infinite; the message names step and rows."""
 
 
 def first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
 from selfevo_jax.model.config import PRESETS, ModelConfig, RopeScaling, preset_shape
+from selfevo_jax.model.finite import leaves_not_finite, require_finite, shown_leaves
 from selfevo_jax.model.lora import (
     LoraConfig,
     abstract_adapters,
@@ -47,6 +48,7 @@ __all__ = [
     "init_cache",
     "init_onto",
     "init_params",
+    "leaves_not_finite",
     "logical_axes",
     "merge_adapters",
     "param_count",
@@ -54,7 +56,9 @@ __all__ = [
     "preset_shape",
     "quantize",
     "quantize_params",
+    "require_finite",
     "scaled_adapters",
+    "shown_leaves",
     "stack_axes",
     "stack_layers",
     "unstack_layers",

@@ -15,9 +15,9 @@ from selfevo_jax.accelerators import overlooked
 from selfevo_jax.checkpoint import MARK, TrainingStore, model_checksum, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, Example, MetaRow, jsonl_lines, read_meta, source_checksum
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.evaluate import data_accuracy, paired
-from selfevo_jax.model import merge_adapters, param_count, param_shardings
+from selfevo_jax.model import merge_adapters, param_count, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.files import read_rows, understood
@@ -111,7 +111,7 @@ class Controller:
             self.dir.require(self.dir.checkpoint(name))
             layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
             _, load, _ = open_weights(str(self.dir.checkpoint(name)))
-            self._latest = (name, load(layout, jnp.float32))
+            self._latest = (name, require_finite(load(layout, jnp.float32), str(self.dir.checkpoint(name))))
         return self._latest[1]
 
     def _states(self, name: str) -> TrainingStore:
@@ -146,7 +146,7 @@ class Controller:
         seed: int,
     ) -> dict[str, Any]:
         """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
-        is not finite."""
+        or the parameters are not finite."""
         usable = mixture(fitted(groups, section, self.reporter), section)
         batches = Batches(usable, section.batch_rows, section.length, seed, section.packing)
         settings = self._settings(name, section, batches, seed)
@@ -158,16 +158,20 @@ class Controller:
         self._tell_aside(store.aside)
         room = 16 * param_count(self.bench.model)  # a checkpoint in fp32, and a state: that and two moments
         hosts.agree("looking for room", lambda: require_room(self.dir.root, room, f"fine-tuning {name}"))
-        with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
-            learnt, report = fit(
-                start,
-                self.bench.model,
-                batches,
-                settings,
-                self.bench.mesh,
-                on_step=lambda step, m: meter.set(step + 1, f"loss {m['loss']:.3f}"),
-                keeper=keeper,
-            )
+        rate = f"{'meta' if name == META else 'learn'}.learning_rate"
+        try:
+            with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
+                learnt, report = fit(
+                    start,
+                    self.bench.model,
+                    batches,
+                    settings,
+                    self.bench.mesh,
+                    on_step=lambda step, m: meter.set(step + 1, f"loss {m['loss']:.3f}"),
+                    keeper=keeper,
+                )
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(f"fine-tuning {name}, {error} ({rate} is {section.learning_rate:g})") from error
         record = {
             "examples": {pool: len(examples) for pool, (examples, _) in usable.items()},
             "shares": {pool: share for pool, (_, share) in usable.items()},
@@ -188,6 +192,7 @@ class Controller:
         else:
             layout = param_shardings(model, self.bench.mesh, TRAIN_RULES)
             params = jax.jit(merge_adapters, static_argnums=2, out_shardings=layout)(start, learnt, settings.lora)
+            require_finite(params, f"fine-tuning {name}: the merged parameters", f"lower {rate}")
         if settings.lora is not None and section.lora is not None and section.lora.save == "adapters":
             aside = save_adapters(folder, learnt, settings.lora, of, model, files, metadata)
         else:

@@ -18,7 +18,7 @@ from selfevo_jax.accelerators import JAX_NAMES, remedy
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, StageSection
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
-from selfevo_jax.model import ModelConfig, param_shardings, preset_shape
+from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, require_finite
 from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.sources import require_unchanged
@@ -108,9 +108,10 @@ class Workbench:
         return self.source.tokenizer
 
     def base_params(self) -> Any:
-        """M_0 in fp32, laid out for training."""
+        """M_0 in fp32, laid out for training. Raises ModelError where it is not finite."""
         with hosts.working("reading the model"):
-            return self.source.load(param_shardings(self.model, self.mesh, TRAIN_RULES), jnp.float32)
+            loaded = self.source.load(param_shardings(self.model, self.mesh, TRAIN_RULES), jnp.float32)
+            return require_finite(loaded, self.source.origin)
 
     def stages(self, greedy: bool = False, temperature: float | None = None) -> StageParams:
         """Sampling settings of the stages; `greedy` or a `temperature` replaces the configured temperatures."""

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from selfevo_jax import hosts
 from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
-from selfevo_jax.model import ModelConfig
+from selfevo_jax.model import ModelConfig, leaves_not_finite, require_finite, shown_leaves
 from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated, spans_processes
 from selfevo_jax.train.keep import Keeper, TrainingKeeper
@@ -111,6 +111,15 @@ def _names(ids: Sequence[Sequence[str]], most: int = 8) -> str:
     return ", ".join(flat[:most]) + (f" and {len(flat) - most} more" if len(flat) > most else "")
 
 
+def _require_finite(state: TrainState, step: int, rate: float, ids: list[list[str]]) -> None:
+    """Of the parameters after a step whose own loss and gradient were finite."""
+    if found := leaves_not_finite(state.params):
+        raise NonFiniteLossError(
+            f"step {step}: its update (learning rate {rate:g}) makes numbers that are not finite in "
+            f"{shown_leaves(found)}; rows: {_names(ids)}; lower the learning rate; nothing is saved"
+        )
+
+
 def _check_batch(batch: Batch, ids: list[list[str]], step: int, config: ModelConfig, settings: TrainConfig) -> None:
     shape = tuple(batch.tokens.shape)
     if shape != (settings.batch_rows, settings.length):
@@ -146,8 +155,8 @@ def run_steps(
     Batches and learning rates are functions of the step: stopping and going on gives what one run would give.
     `on_step(step, metrics)` gets floats (`loss`, `learning_rate`, `grad_norm`, `tokens`, `targets`), up to two steps
     after the dispatch. `keeper` is given states on the way, and `record` is what it was given with the state to go on
-    from: the report covers both parts. Raises NonFiniteLossError with the step and the ids of its rows; no state is
-    returned then.
+    from: the report covers both parts. Raises NonFiniteLossError with the step and the ids of its rows, for a loss, a
+    gradient or, before a state is kept or returned, parameters that are not finite.
     On a mesh over several processes every one calls it, with equal batches; HostError names one that did not.
     """
     if hosts.is_active() and spans_processes(mesh):
@@ -195,10 +204,12 @@ def run_steps(
         if keeper is not None and step + 1 < last and keeper.due(step + 1):
             while sent:
                 read()
+            _require_finite(state, step, rate, ids)
             keeper.keep(state, asdict(replace(log, seconds=time.perf_counter() - began)))
     while sent:
         read()
-    # the last update may be non-finite only through a non-finite gradient, which was read
+    if first < last:
+        _require_finite(state, last - 1, rates[last - 1], ids)  # the loss of a next step would have told
     seconds = time.perf_counter() - began
     warm, here = seconds - log.seconds - first_seconds, log.tokens[earlier:]
     report = TrainReport(
@@ -235,6 +246,9 @@ def fit(
     state, record = init_state(params, config, settings, mesh, rules), None
     if keeper is not None:
         state, record = keeper.resume(state)
+        require_finite(
+            state.params, f"{keeper.store.folder}: the saved state", "remove this folder, and the training begins again"
+        )
     state, report = run_steps(
         state, config, batches, settings, mesh, rules, on_step=on_step, keeper=keeper, record=record
     )

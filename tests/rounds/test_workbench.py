@@ -1,12 +1,18 @@
 """Settings of the process that a run makes."""
 
+import shutil
+
 import jax
+import numpy as np
 import pytest
+from loop_helpers import config
+from safetensors.numpy import load_file, save_file
 
 from selfevo_jax.config import parse_config
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.data.sources import ASSETS
+from selfevo_jax.errors import ConfigError, ModelError
 from selfevo_jax.model import ModelConfig, RopeScaling
-from selfevo_jax.rounds.workbench import check_positions, keep_compiled_programs
+from selfevo_jax.rounds.workbench import check_positions, keep_compiled_programs, open_workbench
 
 KEY = "jax_compilation_cache_dir"
 
@@ -35,3 +41,16 @@ def test_a_length_beyond_the_models_positions_is_refused_with_its_key(key, scali
     check_positions(parse_config(tree | {section: {name: most}}), model)
     with pytest.raises(ConfigError, match=f"{key}: found {most + 1}, but the model has {most} positions"):
         check_positions(parse_config(tree | {section: {name: most + 1}}), model)
+
+
+def test_a_model_with_numbers_that_are_not_finite_is_refused_by_array_and_file(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(ASSETS / "stories", folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if "up" in name)
+    tensors[name] = tensors[name].copy()
+    tensors[name].flat[7] = np.nan
+    save_file(tensors, folder / "model.safetensors")
+    bench = open_workbench(config(tmp_path / "run", model__source=str(folder)))
+    with pytest.raises(ModelError, match=f"{folder}: layers_.*/up/kernel has NaN or infinite numbers"):
+        bench.base_params()

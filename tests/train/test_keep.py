@@ -12,10 +12,10 @@ from train_helpers import assert_equal
 
 from selfevo_jax import notice
 from selfevo_jax.checkpoint import TrainingStore
-from selfevo_jax.errors import ModelError, Preempted
+from selfevo_jax.errors import ModelError, NonFiniteLossError, Preempted
 from selfevo_jax.model import LoraConfig, init_params
-from selfevo_jax.sharding import make_mesh
-from selfevo_jax.train import SavePolicy, TrainingKeeper, fit
+from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.train import SavePolicy, TrainingKeeper, fit, init_state
 
 
 class Killed(Exception):
@@ -55,6 +55,29 @@ def test_killed_after_5_steps_it_goes_on_with_the_sixth_rates_and_rows_included(
     assert all(set(row) == {"step", "loss", "learning_rate", "grad_norm", "tokens"} for row in rows)
     assert sum(row["tokens"] for row in rows) == report.tokens
     assert_equal(got, params)
+
+
+def test_an_update_that_leaves_numbers_that_are_not_finite_is_named_and_saved_nowhere(tmp_path):
+    endless = dataclasses.replace(SETTINGS, learning_rate=1e39, warmup_steps=0, weight_decay=0.0)
+    told = r"step 0: its update \(learning rate inf\) .* finite in .*; rows: .*; lower the learning rate"
+    with pytest.raises(NonFiniteLossError, match=told):
+        train(None, Batched(), settings=dataclasses.replace(endless, steps=1))
+    with pytest.raises(NonFiniteLossError, match=told):
+        train(tmp_path / "states", Batched(), settings=endless, every_steps=1)
+    assert TrainingStore(tmp_path / "states").latest() is None
+
+
+def test_a_saved_state_that_is_not_finite_is_refused_with_its_folder(tmp_path):
+    with pytest.raises(Killed):
+        train(tmp_path / "states", killed_at(5), every_steps=2)
+    store = TrainingStore(tmp_path / "states")
+    state = init_state(init_params(CONFIG, jax.random.key(0)), CONFIG, SETTINGS, make_mesh(1, 1, 1), TRAIN_RULES)
+    params = jax.tree.map(lambda x: x, state.params)
+    params["embedding"] = params["embedding"].at[3, 0].set(np.nan)
+    store.save(6, {"step": state.step, "params": params, "opt_state": state.opt_state}, {})
+    store.finish()
+    with pytest.raises(ModelError, match="states: the saved state: embedding has NaN or infinite numbers"):
+        train(tmp_path / "states", Batched(), every_steps=2)
 
 
 def test_an_unfinished_state_is_set_aside(tmp_path):
