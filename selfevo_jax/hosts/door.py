@@ -26,7 +26,7 @@ ANSWER = len(MARK) + _NONCE + PROOF_BYTES
 REFUSED = bytes(PROOF_BYTES)
 SECONDS = 5.0
 """In which a connection must have proven the secret."""
-MOST = 64
+MOST = 256
 """Connections without a proof at a time; the oldest goes when another comes."""
 _PATIENCE = 2 * SECONDS
 """How long the other end waits for process 0."""
