@@ -99,7 +99,7 @@ class HuggingFaceTokenizer(BaseTokenizer):
         tree |= {"post_processor": None}
         more = {**tree, **copy.deepcopy({key: tree.get(key) for key in ("normalizer", "pre_tokenizer")})}
         found = _remove_prefix(more)
-        self.prefix_space = bool(found)
+        self.prefix_space = _takes_space_off(tree)
         self.prefix_after_control = "always" in found
         self._special = tokenizers.Tokenizer.from_str(json.dumps(tree))
         _check_added(self._special, self._added, name)
@@ -206,6 +206,11 @@ def _parts(step: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
             yield from _parts(inner)
 
 
+def _scheme(metaspace: dict[str, Any]) -> str:
+    """Where a Metaspace step puts a space: always, first or never; older files have `add_prefix_space`."""
+    return str(metaspace.get("prepend_scheme") or ("always" if metaspace.get("add_prefix_space", True) else "never"))
+
+
 def _remove_prefix(tree: dict[str, Any]) -> set[str]:
     """Turns off what puts a space before a text. {"always"}: it also stood after control tokens; {"first"}: not."""
     found: set[str] = set()
@@ -215,7 +220,7 @@ def _remove_prefix(tree: dict[str, Any]) -> set[str]:
             step["prepend"] = ""
     for step in _parts(tree.get("pre_tokenizer")):
         if step["type"] == "Metaspace":
-            scheme = step.get("prepend_scheme") or ("always" if step.get("add_prefix_space", True) else "never")
+            scheme = _scheme(step)
             if scheme != "never":
                 found.add(scheme)
             step["prepend_scheme"] = "never"
@@ -224,6 +229,16 @@ def _remove_prefix(tree: dict[str, Any]) -> set[str]:
             found.add("always")
             step["add_prefix_space"] = False
     return found
+
+
+def _takes_space_off(tree: dict[str, Any]) -> bool:
+    """Whether decoding takes a leading space off a text. (Byte-level decoders do not, whatever was put before it.)"""
+    for step in _parts(tree.get("decoder")):
+        if step["type"] == "Metaspace":
+            return _scheme(step) != "never"
+        if step["type"] == "Strip" and step.get("content") == " " and step.get("start"):
+            return True
+    return False
 
 
 def byte_letters() -> dict[str, int]:

@@ -65,8 +65,9 @@ class SentencePieceTokenizer(BaseTokenizer):
         proto = _read(model, name)
         # Llama's class of transformers has another default than the slow tokenizers before it.
         legacy = bool(config.get("legacy", not str(config.get("tokenizer_class")).startswith("LlamaTokenizer")))
-        self.prefix_space = bool(proto.normalizer_spec.add_dummy_prefix)
-        self.prefix_after_control = self.prefix_space and legacy
+        normalizer = proto.normalizer_spec
+        self.prefix_after_control = bool(normalizer.add_dummy_prefix) and legacy
+        self.prefix_space = bool(normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces)
 
         ids = {piece.piece: id for id, piece in enumerate(proto.pieces)}
         size = len(proto.pieces)

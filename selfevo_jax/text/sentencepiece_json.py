@@ -109,7 +109,7 @@ def _decoders(proto: Any) -> Iterable[dict[str, Any]]:
     if proto.trainer_spec.byte_fallback:
         yield {"type": "ByteFallback"}
     yield {"type": "Fuse"}
-    if proto.normalizer_spec.add_dummy_prefix:
+    if proto.normalizer_spec.add_dummy_prefix or proto.normalizer_spec.remove_extra_whitespaces:
         yield {"type": "Strip", "content": " ", "start": 1, "stop": 0}
 
 

@@ -69,7 +69,7 @@ class Tokenizer(Protocol):
 
     @property
     def prefix_space(self) -> bool:
-        """Whether a leading space is put before a text, and taken off again in decoding."""
+        """Whether decoding takes the leading space of a text off again."""
         ...
 
     @property

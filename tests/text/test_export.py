@@ -160,6 +160,18 @@ def test_any_text_has_the_same_ids_in_transformers(parts, exported):
         assert reference.encode(text, add_special_tokens=False) == tok.encode(text, special=True), name
 
 
+@settings(max_examples=60, deadline=None)
+@given(parts=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=6)), max_size=8))
+def test_any_text_has_the_ids_and_the_text_of_the_sentencepiece_library(parts, sources, exported):
+    text = "".join(parts)
+    for name in KINDS:
+        tok = exported[name][0]
+        reference = sentencepiece.SentencePieceProcessor(model_file=str(sources[name] / "tokenizer.model"))
+        ids = reference.encode(text.encode("utf-8", "replace").decode())
+        assert tok.encode(text) == ids, name
+        assert tok.decode(ids) == reference.decode(ids) or reference.unk_id() in ids, name
+
+
 @pytest.mark.parametrize("name", ["bpe", "bpe_bare", "unigram_bytes", "added_first", "chatml", "metaspace"])
 def test_an_exported_tokenizer_gives_back_the_same_text(name, exported):
     tok, reference, _ = exported[name]
