@@ -7,7 +7,7 @@ from selfevo_jax.checkpoint.huggingface import export_huggingface, read_huggingf
 from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
 from selfevo_jax.checkpoint.source import (
     ModelSource,
-    files_of,
+    base_of,
     locate,
     open_model,
     open_weights,
@@ -30,10 +30,10 @@ __all__ = [
     "MARK",
     "ModelSource",
     "TrainingStore",
+    "base_of",
     "config_from_huggingface",
     "config_to_huggingface",
     "export_huggingface",
-    "files_of",
     "is_complete",
     "locate",
     "model_checksum",

@@ -190,6 +190,12 @@ def _description(path: Path) -> tuple[LoraConfig, str]:
     return lora, str(path.parent / of.removeprefix(BESIDE)) if of.startswith(BESIDE) else of
 
 
+def base_of(path: Path) -> str | None:
+    """The source of the model that adapters in a folder are added to; None for a folder without adapters."""
+    adapted = (path / ADAPTERS).is_file() and not (path / WEIGHTS).is_file()
+    return _description(path)[1] if adapted else None
+
+
 def files_of(source: str) -> dict[str, Path]:
     """Name below the model's folder -> every file that its shape and its weights are read from.
 
@@ -208,9 +214,9 @@ def files_of(source: str) -> dict[str, Path]:
     else:
         files = [path / MODEL, *storage_of(path).files(path / ARRAYS)]
     named = {file.relative_to(path).as_posix(): file for file in files}
-    if (path / ADAPTERS).is_file() and not (path / WEIGHTS).is_file():
+    if (base := base_of(path)) is not None:
         named[ADAPTERS] = path / ADAPTERS
-        named |= {f"base/{name}": file for name, file in files_of(_description(path)[1]).items()}
+        named |= {f"base/{name}": file for name, file in files_of(base).items()}
     return named
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from selfevo_jax import hosts
-from selfevo_jax.checkpoint import files_of, locate
+from selfevo_jax.checkpoint import base_of, locate, model_checksum
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.rounds.checksums import FILE, HEAD, Checksums
 from selfevo_jax.storage import is_remote
+from selfevo_jax.untrusted import read_object
+
+PRINTS = "fingerprints.json"
 
 
 def require_unchanged(source: str) -> None:
     """Compares a checkpoint inside a run directory, wherever it is used, with the checksums of its run.
 
-    Adapters are compared with all that they are added to. Every process calls it, process 0 reads. Other models have
-    no checksums beside them, and pass.
+    Adapters are compared with all that they are added to, a base outside of the run by the run's fingerprints. Every
+    process calls it, process 0 reads. Other models have no checksums beside them, and pass.
 
     Raises:
       SelfevoError: a file that is not what it was when the checkpoint was finished, or is gone.
@@ -23,26 +26,39 @@ def require_unchanged(source: str) -> None:
     """
     path = locate(source)
     if path is not None and path.is_dir():
-        whole = path if is_remote(path) else path.resolve()
-        hosts.agree("comparing the model's checksums", lambda: _require(whole))
+        folder = _whole(path)
+        hosts.agree("comparing the model's checksums", lambda: _require(folder))
 
 
-def _require(path: Path) -> None:
+def _require(path: Path, upon: tuple[Path, ...] = ()) -> None:
     _require_folder(path)
-    others = {_checkpoint(file) for file in files_of(str(path)).values()} - {path}
-    for folder in others:
-        if folder is not None:
-            _require_folder(folder)
+    base = base_of(path)
+    below = None if base is None else locate(base)
+    if base is None or below is None or (below := _whole(below)) in (*upon, path):
+        return
+    if _run_of(below) is not None:
+        _require(below, (*upon, path))
+    elif (root := _run_of(path)) is not None and (record := root / PRINTS).exists():
+        wanted = read_object(record).get("model")
+        if wanted is not None and wanted != model_checksum(base):
+            raise SelfevoError(
+                f"{path}: adapters of {base}, whose weights are not those that the run began with; restore that model"
+            )
 
 
-def _checkpoint(file: Path) -> Path | None:
-    """The folder below `checkpoints` that a file is in."""
-    return next((folder for folder in file.parents if folder.parent.name == "checkpoints"), None)
+def _whole(path: Path) -> Path:
+    return path if is_remote(path) else path.resolve()
+
+
+def _run_of(path: Path) -> Path | None:
+    """The run directory that a checkpoint is in; None where it is in none."""
+    root = path.parent.parent
+    inside = path.parent.name == "checkpoints" and any((root / name).exists() for name in (HEAD, FILE, "config.yaml"))
+    return root if inside else None
 
 
 def _require_folder(path: Path) -> None:
-    root = path.parent.parent
-    if path.parent.name != "checkpoints" or not any((root / name).exists() for name in (HEAD, FILE, "config.yaml")):
+    if (root := _run_of(path)) is None:
         return
     sums = Checksums(root)
     names = sums.names(path)

@@ -1,11 +1,12 @@
 """A checkpoint of a run is compared with the run's checksums wherever it is used."""
 
+import json
 import shutil
 
 import jax
 import pytest
 
-from selfevo_jax.checkpoint import save_adapters, save_model
+from selfevo_jax.checkpoint import model_checksum, save_adapters, save_model
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.model import PRESETS, LoraConfig, init_adapters, init_params
@@ -86,3 +87,17 @@ def test_a_changed_checkpoint_is_refused_before_anything_is_measured(run) -> Non
     )
     with pytest.raises(SelfevoError, match="its content has changed"):
         open_workbench(config)
+
+
+def test_adapters_are_refused_where_the_base_has_other_weights_than_the_run_began_with(run, tmp_path) -> None:
+    base = tmp_path / "base"
+    save_model(base, init_params(TINY, jax.random.key(2)), TINY, {})
+    lora = LoraConfig(rank=2, alpha=4.0, targets=("q",))
+    adapters = init_adapters(TINY, lora, jax.random.key(1))
+    save_adapters(run / "checkpoints/0002", adapters, lora, str(base), TINY, {})
+    Checksums(run).adopt(run / "checkpoints/0002")
+    (run / "fingerprints.json").write_text(json.dumps({"model": model_checksum(str(base))}))
+    require_unchanged(str(run / "checkpoints/0002"))
+    spoil(largest(base))
+    with pytest.raises(SelfevoError, match="0002: adapters of .*, whose weights are not those that the run began with"):
+        require_unchanged(str(run / "checkpoints/0002"))
