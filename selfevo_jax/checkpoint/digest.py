@@ -16,9 +16,8 @@ _READERS = 8
 def model_checksum(source: str, reporter: Reporter | None = None) -> str:
     """A digest of what a model source names: its shape and every weight, whatever folder it is in.
 
-    Every byte is read, each time (about 1 GB a second and core from memory): sizes and dates do not tell weights
-    apart. In a bucket the checksums that the bucket keeps are used, and nothing is fetched. A preset's weights follow
-    from its name.
+    Every byte is read, each time (a few hundred MB a second): sizes and dates do not tell weights apart. In a bucket
+    the checksums that the bucket keeps are used, and nothing is fetched. A preset's weights follow from its name.
 
     Args:
       source: as in `open_model`.
