@@ -88,7 +88,8 @@ class Controller:
         sources |= {"meta_from_solutions": data.meta_from_solutions}
         sources |= {f"evaluation.{name}": source for name, source in data.evaluation.items()}
         prints = {f"data.{name}": source_checksum(source) for name, source in sources.items() if source is not None}
-        prints["model"] = model_checksum(self.config.model.source, self.reporter)
+        with hosts.working("reading the model for its checksum"):
+            prints["model"] = model_checksum(self.config.model.source, self.reporter)
         return prints | {"tokenizer": self.bench.tokenizer.fingerprint, "format": self.bench.format.fingerprint}
 
     def _tell_aside(self, found: Iterable[object]) -> None:

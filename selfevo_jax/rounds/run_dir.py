@@ -157,12 +157,13 @@ class RunDir:
         return names
 
     def _remove_arrays(self, name: str) -> None:
-        if hosts.is_writer():
+        def remove() -> None:
             self._lock.check()
             arrays = self.checkpoint(name) / ARRAYS
             self.sums.forget(arrays)
             self._storage.remove(arrays)
-        hosts.gather(f"removing checkpoint {name}", None)
+
+        hosts.agree(f"removing checkpoint {name}", remove)
 
     def training(self, name: str) -> dict[str, Any]:
         """What a checkpoint's metadata says of its training."""
@@ -263,14 +264,15 @@ class RunDir:
         self._check_hosts(config, fingerprints)
         before = None
         if hosts.is_writer():
-            self._refuse_others()
-            before = self._lock.acquire()
-            self.sums = Checksums(self.root)  # what others have written until now
-            try:
-                self._join(config, fingerprints)
-            except BaseException:
-                self._lock.release()
-                raise
+            with hosts.working("opening the run directory"):
+                self._refuse_others()
+                before = self._lock.acquire()
+                self.sums = Checksums(self.root)  # what others have written until now
+                try:
+                    self._join(config, fingerprints)
+                except BaseException:
+                    self._lock.release()
+                    raise
         hosts.gather("opening the run directory", None)
         return before
 
