@@ -181,7 +181,7 @@ def _boxed(text: str) -> str | None:
         return None
     rest = text[start + len("\\boxed") :].lstrip()
     if not rest.startswith("{"):
-        return rest[:1]
+        return rest.split(maxsplit=1)[0] if rest else ""
     depth = 0
     for i, letter in enumerate(rest):
         depth += (letter == "{") - (letter == "}")

@@ -31,7 +31,16 @@ _TEX = (
     (r"\\(?:quad|qquad)(?![A-Za-z])", " "),
     (r"\\(?:neq?|leq?|geq?|lt|gt)(?![A-Za-z])", "<"),
     (r"(?<=\d)\*\*(?=\d)", "^"),
-    (r"(?<![\w)])(?:\*\*|__|\*(?=\S)|_(?=\S))|(?:\*\*|__|(?<=\S)\*|(?<=\S)_)(?![\w(*])|`", ""),
+    (r"(?<![\w)])(?:\*\*|__|\*(?=\S)|_(?=\S))|(?:\*\*|__|(?<=\S)\*|(?<=\S)_)(?![\w(*{])|`", ""),
+    (r"(?<=\d)\s*[xX]\s*(?=[$£€]?\d)", " × "),
+    (r"[∙⋅•]", "·"),
+    (r"∗", "*"),
+    (r"∕", "/"),
+    (
+        r"\b([mckd]?m|km|ft|in|yd|mi|feet|foot|inch(?:es)?|yards?|miles?|(?:centi|kilo)?met(?:er|re)s?|units?)\s?\^\s?"
+        r"(?:\{[23]\}|[23](?!\d))",
+        r"\1²",
+    ),
 )
 _TEX_RULES = tuple((re.compile(pattern), plain) for pattern, plain in _TEX)
 _FRACTION = re.compile(
@@ -50,7 +59,7 @@ _NUMBER = re.compile(
     rf"|\s(?P<top>\d{{1,3}})\s?[/⁄]\s?(?P<under>\d{{1,3}})(?![\d/])"
     rf"|\s?[/⁄]\s?{_CURRENCY}?(?P<below>-?{_GROUPED}))?"
     r"(?P<scale>(?:\s(?:hundred|thousand|million|billion|trillion)\b)*)"
-    rf"|[{UNREAD}√π∞]",
+    rf"|[{UNREAD}√∛∜π∞]",
     re.IGNORECASE,
 )
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -64,10 +73,11 @@ _VARIABLE = r"(?<![A-Za-z])(?!(?-i:[aAI]))[A-Za-z]"
 _WORDS_BEFORE = (
     r"(?:\b(?:plus|minus|times|over|divided by|multiplied by|modulo|half|half of|twice|double|triple|not|between|than"
     r"|at least|at most|root of|power of|(?:third|quarter|fifth|sixth|tenth)s? of|percent of)\s|% of |/\d+ of "
-    r"|\d\s(?:to|through|until)\s)"
+    r"|\d\s(?:to|through|until)\s|\b(?:hundred|thousand|million|billion) and\s|\b(?:log|ln|sin|cos|tan|exp|sqrt)\s)"
 )
 _JOINED_BEFORE = re.compile(
-    rf"(?:[\w.{UNREAD}√π∞]|\d +|\d,|\d:|\d'|[+*/×÷·^±≤≥≠]=?\s*|!=\s*|(?<![-=])[<>]=?\s*|[-−–—]\s*|[\w)\]]\("
+    rf"(?:[\w.\\{UNREAD}√∛∜π∞]|\d +|\d,|\d:|\d'|[+*/×÷·^±≤≥≠]=?\s*|!=\s*|(?<![-=])[<>]=?\s*|[-−–—]\s*"
+    r"|[-−–—+*/×÷·^]\s?\(|[\w)\].]\("
     rf"|\(\s*-?[\d.]+\s*,\s*|{_VARIABLE}\s|\d\s?x\s?|\d\s?{_LARGE}(?:,? and)?\s"
     r"|(?<!\w)(?P<one>[A-Za-z])\s*=\s*[^\s,;=]+(?:\s*[,;]|\s+(?:and|or))\s*"
     r"(?!(?P=one))[A-Za-z]\s*=\s*"
@@ -80,10 +90,10 @@ _MINUS_BETWEEN = re.compile(
 _NOTHING_BEFORE = re.compile(r"(?:^|[=:(]|\b(?:is|of))\s*\Z", re.IGNORECASE)
 _UNIT_LETTER = r"(?-i:[gmshlpdL](?![A-Za-z]))"
 _JOINED_BEHIND = re.compile(
-    rf"(?:[,.:']?\d| +\d|_|[{UNREAD}√π∞⁰¹²³⁴-⁹!‰]|\(|\s?x\s?\d|x[0-9a-f]"
+    rf"(?:[,.:']?\d| +\d|_|[\\{UNREAD}√π∞⁰¹²³⁴-⁹⁺⁻₀-₉\u0300-\u036f!‰]|\.?\(|\s?x\s?\d|x[0-9a-f]"
     rf"|\s*[)\]]*\s*(?:=(?!\s*[A-Za-z]\s*(?:[.,;\n]|\Z))|[+×÷·^±√{UNREAD}]|[*<>≤≥](?!\s*[A-Za-z]{{2}})|/(?!\s?[A-Za-z]{{2}}|\s?{_UNIT_LETTER}))"
     rf"|[)\]]*\s*[-−–—]\s*[\d$£€(.\\{UNREAD}]|\s?[-−–]\s?[A-Za-z](?![A-Za-z])"
-    rf"|(?!{_UNIT_LETTER})[A-Za-z](?![A-Za-z])|[xyz]{{2,}}(?![A-Za-z])|\s(?-i:[kKMB])\b|\s?(?:bn|mn|mio)\b"
+    rf"|(?!{_UNIT_LETTER})[A-Za-z](?![A-Za-z])|[xyz]{{2,}}(?![A-Za-z])|\s(?-i:[kKMBxyz])\b|\s?(?:bn|mn|mio)\b"
     r"|\s?(?:pi|sqrt|sin|cos|tan|log|ln|exp)\b|\s(?:plus|minus|divided|multiplied|squared|cubed|factorial|mod)\b"
     r"|\s(?:times|over)\s(?:\d|x\b)|\s(?:ten|hundred|thousand|million)ths?\b|\spoint\s"
     rf"|(?:\s[A-Za-z]+)?\sand (?:a |one |two |three )?(?:half|thirds?|quarters?)\b"
@@ -140,6 +150,10 @@ def _fraction(found: re.Match[str]) -> str:
 def _alone(text: str, before: str, found: re.Match[str]) -> bool:
     """Whether a number is no part of something that stands before or behind it."""
     behind = _JOINED_BEHIND.match(text, found.end())
+    if "." in found["digits"] and text.startswith(("...", "…"), found.end()):
+        return False  # the digits go on
+    if found["scale"] and re.match(r"\sand\s\d", text[found.end() : found.end() + 8]):
+        return False
     if behind or (found["money"] and text[found.end() : found.end() + 1] in ("m", "M")):
         return False
     sign = found["sign"] or ""
