@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selfevo_jax.errors import ModelError
 
+OLDER = "added_tokens_of_older_files"
+"""Marks settings whose `added_tokens_decoder` is that of added_tokens.json, which a tokenizer.json goes before."""
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 """The keys of tokenizer_config.json that every tokenizer of transformers knows, in its order."""
 SPACES = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
@@ -80,6 +82,13 @@ def special_texts(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: text for key, text in texts.items() if text}
 
 
+def flagged_specials(config: Mapping[str, Any]) -> dict[str, AddedToken]:
+    """Text -> token of the named special tokens that are written as objects, with their flags."""
+    values = [config.get(key) for key in special_texts(config)]
+    found = [replace(added_token({**v, "special": True}), special=True) for v in values if isinstance(v, dict)]
+    return {token.content: token for token in found}
+
+
 def further_specials(config: Mapping[str, Any]) -> list[str]:
     """The texts of the special tokens without a key of their own."""
     lists = [config.get(key) for key in ("additional_special_tokens", "extra_special_tokens")]
@@ -102,7 +111,7 @@ def with_legacy_files(
         str(id): {"content": text, "special": text in specials, "normalized": text not in specials}
         for text, id in added.items()
     }
-    return {**config, "added_tokens_decoder": decoder} if decoder else config
+    return {**config, "added_tokens_decoder": decoder, OLDER: True} if decoder else config
 
 
 class Splitter:

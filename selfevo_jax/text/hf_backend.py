@@ -11,10 +11,12 @@ import tokenizers
 
 from selfevo_jax.errors import ModelError
 from selfevo_jax.text.added import (
+    OLDER,
     AddedToken,
     added_token,
     clash,
     declared_tokens,
+    flagged_specials,
     further_specials,
     special_texts,
     undeclared,
@@ -62,6 +64,10 @@ class HuggingFaceTokenizer(BaseTokenizer):
         except Exception as error:  # the library raises plain Exception
             raise ModelError(f"{name}: not a tokenizer.json ({error}); fetch the file again") from error
         tree |= {"truncation": None, "padding": None}
+        if config.get(OLDER):
+            known = {str(token["id"]) for token in tree.get("added_tokens") or []}
+            declared = {id: token for id, token in config["added_tokens_decoder"].items() if id not in known}
+            config = {**config, "added_tokens_decoder": declared}
         _declare(tree, vocabulary, config, name)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         if self.vocab_size > 2 * len(vocabulary) + _GAPS:
@@ -79,8 +85,9 @@ class HuggingFaceTokenizer(BaseTokenizer):
         specials = [
             vocabulary[text] for text in (*texts.values(), *further_specials(self._config)) if text in vocabulary
         ]
+        flagged = flagged_specials(self._config)
         for id in (*specials, *self.eos_ids):
-            _mark_special(tree, id, by_id)
+            _mark_special(tree, id, flagged.get(by_id[id], AddedToken(by_id[id])))
         first = _first_token(tree, name)
         add_bos = self._config.get("add_bos_token")
         self.bos_id = vocabulary.get(texts.get("bos_token", ""), first)
@@ -88,7 +95,7 @@ class HuggingFaceTokenizer(BaseTokenizer):
             self.bos_id = first
         self.add_bos = self.bos_id is not None and (first == self.bos_id if add_bos is None else bool(add_bos))
         if self.bos_id is not None:
-            _mark_special(tree, self.bos_id, by_id)
+            _mark_special(tree, self.bos_id, AddedToken(by_id[self.bos_id]))
         self.pad_id = next((i for i in (vocabulary.get(texts.get("pad_token", "")), *self.eos_ids) if i is not None), 0)
         bos, eos = (None if id is None else by_id[id] for id in (self.bos_id, next(iter(self.eos_ids), None)))
         self.template_tokens = template_tokens(self._config, vocabulary, bos, eos)
@@ -185,14 +192,14 @@ def _plain_text(tree: dict[str, Any]) -> tokenizers.Tokenizer:
     return made
 
 
-def _mark_special(tree: dict[str, Any], id: int, by_id: dict[int, str]) -> None:
+def _mark_special(tree: dict[str, Any], id: int, as_new: AddedToken) -> None:
     """Makes sure that a special token cannot be written by a user."""
     added = tree.setdefault("added_tokens", [])
     for token in added:
         if token["id"] == id:
             token["special"] = True
             return
-    added.append(AddedToken(by_id[id]).entry(id))
+    added.append(as_new.entry(id))
     added.sort(key=lambda token: token["id"])
 
 

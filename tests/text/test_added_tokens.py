@@ -208,6 +208,33 @@ def test_flags_of_special_tokens_are_followed(flags, folders, tmp_path):
             assert tok.encode_runs(tok.runs(text)) == expected, (name, text)
 
 
+@pytest.mark.parametrize("kind", ["sentencepiece", "json"])
+def test_a_token_that_is_named_as_an_object_is_found_as_in_transformers(kind, folders, tmp_path):
+    named = {"__type": "AddedToken", "lstrip": True, "rstrip": True, "normalized": False, "single_word": False}
+    if kind == "json":
+        json_folder(folders, tmp_path, [], cls_token={**named, "content": "the"})
+    else:  # a control piece of the model has no flags but declared ones
+        bos = {**named, "content": "<s>"}
+        sp_folder(folders, tmp_path, bos_token=bos, tokenizer_class="PreTrainedTokenizerFast")
+    tok = load_tokenizer(tmp_path)
+    for text in ("a  the answer", "a <s>  a\n<s> b"):
+        assert tok.encode(text, special=True) == tok.encode_runs(tok.runs(text)) == reference_ids(tmp_path, text)
+
+
+def test_a_tokenizer_json_goes_before_the_older_files(folders, tmp_path):
+    folder = json_folder(folders, tmp_path, [{"content": "<u>", "rstrip": True}])
+    (folder / "added_tokens.json").write_text(json.dumps({"<u>": SIZE, "<w>": SIZE + 1}))
+    tok = load_tokenizer(folder)
+    text = "a <u>  b<w> c"
+    assert tok.encode(text, special=True) == reference_ids(folder, text)
+    assert (tok.controls["<u>"], "<w>" in tok.controls) == (SIZE, False)
+    again = tmp_path / "again"
+    again.mkdir()
+    for file, content in tok.files().items():
+        (again / file).write_bytes(content)
+    assert load_tokenizer(again).encode(text, special=True) == tok.encode(text, special=True)
+
+
 def test_a_template_token_takes_the_white_space_of_the_prompt_beside_it(folders, tmp_path):
     template = (
         "{% for m in messages %}{{ '<u>' if m.role == 'user' else '<a>' }}{{ m.content }}<e>{% endfor %}"
