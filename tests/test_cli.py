@@ -105,6 +105,16 @@ def test_a_file_that_exists_is_written_over_by_force_alone(tmp_path: Path) -> No
     assert out.read_text() == "mine"
 
 
+def test_weights_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:
+    source = shutil.copytree(Path(selfevo_jax.__file__).parent / "assets" / "stories", tmp_path / "spoilt")
+    file = source / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-4:] = b"\xff" * 4
+    file.write_bytes(content)
+    assert "has NaN or infinite numbers" in refused("import", str(source), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_is_not_empty_is_moved_by_force_alone(tmp_path: Path) -> None:
     base = Path(selfevo_jax.__file__).parent / "assets" / "stories"
     out = shutil.copytree(base, tmp_path / "model")

@@ -61,7 +61,7 @@ def _import(source: str, out: Path, tokenizer: str | None, force: bool) -> None:
 
     from selfevo_jax import hosts
     from selfevo_jax.checkpoint import open_model, save_model
-    from selfevo_jax.model import param_count, param_shardings
+    from selfevo_jax.model import param_count, param_shardings, require_finite
     from selfevo_jax.rounds.sources import require_unchanged
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 
@@ -69,7 +69,7 @@ def _import(source: str, out: Path, tokenizer: str | None, force: bool) -> None:
     require_unchanged(source)
     found = open_model(source, tokenizer)
     layout = param_shardings(found.config, make_mesh(), TRAIN_RULES)
-    params = found.load(layout, jnp.float32)
+    params = require_finite(found.load(layout, jnp.float32), found.origin)
     if (moved := hosts.agree("making room", lambda: _make_room(out))) is not None:
         say(f"{out}: what was there is now in {moved}")
     save_model(out, params, found.config, found.tokenizer.files(), {"origin": found.origin})
