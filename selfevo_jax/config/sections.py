@@ -166,9 +166,14 @@ class DataSection(Section):
         else:
             if self.prompts is None:
                 raise ValueError("prompts: missing; name a JSONL file of prompts, or set `data.stories`")
-            if (self.meta_skill is None) == (self.meta_from_solutions is None):
+            if self.meta_skill is not None and self.meta_from_solutions is not None:
                 raise ValueError("name exactly one of meta_skill and meta_from_solutions")
         return self
+
+    @property
+    def has_meta(self) -> bool:
+        """Whether there is a D_meta."""
+        return self.stories is not None or self.meta_skill is not None or self.meta_from_solutions is not None
 
 
 class LoraSection(Section):
@@ -243,6 +248,11 @@ class TrainSection(Section):
         return {**tree, "steps": DEFAULT_STEPS} if steps is None and epochs is None else tree
 
 
+class MetaSection(TrainSection):
+    steps: Count | None = None
+    """As for `learn`. 0: the model has its meta-skills already, and is M_meta as it is; D_meta may then be left out."""
+
+
 class RoundsSection(Section):
     number: Annotated[int, Field(ge=0, le=100_000)] = 3
     variant: Literal["restart", "continual_mixed", "continual_self_only"] = "restart"
@@ -301,12 +311,21 @@ class Config(Section):
     judge: JudgeSection = JudgeSection()
     data: DataSection
     sampling: SamplingSection = SamplingSection()
-    meta: TrainSection = TrainSection()
+    meta: MetaSection = MetaSection()
     learn: TrainSection = TrainSection()
     """The fine-tuning inside each round."""
     rounds: RoundsSection = RoundsSection()
     evaluate: EvaluateSection = EvaluateSection()
     saving: SavingSection = SavingSection()
+
+    @model_validator(mode="after")
+    def _meta_skills_come_from_somewhere(self) -> Config:
+        if self.meta.steps != 0 and not self.data.has_meta:
+            raise ValueError(
+                "data: name exactly one of meta_skill and meta_from_solutions; a model that has its meta-skills "
+                "already needs neither with meta.steps: 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _adapters_rest_on_checkpoints(self) -> Config:

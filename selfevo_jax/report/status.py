@@ -109,7 +109,8 @@ def _meta(run: RunDir, config: Config) -> list[Phase]:
         if rows.exists()
         else Phase("D_meta", LEFT)
     )
-    return [made, _fine_tuning(run, META, config.meta, run.meta(COMMITTED))]
+    trained = _fine_tuning(run, META, config.meta, run.meta(COMMITTED))
+    return [made, trained] if config.data.has_meta else [trained]
 
 
 def _round(run: RunDir, config: Config, number: int) -> list[Phase]:

@@ -68,6 +68,8 @@ class Controller:
     def _check(self) -> None:
         """Everything that could stop the run later and can be seen now."""
         for name, section in (("meta", self.config.meta), ("learn", self.config.learn)):
+            if section.steps == 0:
+                continue
             try:
                 check_settings(train_settings(section, self.config.seed), self.bench.mesh)
             except ConfigError as error:
@@ -184,23 +186,28 @@ class Controller:
             "padding_share": report.padding_share,
             "seconds": report.seconds,
         }
-        metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
-        self.dir.forget(self.dir.checkpoint(name))
-        folder, model = self.dir.checkpoint(name), self.bench.model
-        files = {**self.bench.tokenizer.files(), LOSSES: b"".join(jsonl_lines(report.rows()))}
-        if settings.lora is None:
+        lora = settings.lora
+        if lora is None:
             params = learnt
         else:
-            layout = param_shardings(model, self.bench.mesh, TRAIN_RULES)
-            params = jax.jit(merge_adapters, static_argnums=2, out_shardings=layout)(start, learnt, settings.lora)
+            layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
+            params = jax.jit(merge_adapters, static_argnums=2, out_shardings=layout)(start, learnt, lora)
             require_finite(params, f"fine-tuning {name}: the merged parameters", f"lower {rate}")
-        if settings.lora is not None and section.lora is not None and section.lora.save == "adapters":
-            aside = save_adapters(folder, learnt, settings.lora, of, model, files, metadata)
+        if lora is not None and section.lora is not None and section.lora.save == "adapters":
+            self._save(name, functools.partial(save_adapters, adapters=learnt, lora=lora, of=of), record, report.rows())
         else:
-            aside = save_model(folder, params, model, files, metadata)
-        self._tell_aside(aside)
+            self._save(name, functools.partial(save_model, params=params), record, report.rows())
         self._latest = (name, params)
         return record
+
+    def _save(self, name: str, save: Callable[..., Any], record: dict[str, Any], steps: Iterable[Any]) -> None:
+        """Writes a checkpoint with the record of its training and its steps' losses."""
+        self.dir.forget(self.dir.checkpoint(name))
+        metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
+        files = {**self.bench.tokenizer.files(), LOSSES: b"".join(jsonl_lines(steps))}
+        self._tell_aside(
+            save(self.dir.checkpoint(name), config=self.bench.model, tokenizer_files=files, metadata=metadata)
+        )
 
     # --- evaluation
 
@@ -219,7 +226,9 @@ class Controller:
     # --- phases
 
     def meta_rows(self) -> list[MetaRow]:
-        """D_meta, as stored in the run directory."""
+        """D_meta, as stored in the run directory; none where the config names none."""
+        if not self.config.data.has_meta:
+            return []
         file = self.dir.meta("meta_skill.jsonl")
         if self._meta_rows is None:
             if not self.dir.has(file):
@@ -239,8 +248,12 @@ class Controller:
             return
         self.reporter.line("Meta-skill learning")
         rows = self.meta_rows()
-        warn_unbalanced(rows, self.reporter)
-        if not self.dir.complete(META):
+        if rows:
+            warn_unbalanced(rows, self.reporter)
+        if not self.dir.complete(META) and self.config.meta.steps == 0:
+            self.reporter.line("  meta.steps is 0: M_meta is the model as it is")
+            self._save(META, functools.partial(save_model, params=self.base()), {"examples": {}, "steps": 0}, ())
+        elif not self.dir.complete(META):
             bench = self.bench
             groups = supervised_examples(rows, self.pools.qa_rows(), bench.format, self.config.meta)
             self._train(META, self.base(), bench.source.origin, groups, self.config.meta, self.config.seed)

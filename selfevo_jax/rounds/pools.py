@@ -44,9 +44,10 @@ class FilePools:
         }
         if data.meta_skill is not None:
             self._meta = read_meta(data.meta_skill, limit=data.meta_rows)
-        else:
-            assert data.meta_from_solutions is not None
+        elif data.meta_from_solutions is not None:
             self._meta = build_meta_rows(read_qa(data.meta_from_solutions), seed, limit=data.meta_rows)
+        else:
+            self._meta = []
         self._qa = [] if data.qa is None else read_qa(data.qa)
         meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
         self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}

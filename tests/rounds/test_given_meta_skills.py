@@ -1,0 +1,40 @@
+"""A model that has its meta-skills already: no D_meta, no training before the rounds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from loop_helpers import config, run, weights
+
+from selfevo_jax.data import stories
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.report import status, summarize
+from selfevo_jax.rounds import RunDir, verify
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_without_d_meta_begins_with_the_model_as_it_is(finished: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    rows = stories.make_stories("prompts", 8, changes=3)
+    prompts.write_text("".join(json.dumps({"prompt": row.text}) + "\n" for row in rows))
+    given = finished / "checkpoints/meta"
+    root = tmp_path / "run"
+    changes = {"data": {"prompts": str(prompts)}, "model": {"source": str(given)}}
+    with pytest.raises(ConfigError, match="name exactly one of meta_skill and meta_from_solutions; .*meta.steps: 0"):
+        config(root, **changes)
+    c = config(
+        root, **changes, meta={"steps": 0}, rounds={"number": 1, "select": "none", "controls": 0, "minimum_kept": 1}
+    )
+    run(c)
+    for old, new in zip(weights(given), weights(root / "checkpoints/meta"), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert summarize(RunDir(root)).complete
+    assert [phase for phase in status(RunDir(root)).phases if phase.state != "done"] == []
+    assert verify(RunDir(root)).faults == []
+    assert set(json.loads((root / "rounds/0001/metrics.json").read_text())["training"]["examples"]) == {"self"}
+    before = weights(root / "checkpoints/0001")
+    run(c)  # a finished run is left as it is
+    for old, new in zip(before, weights(root / "checkpoints/0001"), strict=True):
+        np.testing.assert_array_equal(old, new)
