@@ -63,9 +63,11 @@ class SentencePieceTokenizer(BaseTokenizer):
         config = config or {}
         self.name, self._model, self.chat_template = name, model, chat_template
         proto = _read(model, name)
-        # Llama's class of transformers has another default than the slow tokenizers before it.
-        legacy = bool(config.get("legacy", not str(config.get("tokenizer_class")).startswith("LlamaTokenizer")))
         normalizer = proto.normalizer_spec
+        # Llama's class of transformers has another default than the slow tokenizers before it; it is made for models
+        # that keep every space.
+        of_llama = str(config.get("tokenizer_class")).startswith("LlamaTokenizer")
+        legacy = bool(config.get("legacy", not of_llama or normalizer.remove_extra_whitespaces))
         self.prefix_after_control = bool(normalizer.add_dummy_prefix) and legacy
         self.prefix_space = bool(normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces)
 

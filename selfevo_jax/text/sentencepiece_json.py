@@ -81,24 +81,25 @@ def _normalizers(spec: Any, more: Any) -> Iterable[dict[str, Any]]:
 
 
 def _composed(table: bytes, more: Any) -> Iterable[dict[str, Any]]:
-    """What the library composes and Precompiled does not: it knows letters with a mark up to 5 bytes, not their like
-    of other scripts. (Stacks of marks and conjoining Hangul letters, which are many, are left as Precompiled has them.)
+    """What the library composes and Precompiled does not, which looks at letters with marks of 5 bytes at most.
+
+    Conjoining Hangul letters, which are too many, and marks that no letter of Unicode has are left as they are there.
     """
     precompiled = normalizers.Precompiled(table)
-    for text in sorted(_letters_with_marks(), key=len, reverse=True):
+    for text in sorted(set(_letters_with_marks()), key=lambda text: (-len(text), text)):
         known = more.normalize(f"a{text}a").replace(_SPACE, " ")
         if known != precompiled.normalize_str(f"a{text}a"):
             yield {"type": "Replace", "pattern": {"String": text}, "content": known[1:-1]}
 
 
 def _letters_with_marks() -> Iterable[str]:
-    """Texts of 6 bytes or more that Unicode composes into one letter."""
+    """Texts that Unicode composes into one letter, with one mark and with several."""
     for code in (*range(0xAC00), *range(0xD7A4, 0xD800), *range(0xE000, 0x20000)):
         parts = unicodedata.decomposition(chr(code))
         if parts and parts[0] != "<":
             whole = "".join(chr(int(part, 16)) for part in parts.split())
             for text in {whole, unicodedata.normalize("NFD", whole)}:
-                if len(text) > 1 and len(text.encode("utf-8")) >= 6:
+                if len(text) > 1:
                     yield text
     for kana in map(chr, range(0xFF66, 0xFF9E)):  # half-width, with its voiced or half-voiced mark
         yield from (kana + mark for mark in "\uff9e\uff9f" if len(unicodedata.normalize("NFKC", kana + mark)) == 1)
