@@ -219,6 +219,7 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     from selfevo_jax.report import beside, percent
     from selfevo_jax.rounds.measure import measure
     from selfevo_jax.rounds.pools import open_pools
+    from selfevo_jax.rounds.survey import evaluation_phases, survey
     from selfevo_jax.rounds.workbench import open_workbench
     from selfevo_jax.storage import storage_of
 
@@ -227,6 +228,8 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     if not pools.evaluation():
         raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
     bench = open_workbench(loaded)
+    phases = [phase for rows in pools.evaluation().values() for phase in evaluation_phases(bench, rows, 1)]
+    bench.engine.fit(survey(bench, phases))
     params = bench.base_params()
     found = {name: measure(bench, params, rows, name, reporter)[0] for name, rows in pools.evaluation().items()}
     for name, figures in found.items():

@@ -275,6 +275,11 @@ class RoundsSection(Section):
     """End the run when direct answers on the first evaluation set are measurably worse than those of the best
     checkpoint so far, row by row (McNemar's exact p below 0.05). A run that ended so goes on when this is false."""
 
+    @property
+    def judges(self) -> bool:
+        """Whether rounds ask for feedback at all; without turns and filter they are plain self-training."""
+        return self.turns > 0 or self.select != "none"
+
 
 class EvaluateSection(Section):
     modes: tuple[Literal["direct", "refined", "consistency", "both"], ...] = ("direct", "refined")

@@ -26,7 +26,7 @@ class Lengths:
     def of(cls, config: Config, prompt: int | None = None) -> Lengths:
         """`prompt` tokens, by default 256 or what the completions leave of the cache."""
         s, turns = config.sampling, config.rounds.turns
-        judged = turns > 0 or config.rounds.select != "none"
+        judged = config.rounds.judges
         lengths = cls(
             0,
             INSTRUCTION,

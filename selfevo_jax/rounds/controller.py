@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from selfevo_jax import hosts, notice
+from selfevo_jax import hosts
 from selfevo_jax.accelerators import overlooked
 from selfevo_jax.checkpoint import MARK, TrainingStore, model_checksum, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
@@ -35,6 +35,7 @@ from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
 from selfevo_jax.rounds.retention import best, kept, require_room
 from selfevo_jax.rounds.run_dir import COMMITTED, LOSSES, META, SCORES, STOPPED, RunDir, name_of
 from selfevo_jax.rounds.select import Selection, require, select, weakness
+from selfevo_jax.rounds.survey import run_phases, survey
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Rollout
 from selfevo_jax.sharding import TRAIN_RULES
@@ -49,6 +50,7 @@ class Controller:
         self.pools = open_pools(config)
         self.dir = RunDir(config.run_dir)
         self.bench: Workbench = open_workbench(config, self.dir.append_cost)
+        self.bench.engine.fit(survey(self.bench, run_phases(self.bench, self.pools)))
         self._check()
         if (before := self.dir.open(config, self._fingerprints())) is not None:
             reporter.line(f"{self.dir.root}: taken over from {before}, which is gone")
@@ -260,11 +262,6 @@ class Controller:
         self._finish(META)
         self.dir.write_json(done, {"checkpoint": META, "training": self.dir.training(META)})
 
-    @property
-    def judges(self) -> bool:
-        """Whether rounds ask for feedback at all; without turns and filter they are plain self-training."""
-        return self.config.rounds.turns > 0 or self.config.rounds.select != "none"
-
     def rollouts(self, round: int) -> list[Rollout]:
         """Respond, judge, refine, judge again. Rows are stored as they finish, and never sampled twice."""
         manifest = self.dir.round(round, "rollouts/manifest.json")
@@ -286,7 +283,7 @@ class Controller:
             if have:
                 self.reporter.line(f"  {len(have)} finished rollouts are kept")
             chains = [
-                self.bench.chain(row, stages, round=round, sample=sample, judge=self.judges)
+                self.bench.chain(row, stages, round=round, sample=sample, judge=self.config.rounds.judges)
                 for row in prompts
                 for sample in range(self.config.data.samples_per_prompt)
                 if (row.id, sample) not in have
@@ -312,7 +309,7 @@ class Controller:
     def controls(self, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:
         """How many planted wrong answers the critic lets through."""
         count = self.config.rounds.controls
-        if count == 0 or not self.judges:
+        if count == 0 or not self.config.rounds.judges:
             return None
         file = self.dir.round(round, "controls.json")
         found = self.dir.load(file)
@@ -322,8 +319,7 @@ class Controller:
                 ControlChain(rollout, wrong, bench.format, bench.stages().feedback, bench.rule, round)
                 for rollout, wrong in plan_controls(rollouts, count, seed)
             ]
-            where = f"while round {round}'s planted answers were judged"
-            bench.engine.run(self.params(name_of(round - 1)), chains, safe_point=lambda: notice.stop_if_given(where))
+            bench.run(self.params(name_of(round - 1)), chains, self.reporter, f"round {round}: judge planted answers")
             rows = [{"prompt": c.prompt, "wrong": c.wrong, "feedback": c.text, "good": c.good} for c in chains]
             passed = sum(row["good"] is True for row in rows)
             found = {"rows": len(rows), "passed": passed, "controls": rows}

@@ -23,6 +23,7 @@ from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.sources import require_unchanged
 from selfevo_jax.sample import (
+    Chain,
     Engine,
     Rollout,
     SamplingParams,
@@ -36,9 +37,6 @@ from selfevo_jax.sample import (
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
 from selfevo_jax.text.tokenizer import BaseTokenizer
-
-SURVEYED = 512
-"""Chains at most whose lengths choose the shapes of the sampler."""
 
 _CORES_A_PROGRAM = 2
 """Of this machine, for each program that is compiled beside others: 16 cores compile a 24-layer sampler for a GPU in
@@ -171,26 +169,38 @@ class Workbench:
             if on_rollout is not None and chain.rollout is not None:
                 on_rollout(chain.rollout)
 
-        self._compile(params, chains, reporter)
+        self.run(params, chains, reporter, title, done)
+        return [chain.rollout for chain in chains if chain.rollout is not None]
+
+    def run(
+        self,
+        params: Any,
+        chains: Sequence[Chain],
+        reporter: Reporter,
+        title: str,
+        on_done: Callable[[Chain], None] | None = None,
+    ) -> None:
+        """Runs chains of any kind, with progress and a record of the cost; the sampler is compiled at its first use."""
+        if not chains:
+            return
+        self._compile(params, reporter)
         with reporter.task(title, len(chains), "chains") as meter:
             stats = self.engine.run(
                 params,
                 chains,
-                on_done=done,
+                on_done=on_done,
                 progress=lambda s: meter.set(s.chains, f"{s.tokens_per_second:.0f} tokens/s"),
                 safe_point=lambda: notice.stop_if_given(f"while {title}"),
             )
         if self.record is not None and hosts.is_writer():
             self.record({"phase": title, **stats.to_dict(), "floor": self.engine.floor(stats)})
-        return [chain.rollout for chain in chains if chain.rollout is not None]
 
-    def _compile(self, params: Any, chains: Sequence[SelfChain], reporter: Reporter) -> None:
-        """Compiles the sampler before its first use, for the lengths of these chains."""
-        if self.engine.prepared or not chains:
+    def _compile(self, params: Any, reporter: Reporter) -> None:
+        """Compiles the sampler before its first use."""
+        if self.engine.prepared:
             return
-        lengths = [n for chain in chains[:SURVEYED] for n in chain.extends()]
         reporter.line(f"  {self.slots}")
-        jobs = self.engine.compilations(params, lengths, len(self.format.stop_ids))
+        jobs = self.engine.compilations(params, n_stops=len(self.format.stop_ids))
         # several processes compile in one order: a compiler may share its work among them
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = max(1, cores // _CORES_A_PROGRAM) if hosts.count() == 1 else 1

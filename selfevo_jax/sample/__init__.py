@@ -6,10 +6,12 @@ from selfevo_jax.sample.methods import SamplingParams, draw, filter_logits
 from selfevo_jax.sample.request import Chain, Completion, DrawKey, Request
 from selfevo_jax.sample.rollout import CUT, Candidate, Feedback, Rollout, SelfChain, StageParams, choose
 from selfevo_jax.sample.setup import make_engine, sampler_memory
+from selfevo_jax.sample.sharing import SHARE_FROM, common_prefix
 from selfevo_jax.sample.stats import EngineStats
 
 __all__ = [
     "CUT",
+    "SHARE_FROM",
     "Candidate",
     "Chain",
     "Completion",
@@ -26,6 +28,7 @@ __all__ = [
     "StageParams",
     "available_bytes",
     "choose",
+    "common_prefix",
     "draw",
     "filter_logits",
     "make_engine",

@@ -154,7 +154,7 @@ class Engine:
         self._worth = worth if alone and not extend_rows else None
         self._alone_from = shapes.DISPATCH_FLOPS_CPU / (2 * param_count(model_config)) if on_cpu else math.inf
         self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
-        self._fit_lengths = extend_lengths is None
+        self._fit_lengths, self._multiple = extend_lengths is None, 1 if on_cpu else 8
         self.n_stops, self.prepared = 4, False
         tpu = TpuAttention.choose(model_config, mesh, self.rules)
         multiple, capacity = 64, cache_length
@@ -220,19 +220,25 @@ class Engine:
             return jax.tree.map(lambda x: jnp.asarray(x, self.param_dtype), params)
         return reshard(params, self._layout, self.param_dtype)
 
+    def fit(self, lengths: Iterable[int]) -> None:
+        """Chooses the lengths that `extend` is compiled for by the token counts of extends to expect (prompts,
+        instructions): once, and not where the engine was given some."""
+        if not self._fit_lengths:
+            return
+        most = 8 if len(self.extend_windows) == 1 else 4  # each length has a program for each window
+        fitted = shapes.fit_length_buckets(lengths, most, self._multiple)
+        if fitted:
+            self.extend_lengths, self._fit_lengths = fitted, False
+
     def compilations(self, params: Any, lengths: Iterable[int] = (), n_stops: int = 0) -> list[Callable[[], None]]:
         """Jobs that each compile one program; when all have been called, a run compiles nothing.
 
         Args:
           params: the parameters, or others of the same shapes and layout.
-          lengths: token counts of extends to expect (prompts, instructions); at the first call they choose the lengths
-            that `extend` is compiled for, unless the engine was given some.
+          lengths: see `fit`.
           n_stops: stop ids of a request at most.
         """
-        most = 8 if len(self.extend_windows) == 1 else 4  # each length has a program for each window
-        fitted = shapes.fit_length_buckets(lengths, most) if self._fit_lengths else ()
-        if fitted:
-            self.extend_lengths, self._fit_lengths = fitted, False
+        self.fit(lengths)
         self.n_stops, self.prepared = max(self.n_stops, -(-n_stops // 4) * 4), True
         dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state(), self.allowed)
         jobs: list[Callable[[], None]] = [

@@ -227,17 +227,20 @@ class SelfChain:
     def id(self) -> str:
         return f"{self.prompt_id}/{self.sample}"
 
-    def extends(self) -> list[int]:
-        """Token counts of the extends to expect, as a histogram: the prompt, the instructions, and as often a judged
-        refinement, whose length is anybody's guess up to the most."""
+    def extends(self, held: int = 0) -> list[int]:
+        """Token counts of the extends to expect, as a histogram: the prompt but for what the cache holds of it, the
+        instructions, and as often a judged refinement, whose length is anybody's guess up to the most."""
+        start = len(self._start) - held
         if not self._judge:
-            return [len(self._start)]
+            return [start]
         judged = self._fmt.judge(self._start)
         instruction = len(judged) - len(self._start)
+        if self._turns == 0:
+            return [start, instruction]
         refine = len(self._fmt.refine(judged)) - len(judged)
         most = self._stages.refine.max_new_tokens
         guesses = [instruction + most * quarter // 4 for quarter in (1, 2, 3, 4)]
-        return [len(self._start), instruction, refine] * len(guesses) + guesses
+        return [start, instruction, refine] * len(guesses) + guesses
 
     def next(self, last: Completion | None) -> Request | None:
         """The next stage's request; None at the end, when `rollout` has been set."""

@@ -1,0 +1,94 @@
+"""Which texts a whole run puts through the sampler, whatever phase a process begins with: they choose its shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from selfevo_jax.data import PromptRow
+from selfevo_jax.rounds.measure import UNJUDGED
+from selfevo_jax.rounds.pools import FilePools, StoryPools
+from selfevo_jax.rounds.workbench import Prompt, Workbench
+from selfevo_jax.sample import SHARE_FROM, common_prefix
+
+SURVEYED = 512
+"""Chains looked at, about, spread evenly over all that a run samples."""
+_ROUNDS = 4
+"""Rounds whose prompts are looked at, at most: the others are like them."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Chains of one kind."""
+
+    rows: Sequence[Prompt]
+    samples: int = 1
+    """Chains of each row."""
+    judge: bool = True
+    turns: int | None = None
+    """None: those of the rounds."""
+    times: float = 1.0
+    """How often a run samples them."""
+    planted: bool = False
+    """Whether they begin with an answer that is given, to be judged (controls)."""
+
+    @property
+    def chains(self) -> int:
+        return len(self.rows) * self.samples
+
+
+def evaluation_phases(bench: Workbench, rows: Sequence[Prompt], times: float, judge: bool = True) -> list[Phase]:
+    """What `measure` samples of an evaluation set, so many times."""
+    settings, turns = bench.config.evaluate, max(1, bench.config.rounds.turns)
+    modes = [mode for mode in settings.modes if judge or mode in UNJUDGED]
+    greedy = Phase(rows, judge="refined" in modes, turns=turns, times=times)
+    voting = Phase(rows, settings.k, judge="both" in modes, turns=turns, times=times)
+    return [greedy, voting] if {"consistency", "both"} & set(modes) else [greedy]
+
+
+def run_phases(bench: Workbench, pools: FilePools | StoryPools) -> list[Phase]:
+    """All that a run samples: evaluations, responses for D_meta, rounds, controls; by its config and rows alone."""
+    config, found = bench.config, list[Phase]()
+    number, stories = config.rounds.number, config.data.stories
+    for rows in pools.evaluation().values():
+        found += evaluation_phases(bench, rows, 1, judge=False) + evaluation_phases(bench, rows, 1 + number)
+    if isinstance(pools, StoryPools) and stories is not None:
+        questions = [PromptRow(story.id, story.text) for story in pools.meta_questions]
+        found.append(Phase(questions, stories.responses_per_question, judge=False))
+    shown = sorted({1 + i * number // min(number, _ROUNDS) for i in range(min(number, _ROUNDS))})
+    for round in shown:
+        prompts, times = pools.prompts(round), number / len(shown)
+        found.append(Phase(prompts, config.data.samples_per_prompt, judge=config.rounds.judges, times=times))
+        if config.rounds.judges and config.rounds.controls:
+            found.append(Phase(prompts[: config.rounds.controls], times=times, planted=True))
+    return found
+
+
+def survey(bench: Workbench, phases: Sequence[Phase]) -> list[int]:
+    """Token counts of the extends to expect, as a histogram over chains that are spread evenly over the phases.
+
+    Equal on all hosts and in every process of a run: it depends on no text that was sampled.
+    """
+    lengths: list[int] = []
+    total = sum(phase.times * phase.chains for phase in phases)
+    for phase in phases:
+        share = phase.times * phase.chains / total if total else 0.0
+        lengths += _of_phase(bench, phase, max(1, round(SURVEYED * share)))
+    return [length for length in lengths if 0 < length <= bench.engine.cache_length]
+
+
+def _of_phase(bench: Workbench, phase: Phase, picks: int) -> Iterator[int]:
+    stages, before = bench.stages(), list[int]()
+    for pick in range(picks if phase.rows else 0):
+        at = pick * phase.chains // picks
+        row, sample = phase.rows[at // phase.samples], at % phase.samples
+        start = bench.format.respond(row.prompt)
+        if phase.planted:
+            yield len(bench.format.judge(start)) + stages.respond.max_new_tokens * (1 + pick % 4) // 4
+            continue
+        # a slot still holds what begins like the text before, and may copy another sample's prompt
+        copied = sample > 0 and bench.engine.shares and len(start) > SHARE_FROM
+        held = len(start) - 1 if copied else min(common_prefix(before, start), len(start) - 1)
+        chain = bench.chain(row, stages, round=0, judge=phase.judge, turns=phase.turns)
+        yield from chain.extends(held)
+        before = start
