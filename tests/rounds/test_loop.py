@@ -41,8 +41,9 @@ def test_every_round_leaves_a_checkpoint_its_rows_and_its_figures(finished: Path
         assert metrics["controls"]["rows"] == 4
         assert metrics["data_accuracy"]["candidates"]["n"] == 16
     costs = read_rows(finished / "costs.jsonl")
-    sampled = [cost for cost in costs if cost["phase"].startswith("round")]
+    sampled = [cost for cost in costs if "respond" in cost["phase"] and cost["phase"].startswith("round")]
     assert [cost["chains"] for cost in sampled] == [16, 16]
+    assert [cost["chains"] for cost in costs if "planted" in cost["phase"]] == [4, 4]
     assert all(cost["compiles"] == 0 for cost in costs)  # the sampler was compiled ahead of the first rollout
     for cost in sampled:
         assert 0 < cost["occupancy"] <= 1 <= cost["computed_over_least"] < 1.05

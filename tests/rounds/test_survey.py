@@ -16,6 +16,9 @@ from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Engine
 
 
+AFTER_ROLLOUTS = ("controls.json", "self_curated.jsonl", "metrics.json", "COMMITTED")
+
+
 class Began(Exception):
     """The first chains of a process have been asked for."""
 
@@ -45,8 +48,9 @@ def shapes_at_first_use(monkeypatch):
 def test_shapes_are_the_same_whichever_phase_a_process_begins_with(finished, tmp_path, shapes_at_first_use):
     chains, shapes = zip(shapes_at_first_use(config(tmp_path / "fresh")), strict=True)
     for name, removed in {
-        "evaluation": ["evaluations/0002.json", "evaluations/0002.stories.jsonl"],
+        "evaluation": ["evaluations/0002.json"],
         "round 2": ["rounds/0002", "checkpoints/0002", "evaluations/0002.json"],
+        "controls": [f"rounds/0002/{name}" for name in AFTER_ROLLOUTS] + ["checkpoints/0002", "evaluations/0002.json"],
     }.items():
         shutil.copytree(finished, tmp_path / name)
         for part in removed:
@@ -54,7 +58,10 @@ def test_shapes_are_the_same_whichever_phase_a_process_begins_with(finished, tmp
             shutil.rmtree(where) if where.is_dir() else where.unlink(missing_ok=True)
         chain, its_shapes = shapes_at_first_use(config(tmp_path / name))
         chains, shapes = (*chains, chain), (*shapes, its_shapes)
-    assert len(set(chains)) == 3
+    evaluated, again, rolled_out, control = chains
+    assert evaluated == again  # the first row, first by the base, then by the last checkpoint
+    assert rolled_out.startswith("r2-")
+    assert control.startswith("control-r2-")
     assert all(one == shapes[0] for one in shapes)
 
 
