@@ -60,9 +60,10 @@ class HuggingFaceTokenizer(BaseTokenizer):
         self.name, self._content, self.chat_template = name, content, chat_template
         try:
             tree = json.loads(content)
-            vocabulary = tokenizers.Tokenizer.from_str(content.decode("utf-8")).get_vocab(with_added_tokens=True)
+            original = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
         except Exception as error:  # the library raises plain Exception
             raise ModelError(f"{name}: not a tokenizer.json ({error}); fetch the file again") from error
+        vocabulary = original.get_vocab(with_added_tokens=True)
         tree |= {"truncation": None, "padding": None}
         if config.get(OLDER):
             known = {str(token["id"]) for token in tree.get("added_tokens") or []}
@@ -111,6 +112,13 @@ class HuggingFaceTokenizer(BaseTokenizer):
         self._special = tokenizers.Tokenizer.from_str(json.dumps(tree))
         _check_added(self._special, self._added, name)
         self._whole = _plain_text(tree)
+        for end in dict.fromkeys((self.bos_id, *self.eos_ids)):
+            text = "" if end is None else original.decode([end], skip_special_tokens=False)
+            if text and end in self.encode(text):
+                raise ModelError(
+                    f"{name}: {text!r} is to begin or end texts, but any text can hold it; name a token of its own in "
+                    "tokenizer_config.json and generation_config.json"
+                )
         self._more = _plain_text(more) if found else self._whole
         self._bytes = _all_bytes(tree, by_id, self.controls, self.vocab_size, name)
         self._finish()

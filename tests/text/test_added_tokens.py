@@ -176,6 +176,14 @@ def test_an_end_that_any_text_can_hold_is_refused(folders, tmp_path):
     refused(tmp_path, "'<unk>' is to begin or end texts, but any text")
 
 
+@pytest.mark.parametrize("text", ["the", "\n", "!"])
+def test_an_end_that_any_text_can_hold_is_refused_of_a_tokenizer_json_too(text, folders, tmp_path):
+    json_folder(folders, tmp_path, [])
+    (id,) = load_tokenizer(tmp_path).encode(text)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, id]}))
+    refused(tmp_path, "is to begin or end texts, but any text can hold it")
+
+
 FLAGS = [{"rstrip": True}, {"lstrip": True}, {"single_word": True}, {"lstrip": True, "rstrip": True}]
 FLAGGED = ["<u>\na", "a \n<u> \t b", "x<u>y", "x <u> y", " <u><u>  <u>", "a\u00a0<u>\u2003b\u001f<u>"]
 
