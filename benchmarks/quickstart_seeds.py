@@ -30,7 +30,7 @@ from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import summarize
 from selfevo_jax.rounds import Controller, RunDir, fork
-from selfevo_jax.rounds.run_dir import META
+from selfevo_jax.rounds.run_dir import COMMITTED, META
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,8 +62,8 @@ def config_of(name: str, seed: int, out: Path, extra: tuple[str, ...]) -> Config
 
 
 def share_meta(source: Path, config: Config) -> None:
-    """Begins a run with the finished meta stage of another one."""
-    if not (Path(config.run_dir) / "config.yaml").exists() and (source / "meta" / "COMMITTED").exists():
+    """Begins a run with the finished meta stage of another one: their configs differ in keys of the rounds alone."""
+    if not RunDir(config.run_dir).config_file.exists() and RunDir(source).meta(COMMITTED).exists():
         fork(RunDir(source), config, META, Reporter())
 
 

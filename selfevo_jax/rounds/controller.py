@@ -16,7 +16,7 @@ from selfevo_jax.checkpoint import MARK, TrainingStore, model_checksum, open_wei
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, Example, MetaRow, jsonl_lines, read_meta, source_checksum
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
-from selfevo_jax.evaluate import data_accuracy, paired
+from selfevo_jax.evaluate import data_accuracy
 from selfevo_jax.model import merge_adapters, param_count, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
@@ -32,7 +32,7 @@ from selfevo_jax.rounds.meta_skill import (
 )
 from selfevo_jax.rounds.mixture import SELF, fitted, mixture
 from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
-from selfevo_jax.rounds.retention import best, kept, require_room
+from selfevo_jax.rounds.retention import best, direct_answers, kept, require_room, worse_than_best
 from selfevo_jax.rounds.run_dir import COMMITTED, LOSSES, META, SCORES, STOPPED, RunDir, name_of
 from selfevo_jax.rounds.select import Selection, require, select, weakness
 from selfevo_jax.rounds.survey import run_phases, survey
@@ -415,12 +415,6 @@ class Controller:
         )
         self.dir.write_json(done, {"round": round, "checkpoint": name_of(round)})
 
-    def _direct(self, newest: int) -> dict[int, Mapping[str, bool | None]]:
-        """Which rows of the first evaluation set each round up to the newest has right, where that is known."""
-        first = next(iter(self.dir.load(self.dir.evaluation("base")) or {}), None)
-        found = {n: self.dir.load(self.dir.evaluation(name_of(n))) or {} for n in range(newest + 1)}
-        return {n: figures[first]["right"]["direct"] for n, figures in found.items() if first in figures}
-
     def _retain(self, newest: int) -> None:
         """Removes the checkpoints that `saving` does not keep. A run that may end where a round is worse keeps the best
         one in any case."""
@@ -428,24 +422,11 @@ class Controller:
         if saving.keep_last is None:
             return
         wanted = saving.keep_best or self.config.rounds.stop_when_worse
-        keep = kept(saving, newest, best(self._direct(newest)) if wanted else None)
+        keep = kept(saving, newest, best(direct_answers(self.dir, newest)) if wanted else None)
         for number in set(range(newest)) - keep:
             if not self.dir.removed(name_of(number)):
                 self.dir.remove(name_of(number))
                 self.reporter.line(f"  checkpoint {name_of(number)} is removed (saving.keep_last)")
-
-    def _worse(self, round: int) -> str | None:
-        """Against what, and how much, a round's direct answers on the first set are measurably worse than the best so
-        far; None where they are not."""
-        direct = self._direct(round)
-        before = best({number: right for number, right in direct.items() if number < round})
-        found = None if before is None or round not in direct else paired(direct[before], direct[round])
-        if before is None or found is None or not found.worse:
-            return None
-        return (
-            f"worse than {name_of(before)}, the best so far ({100 * found.gain:+.1f} points, standard error "
-            f"{100 * found.stderr:.1f}, McNemar's exact p {found.p:.2g}, {found.n} rows)"
-        )
 
     def run(self) -> None:
         """The whole run, or what is left of it."""
@@ -462,7 +443,7 @@ class Controller:
             self.round(number)
             name = name_of(number)
             self.evaluate(name, functools.partial(self.params, name))
-            worse = self._worse(number) if self.config.rounds.stop_when_worse else None
+            worse = worse_than_best(self.dir, number) if self.config.rounds.stop_when_worse else None
             self._retain(number)
             if worse is not None:
                 self.dir.write_json(self.dir.root / STOPPED, {"round": number, "why": worse})

@@ -1,4 +1,4 @@
-"""Which checkpoints are kept, and whether there is room for the next one."""
+"""Which checkpoint is the best and whether a later one is worse, which are kept, and whether there is room."""
 
 from __future__ import annotations
 
@@ -8,7 +8,30 @@ from statistics import fmean
 
 from selfevo_jax.config import SavingSection
 from selfevo_jax.errors import SelfevoError
+from selfevo_jax.evaluate import paired
+from selfevo_jax.rounds.run_dir import RunDir, name_of
 from selfevo_jax.storage import storage_of
+
+
+def direct_answers(run: RunDir, newest: int) -> dict[int, Mapping[str, bool | None]]:
+    """Which rows of the first evaluation set each round up to the newest has right (0 is M_meta), where it is known."""
+    first = next(iter(run.load(run.evaluation("base")) or {}), None)
+    found = {number: run.load(run.evaluation(name_of(number))) or {} for number in range(newest + 1)}
+    return {number: figures[first]["right"]["direct"] for number, figures in found.items() if first in figures}
+
+
+def worse_than_best(run: RunDir, round: int) -> str | None:
+    """Against what, and how much, a round's direct answers on the first set are measurably worse than the best so far;
+    None where they are not."""
+    direct = direct_answers(run, round)
+    before = best({number: right for number, right in direct.items() if number < round})
+    found = None if before is None or round not in direct else paired(direct[before], direct[round])
+    if before is None or found is None or not found.worse:
+        return None
+    return (
+        f"worse than {name_of(before)}, the best so far ({100 * found.gain:+.1f} points, standard error "
+        f"{100 * found.stderr:.1f}, McNemar's exact p {found.p:.2g}, {found.n} rows)"
+    )
 
 
 def best(direct: Mapping[int, Mapping[str, bool | None]]) -> int | None:

@@ -14,15 +14,16 @@ from loop_helpers import TRAIN, Heard, config, run
 from selfevo_jax.checkpoint import is_complete, open_model
 from selfevo_jax.config import Config
 from selfevo_jax.data import MetaRow, QARow
-from selfevo_jax.errors import ConfigError, DataError
+from selfevo_jax.errors import ConfigError, DataError, EmptySelectionError
 from selfevo_jax.report import status, summarize, transcripts, verdict_on_run
 from selfevo_jax.rounds import Controller, RunDir, verify
 from selfevo_jax.rounds.files import read_json, read_rows
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import check_verdicts, warn_unbalanced
+from selfevo_jax.rounds.retention import worse_than_best
 from selfevo_jax.rounds.run_dir import STOPPED
 from selfevo_jax.rounds.workbench import open_workbench
-from selfevo_jax.sample import Rollout
+from selfevo_jax.sample import Candidate, Feedback, Rollout
 from selfevo_jax.text import VerdictRule
 
 slow = pytest.mark.slow
@@ -116,7 +117,7 @@ def test_a_critic_that_passes_planted_wrong_answers_is_warned_of(finished: Path,
     RunDir(copy).write_json(file, {**found, "passed": found["rows"] - 1})
     heard = Heard()
     Controller(config(copy), heard).controls(2, [])
-    assert heard.lines == [
+    assert [line for line in heard.lines if line.startswith("warning")] == [
         "warning: round 2: the critic calls 3 of 4 planted wrong answers good (75%); its filter does not discriminate"
     ]
 
@@ -159,10 +160,9 @@ def test_a_round_is_compared_with_the_best_so_far_and_not_with_the_one_before(fi
     root = tmp_path / "run"
     shutil.copytree(finished, root)
     all_right(RunDir(root), "meta")
-    with contextlib.closing(Controller(config(root), Heard())) as controller:
-        assert str(controller._worse(2)).startswith("worse than meta, the best so far")
-        all_right(controller.dir, "0002")
-        assert controller._worse(2) is None
+    assert str(worse_than_best(RunDir(root), 2)).startswith("worse than meta, the best so far")
+    all_right(RunDir(root), "0002")
+    assert worse_than_best(RunDir(root), 2) is None
     right = {n: read_json(root / f"evaluations/{n}.json")["stories"]["right"]["direct"] for n in ("meta", "0001")}
     assert set(right["meta"]) == set(right["0001"])
     assert verdict_on_run(summarize(RunDir(root))).startswith("Direct accuracy from meta to round 2: no measurable")
@@ -206,6 +206,29 @@ def test_rows_that_do_not_fit_in_the_cache_are_told_with_their_counts_and_are_in
     assert any(line.startswith(f"warning: held: {told}") for line in heard.lines)
     with pytest.raises(ConfigError, match="6 of 6 rows could not be run.*raise sampling.cache_length"):
         measure(bench, bench.base_params(), long, "held", heard, judge=False)
+
+
+@slow
+def test_a_round_that_keeps_too_little_says_why_and_names_the_command_that_goes_on(tmp_path: Path) -> None:
+    said = Feedback("f", "stop", None, None)
+    unread = [Rollout(f"{i}", 0, f"p{i}", (Candidate("1", "stop", (5,), said),), 0) for i in range(9)]
+    long = [
+        Rollout(f"{i}", 0, f"p{i}", (Candidate("", "error", ()),), 0, "the prompt has 300 tokens") for i in range(9)
+    ]
+    good = Rollout("g", 0, "g", (Candidate("1", "stop", (5,), Feedback("f", "stop", True, None)),), 0)
+    root, heard = tmp_path / "run", Heard()
+    way_on = f"`selfevo fork {root} NEW --from meta KEY=VALUE` goes on from there with other settings"
+    with contextlib.closing(Controller(config(root, rounds__select="feedback"), heard)) as controller:
+        with pytest.raises(
+            EmptySelectionError, match=r"9 of 9 rows could not be run; sampling.cache_length is 128"
+        ) as e:
+            controller.selection(1, long)
+        assert str(e.value).endswith(way_on)
+        controller.selection(1, [*unread, good])
+    assert heard.lines[-1].startswith(
+        "warning: round 1 is weak: 1 of 10 rows passed the filter (clipped 0, unparseable"
+    )
+    assert heard.lines[-1].endswith(way_on)
 
 
 @slow
