@@ -11,15 +11,15 @@ from selfevo_jax.text.numbers import Number, numbers, plain_numbers
 RULES = r"""The rule for numeric answers, the same for gold and for the model's text.
 
 1. Final answers. A line of "####" that does not open a heading (a heading begins with a word or with a numbering and a
-   word, and has text below it); a sentence "answer is ...", "answer: ..." or "answer = ..." that gives a number;
-   \boxed{...}. "Answer:" at the very beginning of a text is one only where a number alone follows: else it stands in
-   front of a worked solution.
+   word, and has text below it); a sentence "answer is ...", "answer: ...", "answer = ..." or "<answer>..." that gives a
+   number; \boxed{...}. "Answer:" at the very beginning of a text is one only where a number alone follows (in a text of
+   one line: a sentence that begins with the number): else it stands in front of a worked solution.
 2. Run-on. A text ends where it begins to invent a next question, and only behind a final answer: after the first final
    line of "####"; before a line that opens with "Question:", "Q:", "Problem:", "Instruction:", "User:", "Human:" (or
    "### " and one of these); after a paragraph that ends with such a sentence, unless a final line of "####" follows or
-   the next paragraph begins with a correction ("Wait", "Actually", "Let me", "However", "But", "No,", "Hmm", "Check",
-   "Therefore", "So", "Thus"). Where nothing of all this stands, a last sentence "It is n." in front of a next question
-   counts too.
+   the next paragraph begins with a correction ("Wait", "Actually", "Let me", "However", "But", "No,", "Hmm", "Sorry",
+   "Oops", "Hold on", "Check", "Verify", "Correction", "Alternatively", "Therefore", "So", "Thus", "Final answer").
+   Where nothing of all this stands, a last sentence "It is n." in front of a next question counts too.
 3. Where the answer stands: in the first final line of "####"; else in the last \boxed{...}; else behind the last
    "answer is" or "answer:" on the rest of that sentence (or in the next line, where nothing follows in its own);
    else it is the last number of the text. When a marker stands there and no number follows, there is no answer.
@@ -44,18 +44,23 @@ _LONGEST = 1000
 
 _SPEAKER = r"(?:question|q|problem|instruction|user|human)"
 _NEXT_QUESTION = re.compile(rf"\n[ \t]*(?:#+[ \t]*)?\**{_SPEAKER}\**[ \t]*\d*[ \t]*:", re.IGNORECASE)
-_HASHES = re.compile(r"####(?!#)[ \t]*(?P<line>[^\n]*)(?:(?<=#)[ \t\r]*\n\s*(?P<below>[^\n]+))?")
 _ANSWER_LABEL = r"(?:the )?(?:final |correct )?answer(?: is)?\b[ \t]*[:=]?"
+_HASHES = re.compile(
+    rf"####(?!#)[ \t]*(?:(?:[*_]*{_ANSWER_LABEL})?[*_ \t\r]*\n\s*(?P<below>[^\n]+)|(?P<line>[^\n]*))", re.IGNORECASE
+)
 _HEADING = re.compile(
     rf"[*_ \t]*(?!{_ANSWER_LABEL})(?:\(?\w{{1,3}}[.):][ \t]*)?[*_ \t]*(?!US\$)[A-Za-z]{{2}}", re.IGNORECASE
 )
 _CORRECTION = re.compile(
-    r"\W*(?:wait|actually|let me|let's|however|but|no\b|hmm|check|therefore|so\b|thus|hence|the (?:final )?answer"
-    r"|answer|####|\\boxed)",
+    r"\W*(?:wait|actually|let me|let's|however|but|no\b|hmm|hold on|sorry|oops|(?:re-?|double[- ])?check|verif"
+    r"|correction|alternatively|on second thought"
+    r"|i made|therefore|so\b|thus|hence|(?:the )?(?:final )?answer|####|\\boxed)",
     re.IGNORECASE,
 )
-_ANSWER = re.compile(r"(?<![\w/-])answer\b(?P<sign>[*_ \t]*(?:\bis\b[*_ \t]*:?|[:=]))[*_ \t]*", re.IGNORECASE)
-_SENTENCE = re.compile(r"[.?;](?=[*_\"')\]]*(?:\s|$))|!(?=\s*\n|\s+[A-Z])|\n")
+_ANSWER = re.compile(
+    r"(?<![\w/-])answer\b(?P<sign>[*_ \t]*(?:\bis\b[*_ \t]*[:：]?|[:=：])|(?<=<answer)>)[*_ \t]*", re.IGNORECASE
+)
+_SENTENCE = re.compile(r"(?:(?<!\.)\.(?!\.)|\?|;(?!\s*[-−–+$€£(]*\d))(?=[*_\"')\]]*(?:\s|$))|!(?=\s*\n|\s+[A-Z])|\n|</")
 _PARAGRAPH = re.compile(r"[^\n]*\n[ \t\r]*\n\s*")
 _OPENING = re.compile(r"[\s#*_]*(?:the |final |my )*\Z", re.IGNORECASE)
 _IT_IS = re.compile(
@@ -63,10 +68,11 @@ _IT_IS = re.compile(
     re.IGNORECASE,
 )
 _BLANK = re.compile(r"(?:[\s*_]|\\\[|\\\(|\$\$)*")
+_BULLET = re.compile(r"[-−–]\s+\d")
 _LINE = re.compile(r"\s*([^\n]*)")
 _REASON = re.compile(r"\b(?:because|since|where|if|when)\b", re.IGNORECASE)
 _APART = re.compile(
-    r"[(\n;]|[.!?]\s|\b(?:because|since|as|after|before|for|when|where|which|so|per|each|every|on|at|if|with|that|not"
+    r"[(\n]|[.!?]\s|\b(?:because|since|as|after|before|for|when|where|which|so|per|each|every|on|at|if|with|that|not"
     r"|while|and then)\b",
     re.IGNORECASE,
 )
@@ -103,7 +109,7 @@ def same_answer(a: str, b: str) -> bool:
 def _marked(text: str) -> str | None:
     """What stands where a marker says that the answer stands; None without a marker (rule 3)."""
     if (hashes := _final_hashes(text)) is not None:
-        return hashes["below"] or hashes["line"]
+        return hashes["below"] or hashes["line"] or ""
     if (boxed := _boxed(text)) is not None:
         return boxed
     marks = [mark for mark in _ANSWER.finditer(text) if not _opens_solution(text, mark)]
@@ -124,7 +130,7 @@ def _run_on(text: str) -> int:
     if stated is None or hashes is not None:
         return end
     for mark in _ANSWER.finditer(text, stated.start(), end):
-        paragraph = _PARAGRAPH.match(text, mark.end(), end)
+        paragraph = _PARAGRAPH.match(text, _said_at(text, mark), end)
         if paragraph is not None and not _CORRECTION.match(text, paragraph.end()) and _is_final(text, mark):
             return paragraph.end()
     return end
@@ -152,6 +158,9 @@ def _opens_solution(text: str, mark: re.Match[str]) -> bool:
         return False
     line = _LINE.match(text, mark.end())
     assert line is not None
+    sentence = _SENTENCE.search(line[1])
+    if sentence is not None and line[1][sentence.end() :].strip() and not text[line.end() :].strip():
+        return re.match(r"[^\w=]*\d[^=]*\Z", plain_numbers(line[1][: sentence.start()])) is None
     plain = plain_numbers(line[1])
     alone = next(numbers(plain), None)
     pure = (
@@ -169,9 +178,19 @@ def _says_it_is(text: str) -> bool:
 
 def _behind(text: str, mark: re.Match[str]) -> str:
     """The rest of the sentence behind a marker; the next line that says something, where its own says nothing."""
-    rest = text[_BLANK.match(text, mark.end()).end() :][:_LONGEST]  # type: ignore[union-attr]
+    at = _said_at(text, mark)
+    rest = text[at:][:_LONGEST]
+    if "\n" in text[mark.end() : at] and _BULLET.match(rest):
+        return ""  # a negative number, or an item of a list
     end = _SENTENCE.search(rest)
     return rest if end is None else rest[: end.start()]
+
+
+def _said_at(text: str, mark: re.Match[str]) -> int:
+    """Where something is said behind a marker, past white space and signs of LaTeX."""
+    blank = _BLANK.match(text, mark.end())
+    assert blank is not None
+    return blank.end()
 
 
 def _boxed(text: str) -> str | None:

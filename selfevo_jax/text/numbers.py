@@ -14,7 +14,10 @@ MAX_DIGITS = 60
 UNREAD = "§"
 """Stands for what is mathematics and no number: a root, a power, a command of LaTeX."""
 
+_SAME = {ord(letter): "-" for letter in "‐‑﹣－"} | {code + 0xFEE0: code for code in map(ord, "0123456789.,%$+/=:()")}
+"""Letters of full width, and hyphens that stand for a minus."""
 _TEX = (
+    (r"</?[A-Za-z]\w*\s*/?>", " "),
     (r"\\\\|\\(?:begin|end|tag|label)\{[^{}]*\}|(?m:^\s*[*•]\s)", " "),
     (r"<<[^<>\n]*>>", ""),  # the calculator's marks of GSM8K
     (r"\\(?:left|right|displaystyle|tfrac(?![\s{\d])|bigl?|bigr?|Bigl?|Bigr?)(?![A-Za-z])", ""),
@@ -22,7 +25,7 @@ _TEX = (
     (r"\\[,;:!> ]|~", " "),
     (r"\\[()\[\]]", " "),
     (r"\\([%$#&])", r"\1"),
-    (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}", r" \1 "),
+    (r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname|boxed|fbox)\s*\{([^{}]*)\}", r" \1 "),
     (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree\b", "°"),
     (r"\\(?:times|cdot|ast)(?![A-Za-z])", "*"),
     (r"\\div(?![A-Za-z])", "÷"),
@@ -44,7 +47,7 @@ _TEX = (
 )
 _TEX_RULES = tuple((re.compile(pattern), plain) for pattern, plain in _TEX)
 _FRACTION = re.compile(
-    r"(?P<sign>[-−]\s*)?\\[dt]?frac\s*(?:\{\s*(?P<a>[-−]?\s*\d+)\s*\}|(?P<a1>\d))\s*"
+    r"(?P<sign>[-−]\s*)?\\[cdt]?frac\s*(?:\{\s*(?P<a>[-−]?\s*\d+)\s*\}|(?P<a1>\d))\s*"
     r"(?:\{\s*(?P<b>[-−]?\s*\d+)\s*\}|(?P<b1>\d))"
 )
 _COMMAND = re.compile(r"\\[A-Za-z]+\s*(?:\[[^\[\]]*\])?(?:\s*\{[^{}]*\})*|[\^_]\s*\{[^{}]*\}")
@@ -71,12 +74,13 @@ _LARGE = (
 _SMALL = r"(?:inch(?:es)?|in|feet|cm|minutes?|mins?|seconds?|secs?|cents?|pence|ounces?|oz|months?|days?|hours?|grams?)"
 _VARIABLE = r"(?<![A-Za-z])(?!(?-i:[aAI]))[A-Za-z]"
 _WORDS_BEFORE = (
-    r"(?:\b(?:plus|minus|times|over|divided by|multiplied by|modulo|half|half of|twice|double|triple|not|between|than"
+    r"(?:\b(?:plus|minus|times|over|divided by|multiplied by|modulo|half|half of|twice|double|triple|not|never"
+    r"|under|below|above|up to|between|than"
     r"|at least|at most|root of|power of|(?:third|quarter|fifth|sixth|tenth)s? of|percent of)\s|% of |/\d+ of "
     r"|\d\s(?:to|through|until)\s|\b(?:hundred|thousand|million|billion) and\s|\b(?:log|ln|sin|cos|tan|exp|sqrt)\s)"
 )
 _JOINED_BEFORE = re.compile(
-    rf"(?:[\w.\\{UNREAD}√∛∜π∞]|\d +|\d,|\d:|\d'|[+*/×÷·^±≤≥≠]=?\s*|!=\s*|(?<![-=])[<>]=?\s*|[-−–—]\s*"
+    rf"(?:[\w.\\⌊⌈{UNREAD}√∛∜π∞]|\d +|\d,|\d:|\d'|[+*/×÷·^±≤≥≠]=?\s*|!=\s*|(?<![-=])[<>]=?\s*|[-−–—]\s*"
     r"|[-−–—+*/×÷·^]\s?\(|[\w)\].]\("
     rf"|\(\s*-?[\d.]+\s*,\s*|{_VARIABLE}\s|\d\s?x\s?|\d\s?{_LARGE}(?:,? and)?\s"
     r"|(?<!\w)(?P<one>[A-Za-z])\s*=\s*[^\s,;=]+(?:\s*[,;]|\s+(?:and|or))\s*"
@@ -88,12 +92,14 @@ _MINUS_BETWEEN = re.compile(
     rf"(?:[\w)\]]\(|[\d)\]%√π∞{UNREAD}]\s*|\w|{_VARIABLE}\s|[-−–—+*/×÷·^±<>≤≥≠]\s*|{_WORDS_BEFORE})\Z", re.IGNORECASE
 )
 _NOTHING_BEFORE = re.compile(r"(?:^|[=:(]|\b(?:is|of))\s*\Z", re.IGNORECASE)
-_UNIT_LETTER = r"(?-i:[gmshlpdL](?![A-Za-z]))"
+_UNIT_LETTER = r"(?-i:[gmshlpdL](?![A-Za-z]|\d\d))"
 _JOINED_BEHIND = re.compile(
     rf"(?:[,.:']?\d| +\d|_|[\\{UNREAD}√π∞⁰¹²³⁴-⁹⁺⁻₀-₉\u0300-\u036f!‰]|\.?\(|\s?x\s?\d|x[0-9a-f]"
     rf"|\s*[)\]]*\s*(?:=(?!\s*[A-Za-z]\s*(?:[.,;\n]|\Z))|[+×÷·^±√{UNREAD}]|[*<>≤≥](?!\s*[A-Za-z]{{2}})|/(?!\s?[A-Za-z]{{2}}|\s?{_UNIT_LETTER}))"
     rf"|[)\]]*\s*[-−–—]\s*[\d$£€(.\\{UNREAD}]|\s?[-−–]\s?[A-Za-z](?![A-Za-z])"
-    rf"|(?!{_UNIT_LETTER})[A-Za-z](?![A-Za-z])|[xyz]{{2,}}(?![A-Za-z])|\s(?-i:[kKMBxyz])\b|\s?(?:bn|mn|mio)\b"
+    rf"|(?!{_UNIT_LETTER})[A-Za-z](?![A-Za-z])|[xyz]{{2,}}(?![A-Za-z])|\s(?-i:[kKMBxyz])\b|\s?(?:bn|mn|mio|mil|lakhs?|crores?)\b"
+    r"|[\s-]?(?:(?:hundred|thousand|million|billion|trillion)s?|quadrillions?)\b|\sor (?:more|fewer|less|greater)\b"
+    r"|\s\(?(?:in )?(?:mod|base)\b|\s(?:with )?(?:a )?remainder\b|\sr\s?\d|[)\]]\s*[(\[]\s*-?\d|[⌋⌉]"
     r"|\s?(?:pi|sqrt|sin|cos|tan|log|ln|exp)\b|\s(?:plus|minus|divided|multiplied|squared|cubed|factorial|mod)\b"
     r"|\s(?:times|over)\s(?:\d|x\b)|\s(?:ten|hundred|thousand|million)ths?\b|\spoint\s"
     rf"|(?:\s[A-Za-z]+)?\sand (?:a |one |two |three )?(?:half|thirds?|quarters?)\b"
@@ -116,7 +122,7 @@ class Number:
 
 def plain_numbers(text: str) -> str:
     """The text without emphasis and with LaTeX written plainly; what is mathematics and no number becomes UNREAD."""
-    text = _FRACTION.sub(_fraction, text)
+    text = _FRACTION.sub(_fraction, text.translate(_SAME))
     for pattern, plain in _TEX_RULES:
         text = pattern.sub(plain, text)
     while (shorter := _COMMAND.sub(UNREAD, text)) != text:
@@ -157,6 +163,8 @@ def _alone(text: str, before: str, found: re.Match[str]) -> bool:
     if behind or (found["money"] and text[found.end() : found.end() + 1] in ("m", "M")):
         return False
     sign = found["sign"] or ""
+    if text[found.start() - 1 : found.start()] == "|" == text[found.end() : found.end() + 1] and sign not in ("", "+"):
+        return False  # an absolute value
     if sign == "":
         return not _JOINED_BEFORE.search(before)
     if len(sign) == 1:

@@ -193,6 +193,41 @@ def test_extraction(text, answer):
         ("16 - 3 = 13\n#### unknown", None),
         ("####\n18", 18),
         ("At 2 points/answer = 4 points.", 4),
+        # behind a blank line, in tags and boxes, below a heading
+        ("The answer is:\n\n18", 18),
+        ("So it is 9.\n\nThe final answer is:\n\n$$\n18\n$$\n\nDone.", 18),
+        ("**Final Answer:**\n\n**18** dollars a day", 18),
+        ("The answer is:\n\n- 18", None),  # negative, or an item of a list
+        ("#### Final Answer\n\n18", 18),
+        ("#### \\boxed{18}", 18),
+        ("I think 5.\n<answer>18</answer>\nI used 3 steps.", 18),
+        ("The answer is <b>18</b>.", 18),
+        # a worked solution in one line
+        ("Answer: She has 16-7 = 9 eggs. She makes 9*2 = 18 dollars.", 18),
+        ("Answer: 16 - 7 = 9. 9 * 2 = 18.", 18),
+        ("Answer: 18 dollars. She sold 9 eggs.", 18),
+        # other letters for the same signs
+        *((f"The answer is {sign}5", -5) for sign in "‐‑﹣－−–"),
+        ("The answer is １８．５", Fraction(37, 2)),
+        ("The answer is 1，250", 1250),
+        # further parts of something larger
+        ("The answer is |-5|", None),
+        ("The answer is ⌊5.5⌋", None),
+        ("The answer is 0.333...", None),
+        ("The answer is 10; 12", None),
+        ("The answer is 16 - 7 = 9; 9 * 2 = 18", 18),
+        ("The answer is 1h30", None),
+        ("The answer is 5 millions", None),
+        ("The answer is 5 hundred thousands", None),
+        ("The answer is 5-million", None),
+        ("The answer is 5 crore", None),
+        ("The answer is up to 5", None),
+        ("The answer is under 5", None),
+        ("The answer is 5 or more", None),
+        ("The answer is 5 (mod 7)", None),
+        ("The answer is 12 (base 3)", None),
+        ("The answer is 5 with a remainder of 2", None),
+        ("The answer is (2)(3)", None),
     ],
 )
 def test_an_answer_is_the_whole_number_or_nothing(text, answer):
@@ -261,6 +296,8 @@ def test_run_on_is_cut(text, kept):
         "It is 9.\nProblem: what do they bring?\n9 * 2 = 18\n#### 18",
         "The first answer is 9 eggs.\n\nShe sells them for $2.\n\n#### 18",
         "The answer is 9.\n\nWait, she sells them: 18.\n\nThe answer is 18.",
+        "The answer is 9.\n\nOops, I forgot the price. The answer is 18.",
+        "The answer is 9.\n\n**Final Answer:** 18",
     ],
 )
 def test_only_what_follows_a_final_answer_is_cut(text):
