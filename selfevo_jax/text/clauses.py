@@ -22,9 +22,15 @@ _LABEL = (
     r"|(?:user|assistant) *(?=\n|$)|<\||\[/?inst\]|<(?:user|assistant|human)>)"
 )
 _ORDER = r"(?:(?:now|please),? )*(?:(?:re-?)?write the answer again|check the answer above|say what is good)\b"
-_NEXT_TEXT = re.compile(rf"\n\s*(?={_LABEL.format(_SPEAKERS)}|{_ORDER})", re.IGNORECASE)
+_NEXT_TEXT = re.compile(rf"\n\s*(?={_LABEL.format(_SPEAKERS + '|q|prompt|instructions?')}|{_ORDER})", re.IGNORECASE)
 _OTHER_TEXT = re.compile(
     rf"\n\s*(?={_LABEL.format(_SPEAKERS + '|critique|q|problem|prompt|instructions?')})", re.IGNORECASE
+)
+_REWRITTEN = re.compile(
+    r"(?:^|\n)[#>\-*_ ]*(?:(?:here is|here's|this is) )?(?:(?:the|my|an?) )?"
+    r"(?:new|corrected|improved|updated|rewritten|fixed|better)[ *_]+(?:answer|solution|version|response|calculation)\b"
+    r"(?:[^\n.]*:|[ *_]*\n)",
+    re.IGNORECASE,
 )
 _LEAD = re.compile(r"(?:^|\n|(?<=[.!?]) |(?<=[.!?][)\"'\]]) )[ ]*(?:#+ |[-+*•] |\d{1,2}[.)] )?[ *_`]*\Z")
 _SUBORDINATE = re.compile(r"(?:if|when|unless|suppose|assuming|provided|had|were|should|whether)\b", re.IGNORECASE)
@@ -70,6 +76,10 @@ class Plain:
         first = re.search(r"\S", self.text)
         found = None if first is None else _OTHER_TEXT.search(self.text, first.start())
         return None if found is None else found.start()
+
+    def rewrites(self, at: int) -> bool:
+        """Whether a corrected answer is written before this place: praise behind it is for that one."""
+        return _REWRITTEN.search(self.text, 0, at) is not None
 
     def next_text(self, start: int) -> int:
         """The same behind a verdict: what can only be a next text, or the end of the whole text.
@@ -125,6 +135,10 @@ def _plain(letter: str, after: str) -> str:
         return "-"
     if letter in "⇒➔➡→":
         return ":"
+    if letter in "⁄∕":
+        return "/"
+    if unicodedata.category(letter) == "No":
+        return letter  # a power, a footnote or a fraction is no digit
     return unicodedata.normalize("NFKC", letter)
 
 

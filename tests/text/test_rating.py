@@ -35,6 +35,16 @@ def one_of(*forms: str) -> st.SearchStrategy[str]:
         ("Rating: 10/10. Helpful, clear and complete.", 10),
         ("Rating: **8**/10", 8),
         ("Rating: 0", 0),
+        ("__Rating__: 8/10", 8),
+        ("Rating (out of 10): 8", 8),
+        ("Score (1-10): **8**", 8),
+        ("Rating on a scale of 1 to 10: 8", 8),
+        ("Rating: 8 (out of 10)", 8),
+        ("Rating: 8 points out of 10", 8),
+        ("Rating: $\\boxed{8}$", 8),
+        ("Rating: ⭐⭐ 8/10 ✅", 8),
+        ("Rating: 8⁄10", 8),
+        ("Therefore, I give it 8/10.", 8),
     ],
 )
 def test_listed_clauses_are_read(text, rating):
@@ -84,6 +94,12 @@ def test_listed_clauses_are_read(text, rating):
         "Rating: 10/10\n\nThe year is missing.",
         "score: 8. Final score: none",
         "Score: 3. After a second look, score: 5",
+        "Rating (out of 5): 4",
+        "Rating (1-100): 9",
+        "Rating: 1⁰",
+        "Rating: ⁹",
+        "Rating: 8½",
+        "Rating:\n1. The answer is clear.\n2. It is short.",
         "",
     ],
 )
@@ -114,6 +130,28 @@ def test_the_threshold_and_the_scale_are_settings():
     assert parse_verdict("Rating: 4/5 with the year", rule).good is None
     assert parse_verdict("Rating: 3", rule).good is False
     assert parse_verdict("Rating: 8/10", rule).good is None
+
+
+@pytest.mark.parametrize(
+    ("text", "rating"),
+    [
+        ("Rating: 8/10 - a clear answer", 8),
+        ("Rating: 8/10 because it is clear.", 8),
+        ("Rating: 8/10. To get 10/10, add the year.", 8),
+        ("Rating: 8/10, but only in part", None),
+        ("Rating: 8/10 - for style", None),
+        ("Rating: 8/10 because it isn't wrong", None),
+        ("Rating: 9/10\nActually 3/10", None),
+        ("Rating: 9/10. On reflection: 3/10", None),
+        ("Rating: 9. Lowered to 3.", None),
+        ("Rating: 9/10.\n-6 for the error", None),
+        ("Rating: 9/10.\nFinal: 3/10", None),
+        ("Rating: 9/10. However, 3 is fair.", None),
+        ("Too short.\n\nImproved version:\nIn 1969.\n\nRating: 9/10", None),
+    ],
+)
+def test_a_good_rating_below_the_full_mark_stands_only_where_nothing_takes_it_back(text, rating):
+    assert parse_verdict(text, VerdictRule("rating", good_rating=8)).rating == rating
 
 
 SPOILERS = one_of(
