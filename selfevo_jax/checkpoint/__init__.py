@@ -1,6 +1,6 @@
 """Checkpoints: our own (Orbax), Hugging Face folders, GGUF files, shipped models."""
 
-from selfevo_jax.checkpoint.aside import ASIDE, MARK, set_aside
+from selfevo_jax.checkpoint.aside import ASIDE, MARK, free_name, set_aside
 from selfevo_jax.checkpoint.digest import model_checksum
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import export_huggingface, read_huggingface
@@ -34,6 +34,7 @@ __all__ = [
     "config_from_huggingface",
     "config_to_huggingface",
     "export_huggingface",
+    "free_name",
     "is_complete",
     "locate",
     "model_checksum",

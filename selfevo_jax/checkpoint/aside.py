@@ -8,7 +8,7 @@ from pathlib import Path
 
 from selfevo_jax.storage import place, storage_of
 
-ASIDE = "aside"
+ASIDE = "quarantine"
 """The folder for it, beside the folder that it was found in."""
 
 MARK = "commit_success.txt"
@@ -18,8 +18,12 @@ MARK = "commit_success.txt"
 def set_aside(partial: str | os.PathLike[str], to: Path | None = None) -> Path:
     """Moves a file or folder to `to` (None: `ASIDE` beside its folder), under a name that is free; where it is then."""
     found = place(partial)
-    folder = found.parent.parent / ASIDE if to is None else to
-    name = f"{found.parent.name}.{found.name.lstrip('.')}"
-    there = next(free for n in count(1) if not (free := folder / f"{name}.{n}").exists())
+    there = free_name(found, found.parent.parent / ASIDE if to is None else to)
     storage_of(found).move(found, there)
     return there
+
+
+def free_name(found: Path, folder: Path) -> Path:
+    """A name in a folder that is free, for what was found elsewhere."""
+    name = f"{found.parent.name}.{found.name.lstrip('.')}"
+    return next(free for n in count(1) if not (free := folder / f"{name}.{n}").exists())

@@ -62,7 +62,7 @@ class TrainingStore:
         return step
 
     def _look(self) -> int | None:
-        """The newest state, after unfinished ones have been set aside."""
+        """The newest state, after unfinished ones have been moved to quarantine."""
         if not self.folder.exists():
             return None
         states = [state for state in sorted(self.folder.iterdir()) if state.is_dir()]

@@ -17,8 +17,20 @@ def main() -> None:
     After an error the process ends at once: threads of Orbax wait five minutes for each other after a failed save.
     """
     process.prepare()
+    process.end_at_once_on_second_interrupt()
     try:
         app()
     except SelfevoError as error:
-        Console(stderr=True).print(plain(f"error: {error}"), style="red", highlight=False, markup=False, soft_wrap=True)
-        process.leave_now(error.exit_code)
+        _end(str(error), error.exit_code)
+    except OSError as error:  # of a file of the user's, whichever it is
+        if error.filename is None:
+            raise
+        _end(f"{error.filename}: {error.strerror}; look at the disk, the name and the rights to it", 2)
+    except SystemExit as end:
+        if end.code:
+            process.leave_now(end.code if isinstance(end.code, int) else 1)
+
+
+def _end(message: str, code: int) -> None:
+    Console(stderr=True).print(plain(f"error: {message}"), style="red", highlight=False, markup=False, soft_wrap=True)
+    process.leave_now(code)

@@ -74,15 +74,17 @@ def _evolve(config: Path, overrides: list[str]) -> None:
 
     reporter = Reporter(console, quiet=console.quiet)
     run = RunDir(loaded.run_dir)
-    lies_here = run.has(run.config_file)
+    there = run.has(run.config_file)
     with notice.heeded(), contextlib.closing(Controller(loaded, reporter)) as controller:
-        _go_on(run, controller, lies_here, reporter)
+        _go_on(controller, there, reporter)
 
 
-def _go_on(run: RunDir, controller: Controller, lies_here: bool, reporter: Reporter) -> None:
+def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
     """Makes what is left of a run, and shows what it has come to."""
     from selfevo_jax import hosts
     from selfevo_jax.report import summarize, transcripts
+
+    run = controller.dir
 
     def is_over() -> str | None:
         """How to go on with a run that is complete."""
@@ -91,41 +93,52 @@ def _go_on(run: RunDir, controller: Controller, lies_here: bool, reporter: Repor
             return None
         return "Raise rounds.number" if found.stopped is None else "Set rounds.stop_when_worse=false"
 
-    over = hosts.agree("whether the run is complete", is_over) if lies_here else None
+    whole = there and not run.lost()
+    over = hosts.agree("whether the run is complete", is_over) if whole else None
     if over is not None:
+        hosts.agree("checking the run", lambda: _require_whole(run))
         reporter.line(f"{run.root}: this run is complete. {over} to go on, or choose another run_dir.")
     else:
-        if lies_here:
-            reporter.line(f"{run.root}: going on with the run that lies here.")
+        if there:
+            reporter.line(f"{run.root}: going on with the run that is here.")
         try:
             controller.run()
         except EmptySelectionError:
-            _show(run)  # what the run has come to, before it says why it ends
+            _show(run, keep=True)  # what the run has come to, before it says why it ends
             raise
-    _show(run)
+    _show(run, keep=True)
     if not hosts.is_writer():
         return
     for name, rows in controller.pools.evaluation().items():
         for found in transcripts(run, name, {row.id: row.answer for row in rows}):
             reporter.line(f"\n{found.text()}")
-    reporter.line(f"\nThe run lies in {run.root} (its table: {run.report_file.name})")
+    reporter.line(f"\nThe run is in {run.root} (its table: {run.report_file.name})")
 
 
-def _show(run: RunDir) -> None:
-    """The table of a run, also stored beside it; process 0 shows it, the others wait."""
+def _require_whole(run: RunDir) -> None:
+    """Raises SelfevoError with every file of a run that is not as it was written."""
+    from selfevo_jax.rounds import verify
+
+    if faults := verify(run).faults:
+        raise SelfevoError(f"{run.root}: {len(faults)} fault(s):\n  " + "\n  ".join(faults))
+
+
+def _show(run: RunDir, keep: bool = False) -> None:
+    """The table of a run; with `keep` it is also stored beside it. Process 0 shows it, the others wait."""
     from selfevo_jax import hosts
     from selfevo_jax.report import LEGEND, WIDTH, summarize, tables, verdict_on_run
-    from selfevo_jax.rounds.files import write_json
+    from selfevo_jax.rounds.files import to_json
 
     if hosts.is_writer():
         summary = summarize(run)
-        write_json(run.report_file, summary.to_dict())
         say(f"\n{summary.run_dir}")
         for table in tables(summary):
             (console if console.is_terminal else Console(width=WIDTH, quiet=console.quiet)).print("", table)
         say("\n" + textwrap.fill(LEGEND, WIDTH), "dim")
         say("\n" + textwrap.fill(verdict_on_run(summary), WIDTH))
     hosts.gather("showing the run", None)
+    if keep:
+        run.write(run.report_file, lambda: to_json(summarize(run).to_dict()))
 
 
 @app.command()
@@ -148,7 +161,7 @@ def report(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="P
 
 @app.command("status")
 def status_command(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Where a run is, who is at it, and what is left, phase by phase. Safe on a live run.
+    """Where a run is, which process runs it, and what is left, phase by phase. Safe on a live run.
 
     Example:
 

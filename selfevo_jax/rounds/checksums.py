@@ -53,6 +53,8 @@ class Checksums:
         """The lines that can be read, where others stand behind them that cannot."""
         self._broken: str | None = None
         self._faults: list[str] = []
+        self._pending: set[str] = set()
+        """Files of lines that do not count yet: a kill, or a live run, may stand between the line and its file."""
 
     # --- the records themselves
 
@@ -105,9 +107,12 @@ class Checksums:
 
     # --- what is known of files
 
-    def expect(self, path: Path, content: bytes) -> None:
-        """Says on disk what a file of the run will hold."""
-        self._append([(path, Line(content_digest(content), len(content)))])
+    def write(self, path: Path, content: bytes) -> None:
+        """Says on disk what a file of the run will hold, and puts it there. Only then does the line count."""
+        self._append([(path, Line(content_digest(content), len(content)))], counted=False)
+        write_file(path, content)
+        self._write_head()
+        self._pending.clear()
 
     def adopt(self, folder: Path) -> None:
         """Notes what the files below a folder hold that has just been finished; of a bucket by its own checksums."""
@@ -130,6 +135,11 @@ class Checksums:
         found = self._newest(path.relative_to(self.root).as_posix())
         return None if found is None else found.digest
 
+    def is_pending(self, path: Path) -> bool:
+        """Whether a kill may have come before a file took its place."""
+        self._lines()
+        return path.relative_to(self.root).as_posix() in self._pending
+
     def was(self, path: Path, content: bytes) -> bool:
         """Whether a file of the run has ever had this content."""
         lines = self._lines().get(path.relative_to(self.root).as_posix(), [])
@@ -149,7 +159,7 @@ class Checksums:
         if self._newest(name) is None:
             return None
         if not path.is_file():
-            return f"{name}: missing"
+            return None if name in self._pending else f"{name}: missing"
         found, wanted = self._storage.size(path), {line.size for line in self._lines()[name][-2:]}
         return None if found in wanted else f"{name}: its content has changed"
 
@@ -159,7 +169,7 @@ class Checksums:
         if self._newest(name) is None:
             return None, None
         if not path.is_file():
-            return None, f"{name}: missing"
+            return None, None if name in self._pending else f"{name}: missing"
         for line in reversed(self._lines()[name][-2:]):
             if line.digest is not None and line.digest == self._storage.checksum(path, _kind(line.digest)):
                 return line, None
@@ -207,7 +217,7 @@ class Checksums:
 
     # --- lines
 
-    def _append(self, lines: Sequence[tuple[Path, Line]]) -> None:
+    def _append(self, lines: Sequence[tuple[Path, Line]], counted: bool = True) -> None:
         known = self._lines()
         if not lines:
             return
@@ -222,7 +232,8 @@ class Checksums:
         self._out.append("".join(written).encode("utf-8"))
         self._out.close()
         self._count += len(lines)
-        self._write_head()
+        if counted:
+            self._write_head()
 
     def _lines(self) -> dict[str, list[Line]]:
         """Lines by file, old ones first."""
@@ -238,6 +249,8 @@ class Checksums:
                     self._faults.append(f"{FILE}:{number}: not what was written there ({error})")
                     break
                 self._known.setdefault(name, []).append(line)
+                if head is not None and number > head.get("lines", 0):
+                    self._pending.add(name)
                 self._count, self._chain, good = number, chain, good + len(text) + 1
                 if head is not None and number == head.get("lines") and chain != head.get("chain"):
                     self._faults.append(f"{FILE}:{number}: not the line that {HEAD} speaks of")

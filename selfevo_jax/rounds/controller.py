@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from selfevo_jax.model import merge_adapters, param_count, param_shardings, requ
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.files import read_rows, understood
+from selfevo_jax.rounds.journal import by_id
 from selfevo_jax.rounds.limits import clipped, not_run
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
@@ -54,8 +56,7 @@ class Controller:
         self._check()
         if (before := self.dir.open(config, self._fingerprints())) is not None:
             reporter.line(f"{self.dir.root}: taken over from {before}, which is gone")
-        for note in self.dir.notes:
-            reporter.warn(note)
+        self._tell_notes()
         self._tell_aside(self.dir.aside)
         for name in self.dir.finish_removals():
             reporter.line(f"  the removal of checkpoint {name} had been broken off; it is finished (saving.keep_last)")
@@ -96,11 +97,16 @@ class Controller:
             prints["model"] = model_checksum(self.config.model.source, self.reporter)
         return prints | {"tokenizer": self.bench.tokenizer.fingerprint, "format": self.bench.format.fingerprint}
 
+    def _tell_notes(self) -> None:
+        """What was put in order in the run directory."""
+        for note in self.dir.take_notes():
+            self.reporter.warn(note)
+
     def _tell_aside(self, found: Iterable[object]) -> None:
         for place in map(str, found):
             copied = "" if "tmp" in place else f". If it is a whole copy, put an empty {MARK} into it and move it back"
             self.reporter.warn(
-                f"its writing was broken off; it is set aside, and the run does without it: {place}{copied}"
+                f"its writing was broken off; it is moved to quarantine, and the run does without it: {place}{copied}"
             )
 
     # --- parameters
@@ -218,7 +224,7 @@ class Controller:
         file = self.dir.evaluation(name)
         record: dict[str, Any] = self.dir.load(file) or {}
         for set_name, rows in self.pools.evaluation().items():
-            if set_name in record:
+            if set_name in record and not self.dir.lost(self.dir.texts(name, set_name)):
                 continue
             title = f"evaluating {name} on {set_name}"
             found, rollouts = measure(self.bench, params(), rows, title, self.reporter, judge)
@@ -246,7 +252,7 @@ class Controller:
     def meta_stage(self) -> None:
         """Meta-skill learning: M_0 on D_meta (and D_QA) gives M_meta."""
         done = self.dir.meta(COMMITTED)
-        if self.dir.has(done) and self.dir.complete(META):
+        if self.dir.has(done) and self.dir.complete(META) and not self.dir.lost(done.parent):
             return
         self.reporter.line("Meta-skill learning")
         rows = self.meta_rows()
@@ -267,19 +273,21 @@ class Controller:
         manifest = self.dir.round(round, "rollouts/manifest.json")
         part = self.dir.round(round, "rollouts/part-00000.jsonl")
         beside = self.dir.round(round, SCORES)
-        finished = self.dir.load(manifest)
-        if finished is not None:
+        if self.dir.load(manifest) is None and self.dir.finished(part):
+            self._count(manifest, part)
+        if self.dir.load(manifest) is not None and self.dir.has(part):
             self.dir.require(part)
             with understood(part):
                 return [Rollout.from_dict(row) for row in read_rows(part)]
         prompts, stages = self.pools.prompts(round), self.bench.stages()
-        with self.dir.journal(part) as journal, self.dir.journal(beside) as scores:
+        with self.dir.journal(part) as journal, self.dir.journal(beside, {by_id(r) for r in journal.rows}) as scores:
+            self._tell_notes()
 
             def done(rollout: Rollout) -> None:
                 scores.append(rollout.scores())  # first, so that each finished rollout has them
                 journal.append(rollout.to_dict())
 
-            have = {(row["id"], row["sample"]) for row in journal.rows}
+            have = {by_id(row) for row in journal.rows}
             if have:
                 self.reporter.line(f"  {len(have)} finished rollouts are kept")
             chains = [
@@ -296,15 +304,18 @@ class Controller:
                 title,
                 done,
             )
-            rows = sorted(journal.rows, key=lambda row: (row["id"], row["sample"]))
-            scored = {(row["id"], row["sample"]): row for row in scores.rows}  # of a chain run twice the last
-        keys = [(row["id"], row["sample"]) for row in rows]
-        if lacking := sum(key not in scored for key in keys):
+            rows = sorted(journal.rows, key=by_id)
+            scored = {by_id(row): row for row in scores.rows}
+        if lacking := sum(by_id(row) not in scored for row in rows):
             self.reporter.warn(f"round {round}: {lacking} of {len(rows)} rollouts have no row in {beside}")
-        self.dir.write_rows(beside, [scored[key] for key in keys if key in scored])
+        self.dir.write_rows(beside, [scored[by_id(row)] for row in rows if by_id(row) in scored])
         self.dir.write_rows(part, rows)  # in one order whatever the slots and interruptions
-        self.dir.write_json(manifest, {"rows": len(rows), "sha256": self.dir.digest(part)})
+        self._count(manifest, part)
         return [Rollout.from_dict(row) for row in rows]
+
+    def _count(self, manifest: Path, part: Path) -> None:
+        """The last file of a round's rollouts: how many there are."""
+        self.dir.write_json(manifest, self.dir.counted(part))
 
     def controls(self, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:
         """How many planted wrong answers the critic lets through."""
@@ -392,7 +403,7 @@ class Controller:
     def round(self, round: int) -> None:
         """One round; it counts when its COMMITTED file names a finished checkpoint."""
         done = self.dir.round(round, COMMITTED)
-        if self.dir.has(done) and self.dir.complete(name_of(round)):
+        if self.dir.has(done) and self.dir.complete(name_of(round)) and not self.dir.lost(done.parent):
             return
         self.reporter.line(f"Round {round}")
         rollouts = self.rollouts(round)

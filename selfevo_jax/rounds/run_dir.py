@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatch
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from selfevo_jax import hosts
-from selfevo_jax.checkpoint import ARRAYS, ASIDE, is_complete, read_metadata, set_aside
-from selfevo_jax.config import Config, dump_config, load_config
+from selfevo_jax.checkpoint import ARRAYS, ASIDE, free_name, is_complete, read_metadata
+from selfevo_jax.config import Config, load_config
 from selfevo_jax.data import jsonl_lines
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.rounds.checksums import Checksums
-from selfevo_jax.rounds.files import read_json, to_json, write_file, write_json
-from selfevo_jax.rounds.journal import Journal
+from selfevo_jax.rounds.files import read_json, read_rows, to_json, write_file
+from selfevo_jax.rounds.identity import flat, identity
+from selfevo_jax.rounds.joining import CONFIG, REMOVED, Joining, finished_files
+from selfevo_jax.rounds.journal import Journal, encoded
 from selfevo_jax.rounds.lock import Owner, RunLock
 from selfevo_jax.storage import place, storage_of
 
 FORKING = ".forking"
 """In a directory that is to become the run of a fork, until all of it is there."""
-META, COMMITTED, STOPPED, REMOVED = "meta", "COMMITTED", "STOPPED", "REMOVED"
-"""Name of M_meta; the last file of a phase; what a run leaves that ended before its last round; what is left of a
-checkpoint that is not kept."""
+META, COMMITTED, STOPPED = "meta", "COMMITTED", "STOPPED"
+"""Name of M_meta; the last file of a phase; what a run leaves that ended before its last round."""
 SCORES = "rollouts/logprobs.jsonl"
 """Of a round: the log-probabilities of its rollouts."""
 
@@ -40,40 +40,6 @@ a line each."""
 def name_of(round: int) -> str:
     """Checkpoint and evaluation name of M_round; round 0 is M_meta."""
     return META if round == 0 else f"{round:04d}"
-
-
-SAFE_TO_CHANGE = (
-    "run_dir",
-    "rounds.number",
-    "rounds.stop_when_worse",
-    "platform",
-    "mesh",
-    "sampling.slots",
-    "sampling.tensor",
-    "saving",
-)
-"""Keys that may differ when a run is resumed: they say how long or where it runs, not what it computes."""
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(full name, value) of every key of a config's tree."""
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            yield from flat(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def _safe(key: str) -> bool:
-    return any(key == safe or key.startswith(f"{safe}.") for safe in SAFE_TO_CHANGE)
-
-
-def config_differences(old: Config, new: Config) -> list[str]:
-    """`key: old -> new` for every key that differs and may not change on resume."""
-    before, after = dict(flat(old.model_dump(mode="json"))), dict(flat(new.model_dump(mode="json")))
-    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and not _safe(key)]
-    return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
 
 
 class RunDir:
@@ -89,14 +55,17 @@ class RunDir:
         self._storage.reach(self.root)
         self.sums = Checksums(self.root)
         self.notes: list[str] = []
-        """What was put in order since `open`, a line each, as process 0 knows it."""
+        """What was put in order, a line each, as process 0 knows it."""
+        self.identity = ""
+        """A digest of what this run computes; known since `open`."""
+        self._lost: set[str] = set()
         self.aside: list[Path] = []
         """Where files were moved to whose writing a kill broke off, as process 0 knows it since `open`."""
         self._lock = RunLock(self.root)
 
     @property
     def config_file(self) -> Path:
-        return self.root / "config.yaml"
+        return self.root / CONFIG
 
     @property
     def report_file(self) -> Path:
@@ -110,8 +79,8 @@ class RunDir:
     def append_cost(self, row: dict[str, Any]) -> None:
         """By the process that measured: the others do not wait for it."""
         if hosts.is_writer():
-            with Journal(self.costs_file, check=self._lock.check) as journal:
-                journal.append(row)
+            rows = read_rows(self.costs_file) if self.costs_file.exists() else []
+            self._put(self.costs_file, b"".join(jsonl_lines([*rows, row])))
 
     # --- what every process calls
 
@@ -172,11 +141,11 @@ class RunDir:
         )
 
     def write_json(self, path: Path, value: Any) -> None:
-        self._write(path, lambda: to_json(value))
+        self.write(path, lambda: to_json(value))
 
     def write_rows(self, path: Path, rows: Iterable[Any]) -> None:
         """Dataclasses or mappings as JSON Lines."""
-        self._write(path, lambda: b"".join(jsonl_lines(rows)))
+        self.write(path, lambda: b"".join(jsonl_lines(rows)))
         if hosts.is_writer():
             self._storage.lines(path).replaced()
 
@@ -187,6 +156,7 @@ class RunDir:
             if not self.sums.names(folder):
                 self._lock.check()
                 self.sums.adopt(folder)
+            self._lost = {name for name in self._lost if not name.startswith(f"{self._name(folder)}/")}
 
         hosts.agree(f"sealing {self._name(folder)}", adopt)
 
@@ -196,36 +166,85 @@ class RunDir:
             self._lock.check()
             self.sums.forget(folder)
 
-    def digest(self, path: Path) -> str | None:
-        """sha256 of a file that was written, as process 0 knows it."""
-        return hosts.agree(f"the digest of {self._name(path)}", lambda: self.sums.digest(path))
+    def counted(self, part: Path) -> dict[str, Any]:
+        """How many rows a finished file of lines has, and its digest."""
+        return hosts.agree(
+            f"counting {self._name(part)}",
+            lambda: {"rows": part.read_bytes().count(b"\n"), "digest": self.sums.digest(part)},
+        )
 
     def finished_files(self) -> list[str]:
         """The names of the files of which the digest is known, but for rollouts that grow again."""
-
-        def grows(name: str) -> bool:
-            part = self.root / name
-            return part.parent.name == "rollouts" and not (part.parent / "manifest.json").exists()
-
-        return [name for name in self.sums.names() if not grows(name)]
+        return finished_files(self.root, self.sums)
 
     def require(self, path: Path) -> None:
         """Raises SelfevoError where a file, or one below a folder, has changed since it was finished."""
         hosts.agree(f"checking {self._name(path)}", lambda: self.sums.require(path))
 
-    def _write(self, path: Path, make: Callable[[], bytes]) -> None:
+    def write(self, path: Path, make: Callable[[], bytes]) -> None:
+        """A finished file, as process 0 makes it. Raises LockError where another process owns the run."""
         if hosts.is_writer():
-            self._lock.check()
-            content = make()
-            self.sums.expect(path, content)
-            write_file(path, content)
+            self._put(path, make())
         hosts.gather(f"writing {self._name(path)}", None)
 
-    def journal(self, path: Path) -> Journal:
-        """A journal that process 0 keeps; the others have the same rows."""
-        own = Journal(path, check=self._lock.check) if hosts.is_writer() else None
+    def _put(self, path: Path, content: bytes) -> None:
+        self._lock.check()
+        name = self._name(path)
+        if name in self._lost and name.endswith(".jsonl") and not self.sums.was(path, content):
+            raise SelfevoError(
+                f"{path}: missing, and made anew it is not what it was; what comes after it rests on it. Restore it "
+                "from a copy of the run, or begin another run from an earlier point: selfevo fork"
+            )
+        self.sums.write(path, content)
+        self._lost.discard(name)
+
+    def journal(self, path: Path, among: Collection[Hashable] | None = None) -> Journal:
+        """A journal that process 0 keeps; the others have the same rows: those `among` certain ones, or all.
+
+        What is no row of this run and file is moved to quarantine.
+        """
+        options: dict[str, Any] = {"belongs": f"{self.identity} {self._name(path)}", "among": among}
+        if hosts.is_writer():
+            self._reopen(path, options["belongs"])
+        own = Journal(path, check=self._lock.check, **options) if hosts.is_writer() else None
+        if own is not None and own.bad:
+            there = free_name(path, self.root / ASIDE)
+            write_file(there, b"".join(line + b"\n" for line in own.bad))
+            self.notes.append(
+                f"{path}: {len(own.bad)} of {len(own.bad) + len(own.rows)} rows are changed, doubled or of another "
+                f"run; they are moved to quarantine ({there}), and what is missing is sampled again"
+            )
         length = hosts.agree(f"opening {self._name(path)}", lambda: len(own.rows) if own is not None else 0)
-        return Journal(path, follows=length) if own is None else own
+        return Journal(path, follows=length, **options) if own is None else own
+
+    def _reopen(self, path: Path, belongs: str) -> None:
+        """A file that was finished when a kill came before the phase was grows again, from what it holds."""
+        if self.sums.digest(path) is None:
+            return
+        if path.exists() and self.sums.fault(path) is None:
+            self._lock.check()
+            self._storage.lines(path).rewrite(b"".join(encoded(row, belongs) for row in read_rows(path)))
+        self.sums.forget(path)
+
+    def take_notes(self) -> list[str]:
+        """What was put in order since the last call, a line each; empty on every process but 0."""
+        notes, self.notes = self.notes, []
+        return notes
+
+    def lost(self, path: Path | None = None) -> bool:
+        """Whether a finished file (this one, one below this folder, or any) is missing and not made anew yet."""
+        name = "" if path is None else self._name(path)
+        return hosts.agree(
+            f"whether {name or 'a file'} is lost",
+            lambda: any(not name or lost == name or lost.startswith(f"{name}/") for lost in self._lost),
+        )
+
+    def finished(self, path: Path) -> bool:
+        """Whether a file is there as it was finished."""
+        return hosts.agree(
+            f"whether {self._name(path)} is finished",
+            lambda: path.exists() and self.sums.digest(path) is not None and self.sums.fault(path) is None,
+        )
 
     def _name(self, path: Path) -> str:
         """The same on all hosts, wherever each has mounted the directory."""
@@ -262,6 +281,7 @@ class RunDir:
         SelfevoError where records of the run are lost.
         """
         self._check_hosts(config, fingerprints)
+        self.identity = identity(config, fingerprints)
         before = None
         if hosts.is_writer():
             with hosts.working("opening the run directory"):
@@ -269,7 +289,9 @@ class RunDir:
                 before = self._lock.acquire()
                 self.sums = Checksums(self.root)  # what others have written until now
                 try:
-                    self._join(config, fingerprints)
+                    joining = Joining(self.root, self.sums)
+                    joining.join(config, fingerprints)
+                    self.aside, self.notes, self._lost = joining.aside, joining.notes, joining.lost
                 except BaseException:
                     self._lock.release()
                     raise
@@ -306,8 +328,7 @@ class RunDir:
                     self.sums.adopt(folder)
                 for name, content in records.items():
                     self._lock.check()
-                    self.sums.expect(self.root / name, content)
-                    write_file(self.root / name, content)
+                    self.sums.write(self.root / name, content)
                 begun.unlink()
 
             yield finish
@@ -364,33 +385,18 @@ class RunDir:
         if any(not file.name.startswith(".") and file.exists() for file in self.root.iterdir()):
             raise ConfigError(f"{self.root}: not empty and not a run directory; choose another run_dir")
 
-    def _join(self, config: Config, fingerprints: dict[str, str]) -> None:
-        # the records of checks come first: run.json tells a run directory, and its format, from any other
-        self.notes = self.sums.repair()
-        record = self.root / "fingerprints.json"
-        if self.config_file.exists():
-            differences = config_differences(load_config(self.config_file), config)
-            known = read_json(record) if record.exists() else fingerprints
-            differences += [f"{k}: other content than at the start" for k in known if known[k] != fingerprints.get(k)]
-            if differences:
-                raise ConfigError(
-                    f"{self.root}: a run with another config lies here:\n  "
-                    + "\n  ".join(differences)
-                    + "\nUse its config, or another run_dir"
-                )
-        self.aside = [
-            set_aside(file, self.root / ASIDE)
-            for file in self._storage.files(self.root)
-            if fnmatch(file.name, ".*.tmp") and ASIDE not in file.relative_to(self.root).parts
-        ]
-        # checkpoints are checked when they are read: they may be large
-        self.sums.settle(name for name in self.finished_files() if not name.startswith("checkpoints/"))
-        write_file(self.config_file, dump_config(config).encode("utf-8"))
-        write_json(record, fingerprints)
+    def require_run(self) -> None:
+        """Raises ConfigError where there is no run, or one of another format."""
+        self.sums.require_format()
+        if not self.config_file.exists() and not self.sums.head.exists():
+            raise ConfigError(f"{self.root}: no run directory ({CONFIG} is missing)")
 
     def read_config(self) -> Config:
         """Raises ConfigError where there is no run, or one of another format."""
-        self.sums.require_format()
+        self.require_run()
         if not self.config_file.exists():
-            raise ConfigError(f"{self.root}: no run directory (config.yaml is missing)")
+            raise ConfigError(
+                f"{self.root}: {CONFIG} is missing; selfevo evolve with the run's config makes it anew, or restore it "
+                "from a copy of the run"
+            )
         return load_config(self.config_file)

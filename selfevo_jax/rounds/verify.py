@@ -12,6 +12,8 @@ from typing import Any
 from selfevo_jax.checkpoint import ASIDE
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.rounds.files import read_json
+from selfevo_jax.rounds.joining import PRINTS
+from selfevo_jax.rounds.journal import Journal
 from selfevo_jax.rounds.run_dir import COMMITTED, META, SCORES, RunDir, name_of
 from selfevo_jax.storage import storage_of
 
@@ -28,13 +30,12 @@ class Verified:
 def verify(run: RunDir) -> Verified:
     """Digests of all finished files, counts of rows, and checkpoints that phases name. Raises ConfigError where no run
     lies."""
-    run.read_config()
+    run.require_run()
     names = run.finished_files()
     faults = run.sums.record_faults()
-    faults += [fault for name in names[:-1] if (fault := run.sums.fault(run.root / name)) is not None]
-    # the newest line is written before its file: a kill, or a live run, may stand between the two
-    if names and (run.root / names[-1]).exists() and (fault := run.sums.fault(run.root / names[-1])) is not None:
-        faults.append(fault)
+    if not run.config_file.exists():
+        faults.append(f"{run.config_file.name}: missing")
+    faults += [fault for name in names if (fault := run.sums.fault(run.root / name)) is not None]
     checkpoints = [META] if run.meta(COMMITTED).exists() else []
     for number in count(1):
         if run.round(number, "rollouts/manifest.json").exists():
@@ -42,6 +43,7 @@ def verify(run: RunDir) -> Verified:
         if not run.round(number, COMMITTED).exists():
             break
         checkpoints.append(name_of(number))
+    faults += _unfinished(run, set(names))
     for name in checkpoints:
         if not run.complete(name):
             faults.append(f"checkpoints/{name}: no finished checkpoint, but the run's records name it")
@@ -74,6 +76,22 @@ def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_times(inner) for key, inner in value.items() if key != "seconds"}
     return [_without_times(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _unfinished(run: RunDir, known: set[str]) -> list[str]:
+    """Of rows of rollouts that still grow: those that cannot be read."""
+    record = run.root / PRINTS
+    belongs = read_json(record).get("config") if record.exists() and run.sums.fault(record) is None else None
+    faults = []
+    for part in sorted(run.root.glob("rounds/*/rollouts/*.jsonl*")):
+        path = part.with_name(part.name.removesuffix(".d"))  # the folder of its segments, in a bucket
+        name = path.relative_to(run.root).as_posix()
+        if name in known or belongs is None:
+            continue
+        found = Journal(path, follows=0, belongs=f"{belongs} {name}")
+        if found.bad:
+            faults.append(f"{name}: {len(found.bad)} rows are changed, doubled or of another run")
+    return faults
 
 
 def _counts(run: RunDir, number: int) -> list[str]:

@@ -72,7 +72,7 @@ def test_what_a_killed_save_left_is_refused_and_set_aside(tmp_path) -> None:  # 
         (aside,) = save_params(tmp_path / "c", {"w": jnp.ones(3)}, {"again": True})
         assert is_complete(tmp_path / "c")
         assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["metadata.json", "params"]
-        assert aside == epath.Path(tmp_path / "aside" / f"c.{left.name}.{again}")
+        assert aside == epath.Path(tmp_path / "quarantine" / f"c.{left.name}.{again}")
         assert (aside / "half").read_text() == f"half {again}"
 
 

@@ -1,6 +1,8 @@
 """A small run of the whole loop, and what the tests look at in it."""
 
 import contextlib
+import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -10,6 +12,7 @@ from selfevo_jax.checkpoint import open_model
 from selfevo_jax.config import Config, parse_config
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds import Controller
+from selfevo_jax.rounds.journal import encoded
 
 TRAIN = {"steps": 4, "warmup_steps": 1, "batch_rows": 8, "length": 128}
 
@@ -73,3 +76,24 @@ def texts(root: Path) -> dict[str, bytes]:
 
 def weights(path: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(open_model(str(path)).load(None, np.float32))]
+
+
+def plain(journal: bytes) -> set[bytes]:
+    """The lines of an unfinished file of rows, in the form of a finished one."""
+    return {line.rpartition(b', "check": "')[0] + b"}" for line in journal.splitlines()}
+
+
+def unfinished(root: Path, round: int, count: int) -> None:
+    """Makes of a finished round what a kill leaves: `count` rows of rollouts, the next one torn, nothing after it."""
+    identity = json.loads((root / "fingerprints.json").read_text())["config"]
+    folder = root / "rounds" / f"{round:04d}"
+    rows = {name: (folder / "rollouts" / name).read_bytes() for name in ("part-00000.jsonl", "logprobs.jsonl")}
+    for name in (f"rounds/{round:04d}", f"checkpoints/{round:04d}", f"evaluations/{round:04d}"):
+        shutil.rmtree(root / name)
+    (root / "evaluations" / f"{round:04d}.json").unlink()
+    (folder / "rollouts").mkdir(parents=True)
+    for name, content in rows.items():
+        belongs = f"{identity} rounds/{round:04d}/rollouts/{name}"
+        lines = [encoded(json.loads(line), belongs) for line in content.splitlines()[: count + 1]]
+        lines[-1] = lines[-1][: len(lines[-1]) // 2]
+        (folder / "rollouts" / name).write_bytes(b"".join(lines))

@@ -5,14 +5,24 @@ from pathlib import Path
 import pytest
 
 from selfevo_jax.errors import SelfevoError
+from selfevo_jax.rounds import checksums
 from selfevo_jax.rounds.checksums import FILE, HEAD, Checksums
 from selfevo_jax.rounds.files import write_file
 
 
+def killed_before(root: Path, name: str, content: bytes) -> Path:
+    """What is left of a write where a kill, or a full disk, comes before the file takes its place."""
+    path = root / name
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(checksums, "write_file", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            Checksums(root).write(path, content)
+    return path
+
+
 def store(root: Path, name: str, content: bytes) -> Path:
     path = root / name
-    Checksums(root).expect(path, content)
-    write_file(path, content)
+    Checksums(root).write(path, content)
     return path
 
 
@@ -33,7 +43,7 @@ def test_any_changed_byte_is_found_and_the_file_named(tmp_path: Path, at: int) -
 
 def test_a_kill_before_the_file_takes_its_place_leaves_the_old_content_in_order(tmp_path: Path) -> None:
     path = store(tmp_path, "a.json", b"old")
-    Checksums(tmp_path).expect(path, b"new")
+    killed_before(tmp_path, "a.json", b"new")
     assert Checksums(tmp_path).fault(path) is None
     path.write_bytes(b"new")
     assert Checksums(tmp_path).fault(path) is None
@@ -44,7 +54,7 @@ def test_a_kill_before_the_file_takes_its_place_leaves_the_old_content_in_order(
 def test_a_write_that_fails_again_and_again_leaves_the_old_content_in_order(tmp_path: Path) -> None:
     path = store(tmp_path, "a.json", b"old")
     for attempt in (b"new 1", b"new 2", b"new 3"):  # each on a full disk, each in a process of its own
-        Checksums(tmp_path).expect(path, attempt)
+        killed_before(tmp_path, "a.json", attempt)
         sums = Checksums(tmp_path)
         sums.settle(sums.names())
         assert Checksums(tmp_path).fault(path) is None
@@ -105,6 +115,8 @@ def test_a_kill_between_a_line_and_the_count_of_lines_is_no_fault(tmp_path: Path
     told = (tmp_path / HEAD).read_bytes()
     store(tmp_path, "b.json", b"b")
     (tmp_path / HEAD).write_bytes(told)
+    (tmp_path / "b.json").unlink()
+    assert Checksums(tmp_path).fault(tmp_path / "b.json") is None
     assert Checksums(tmp_path).record_faults() == []
     assert Checksums(tmp_path).repair() == []
     assert Checksums(tmp_path).names() == ["a.json", "b.json"]

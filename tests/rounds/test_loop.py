@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loop_helpers import TRAIN, config, run, texts, weights
+from loop_helpers import TRAIN, config, run, texts, unfinished, weights
 
 from selfevo_jax.checkpoint import is_complete
 from selfevo_jax.errors import ConfigError, EmptySelectionError
@@ -73,15 +73,7 @@ def test_the_same_command_does_nothing_again_and_more_rounds_go_on(finished: Pat
 def test_a_run_that_was_killed_in_its_second_round_ends_as_if_it_had_not_been(finished: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(finished, copy)
-    # as a kill leaves it: some rollouts of round 2, the last line torn, nothing after it
-    part = copy / "rounds" / "0002" / "rollouts" / "part-00000.jsonl"
-    half = part.read_bytes()[: len(part.read_bytes()) // 2]
-    shutil.rmtree(copy / "rounds" / "0002")
-    shutil.rmtree(copy / "checkpoints" / "0002")
-    shutil.rmtree(copy / "evaluations" / "0002")
-    (copy / "evaluations" / "0002.json").unlink()
-    part.parent.mkdir(parents=True)
-    part.write_bytes(half)
+    unfinished(copy, 2, 7)
     heard = run(config(copy))
     assert any("finished rollouts are kept" in line for line in heard.lines)
     assert texts(copy) == texts(finished)
@@ -97,10 +89,10 @@ def test_a_killed_save_is_not_taken_for_a_checkpoint(finished: Path, tmp_path: P
     params.rename(params.with_name("params.orbax-checkpoint-tmp-0"))
     torn = copy / "rounds" / "0002" / ".metrics.json.77.tmp"
     torn.write_text('{"rou')
-    told = [line for line in run(config(copy)).lines if "set aside" in line]
+    told = [line for line in run(config(copy)).lines if "moved to quarantine" in line]
     aside = [
-        copy / "aside" / "0002.metrics.json.77.tmp.1",
-        copy / "checkpoints/aside/0002.params.orbax-checkpoint-tmp-0.1",
+        copy / "quarantine" / "0002.metrics.json.77.tmp.1",
+        copy / "checkpoints/quarantine/0002.params.orbax-checkpoint-tmp-0.1",
     ]
     assert [line.rpartition(" ")[2] for line in told] == list(map(str, aside))
     assert all(place.exists() for place in aside)

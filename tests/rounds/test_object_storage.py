@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from fake_bucket import FakeBucket, serve
 from lock_helpers import OTHER, assert_followed_by_its_age_alone
+from loop_helpers import plain
 from typer.testing import CliRunner
 
 if importlib.util.find_spec("gcsfs") is None:
@@ -29,8 +30,8 @@ from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
 from selfevo_jax.rounds import RunDir, records, verify
 from selfevo_jax.rounds.checksums import Checksums
-from selfevo_jax.rounds.files import rows_of, write_file
-from selfevo_jax.rounds.journal import Journal
+from selfevo_jax.rounds.files import write_file
+from selfevo_jax.rounds.journal import Journal, encoded
 from selfevo_jax.rounds.lock import LOCK, LockError, RunLock
 from selfevo_jax.storage import place, segments, storage_of
 
@@ -158,7 +159,7 @@ def test_a_checkpoint_that_is_not_kept_leaves_its_small_files(bucket: FakeBucket
 
 
 def test_rows_share_segments_and_come_back_in_order(bucket: FakeBucket, root: Path) -> None:
-    path, rows = root / "rows.jsonl", [{"n": n, "text": "nüchtern ☃"} for n in range(30)]
+    path, rows = root / "rows.jsonl", [{"id": n, "sample": 0, "text": "nüchtern ☃"} for n in range(30)]
     with Journal(path) as journal:
         for row in rows[:20]:
             journal.append(row)
@@ -167,7 +168,7 @@ def test_rows_share_segments_and_come_back_in_order(bucket: FakeBucket, root: Pa
         for row in rows[20:]:
             journal.append(row)
     assert sorted(bucket.texts(f"{root.name}/")) == ["rows.jsonl.d/00000001.jsonl", "rows.jsonl.d/00000002.jsonl"]
-    assert rows_of(storage_of(path).lines(path).read()) == rows
+    assert storage_of(path).lines(path).read() == b"".join(map(encoded, rows))
     assert Journal(path, follows=7).rows == rows[:7]
 
 
@@ -177,7 +178,7 @@ def test_rows_are_in_the_bucket_soon_although_the_journal_is_never_closed(
     monkeypatch.setattr(segments, "GROUP_SECONDS", 0.05)
     journal, deadline = Journal(root / "rows.jsonl"), time.monotonic() + 20
     for n in range(2):
-        journal.append({"n": n})
+        journal.append({"id": n, "sample": 0})
         while storage_of(root).lines(root / "rows.jsonl").read().count(b"\n") <= n:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -198,27 +199,25 @@ def test_a_write_that_fails_in_the_background_is_told_by_the_next_call(
 
 
 def test_a_whole_file_holds_everything_and_goes_on_growing(bucket: FakeBucket, root: Path) -> None:
-    path = root / "rows.jsonl"
+    path, rows = root / "rows.jsonl", [{"id": n, "sample": 0} for n in (1, 2, 3)]
+    first, second, third = map(encoded, rows)
     with Journal(path) as journal:
-        journal.append({"n": 1})
-    write_file(path, b'{"n": 1}\n{"n": 2}\n{"n"')  # a copy of a local run, or a kill before its segments were removed
+        journal.append(rows[0])
+    write_file(path, first + second + third[:5])  # a copy of a local run, or a kill before its segments were removed
     with Journal(path) as journal:
-        assert journal.rows == [{"n": 1}, {"n": 2}]
-        journal.append({"n": 3})
+        assert journal.rows == rows[:2]
+        journal.append(rows[2])
     assert bucket.texts(f"{root.name}/") == {
-        "rows.jsonl.d/00000001.jsonl": b'{"n": 1}\n{"n": 2}\n',
-        "rows.jsonl.d/00000002.jsonl": b'{"n": 3}\n',
+        "rows.jsonl.d/00000001.jsonl": first + second,
+        "rows.jsonl.d/00000002.jsonl": third,
     }
-    assert Journal(path).rows == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert Journal(path).rows == rows
 
 
 def test_a_changed_byte_is_found_and_a_line_is_there_before_its_file(bucket: FakeBucket, root: Path) -> None:
     path = root / "rounds/0001/metrics.json"
-    Checksums(root).expect(path, b"old")
-    write_file(path, b"old")
-    Checksums(root).expect(path, b"new")
-    assert Checksums(root).fault(path) is None  # a kill came before the file
-    write_file(path, b"new")
+    Checksums(root).write(path, b"old")
+    Checksums(root).write(path, b"new")
     assert Checksums(root).fault(path) is None
     bucket.put(f"{root.name}/rounds/0001/metrics.json", b"nev")
     assert list(Checksums(root).faults()) == ["rounds/0001/metrics.json: its content has changed"]
@@ -329,8 +328,8 @@ def test_a_training_state_without_its_mark_is_set_aside_and_the_one_before_goes_
     del bucket.objects[f"{root.name}/training/0001/3/{MARK}"]
     again = TrainingStore(root / "training" / "0001")
     assert again.latest() == 2
-    assert [str(place) for place in again.aside] == [f"{root}/training/aside/0001.3.1"]
-    assert bucket.texts(f"{root.name}/training/aside/0001.3.1/state/")
+    assert [str(place) for place in again.aside] == [f"{root}/training/quarantine/0001.3.1"]
+    assert bucket.texts(f"{root.name}/training/quarantine/0001.3.1/state/")
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     state, record = again.restore(2, {"w": jax.ShapeDtypeStruct((4,), jnp.float32, sharding=one)})
     np.testing.assert_array_equal(state["w"], np.full(4, 2.0))
@@ -436,7 +435,7 @@ def test_a_run_killed_in_a_rollout_keeps_the_finished_chains_and_ends_as_if_undi
     assert done.returncode == 0, done.stderr
     assert f"{kept.count(10)} finished rollouts are kept" in done.stdout
     assert "taken over from process" in done.stdout
-    assert set(kept.splitlines()) <= set(bucket.objects[f"killed/{part}"].content.splitlines())
+    assert plain(kept) <= set(bucket.objects[f"killed/{part}"].content.splitlines())
     same(records(place(url)), records(finished))
     assert verify(RunDir(url)).faults == []
 
@@ -448,8 +447,8 @@ def test_a_checkpoint_copied_without_its_mark_is_set_aside_and_made_anew(bucket:
     before = bucket.texts("unmarked/checkpoints/0002/params/")
     done = child(WHOLE, HERE, url)
     assert done.returncode == 0, done.stderr
-    aside = f"{url}/checkpoints/aside/0002.params.1"
+    aside = f"{url}/checkpoints/quarantine/0002.params.1"
     assert f"{aside}. If it is a whole copy, put an empty {MARK} into it and move it back" in done.stdout
-    assert bucket.texts("unmarked/checkpoints/aside/0002.params.1/") == before
+    assert bucket.texts("unmarked/checkpoints/quarantine/0002.params.1/") == before
     assert f"unmarked/checkpoints/0002/params/{MARK}" in bucket.objects
     assert verify(RunDir(url)).faults == []

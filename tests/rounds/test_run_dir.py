@@ -1,28 +1,32 @@
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from selfevo_jax.config import parse_config
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
 from selfevo_jax.rounds import checksums, verify
-from selfevo_jax.rounds.journal import Journal
-from selfevo_jax.rounds.run_dir import RunDir, config_differences
+from selfevo_jax.rounds.identity import config_differences
+from selfevo_jax.rounds.journal import Journal, encoded
+from selfevo_jax.rounds.run_dir import RunDir
 
 TREE = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
-ROW = {"id": "1", "text": "nüchtern ☃"}
+ROW = {"id": "1", "sample": 0, "text": "nüchtern ☃"}
+NEXT = {"id": "2", "sample": 0}
 
 
-@pytest.mark.parametrize("cut", range(1, len((json.dumps(ROW, ensure_ascii=False) + "\n").encode())))
+@pytest.mark.parametrize("cut", range(1, len(encoded(NEXT)), 5))
 def test_a_torn_last_line_is_redone_and_the_others_are_kept(tmp_path: Path, cut: int) -> None:
-    line = (json.dumps(ROW, ensure_ascii=False) + "\n").encode()
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(line + line[:cut])
+    path.write_bytes(encoded(ROW) + encoded(NEXT)[:cut])
     with Journal(path) as journal:
-        assert journal.rows == [ROW]
-        journal.append({"id": "2"})
-    assert [json.loads(text) for text in path.read_text().splitlines()] == [ROW, {"id": "2"}]
+        assert (journal.rows, journal.bad) == ([ROW], [])
+        journal.append(NEXT)
+    assert path.read_bytes() == encoded(ROW) + encoded(NEXT)
 
 
 def test_a_row_survives_although_the_journal_is_never_closed(tmp_path: Path) -> None:
@@ -33,14 +37,70 @@ def test_a_row_survives_although_the_journal_is_never_closed(tmp_path: Path) -> 
 
 def test_a_journal_that_follows_has_the_first_rows_and_writes_none(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    line = (json.dumps(ROW, ensure_ascii=False) + "\n").encode()
-    path.write_bytes(line + line + line[:9])
+    content = encoded(ROW) + encoded(NEXT) + encoded(ROW)[:9]
+    path.write_bytes(content)
     with Journal(path, follows=1) as journal:
         assert journal.rows == [ROW]
-        journal.append({"id": "2"})
-        assert journal.rows == [ROW, {"id": "2"}]
-    assert path.read_bytes() == line + line + line[:9]
+        journal.append({"id": "3"})
+        assert journal.rows == [ROW, {"id": "3"}]
+    assert path.read_bytes() == content
     assert Journal(tmp_path / "none.jsonl", follows=0).rows == []
+    with pytest.raises(SelfevoError, match=r"rows.jsonl: 2 rows here, 3 where it is written"):
+        Journal(path, follows=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_each_row_of_an_unfinished_part_stands_for_itself(data: st.DataObject) -> None:
+    """Rows are changed, cut, doubled, lost, of another file or no rows; each other one stays, behind them too."""
+    rows = [{"id": str(n), "sample": n % 2, "text": "x" * n + "☃\n", "number": n / 7} for n in range(8)]
+    lines, kept, bad = [], [], 0
+    for row in rows:
+        line, act = (
+            encoded(row, "mine"),
+            data.draw(st.sampled_from(["keep"] * 4 + ["flip", "cut", "twice", "lose", "other"])),
+        )
+        at = data.draw(st.integers(0, len(line) - 2))
+        lines += {
+            "keep": [line],
+            "flip": [line[:at] + bytes([line[at] ^ data.draw(st.sampled_from([1, 2, 64, 128]))]) + line[at + 1 :]],
+            "cut": [line[:at] + b"\n"],
+            "twice": [line, line],
+            "lose": [],
+            "other": [encoded(row, "theirs")],
+        }[act]
+        kept += [row] if act in ("keep", "twice") else []
+        bad += act in ("flip", "cut", "twice", "other")
+    lines += [b"{}\n", encoded({"sample": 1}, "mine"), b"[1]\n"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rows.jsonl")
+        path.write_bytes(b"".join(lines))
+        with Journal(path, belongs="mine") as journal:
+            assert journal.rows == kept
+            assert len(journal.bad) >= bad + 3  # a byte may be changed into a line end
+            journal.append({"id": "new", "sample": 0})
+        assert path.read_bytes() == b"".join(encoded(row, "mine") for row in [*kept, {"id": "new", "sample": 0}])
+        assert Journal(path, belongs="mine").bad == []
+
+
+def test_rows_that_are_none_of_a_part_are_kept_in_quarantine_and_counted_aloud(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.open(parse_config(TREE), {})
+    part = run.round(1, "rollouts/part-00000.jsonl")
+    with run.journal(part) as journal:
+        journal.append(ROW)
+        journal.append(NEXT)
+    part.write_bytes(part.read_bytes().replace(b'"id": "1"', b'"id": "3"'))
+    assert verify(RunDir(run.root)).faults == [
+        "rounds/0001/rollouts/part-00000.jsonl: 1 rows are changed, doubled or of another run"
+    ]
+    with run.journal(part) as journal:
+        assert journal.rows == [NEXT]
+    (note,) = run.take_notes()
+    there = run.root / "quarantine" / "rollouts.part-00000.jsonl.1"
+    assert f"1 of 2 rows are changed, doubled or of another run; they are moved to quarantine ({there})" in note
+    assert b'"id": "3"' in there.read_bytes()
+    run.close()
 
 
 def test_keys_that_change_what_is_computed_are_named() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loop_helpers import Heard, config, run, texts, weights
+from loop_helpers import Heard, config, plain, run, texts, weights
 
 from selfevo_jax import notice
 from selfevo_jax.checkpoint import is_complete
-from selfevo_jax.errors import Preempted, SelfevoError
+from selfevo_jax.errors import Preempted
 from selfevo_jax.report import status, summarize
 from selfevo_jax.rounds import Controller, RunDir, verify
 from selfevo_jax.rounds.files import read_rows
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.slow
 def copied(finished: Path, folder: Path) -> Path:
     shutil.copytree(finished, folder / "run")
     return folder / "run"
-
-
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
 
 
 def test_a_notice_in_a_rollout_keeps_the_finished_chains_and_the_run_ends_as_if_undisturbed(
@@ -61,17 +55,17 @@ def test_a_notice_in_a_rollout_keeps_the_finished_chains_and_the_run_ends_as_if_
     assert phases["round 2: rollouts"].detail == f"{kept.count(10)} of up to 16 chains"
     assert phases["fine-tune 0002"].state == "left"
     scores = root / "rounds/0002" / SCORES
-    scored = scores.read_bytes().splitlines()
-    assert len(scored) == kept.count(10)
-    lost, *scored = scored
-    scores.write_bytes(b"".join(line + b"\n" for line in scored))
+    first, *others = scores.read_bytes().splitlines(keepends=True)
+    assert 1 + len(others) == kept.count(10)
+    lost, scored = json.loads(first), plain(b"".join(others))
+    scores.write_bytes(b"".join(others))
     heard = run(config(root))
     assert f"  {kept.count(10)} finished rollouts are kept" in heard.lines
-    assert set(scored) <= set(scores.read_bytes().splitlines())
+    assert scored <= set(scores.read_bytes().splitlines())
     assert f"warning: round 2: 1 of 16 rollouts have no row in {scores}" in heard.lines
     have, all_names = ([(row["id"], row["sample"]) for row in read_rows(file)] for file in (scores, part))
-    assert have == [name for name in all_names if name != (json.loads(lost)["id"], json.loads(lost)["sample"])]
-    assert set(kept.splitlines()) <= set(part.read_bytes().splitlines())
+    assert have == [name for name in all_names if name != (lost["id"], lost["sample"])]
+    assert plain(kept) <= set(part.read_bytes().splitlines())
     assert texts(root) == texts(finished)
     for one, other in zip(weights(root / "checkpoints/0002"), weights(finished / "checkpoints/0002"), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -97,7 +91,7 @@ def test_a_run_begun_on_8_devices_goes_on_with_4_and_with_1(
                 run(config(root, mesh=mesh))
     kept = (root / "rounds/0002/rollouts/part-00000.jsonl").read_bytes()
     run(config(root))
-    assert set(kept.splitlines()) <= set((root / "rounds/0002/rollouts/part-00000.jsonl").read_bytes().splitlines())
+    assert plain(kept) <= set((root / "rounds/0002/rollouts/part-00000.jsonl").read_bytes().splitlines())
     assert verify(RunDir(root)).faults == []
     assert texts(root).keys() == texts(finished).keys()
     for one, other in zip(weights(root / "checkpoints/meta"), weights(finished / "checkpoints/meta"), strict=True):
@@ -105,25 +99,6 @@ def test_a_run_begun_on_8_devices_goes_on_with_4_and_with_1(
     assert (
         texts(root)["rounds/0001/rollouts/part-00000.jsonl"] == texts(finished)["rounds/0001/rollouts/part-00000.jsonl"]
     )
-
-
-def test_a_changed_byte_is_named_by_verify_and_refused_by_the_run(finished: Path, tmp_path: Path) -> None:
-    root = copied(finished, tmp_path)
-    found = verify(RunDir(root))
-    assert (found.faults, found.checkpoints) == ([], 3)
-    assert found.files > 30
-    for name in RunDir(root).sums.names():
-        before = (root / name).read_bytes()
-        flip(root / name)
-        assert any(fault.startswith(name) for fault in verify(RunDir(root)).faults), name
-        (root / name).write_bytes(before)
-    array = max((root / "checkpoints/0002/params").rglob("*"), key=lambda f: f.stat().st_size)
-    for file in (root / "rounds/0001/rollouts/part-00000.jsonl", root / "evaluations/0001.json", array):
-        before = file.read_bytes()
-        flip(file)
-        with pytest.raises(SelfevoError, match=f"{file.relative_to(root)}: its content has changed since"):
-            run(config(root, rounds__number=3))
-        file.write_bytes(before)
 
 
 def test_missing_rows_and_missing_checkpoints_are_named(finished: Path, tmp_path: Path) -> None:

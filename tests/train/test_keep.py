@@ -87,8 +87,8 @@ def test_an_unfinished_state_is_set_aside(tmp_path):
     (torn / "half").touch()
     store = TrainingStore(tmp_path / "states")
     assert store.latest() == 8
-    assert [str(place) for place in store.aside] == [str(tmp_path / "aside" / "states.9.orbax-checkpoint-tmp.1")]
-    assert (tmp_path / "aside" / "states.9.orbax-checkpoint-tmp.1" / "half").exists()
+    assert [str(place) for place in store.aside] == [str(tmp_path / "quarantine" / "states.9.orbax-checkpoint-tmp.1")]
+    assert (tmp_path / "quarantine" / "states.9.orbax-checkpoint-tmp.1" / "half").exists()
     store.finish()
 
 
