@@ -33,15 +33,9 @@ def finished_files(root: Path, sums: Checksums) -> list[str]:
 
     def grows(name: str) -> bool:
         part = root / name
-        return (
-            part.parent.name == "rollouts"
-            and part.suffix == ".jsonl"
-            and not (part.parent / "manifest.json").exists()
-            and not _is_whole(name)
-        )
-
-    def _is_whole(name: str) -> bool:
-        return sums.fault(root / name) is None
+        if part.parent.name != "rollouts" or part.suffix != ".jsonl" or (part.parent / "manifest.json").exists():
+            return False
+        return part.exists() and sums.fault(part) is not None
 
     return [name for name in sums.names() if not grows(name)]
 

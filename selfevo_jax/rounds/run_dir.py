@@ -379,7 +379,7 @@ class RunDir:
         if (self.root / FORKING).exists():
             raise ConfigError(f"{self.root}: a fork was broken off here; run the same `selfevo fork` again")
         self.sums.require_format()
-        if self.config_file.exists() or self.sums.head.exists() or not self.root.exists():
+        if self.config_file.exists() or self.sums.head.exists() or not self.root.exists() or self.sums.names():
             return
         # a folder that was made in the console of a bucket is listed in itself, where it is not
         if any(not file.name.startswith(".") and file.exists() for file in self.root.iterdir()):

@@ -103,8 +103,9 @@ def test_a_finished_file_that_has_changed_is_refused_by_its_name_with_what_to_do
     joins(root)
     for name in set(REMADE) - FOLLOWS:
         for way in ("flipped", "doubled"):
-            with broken(root / name, way), pytest.raises(
-                SelfevoError, match=rf"{name}: its content has changed since .* copy of the run, or rem"
+            with (
+                broken(root / name, way),
+                pytest.raises(SelfevoError, match=rf"{name}: its content has changed since .* copy of the run, or rem"),
             ):
                 joins(root)
     for name in ("config.yaml", "run.json"):
