@@ -97,6 +97,14 @@ SECRETS = [
     "https://host/f.jsonl?a=1&X-Amz-Signature=hunter2",
     "https://host/f.jsonl?sig=hunter2",
     "see https://host/a?b=c;api_key=hunter2 now",
+    "https://host/a?api%5Fkey=hunter2",
+    "https://host/a?token%3Dhunter2",
+    "https://host/a?token[]=hunter2",
+    "https://host/a?Authorization=hunter2",
+    "https://host/a?sas=hunter2",
+    "https://me:with/slash@hunter2@host/a",
+    "https:/me:hunter2@host/a",
+    "AccountName=a;AccountKey=hunter2;EndpointSuffix=b",
 ]
 
 
@@ -141,6 +149,47 @@ def test_a_secret_in_malformed_yaml_is_not_repeated(tmp_path: Path, text: str) -
 @pytest.mark.parametrize("text", ["Ask: what is ?key=value", "https://host/a?page=2", "mail me@host", "gs://b/a@1"])
 def test_texts_without_secrets_are_no_secrets(tmp_path: Path, text: str) -> None:
     assert load_config(write(tmp_path, MINIMAL + f"format: {{system: {json.dumps(text)}}}\n")).format.system == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password: *hunter2",
+        "password: !hunter2 x",
+        "password: !!python/object:hunter2 x",
+        "learn: {steps: !!int hunter2}",
+        "learn: {steps: !!float hunter2}",
+        "learn: {steps: !!timestamp hunter2}",
+        "learn: {steps: password=hunter2}",
+        "seed: 'api_key: hunter2'",
+    ],
+)
+def test_what_yaml_cannot_read_is_not_repeated_either(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        load_config(write(tmp_path, MINIMAL + text + "\n"))
+    assert "hunter2" not in str(told.value)
+    key, _, value = text.partition(": ")
+    with pytest.raises(ConfigError) as told:
+        load_config(write(tmp_path, MINIMAL), [f"{key}={value}"])
+    assert "hunter2" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [("010", 10), ("1_000", 1000), ("0x10", 16), ("1e2", 100), ("1:30", None), ("0o17", None)]
+)
+def test_a_number_is_the_one_that_is_written(tmp_path: Path, text: str, steps: int | None) -> None:
+    config = write(tmp_path, MINIMAL)
+    if steps is not None:
+        assert load_config(config, [f"learn.steps={text}"]).learn.steps == steps
+        return
+    with pytest.raises(ConfigError, match=f"found '{text}', expected a whole number above 0"):
+        load_config(config, [f"learn.steps={text}"])
+
+
+@pytest.mark.parametrize("override", ["learn.steps=", "run_dir= ", "run_dir=''", "learn.lora={targets: []}"])
+def test_an_empty_value_is_no_value(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=override.partition("=")[0]):
+        load_config(write(tmp_path, MINIMAL), [override])
 
 
 def test_an_override_changes_the_named_key_and_not_what_shares_its_anchor(tmp_path: Path) -> None:

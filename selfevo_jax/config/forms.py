@@ -7,7 +7,6 @@ import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import annotated_types
 from pydantic.fields import FieldInfo
 
 from selfevo_jax.config.sections import Config, Section
@@ -134,11 +133,9 @@ def nearest(location: Location) -> str:
 
 
 def _bounds(limits: list[Any]) -> str:
-    low = next((f"above {m.gt:g}" for m in limits if isinstance(m, annotated_types.Gt)), "")
-    low = low or next((f"from {m.ge:g}" for m in limits if isinstance(m, annotated_types.Ge)), "")
-    high = next((f"below {m.lt:g}" for m in limits if isinstance(m, annotated_types.Lt)), "")
-    high = high or next((f"up to {m.le:g}" for m in limits if isinstance(m, annotated_types.Le)), "")
-    return "".join(f" {part}" for part in (low, high) if part)
+    signs = (("above", "gt"), ("from", "ge"), ("below", "lt"), ("up to", "le"))
+    found = [(word, value) for word, sign in signs for m in limits if (value := getattr(m, sign, None)) is not None]
+    return "".join(f" {word} {int(value) if value == int(value) else value}" for word, value in found)
 
 
 def _kind_in_words(annotation: Any, limits: list[Any]) -> str:

@@ -24,12 +24,12 @@ MAX_BYTES = 1 << 20
 _SHOWN = 200
 _FAULTS = 20
 """Of one config that are named; more are counted."""
-_MALFORMED = (yaml.YAMLError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
+_MALFORMED = (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 """What the YAML reader raises on text that is no config."""
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader whose floats include `2e-5` (YAML 1.2), and which refuses a duplicated key."""
+    """SafeLoader whose numbers are those of YAML 1.2 (`2e-5` is one), and which refuses a duplicated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -45,11 +45,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)$"),
-    list("-+0123456789."),
-)
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(?:0|[1-9][\d_]*)|0x[\da-fA-F]+",
+    "tag:yaml.org,2002:float": r"[-+]?(?:(?:\d[\d_]*\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF))"
+    r"|\.(?:nan|NaN|NAN)",
+}
+"""Of YAML 1.2: in 1.1, 010 is 8 and 1:30 is 90, without a word."""
+_Loader.yaml_implicit_resolvers = {
+    first: [rule for rule in rules if rule[0] not in _NUMBERS]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list("-+0123456789."))
 
 
 def _short(value: Any) -> str:
@@ -105,8 +112,11 @@ def _yaml_fault(error: BaseException) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if isinstance(error, yaml.YAMLError):
         where = "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
-        return _short(problem or type(error).__name__) + where
-    return "nested too deeply" if isinstance(error, RecursionError) else _short(first_line(error))
+        problem = problem or type(error).__name__
+        # the names of aliases and tags are text of the user's: a password may begin with "*" or "!"
+        named = re.match("[^']*\\b(?:alias|anchor|handle|tag)\\b", problem)
+        return (named[0] if named else _short(problem)) + where
+    return "nested too deeply" if isinstance(error, RecursionError) else first_line(error).partition("'")[0].strip(" :")
 
 
 def _override(tree: dict[str, Any], text: str) -> None:
@@ -114,6 +124,8 @@ def _override(tree: dict[str, Any], text: str) -> None:
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise ConfigError(f"override '{_short(text)}': expected key=value, for example rounds.number=2")
+    if not value.strip():
+        raise ConfigError(f"override '{_short(text)}': no value; write '{_short(key)}=null' for the default")
     *path, last = key.split(".")
     for part in path:
         branch = tree.get(part)

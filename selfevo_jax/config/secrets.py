@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote
 
 from selfevo_jax.errors import ConfigError
 
-_NAMES = (
+_NAME = re.compile(
     r"(?:[\w.-]*(?:token|secret|passw(?:or)?d|passphrase|credentials?|signature|api[_-]?key|access[_-]?key"
-    r"|private[_-]?key|account[_-]?key|auth)|key|sig|pwd|pass|x-amz-[\w-]+|x-goog-[\w-]+|googleaccessid|awsaccesskeyid)"
+    r"|private[_-]?key|account[_-]?key|auth|authori[sz]ation|session(?:[_-]?id)?)|key|sig|sas|jwt|bearer|dsn|pwd?|pass"
+    r"|x-amz-[\w-]+|x-goog-[\w-]+|googleaccessid|awsaccesskeyid)(?:\[\w*\])?",
+    re.IGNORECASE,
 )
-_USER = re.compile(r"(?<=//)[^/@\s?#]*@")
-_QUERY = re.compile(rf"(?<=[?&;#])({_NAMES})=([^&;#\s'\"]+)", re.IGNORECASE)
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
+_USER = re.compile(r"(?:(?<=//)|(?<=[a-z][a-z]:/))(?:[^/@\s?#]*|[^/@\s?#:]*:(?!\d+(?:/|$))\S*)@", re.IGNORECASE)
+"""A name, or a name and a password, which may hold any sign; but no port."""
+_SETTING = re.compile(r"(?<![^?&;#\s,])([^=:?&;#\s,'\"]+?)(\s*[=:]\s*|%3[ad])(?!//)([^&;#\s'\"]+)", re.IGNORECASE)
+_QUERY = re.compile(r"(?<=[?&;#])([^=?&;#\s'\"]+)=[^&;#\s'\"]")
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/\S*", re.IGNORECASE)
+_CONNECTION = re.compile(r"\b(?:AccountKey|SharedAccess(?:Key|Signature))=", re.IGNORECASE)
 _HIDDEN = "***"
 
 
+def _is_secret(name: str) -> bool:
+    return _NAME.fullmatch(unquote(name)) is not None
+
+
 def _in_url(url: str) -> bool:
-    return _USER.search(url) is not None or _QUERY.search(url) is not None
+    return _USER.search(url) is not None or any(_is_secret(name) for name in _QUERY.findall(url))
 
 
 def hidden(text: str) -> str:
-    """A text for a message, with the secrets of its URLs hidden."""
-    return _QUERY.sub(rf"\1={_HIDDEN}", _USER.sub(f"{_HIDDEN}@", text))
+    """A text for a message, with the secrets of its URLs, and of names and values as `password=...`, hidden."""
+
+    def shown(setting: re.Match[str]) -> str:
+        return f"{setting[1]}{setting[2]}{_HIDDEN}" if _is_secret(setting[1]) else setting[0]
+
+    return _SETTING.sub(shown, _USER.sub(f"{_HIDDEN}@", text))
 
 
 def refuse_secrets(tree: Any) -> None:
@@ -36,7 +50,8 @@ def refuse_secrets(tree: Any) -> None:
     while waiting:
         key, value = waiting.pop()
         if isinstance(value, str):
-            if any(_in_url(url) for url in _URL.findall(value)) or _USER.search(value):
+            urls = [one for url in _URL.findall(value) for one in (url, unquote(url))]
+            if any(map(_in_url, urls)) or _USER.search(value) or _CONNECTION.search(value):
                 raise ConfigError(
                     f"{hidden(key) or 'config'}: a URL with credentials in it; a run would write them down. Give them "
                     "to the storage's own configuration or environment, and the URL without them"

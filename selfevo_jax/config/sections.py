@@ -180,7 +180,15 @@ class LoraSection(Section):
     rank: Positive = 16
     alpha: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 32.0
     """The adapters' product is scaled by alpha / rank."""
-    targets: tuple[Literal["q", "k", "v", "o", "gate", "up", "down"], ...] = ("q", "k", "v", "o", "gate", "up", "down")
+    targets: Annotated[tuple[Literal["q", "k", "v", "o", "gate", "up", "down"], ...], Field(min_length=1)] = (
+        "q",
+        "k",
+        "v",
+        "o",
+        "gate",
+        "up",
+        "down",
+    )
     save: Literal["merged", "adapters"] = "merged"
     """What a checkpoint holds: whole parameters, or the adapters and the name of what they are added to."""
 
@@ -285,7 +293,7 @@ class EvaluateSection(Section):
     modes: tuple[Literal["direct", "refined", "consistency", "both"], ...] = ("direct", "refined")
     """`consistency`: majority of k samples. `both`: majority of k refined samples."""
     k: Positive = 5
-    temperature: Annotated[float, Field(gt=0.0)] = 0.7
+    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.7
     """Of the k samples; `direct` and `refined` are greedy."""
 
 
@@ -306,7 +314,7 @@ class SavingSection(Section):
 class Config(Section):
     """A whole run. The run directory alone is its state; the same command goes on where it was."""
 
-    run_dir: str
+    run_dir: Annotated[str, Field(pattern=r"\S")]
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """`auto` takes what JAX finds; the others are refused when absent, never replaced."""
