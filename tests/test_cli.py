@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from selfevo_jax.checkpoint import open_model
 from selfevo_jax.cli import app
 from selfevo_jax.data import read_meta
 from selfevo_jax.errors import SelfevoError
+from selfevo_jax.rounds import RunDir
+from selfevo_jax.storage.disk import told
 
 COMMANDS = ["evolve", "eval", "chat", "import", "meta-data", "report", "doctor"]
 runner = CliRunner()
@@ -173,6 +177,27 @@ def test_report_of_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no run directory" in done.stderr
     assert json.dumps(str(tmp_path))[1:-1] in done.stderr
+
+
+@pytest.mark.parametrize("below", ["", "/runs/first"])
+def test_a_run_directory_that_is_a_file_or_below_one_is_refused_by_the_files_name(tmp_path: Path, below: str) -> None:
+    (taken := tmp_path / "taken").write_text("x")
+    with pytest.raises(SelfevoError, match=f"{re.escape(str(taken))}: a file where a run directory needs a folder"):
+        RunDir(f"{taken}{below}")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "Name a folder that you may write in"),
+        (errno.EROFS, "Name a folder that you may write in"),
+        (errno.ENAMETOOLONG, "Choose a shorter name"),
+        (errno.ENOSPC, "Make room"),
+    ],
+)
+def test_a_failed_write_names_the_remedy_for_its_cause(tmp_path: Path, number: int, remedy: str) -> None:
+    with pytest.raises(SelfevoError, match=remedy), told(tmp_path):
+        raise OSError(number, os.strerror(number))
 
 
 def test_most_of_a_gpu_is_taken_unless_the_environment_says_another_share(monkeypatch: pytest.MonkeyPatch) -> None:

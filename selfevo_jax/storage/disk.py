@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -52,6 +53,16 @@ def digest_of(file: BufferedReader | BytesIO, kind: str) -> str:
     return f"{kind}:{base64.b64encode(found).decode()}"
 
 
+_ELSEWHERE = "Name a folder that you may write in, or change the rights to this one"
+_REMEDIES: dict[int | None, str] = {
+    errno.EACCES: _ELSEWHERE,
+    errno.EPERM: _ELSEWHERE,
+    errno.EROFS: _ELSEWHERE,
+    errno.ENAMETOOLONG: "Choose a shorter name",
+}
+"""By the number of the system's error; every other one may pass."""
+
+
 @contextlib.contextmanager
 def told(path: Path) -> Iterator[None]:
     """Makes what the system says of a failed write one clear line."""
@@ -59,8 +70,8 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise SelfevoError(
-            f"{path}: could not be written ({error.strerror or error}); what was finished before is as it was. Make "
-            "room, or put the disk right, and run the same command again"
+            f"{path}: could not be written ({error.strerror or error}); what was finished before is as it was. "
+            f"{_REMEDIES.get(error.errno, 'Make room, or put the disk right, and run the same command again')}"
         ) from error
 
 
@@ -194,7 +205,11 @@ class Disk:
     """Storage on a disk."""
 
     def reach(self, folder: Path) -> None:
-        """Refuses links below the folder: through one, a run would write, cut or remove what lies elsewhere."""
+        """Refuses a place that is no folder and cannot become one, and links below the folder: through one, a run would
+        write, cut or remove what is elsewhere."""
+        for part in (folder, *folder.parents):
+            if part.exists() and not part.is_dir():
+                raise SelfevoError(f"{part}: a file where a run directory needs a folder; name another run directory")
         for place, folders, files in os.walk(folder):
             for name in (*folders, *files):
                 if (found := Path(place, name)).is_symlink():
