@@ -75,8 +75,12 @@ def _evolve(config: Path, overrides: list[str]) -> None:
     reporter = Reporter(console, quiet=console.quiet)
     run = RunDir(loaded.run_dir)
     there = run.has(run.config_file)
-    with notice.heeded(), contextlib.closing(Controller(loaded, reporter)) as controller:
-        _go_on(controller, there, reporter)
+    try:
+        with notice.heeded(), contextlib.closing(Controller(loaded, reporter)) as controller:
+            _go_on(controller, there, reporter)
+    except KeyboardInterrupt:
+        reporter.line("\nStopped by Ctrl-C; the same command goes on from here.")
+        raise
 
 
 def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:

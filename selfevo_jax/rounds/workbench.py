@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +41,8 @@ from selfevo_jax.text.tokenizer import BaseTokenizer
 _CORES_A_PROGRAM = 2
 """Of this machine, for each program that is compiled beside others: 16 cores compile a 24-layer sampler for a GPU in
 83 s, one program after the other in more than 220 s."""
+_NOTICED_SECONDS = 1.0
+"""Between looks, while programs are compiled, at whether this process has been told to end."""
 
 
 def select_platform(platform: str) -> None:
@@ -204,13 +206,18 @@ class Workbench:
         # several processes compile in one order: a compiler may share its work among them
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = max(1, cores // _CORES_A_PROGRAM) if hosts.count() == 1 else 1
-        with (
-            reporter.task("compiling the sampler", len(jobs), "programs") as meter,
-            ThreadPoolExecutor(min(workers, len(jobs))) as pool,
-        ):
-            for done, job in enumerate(as_completed([pool.submit(job) for job in jobs]), start=1):
-                job.result()
-                meter.set(done)
+        pool = ThreadPoolExecutor(min(workers, len(jobs)))
+        try:
+            with reporter.task("compiling the sampler", len(jobs), "programs") as meter:
+                left = {pool.submit(job) for job in jobs}
+                while left:
+                    done, left = wait(left, timeout=_NOTICED_SECONDS, return_when=FIRST_COMPLETED)
+                    for job in done:
+                        job.result()
+                    meter.set(len(jobs) - len(left))
+                    notice.stop_if_given("while compiling the sampler")
+        finally:  # an end, or Ctrl-C, waits for no program: nothing of it needs to be kept
+            pool.shutdown(wait=False, cancel_futures=True)
         give_back_freed_memory()
 
 

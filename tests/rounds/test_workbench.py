@@ -1,6 +1,9 @@
 """Settings of the process that a run makes."""
 
+import os
 import shutil
+import signal
+import threading
 
 import jax
 import numpy as np
@@ -8,10 +11,12 @@ import pytest
 from loop_helpers import config
 from safetensors.numpy import load_file, save_file
 
+from selfevo_jax import notice
 from selfevo_jax.config import parse_config
 from selfevo_jax.data.sources import ASSETS
-from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.errors import ConfigError, ModelError, Preempted
 from selfevo_jax.model import ModelConfig, RopeScaling
+from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.workbench import check_positions, keep_compiled_programs, open_workbench
 
 KEY = "jax_compilation_cache_dir"
@@ -54,3 +59,16 @@ def test_a_model_with_numbers_that_are_not_finite_is_refused_by_array_and_file(t
     bench = open_workbench(config(tmp_path / "run", model__source=str(folder)))
     with pytest.raises(ModelError, match=f"{folder}: layers_.*/up/kernel has NaN or infinite numbers"):
         bench.base_params()
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_an_end_while_the_sampler_is_compiled_waits_for_no_program(tmp_path, monkeypatch, signal_number):
+    bench = open_workbench(config(tmp_path))
+    compiled = threading.Event()
+    told = threading.Timer(0.3, os.kill, (os.getpid(), signal_number))
+    monkeypatch.setattr(bench.engine, "compilations", lambda *_, **__: [compiled.wait, compiled.wait])
+    with notice.heeded(), pytest.raises((Preempted, KeyboardInterrupt)) as ended:
+        told.start()
+        bench._compile({}, Reporter(quiet=True))
+    compiled.set()
+    assert isinstance(ended.value, Preempted) == (signal_number == signal.SIGTERM)
