@@ -78,7 +78,8 @@ class Controller:
             except ConfigError as error:
                 raise ConfigError(f"{name}: {error}") from error
         if isinstance(self.pools, FilePools):
-            check_verdicts(self.pools.meta_rows(), self.bench.rule)
+            source = self.config.data.meta_skill or self.config.data.meta_from_solutions or "D_meta"
+            check_verdicts(self.pools.meta_rows(), self.bench.rule, source)
         for said in (*self.pools.notices(), self.bench.format.notice()):
             if said is not None:
                 self.reporter.warn(said)

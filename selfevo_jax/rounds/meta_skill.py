@@ -68,18 +68,20 @@ def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, repo
     return rows
 
 
-def check_verdicts(rows: Sequence[MetaRow], rule: VerdictRule) -> None:
-    """Raises DataError with the count when the verdict that feedback gives in words is not the row's own."""
-    wrong = [row for row in rows if parse_verdict(row.feedback, rule).good != row.good]
+def check_verdicts(rows: Sequence[MetaRow], rule: VerdictRule, source: str = "D_meta") -> None:
+    """Raises DataError with the source, the count and the first row's number when the verdict that feedback gives in
+    words is not the row's own."""
+    wrong = [at for at, row in enumerate(rows) if parse_verdict(row.feedback, rule).good != row.good]
     if wrong:
-        found = parse_verdict(wrong[0].feedback, rule).good
+        first = rows[wrong[0]]
+        found = parse_verdict(first.feedback, rule).good
         said = "cannot be parsed" if found is None else "is " + ("good" if found else "bad")
         raise DataError(
-            "D_meta",
+            source,
             None,
             "feedback",
-            f"in {len(wrong)} of {len(rows)} rows the verdict in words is not the field 'good'; first in row "
-            f"'{wrong[0].id}': its verdict {said}, good is {str(wrong[0].good).lower()}. End feedback in "
+            f"in {len(wrong)} of {len(rows)} rows (from number {wrong[0] + 1} on) the verdict in words is not the field "
+            f"'good'; first in row '{first.id}': its verdict {said}, good is {str(first.good).lower()}. End feedback in "
             "'Verdict: correct' or 'Verdict: incorrect' (or in a rating, by judge.kind)",
         )
 

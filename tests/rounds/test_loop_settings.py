@@ -272,8 +272,8 @@ def test_unbalanced_meta_rows_are_warned_of_with_their_counts() -> None:
 )
 def test_feedback_whose_verdict_is_not_the_rows_own_is_refused(feedback: str, said: str) -> None:
     bad = MetaRow("7", "p", "r", feedback, "r", True)
-    with pytest.raises(DataError, match=f"in 1 of 3 rows .* first in row '7': {said}"):
-        check_verdicts([ROW, bad, ROW], VerdictRule())
+    with pytest.raises(DataError, match=f"m.jsonl, .*in 1 of 3 rows .*number 2 .* first in row '7': {said}"):
+        check_verdicts([ROW, bad, ROW], VerdictRule(), "m.jsonl")
 
 
 @slow
