@@ -105,7 +105,11 @@ def locate(source: str) -> Path | None:
     else:
         path = place(source).expanduser()
     if not path.exists():
-        raise ModelError(f"{source}: nothing there; expected {_KINDS}")
+        hub = ""
+        if source.count("/") == 1 and source[0] not in "./~":
+            folder = source.partition("/")[2]
+            hub = f". A model of the Hugging Face hub is fetched first: hf download {source} --local-dir {folder}"
+        raise ModelError(f"{source}: nothing there; expected {_KINDS}{hub}")
     return path
 
 

@@ -80,9 +80,9 @@ def check_verdicts(rows: Sequence[MetaRow], rule: VerdictRule, source: str = "D_
             source,
             None,
             "feedback",
-            f"in {len(wrong)} of {len(rows)} rows (from number {wrong[0] + 1} on) the verdict in words is not the field "
-            f"'good'; first in row '{first.id}': its verdict {said}, good is {str(first.good).lower()}. End feedback in "
-            "'Verdict: correct' or 'Verdict: incorrect' (or in a rating, by judge.kind)",
+            f"in {len(wrong)} of {len(rows)} rows (from number {wrong[0] + 1} on) the verdict in words is not the "
+            f"field 'good'; first in row '{first.id}': its verdict {said}, good is {str(first.good).lower()}. End "
+            "feedback in 'Verdict: correct' or 'Verdict: incorrect' (or in a rating, by judge.kind)",
         )
 
 

@@ -89,8 +89,8 @@ class FilePools:
         wanted = self._data.prompts_per_round * self._rounds
         if wanted > len(self._prompts):
             found.append(
-                f"rounds.number {self._rounds} with data.prompts_per_round {self._data.prompts_per_round} takes {wanted} "
-                f"prompts, but data.prompts has {len(self._prompts)}: prompts come up again"
+                f"rounds.number {self._rounds} with data.prompts_per_round {self._data.prompts_per_round} takes "
+                f"{wanted} prompts, but data.prompts has {len(self._prompts)}: prompts come up again"
             )
         return found
 

@@ -73,3 +73,10 @@ def test_another_shape_is_another_checksum(made, tmp_path) -> None:
 def test_a_model_that_is_not_there_has_no_checksum(tmp_path) -> None:
     with pytest.raises(ModelError, match="nothing there"):
         model_checksum(str(tmp_path / "none"))
+
+
+def test_the_name_of_a_hubs_model_is_refused_with_the_command_that_fetches_it() -> None:
+    with pytest.raises(ModelError, match="hf download acme/none --local-dir none$"):
+        model_checksum("acme/none")
+    with pytest.raises(ModelError, match=r"\(random weights\)$"):
+        model_checksum("./none")

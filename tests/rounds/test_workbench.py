@@ -65,10 +65,13 @@ def test_a_model_with_numbers_that_are_not_finite_is_refused_by_array_and_file(t
 def test_an_end_while_the_sampler_is_compiled_waits_for_no_program(tmp_path, monkeypatch, signal_number):
     bench = open_workbench(config(tmp_path))
     compiled = threading.Event()
-    told = threading.Timer(0.3, os.kill, (os.getpid(), signal_number))
-    monkeypatch.setattr(bench.engine, "compilations", lambda *_, **__: [compiled.wait, compiled.wait])
+
+    def told():
+        os.kill(os.getpid(), signal_number)
+        compiled.wait()
+
+    monkeypatch.setattr(bench.engine, "compilations", lambda *_, **__: [told, compiled.wait])
     with notice.heeded(), pytest.raises((Preempted, KeyboardInterrupt)) as ended:
-        told.start()
         bench._compile({}, Reporter(quiet=True))
     compiled.set()
     assert isinstance(ended.value, Preempted) == (signal_number == signal.SIGTERM)
