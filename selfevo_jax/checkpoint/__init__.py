@@ -1,6 +1,7 @@
 """Checkpoints: our own (Orbax), Hugging Face folders, GGUF files, shipped models."""
 
 from selfevo_jax.checkpoint.aside import ASIDE, MARK, free_name, set_aside
+from selfevo_jax.checkpoint.commit import NOTE, folder_faults, noted
 from selfevo_jax.checkpoint.digest import model_checksum
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import export_huggingface, read_huggingface
@@ -22,22 +23,26 @@ from selfevo_jax.checkpoint.store import (
     save_model,
     save_params,
 )
-from selfevo_jax.checkpoint.training import TrainingStore
+from selfevo_jax.checkpoint.training import KEPT, TrainingStore
 
 __all__ = [
     "ARRAYS",
     "ASIDE",
+    "KEPT",
     "MARK",
+    "NOTE",
     "ModelSource",
     "TrainingStore",
     "base_of",
     "config_from_huggingface",
     "config_to_huggingface",
     "export_huggingface",
+    "folder_faults",
     "free_name",
     "is_complete",
     "locate",
     "model_checksum",
+    "noted",
     "open_model",
     "open_weights",
     "read_gguf",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from jax.sharding import SingleDeviceSharding
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint.aside import set_aside
+from selfevo_jax.checkpoint.commit import anybody, committing
 from selfevo_jax.errors import ModelError, first_line
 from selfevo_jax.model import LoraConfig, ModelConfig
 from selfevo_jax.sharding import laid_out
@@ -54,12 +55,14 @@ def save_params(
     params: Any,
     metadata: Mapping[str, Any],
     files: Mapping[str, bytes] | None = None,
+    allowed: Callable[[], None] = anybody,
 ) -> list[Path]:
     """Writes a pytree of arrays, JSON metadata and small files; returns when all of it is on disk.
 
     Every process calls it: each writes the arrays that it holds, process 0 the files. Killed at any instant it leaves
-    either a complete checkpoint or a folder that `is_complete` refuses; the next save sets aside what is there of the
-    arrays, and returns where.
+    either a complete checkpoint or a folder that `is_complete` refuses; the next save moves what is there of the arrays
+    to quarantine, and returns where. `allowed` is called before anything is written, and again before it counts; what
+    it raises ends the save.
 
     Raises:
       ModelError: a complete checkpoint lies there already, or the write failed.
@@ -71,6 +74,7 @@ def save_params(
     if hosts.agree(f"saving checkpoint {root.name}", lambda: is_complete(root)):
         raise ModelError(f"{root}: a checkpoint lies here already; remove it or choose another folder")
     aside = []
+    allowed()
     try:
         if hosts.is_writer():
             root.mkdir(parents=True, exist_ok=True)
@@ -81,7 +85,9 @@ def save_params(
         hosts.barrier(f"the files of checkpoint {root.name}")
         with (
             hosts.working(f"writing checkpoint {root.name}"),
-            ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+            ocp.Checkpointer(
+                ocp.PyTreeCheckpointHandler(), temporary_path_class=committing(root, allowed)
+            ) as checkpointer,
         ):
             checkpointer.save(root / ARRAYS, args=ocp.args.PyTreeSave(params))
     except (OSError, ValueError) as error:
@@ -96,9 +102,10 @@ def save_model(
     config: ModelConfig,
     tokenizer_files: Mapping[str, bytes],
     metadata: Mapping[str, Any] | None = None,
+    allowed: Callable[[], None] = anybody,
 ) -> list[Path]:
     """`save_params` with model.json and the tokenizer beside the arrays, so that `open_model(path)` reads it."""
-    return save_params(path, params, metadata or {}, {**tokenizer_files, MODEL: _json(config.to_dict())})
+    return save_params(path, params, metadata or {}, {**tokenizer_files, MODEL: _json(config.to_dict())}, allowed)
 
 
 def save_adapters(
@@ -109,6 +116,7 @@ def save_adapters(
     config: ModelConfig,
     tokenizer_files: Mapping[str, bytes],
     metadata: Mapping[str, Any] | None = None,
+    allowed: Callable[[], None] = anybody,
 ) -> list[Path]:
     """`save_model` of adapters alone; `open_model(path)` merges them with what they are added to.
 
@@ -116,7 +124,7 @@ def save_adapters(
     """
     of = of if ":" in of else os.path.abspath(os.path.expanduser(of))
     files = {**tokenizer_files, MODEL: _json(config.to_dict()), ADAPTERS: _json({"of": of, **asdict(lora)})}
-    return save_params(path, adapters, metadata or {}, files)
+    return save_params(path, adapters, metadata or {}, files, allowed)
 
 
 def restore_params(path: epath.PathLike, abstract: Any, shardings: Any = None) -> Any:

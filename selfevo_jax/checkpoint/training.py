@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from etils import epath
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint.aside import set_aside
+from selfevo_jax.checkpoint.commit import anybody, committing, folder_faults
 from selfevo_jax.checkpoint.store import absolute, compare, require_plain
 from selfevo_jax.errors import ModelError, first_line
 from selfevo_jax.storage import place, storage_of
 from selfevo_jax.untrusted import reading
 
-_KEPT = 2
+KEPT = 2
 """States kept: the newest may be the one that a kill tears."""
 _SAVE_SECONDS = 24 * 3600
 """Orbax's own limit of a save in the background, 20 minutes unless set, is no sign of a fault: storage may be slow."""
@@ -28,11 +29,14 @@ class TrainingStore:
     Of several processes every one calls every method.
     """
 
-    def __init__(self, folder: epath.PathLike) -> None:
-        self.folder = absolute(folder)
+    def __init__(self, folder: epath.PathLike, allowed: Callable[[], None] = anybody) -> None:
+        """`allowed` is called before anything is saved, and again before it counts; what it raises ends the save."""
+        self.folder, self.allowed = absolute(folder), allowed
         self.aside: list[Path] = []
         """Where unfinished states of an earlier process were moved to, as process 0 knows it."""
         self._opened: Any = None
+        self._read: int | None = None
+        """A state that was read, and found to be as it was saved."""
 
     @property
     def _manager(self) -> Any:
@@ -40,7 +44,9 @@ class TrainingStore:
 
         if self._opened is None:
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=_KEPT, async_options=ocp.AsyncOptions(timeout_secs=_SAVE_SECONDS)
+                max_to_keep=KEPT,
+                async_options=ocp.AsyncOptions(timeout_secs=_SAVE_SECONDS),
+                temporary_path_class=committing(self.folder, self.allowed),
             )
             self._opened = ocp.CheckpointManager(self.folder, options=options)
         return self._opened
@@ -62,14 +68,20 @@ class TrainingStore:
         return step
 
     def _look(self) -> int | None:
-        """The newest state, after unfinished ones have been moved to quarantine."""
+        """The newest state that is as it was saved, after others have been moved to quarantine."""
         if not self.folder.exists():
             return None
         states = [state for state in sorted(self.folder.iterdir()) if state.is_dir()]
-        whole = [state for state in states if _is_whole(state)]
-        if self._opened is None:
-            self.aside += [set_aside(state) for state in states if state not in whole]
-        return max((int(state.name) for state in whole if state.name.isdigit()), default=None)
+        whole = {int(state.name): state for state in states if _is_whole(state) and state.name.isdigit()}
+        if self._opened is not None:
+            return max(whole, default=None)
+        self.aside += [set_aside(state) for state in states if state not in whole.values()]
+        for step in sorted(whole, reverse=True):
+            if step == self._read or not folder_faults(place(whole[step])):
+                self._read = step
+                return step
+            self.aside.append(set_aside(whole[step]))
+        return None
 
     def save(self, step: int, state: Any, record: Mapping[str, Any]) -> None:
         """Begins to write a state and a JSON record; the caller may go on, and donate the state, at once.
@@ -79,6 +91,7 @@ class TrainingStore:
         import orbax.checkpoint as ocp
 
         parts = ocp.args.Composite(state=ocp.args.PyTreeSave(state), record=ocp.args.JsonSave(dict(record)))
+        self.allowed()
         with hosts.working(f"saving training state {step}"):  # it waits for the one before
             self._checked(lambda: self._manager.save(step, args=parts))
 

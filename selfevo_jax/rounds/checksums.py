@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from selfevo_jax.checkpoint import NOTE, noted
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.rounds.files import MAX_JSON, to_json, write_file
 from selfevo_jax.storage import storage_of
@@ -115,11 +116,16 @@ class Checksums:
         self._pending.clear()
 
     def adopt(self, folder: Path) -> None:
-        """Notes what the files below a folder hold that has just been finished; of a bucket by its own checksums."""
+        """Notes what the files below a folder hold that has just been finished: what was noted when it was
+        committed, else by reading (in a bucket by its own checksums)."""
         found = self._storage.files(folder)
 
+        known: dict[Path, str] = {}
+        for place in {file.parent for file in found if file.name == NOTE}:
+            known |= {place / name: digest for name, digest in (noted(place) or {}).items()}
+
         def look(file: Path) -> Line:
-            return Line(self._storage.checksum(file), self._storage.size(file))
+            return Line(known.get(file) or self._storage.checksum(file), self._storage.size(file))
 
         with ThreadPoolExecutor(READERS) as pool:
             self._append(list(zip(found, pool.map(look, found), strict=True)))

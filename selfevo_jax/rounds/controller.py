@@ -18,7 +18,7 @@ from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, Example, MetaRow, jsonl_lines, read_meta, source_checksum
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.evaluate import data_accuracy
-from selfevo_jax.model import merge_adapters, param_count, param_shardings, require_finite
+from selfevo_jax.model import merge_adapters, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.files import read_rows, understood
@@ -34,7 +34,7 @@ from selfevo_jax.rounds.meta_skill import (
 )
 from selfevo_jax.rounds.mixture import SELF, fitted, mixture
 from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
-from selfevo_jax.rounds.retention import best, direct_answers, kept, require_room, worse_than_best
+from selfevo_jax.rounds.retention import best, direct_answers, kept, require_room, training_room, worse_than_best
 from selfevo_jax.rounds.run_dir import COMMITTED, LOSSES, META, SCORES, STOPPED, RunDir, name_of
 from selfevo_jax.rounds.select import Selection, require, select, weakness
 from selfevo_jax.rounds.survey import run_phases, survey
@@ -127,12 +127,12 @@ class Controller:
         return self._latest[1]
 
     def _states(self, name: str) -> TrainingStore:
-        return TrainingStore(self.dir.training_states(name))
+        return TrainingStore(self.dir.training_states(name), self.dir.check)
 
     def _finish(self, name: str) -> None:
         """What is left to do when a checkpoint is there whole."""
-        self._states(name).clear()
         self.dir.seal(self.dir.checkpoint(name))
+        self._states(name).clear()
 
     def _settings(self, name: str, section: TrainSection, batches: Batches, seed: int) -> TrainConfig:
         """The settings of a fine-tuning, its length in steps."""
@@ -168,7 +168,8 @@ class Controller:
         if (step := store.latest()) is not None:
             self.reporter.line(f"  fine-tuning {name} goes on after step {step}")
         self._tell_aside(store.aside)
-        room = 16 * param_count(self.bench.model)  # a checkpoint in fp32, and a state: that and two moments
+        alone = section.lora is not None and section.lora.save == "adapters"
+        room = training_room(self.bench.model, settings.lora, alone)
         hosts.agree("looking for room", lambda: require_room(self.dir.root, room, f"fine-tuning {name}"))
         rate = f"{'meta' if name == META else 'learn'}.learning_rate"
         try:
@@ -202,7 +203,7 @@ class Controller:
             layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
             params = jax.jit(merge_adapters, static_argnums=2, out_shardings=layout)(start, learnt, lora)
             require_finite(params, f"fine-tuning {name}: the merged parameters", f"lower {rate}")
-        if lora is not None and section.lora is not None and section.lora.save == "adapters":
+        if lora is not None and alone:
             self._save(name, functools.partial(save_adapters, adapters=learnt, lora=lora, of=of), record, report.rows())
         else:
             self._save(name, functools.partial(save_model, params=params), record, report.rows())
@@ -214,8 +215,9 @@ class Controller:
         self.dir.forget(self.dir.checkpoint(name))
         metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
         files = {**self.bench.tokenizer.files(), LOSSES: b"".join(jsonl_lines(steps))}
+        folder, allowed = self.dir.checkpoint(name), self.dir.check
         self._tell_aside(
-            save(self.dir.checkpoint(name), config=self.bench.model, tokenizer_files=files, metadata=metadata)
+            save(folder, config=self.bench.model, tokenizer_files=files, metadata=metadata, allowed=allowed)
         )
 
     # --- evaluation

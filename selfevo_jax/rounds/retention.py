@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
+import jax
+
+from selfevo_jax.checkpoint import KEPT
 from selfevo_jax.config import SavingSection
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.evaluate import paired
+from selfevo_jax.model import LoraConfig, ModelConfig, abstract_adapters, param_count
 from selfevo_jax.rounds.run_dir import RunDir, name_of
 from selfevo_jax.storage import storage_of
 
@@ -54,6 +59,15 @@ def kept(saving: SavingSection, newest: int, best: int | None) -> set[int]:
     if saving.keep_every is not None:
         found |= {number for number in rounds if number % saving.keep_every == 0}
     return found if best is None else found | {best}
+
+
+def training_room(model: ModelConfig, lora: LoraConfig | None = None, adapters_alone: bool = False) -> int:
+    """Bytes on disk that a fine-tuning takes at most: the states that are kept and the one that is being written, each
+    of fp32 parameters and two moments, and then the checkpoint in fp32."""
+    whole = param_count(model)
+    leaves = [] if lora is None else jax.tree.leaves(abstract_adapters(model, lora))
+    trained = sum(math.prod(leaf.shape) for leaf in leaves) if lora is not None else whole
+    return 4 * (3 * (KEPT + 1) * trained + (trained if adapters_alone else whole))
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:

@@ -335,6 +335,11 @@ class RunDir:
         finally:
             self._lock.release()
 
+    def check(self) -> None:
+        """Raises LockError where another process owns the run by now. Safe in any thread."""
+        if hosts.is_writer():
+            self._lock.check()
+
     def close(self) -> None:
         """Lets other processes in."""
         self._lock.release()

@@ -9,13 +9,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from selfevo_jax.checkpoint import ASIDE
+from selfevo_jax.checkpoint import ASIDE, MARK, folder_faults
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.rounds.files import read_json
 from selfevo_jax.rounds.joining import PRINTS
 from selfevo_jax.rounds.journal import Journal
 from selfevo_jax.rounds.run_dir import COMMITTED, META, SCORES, RunDir, name_of
-from selfevo_jax.storage import storage_of
+from selfevo_jax.storage import is_remote, storage_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def verify(run: RunDir) -> Verified:
         if not run.round(number, COMMITTED).exists():
             break
         checkpoints.append(name_of(number))
-    faults += _unfinished(run, set(names))
+    faults += _unfinished(run, set(names)) + _states(run)
     for name in checkpoints:
         if not run.complete(name):
             faults.append(f"checkpoints/{name}: no finished checkpoint, but the run's records name it")
@@ -91,6 +91,18 @@ def _unfinished(run: RunDir, known: set[str]) -> list[str]:
         found = Journal(path, follows=0, belongs=f"{belongs} {name}")
         if found.bad:
             faults.append(f"{name}: {len(found.bad)} rows are changed, doubled or of another run")
+    return faults
+
+
+def _states(run: RunDir) -> list[str]:
+    """Of the states inside a fine-tuning."""
+    faults = []
+    for state in sorted(run.root.glob("training/*/*")):
+        if not state.name.isdecimal() or (is_remote(state) and not (state / MARK).exists()):
+            continue  # not committed
+        found = folder_faults(state)
+        if state.exists():  # a live run removes old ones
+            faults += [f"{state.relative_to(run.root).as_posix()}/{fault}" for fault in found]
     return faults
 
 

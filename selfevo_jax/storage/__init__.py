@@ -30,11 +30,13 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 def place(path: str | os.PathLike[str]) -> Path:
     """pathlib's path on a disk, and epath's for `gs://`, which has the methods of pathlib's that are used here.
 
-    Raises ConfigError for another kind of URL, or where what it takes is not installed.
+    `~` is the user's home folder. Raises ConfigError for another kind of URL, or where what it takes is not installed.
     """
     name = os.fspath(path)
+    if "\0" in name:
+        raise ConfigError(f"{name!r}: a name with a NUL byte; name another folder")
     if not is_remote(name):
-        return Path(path)
+        return _at_home(Path(path))
     scheme, _, rest = name.partition("://")
     if scheme != "gs" or not rest.strip("/"):
         raise ConfigError(f"{name}: expected a folder of this machine or gs://BUCKET/NAME; nothing else is supported")
@@ -45,6 +47,13 @@ def place(path: str | os.PathLike[str]) -> Path:
     # others write too: what was listed once is asked for anew, by epath and Orbax as well
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     return cast(Path, epath.Path(name))
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: no home folder is known for it; write the whole path") from error
 
 
 def storage_of(path: str | os.PathLike[str]) -> Storage:

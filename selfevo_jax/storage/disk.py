@@ -75,6 +75,17 @@ def told(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Makes what the system says of a failed look one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise SelfevoError(
+            f"{path}: cannot be read ({error.strerror or error}); look at the name, the disk and the rights to it"
+        ) from error
+
+
 class DiskLines:
     """A file that is appended to."""
 
@@ -83,7 +94,8 @@ class DiskLines:
         self._out: BinaryIO | None = None
 
     def read(self) -> bytes:
-        return self.path.read_bytes() if self.path.exists() else b""
+        with readable(self.path):
+            return self.path.read_bytes() if self.path.exists() else b""
 
     def rewrite(self, content: bytes) -> None:
         self.close()
@@ -205,11 +217,16 @@ class Disk:
     """Storage on a disk."""
 
     def reach(self, folder: Path) -> None:
-        """Refuses a place that is no folder and cannot become one, and links below the folder: through one, a run would
-        write, cut or remove what is elsewhere."""
-        for part in (folder, *folder.parents):
-            if part.exists() and not part.is_dir():
-                raise SelfevoError(f"{part}: a file where a run directory needs a folder; name another run directory")
+        """Refuses a place that is no folder and cannot become one, or cannot be read, and links below the folder:
+        through one, a run would write, cut or remove what is elsewhere."""
+        with readable(folder):
+            for part in (folder, *folder.parents):
+                if part.exists() and not part.is_dir():
+                    raise SelfevoError(
+                        f"{part}: a file where a run directory needs a folder; name another run directory"
+                    )
+            with contextlib.suppress(FileNotFoundError):
+                os.scandir(folder).close()
         for place, folders, files in os.walk(folder):
             for name in (*folders, *files):
                 if (found := Path(place, name)).is_symlink():

@@ -52,6 +52,7 @@ class TrainingKeeper:
         self.store, self.policy, self.title = store, policy, title
 
     def due(self, step: int) -> bool:
+        self.store.allowed()  # a run that another process has taken over ends at the next step
         # clocks and notices differ between hosts
         return any(hosts.gather("whether to save the training", self.policy.due(step) or notice.given()))
 

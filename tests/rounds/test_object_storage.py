@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 if importlib.util.find_spec("gcsfs") is None:
     pytest.skip("gcsfs is not installed", allow_module_level=True)
 
-from selfevo_jax.checkpoint import MARK, TrainingStore
+from selfevo_jax.checkpoint import MARK, NOTE, TrainingStore, folder_faults
 from selfevo_jax.cli import app
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
@@ -334,6 +334,11 @@ def test_a_training_state_without_its_mark_is_set_aside_and_the_one_before_goes_
     state, record = again.restore(2, {"w": jax.ShapeDtypeStruct((4,), jnp.float32, sharding=one)})
     np.testing.assert_array_equal(state["w"], np.full(4, 2.0))
     assert record == {"step": 2}
+    asked = len(bucket.asked)
+    assert folder_faults(root / "training/0001/2") == []
+    assert not [
+        line for line in bucket.asked[asked:] if "alt=media" in line and NOTE not in line
+    ]  # by its own checksums
     again.clear()
     assert not bucket.texts(f"{root.name}/training/0001/")
 

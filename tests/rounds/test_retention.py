@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import jax
 import pytest
 
+from selfevo_jax.checkpoint import TrainingStore
 from selfevo_jax.config import SavingSection
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds.retention import best, kept, require_room
+from selfevo_jax.model import LoraConfig, init_params, param_count, preset_shape
+from selfevo_jax.rounds.retention import best, kept, require_room, training_room
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,25 @@ def test_too_little_room_is_told_with_both_numbers(tmp_path: Path) -> None:
     require_room(tmp_path / "not" / "made" / "yet", 1, "a file")
     with pytest.raises(SelfevoError, match=r"fine-tuning 0001 needs 1000000000.00 GB on disk, \d+\.\d\d GB are free"):
         require_room(tmp_path, 10**18, "fine-tuning 0001")
+
+
+def test_room_is_counted_as_saves_use_it(tmp_path: Path) -> None:
+    """Real saves of a state of random numbers: what is on disk at the most, and then with the checkpoint beside it."""
+    model = preset_shape("tiny")
+    params = init_params(model, jax.random.key(0))
+    state = {"step": jax.numpy.array(1), "params": params, "opt_state": {"m": params, "v": params}}
+    store, used = TrainingStore(tmp_path / "states"), []
+
+    def look() -> None:
+        used.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
+
+    store.allowed = look  # called when a state is whole, and none is removed yet
+    for step in (1, 2, 3, 4):
+        store.save(step, state, {})
+    store.finish()
+    counted, count = training_room(model), param_count(model)
+    assert counted == 40 * count
+    assert 0.7 * 36 * count < max(used) < counted  # numbers are stored packed
+    lora = LoraConfig(rank=2)
+    assert 4 * count < training_room(model, lora) < counted / 2
+    assert training_room(model, lora, adapters_alone=True) < 4 * count
