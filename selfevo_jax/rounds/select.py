@@ -161,14 +161,17 @@ def require(selection: Selection, minimum: int, round: int, not_run: str | None 
     c = selection.counts
     if c.kept >= minimum:
         return
-    remedies = {
+    meta = "a longer meta stage (meta.steps, with --from base)"
+    causes = {
         f"{not_run}; raise sampling.cache_length, or give shorter prompts": c.failed,
-        "Most feedback cannot be read: a longer meta stage (meta.steps) or a longer sampling.feedback.max_new_tokens "
-        "may help": c.unparseable,
-        "Most answers were cut: raise sampling.respond.max_new_tokens and sampling.refine.max_new_tokens": c.clipped,
-        "More prompts (data.prompts_per_round) or a longer meta stage may help": 1,
+        f"The feedback of {c.unparseable} rows cannot be read: a longer sampling.feedback.max_new_tokens or {meta} may "
+        "help": c.unparseable,
+        f"The answers of {c.clipped} rows were cut: raise sampling.respond.max_new_tokens and "
+        "sampling.refine.max_new_tokens": c.clipped,
     }
-    remedy = max(remedies, key=lambda text: remedies[text])
+    remedy = max(causes, key=lambda text: causes[text])
+    if 2 * causes[remedy] <= c.sampled - c.kept:  # not what most of the others were dropped for
+        remedy = f"More prompts (data.prompts_per_round), a lower rounds.minimum_kept, or {meta} may help"
     raise EmptySelectionError(
         f"round {round}: {_summary(c)}, expected {minimum} or more (rounds.minimum_kept). The weights are untouched "
         f"and the round is not trained. {remedy}. {way_on}".rstrip()

@@ -125,3 +125,12 @@ def test_an_empty_round_names_what_lost_most_rows_and_the_way_on(rows: list[Roll
     with pytest.raises(EmptySelectionError, match=rf"0 of 3 rows.*{remedy}.* `selfevo fork x`$") as caught:
         require(select(rows, "feedback", 0), 8, 1, lost, "`selfevo fork x`")
     assert ("3 of 3 rows could not be run; sampling.cache_length is 64" in str(caught.value)) == (lost is not None)
+
+
+def test_a_round_short_of_its_minimum_blames_no_cause_of_the_fewest_rows() -> None:
+    rows = [*samples("a", ["So 1."]), *(rollout(f"b{i}", candidate(f"So {i}.", False)) for i in range(5))]
+    found = select([*rows, rollout("c", candidate("So 2.", None))], "feedback", 0)
+    with pytest.raises(
+        EmptySelectionError, match=r"1 of 7 rows.*lower rounds.minimum_kept.*meta.steps, with --from base"
+    ):
+        require(found, 4, 1)
