@@ -27,9 +27,9 @@ _BEFORE_META = -1
 
 _MADE_BY = {
     "seed": "the draws and the order of the rows",
-    "model": "every checkpoint",
+    "model": "the base model",
     "format": "the prompts that M_meta was trained on",
-    "meta": "M_meta",
+    "meta": "the training of M_meta",
     "data.meta_skill": "D_meta",
     "data.meta_from_solutions": "D_meta",
     "data.meta_rows": "D_meta",
@@ -120,7 +120,9 @@ def _changes(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
 def _check(run: RunDir, level: int, changed: Sequence[str], measured: bool) -> None:
     made_by = _MADE_BY | (_ROUNDS_MADE_BY if level > 0 else {})
     if level >= 0 and (held := [key for key in changed if _below(key, tuple(made_by))]):
-        lines = [f"{key}: it made {next(why for name, why in made_by.items() if _below(key, [name]))}" for key in held]
+        lines = [
+            f"{key}: {next(why for name, why in made_by.items() if _below(key, [name]))} came from it" for key in held
+        ]
         raise ConfigError(
             "these keys cannot change at this point:\n  " + "\n  ".join(lines) + "\nFork from an earlier point "
             "(--from base keeps no checkpoint, so every key is free), or leave them as they are"
