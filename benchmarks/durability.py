@@ -32,7 +32,7 @@ LIMIT = 1200.0
 
 def turn_off() -> list[str]:
     """In this process, and the settings that go with it."""
-    from selfevo_jax.rounds import files, run_dir
+    from selfevo_jax.rounds import checksums, files, run_dir
     from selfevo_jax.rounds.checksums import Checksums
     from selfevo_jax.rounds.lock import RunLock
     from selfevo_jax.storage import disk
@@ -45,8 +45,9 @@ def turn_off() -> list[str]:
         return None
 
     disk.put = lambda out, content, durable=True: out.write(content)
-    files.write_file = run_dir.write_file = write_file
-    for name in ("expect", "adopt", "forget", "require", "settle"):
+    files.write_file = run_dir.write_file = checksums.write_file = write_file
+    Checksums.write = lambda self, path, content: write_file(path, content)  # type: ignore[method-assign]
+    for name in ("adopt", "forget", "require", "settle"):
         setattr(Checksums, name, nothing)
     Checksums.digest = nothing  # type: ignore[method-assign]
     for name in ("acquire", "check", "release"):
@@ -57,7 +58,7 @@ def turn_off() -> list[str]:
 def watch() -> Callable[[], float]:
     """Seconds spent in what `turn_off` turns off, but for those of calls within such calls."""
     from selfevo_jax.checkpoint import TrainingStore
-    from selfevo_jax.rounds import files, journal, run_dir
+    from selfevo_jax.rounds import checksums, files, journal, run_dir
     from selfevo_jax.rounds.checksums import Checksums
     from selfevo_jax.rounds.lock import RunLock
     from selfevo_jax.storage import disk
@@ -76,10 +77,10 @@ def watch() -> Callable[[], float]:
         return call
 
     disk.put = timed(disk.put)
-    files.write_file = run_dir.write_file = timed(files.write_file)
+    files.write_file = run_dir.write_file = checksums.write_file = timed(files.write_file)
     journal.Journal.append = timed(journal.Journal.append)  # type: ignore[method-assign]
     for kind, names in (
-        (Checksums, ("expect", "adopt", "forget", "require", "settle", "digest")),
+        (Checksums, ("write", "adopt", "forget", "require", "settle", "digest")),
         (RunLock, ("acquire", "check", "release")),
         (TrainingStore, ("latest", "save", "finish", "clear")),
     ):
