@@ -16,7 +16,7 @@ from selfevo_jax.accelerators import overlooked
 from selfevo_jax.checkpoint import MARK, TrainingStore, model_checksum, open_weights, save_adapters, save_model
 from selfevo_jax.config import Config, TrainSection
 from selfevo_jax.data import Batches, Example, MetaRow, jsonl_lines, read_meta, source_checksum
-from selfevo_jax.errors import ConfigError, NonFiniteLossError
+from selfevo_jax.errors import ConfigError, NonFiniteLossError, SelfevoError
 from selfevo_jax.evaluate import data_accuracy
 from selfevo_jax.model import merge_adapters, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
@@ -120,6 +120,11 @@ class Controller:
     def params(self, name: str) -> Any:
         """Parameters of a finished checkpoint of this run, kept until the next is asked for."""
         if self._latest is None or self._latest[0] != name:
+            if self.dir.removed(name):
+                raise SelfevoError(
+                    f"{self.dir.checkpoint(name)}: removed by saving.keep_last, and a file that rests on it is to be "
+                    "made anew; restore that file from a copy of the run, or begin another run: selfevo fork"
+                )
             self.dir.require(self.dir.checkpoint(name))
             layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
             _, load, _ = open_weights(str(self.dir.checkpoint(name)))

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from breaking import WAYS, apply, broken, files
-from loop_helpers import config, run, unfinished, weights
+from loop_helpers import Heard, config, run, unfinished, weights
 from test_survival import copied
 
-from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds import RunDir, records, verify
+from selfevo_jax.checkpoint.source import ASSETS
+from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.rounds import Controller, RunDir, records, verify
 
 pytestmark = pytest.mark.slow
 
@@ -158,3 +159,16 @@ def test_an_unfinished_part_with_broken_rows_keeps_the_others_and_ends_as_if_und
     assert verify(RunDir(root)).faults == []
     found, wanted = records(root), records(finished)
     assert [name for name in wanted if found.get(name) != wanted[name] and name != "report.json"] == ["config.yaml"]
+
+
+def test_another_base_under_the_same_path_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(ASSETS / "stories", model)
+    given = config(tmp_path / "run", model={"source": str(model)})
+    Controller(given, Heard()).close()
+    Controller(given, Heard()).close()
+    file = model / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])  # the same size, names and shapes
+    with pytest.raises(ConfigError, match="model: other content than at the start"):
+        Controller(given, Heard())
