@@ -96,7 +96,8 @@ def _explain(origin: str, error: ValidationError) -> ConfigError:
         elif item["type"] == "missing":
             lines.append(f"{origin}: {key}: missing; expected {expected(location)}")
         elif item["type"] == "value_error":
-            lines.append(f"{origin}: {key}: {item['ctx']['error']}")
+            where = f"{key}: " if location else ""
+            lines.append(f"{origin}: {where}{item['ctx']['error']}")
         else:
             quotes = ""
             if isinstance(item["input"], dict | list) and "a text" in expected(location):
