@@ -71,7 +71,11 @@ def test_an_end_while_the_sampler_is_compiled_waits_for_no_program(tmp_path, mon
         compiled.wait()
 
     monkeypatch.setattr(bench.engine, "compilations", lambda *_, **__: [told, compiled.wait])
-    with notice.heeded(), pytest.raises((Preempted, KeyboardInterrupt)) as ended:
-        bench._compile({}, Reporter(quiet=True))
-    compiled.set()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+    try:
+        with notice.heeded(), pytest.raises((Preempted, KeyboardInterrupt)) as ended:
+            bench._compile({}, Reporter(quiet=True))
+    finally:
+        signal.signal(signal.SIGINT, before)
+        compiled.set()
     assert isinstance(ended.value, Preempted) == (signal_number == signal.SIGTERM)
