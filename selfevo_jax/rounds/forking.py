@@ -195,12 +195,11 @@ def fork(run: RunDir, new: Config, point: str, reporter: Reporter) -> Forked:
 
 def _bring(source: Path, to: Path) -> None:
     """Links or copies a finished file."""
+    to.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(source) or is_remote(to):
-        to.parent.mkdir(parents=True, exist_ok=True)
         with source.open("rb") as found, to.open("wb") as out:
             shutil.copyfileobj(found, out, 1 << 24)
         return
-    to.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, to)
     except OSError:  # another disk, or one without links

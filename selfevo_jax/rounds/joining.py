@@ -83,9 +83,7 @@ class Joining:
         elif (self.root / CONFIG).exists():
             differences = config_differences(load_config(self.root / CONFIG), config)
             differences += [
-                f"{k}: other content than at the start"
-                for k in known
-                if k not in ("config",) and known[k] != record.get(k)
+                f"{k}: other content than at the start" for k in known if k != "config" and known[k] != record.get(k)
             ]
         if differences:
             raise ConfigError(
