@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from selfevo_jax.checkpoint import TrainingStore, restore_params
+from selfevo_jax.checkpoint.commit import note
 from selfevo_jax.errors import ModelError
 from selfevo_jax.hosts import Peer, Place, session
 from selfevo_jax.rounds import RunDir
@@ -58,10 +59,16 @@ def newest_is(step: int | None) -> Any:
     return lambda name: step if name.startswith("the newest training state") else True
 
 
+def saved(store: TrainingStore, step: int) -> None:
+    """A state that was committed."""
+    (store.folder / str(step)).mkdir(parents=True)
+    note(Path(store.folder) / str(step))
+
+
 def test_the_state_to_go_on_from_is_that_of_process_0_whatever_is_seen_here(play: Any, tmp_path: Path) -> None:
     store = TrainingStore(tmp_path / "states")
     for step in (4, 8, 12):
-        (store.folder / str(step)).mkdir(parents=True)
+        saved(store, step)
     play(1, newest_is(8))
     assert store.latest() == 8
     play(1, newest_is(None))
@@ -72,20 +79,20 @@ def test_the_state_to_go_on_from_is_that_of_process_0_whatever_is_seen_here(play
 
 def test_a_state_that_is_seen_late_is_waited_for(play: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = TrainingStore(tmp_path / "states")
-    (store.folder / "4").mkdir(parents=True)
+    saved(store, 4)
     play(1, newest_is(8))
     monkeypatch.setattr(session, "SEEN_SECONDS", 20.0)
-    threading.Timer(0.3, (store.folder / "8").mkdir).start()
+    threading.Timer(0.3, saved, (store, 8)).start()
     assert store.latest() == 8
 
 
 def test_a_state_that_one_host_never_sees_is_refused_with_the_host(play: Any, tmp_path: Path) -> None:
     store = TrainingStore(tmp_path / "states")
-    (store.folder / "4").mkdir(parents=True)
+    saved(store, 4)
     play(1, newest_is(8))
     with pytest.raises(ModelError, match=r"states/8: .* is not seen by process 1 \(host b, pid 11\); put run_dir on"):
         store.latest()
-    (store.folder / "8").mkdir()
+    saved(store, 8)
     play(0, lambda name: False)
     with pytest.raises(ModelError, match=r"states/8: .* is not seen by process 1 \(host b, pid 11\); put run_dir on"):
         store.latest()

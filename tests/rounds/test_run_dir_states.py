@@ -93,6 +93,7 @@ def test_another_order_of_the_evaluation_sets_is_another_config() -> None:
 INTERRUPTED = """
 import os, signal, sys, time
 from selfevo_jax import process
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
 process.end_at_once_on_second_interrupt()
 try:
     print("up", flush=True)
