@@ -93,22 +93,15 @@ def _window(facts: Facts, kind: str, layers: int) -> int | None:
 
 def _rope(facts: Facts, origin: str) -> tuple[RopeScaling | None, float]:
     """Scaling and base; `rope_parameters` holds both in newer files, `rope_scaling` and `rope_theta` in older ones."""
-    newer, older = (facts.get(key) or {} for key in ("rope_parameters", "rope_scaling"))
-    for key, found in (("rope_parameters", newer), ("rope_scaling", older)):
-        if not isinstance(found, Mapping):
-            facts.refuse(key, "an object")
-        if other := sorted(found.keys() - _ROPE_KEYS):
-            facts.refuse(key, f"{', '.join(sorted(_ROPE_KEYS))}, but it has '{other[0]}'")
-        if found.get("rope_type", found.get("type")) is None and found.get("factor", 1) != 1:
-            facts.refuse(key, "a factor with its rope_type")
-    if any(newer.get(key, value) != value for key, value in older.items()):
+    forms = [_rope_form(facts, key) for key in ("rope_parameters", "rope_scaling") if facts.get(key)]
+    if len(forms) == 2 and forms[0] != forms[1]:
         facts.refuse("rope_scaling", "the same as rope_parameters, where both are there")
-    rope = Facts({**newer, **older}, lambda key: f"{origin}: {key} (rotary positions)", _MISSING)
-    theta = (rope if "rope_theta" in rope.values else facts).number("rope_theta")
+    form = forms[0] if forms else {"rope_theta": facts.number("rope_theta")}
+    rope = Facts(form, lambda key: f"{origin}: {key} (rotary positions)", _MISSING)
+    theta = rope.number("rope_theta")
     if rope.number("partial_rotary_factor", 1.0) != 1.0:
         rope.refuse("partial_rotary_factor", "1.0")
-    key = "rope_type" if "rope_type" in rope.values else "type"
-    kind = rope.get(key)
+    kind = rope.get("rope_type")
     if kind in (None, "default"):
         return None, theta
     if kind == "linear":
@@ -119,7 +112,23 @@ def _rope(facts: Facts, origin: str) -> tuple[RopeScaling | None, float]:
             facts.refuse("original_max_position_embeddings", f"{before}, as for the rotary positions")
         low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
         return RopeScaling("llama3", rope.number("factor"), low, high, before), theta
-    rope.refuse(key, "default, linear or llama3")
+    rope.refuse("rope_type", "default, linear or llama3")
+
+
+def _rope_form(facts: Facts, key: str) -> dict[str, Any]:
+    """What stands under `key`, with its type under both names and the base of the file where it has none."""
+    found = facts.get(key)
+    if not isinstance(found, Mapping):
+        facts.refuse(key, "an object")
+    if other := sorted(found.keys() - _ROPE_KEYS):
+        facts.refuse(key, f"{', '.join(sorted(_ROPE_KEYS))}, but it has '{other[0]}'")
+    kind = found.get("rope_type", found.get("type"))
+    if found.get("type", kind) != kind:
+        facts.refuse(key, "one type of rotary positions in 'type' and 'rope_type'")
+    if kind is None and found.get("factor", 1) != 1:
+        facts.refuse(key, "a factor with its rope_type")
+    theta = found["rope_theta"] if "rope_theta" in found else facts.number("rope_theta")
+    return {**found, "type": kind, "rope_type": kind, "rope_theta": theta}
 
 
 def config_to_huggingface(

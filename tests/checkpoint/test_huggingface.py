@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from selfevo_jax.checkpoint import (
@@ -237,6 +237,7 @@ MINIMAL = {"vocab_size": 131, "hidden_size": 32, "intermediate_size": 48, "num_h
 
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=300, deadline=None)
+@example("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": KEYS["rope_parameters"][0]})
 @given(st.sampled_from(["llama", "mistral", "qwen2", "qwen3"]), SETTINGS)
 def test_any_config_is_read_as_transformers_reads_it_or_refused(kind, extra) -> None:
     tree = {"model_type": kind, **MINIMAL, "num_attention_heads": 4, **extra}

@@ -155,6 +155,10 @@ def test_a_process_that_was_stopped_and_followed_writes_no_more(tmp_path: Path) 
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "log").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         holder.send_signal(signal.SIGSTOP)
         lock = RunLock(tmp_path, beat=0.1, stale=0.4)
         time.sleep(0.6)
