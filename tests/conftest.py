@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# most of the time goes to compiling small programs that run once: machine code is not optimized, all else is as ever
+# most of the time goes to compiling small programs that run once: the compiler takes its shorter ways to machine code
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=8",
         "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
     ]
 )
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
