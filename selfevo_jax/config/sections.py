@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -12,6 +21,15 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
+
+def _some_devices(value: int) -> int:
+    if value < 1 and value != -1:
+        raise ValueError(f"found {value}, expected a whole number above 0, or -1 for what the others leave")
+    return value
+
+
+Devices = Annotated[int, AfterValidator(_some_devices)]
 
 
 class Section(BaseModel):
@@ -43,10 +61,17 @@ class ModelSection(Section):
 
 
 class MeshSection(Section):
-    data: int = -1
+    data: Devices = -1
     """Devices for data parallelism; -1 takes what the other two leave."""
-    fsdp: int = 1
-    tensor: int = 1
+    fsdp: Devices = 1
+    tensor: Devices = 1
+
+    @model_validator(mode="after")
+    def _one_is_inferred(self) -> MeshSection:
+        open_sizes = [name for name in ("data", "fsdp", "tensor") if getattr(self, name) == -1]
+        if len(open_sizes) > 1:
+            raise ValueError(f"{' and '.join(open_sizes)} are -1; one of them at most takes what the others leave")
+        return self
 
 
 class FormatSection(Section):
@@ -271,8 +296,8 @@ class RoundsSection(Section):
     select: Literal["feedback", "none", "random"] = "feedback"
     """`random` keeps as many rows as the feedback would, drawn blindly (an ablation)."""
     per_prompt: Positive | None = 4
-    """Kept rows of one prompt in a round at most (different answers, of the first samples), so that with many samples a
-    prompt easy prompts do not fill D_self. None: all."""
+    """Kept rows of one prompt in a round at most (different answers, of the first samples), so that easy
+    prompts do not fill D_self where each is sampled often. None: all."""
     minimum_kept: Positive = 8
     """With fewer kept rows a round is not trained, and the run ends with the counts: so few teach nothing but
     themselves."""
@@ -290,7 +315,10 @@ class RoundsSection(Section):
 
 
 class EvaluateSection(Section):
-    modes: tuple[Literal["direct", "refined", "consistency", "both"], ...] = ("direct", "refined")
+    modes: Annotated[tuple[Literal["direct", "refined", "consistency", "both"], ...], Field(min_length=1)] = (
+        "direct",
+        "refined",
+    )
     """`consistency`: majority of k samples. `both`: majority of k refined samples."""
     k: Positive = 5
     temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.7

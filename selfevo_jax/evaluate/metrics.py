@@ -105,23 +105,25 @@ def mcnemar(gained: int, lost: int) -> float:
 
 @dataclass(frozen=True)
 class VerdictQuality:
-    """How the verdict `good` agrees with being right. Unparseable verdicts count as wrong in accuracy alone."""
+    """How the verdict `good` agrees with being right. Verdicts that cannot be read are counted and in no share."""
 
     accuracy: Proportion
+    """Of the verdicts that can be read, the share that is true."""
     precision: Proportion
     """Of the answers judged good, the share that is right."""
     recall: Proportion
-    """Of the right answers, the share that is judged good."""
+    """Of the right answers with a verdict that can be read, the share that is judged good."""
     unparseable: int
 
 
 def verdict_quality(verdicts: Sequence[bool | None], right: Sequence[bool]) -> VerdictQuality:
-    pairs = list(zip(verdicts, right, strict=True))
+    """Verdicts (None: it cannot be read) beside whether each answer is right."""
+    read = [(verdict, truth) for verdict, truth in zip(verdicts, right, strict=True) if verdict is not None]
     return VerdictQuality(
-        accuracy=proportion([verdict is not None and verdict == truth for verdict, truth in pairs]),
-        precision=proportion([truth for verdict, truth in pairs if verdict]),
-        recall=proportion([bool(verdict) for verdict, truth in pairs if truth]),
-        unparseable=sum(verdict is None for verdict, _ in pairs),
+        accuracy=proportion([verdict == truth for verdict, truth in read]),
+        precision=proportion([truth for verdict, truth in read if verdict]),
+        recall=proportion([verdict for verdict, truth in read if truth]),
+        unparseable=len(verdicts) - len(read),
     )
 
 

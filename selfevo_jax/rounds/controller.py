@@ -23,7 +23,7 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.files import read_rows, understood
 from selfevo_jax.rounds.journal import by_id
-from selfevo_jax.rounds.limits import clipped, not_run
+from selfevo_jax.rounds.limits import check_first_round, clipped, not_run
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
     annotate_stories,
@@ -80,7 +80,10 @@ class Controller:
         if isinstance(self.pools, FilePools):
             source = self.config.data.meta_skill or self.config.data.meta_from_solutions or "D_meta"
             check_verdicts(self.pools.meta_rows(), self.bench.rule, source)
-        for said in (*self.pools.notices(), self.bench.format.notice()):
+        lost = None
+        if self.config.rounds.number > 0:
+            lost = check_first_round(self.config, self.pools.prompts(1), self.bench.format)
+        for said in (*self.pools.notices(), self.bench.format.notice(), lost):
             if said is not None:
                 self.reporter.warn(said)
         used = jax.devices()[0].platform

@@ -5,11 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from selfevo_jax.config import SamplingSection
+from selfevo_jax.config import Config, SamplingSection
+from selfevo_jax.data import PromptRow
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.sample import Rollout
+from selfevo_jax.text import PromptFormat
 
 CLIPPED_WARN_ABOVE = 0.05
 """Share of the texts of a stage that may be cut at a limit without a warning."""
+
+
+def check_first_round(config: Config, prompts: Sequence[PromptRow], format: PromptFormat) -> str | None:
+    """A line where prompts of the first round are too long for a slot. Raises ConfigError where no filter could leave
+    as many rows as a round needs."""
+    room = config.sampling.cache_length
+    long = [(row.id, n) for row in prompts if (n := len(format.respond(row.prompt))) > room]
+    told = (
+        f"{len(long)} of the {len(prompts)} prompts of round 1 have more tokens than sampling.cache_length {room} "
+        f"(such as '{long[0][0]}' with {long[0][1]}) and cannot be run"
+        if long
+        else None
+    )
+    a_prompt = min(config.data.samples_per_prompt, config.rounds.per_prompt or config.data.samples_per_prompt)
+    most, least = (len(prompts) - len(long)) * a_prompt, config.rounds.minimum_kept
+    if most < least:
+        raise ConfigError(
+            f"rounds.minimum_kept is {least}, but a round can keep {most} rows at most: "
+            + (f"{told}; raise sampling.cache_length" if told else "raise data.prompts_per_round, or give more prompts")
+        )
+    return told
 
 
 def not_run(rollouts: Sequence[Rollout], sampling: SamplingSection) -> str | None:

@@ -69,11 +69,12 @@ class HuggingFaceTokenizer(BaseTokenizer):
             known = {str(token["id"]) for token in tree.get("added_tokens") or []}
             declared = {id: token for id, token in config["added_tokens_decoder"].items() if id not in known}
             config = {**config, "added_tokens_decoder": declared}
+        _require_class(tree, config, name)
         _declare(tree, vocabulary, config, name)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         if self.vocab_size > 2 * len(vocabulary) + _GAPS:
             raise ModelError(f"{name}: {len(vocabulary)} tokens, but one has id {self.vocab_size - 1}; fetch it again")
-        self._config = {"tokenizer_class": "PreTrainedTokenizerFast", **known_settings(config, vocabulary)}
+        self._config = {"tokenizer_class": "PreTrainedTokenizerFast", **known_settings(config, vocabulary, name)}
         texts = special_texts(self._config)
         for key in ("bos_token", "eos_token"):
             if (text := texts.get(key)) is not None and text not in vocabulary:
@@ -155,6 +156,25 @@ class HuggingFaceTokenizer(BaseTokenizer):
         }
 
 
+def _require_class(tree: dict[str, Any], config: dict[str, Any], name: str) -> None:
+    """Raises ModelError where a byte-level class of transformers has other steps than the file."""
+    made_by = str(config.get("tokenizer_class")).removesuffix("Fast")
+    if made_by not in ("GPT2Tokenizer", "Qwen2Tokenizer"):
+        return
+    wanted = bool(config.get("add_prefix_space"))
+    levels = [step for step in _parts(tree.get("pre_tokenizer")) if step["type"] == "ByteLevel"]
+    if any(bool(step.get("add_prefix_space")) != wanted for step in levels):
+        raise ModelError(
+            f"{name}: add_prefix_space is {str(wanted).lower()} for the {made_by} of tokenizer_config.json and "
+            f"{str(not wanted).lower()} in the file; make them equal, as the model was trained"
+        )
+    if made_by == "Qwen2Tokenizer" and not _only_nfc(tree.get("normalizer")):
+        raise ModelError(
+            f"{name}: the Qwen2Tokenizer of tokenizer_config.json normalizes to NFC, the file does otherwise; fetch "
+            "both again, or set tokenizer_class to PreTrainedTokenizerFast if the file is right"
+        )
+
+
 def _declare(tree: dict[str, Any], vocabulary: dict[str, int], config: dict[str, Any], name: str) -> None:
     """Puts the added tokens of tokenizer_config.json, and their flags, in place of those of the tokenizer.json."""
     declared = declared_tokens(config, name)
@@ -209,6 +229,10 @@ def _mark_special(tree: dict[str, Any], id: int, as_new: AddedToken) -> None:
             return
     added.append(as_new.entry(id))
     added.sort(key=lambda token: token["id"])
+
+
+def _only_nfc(normalizer: dict[str, Any] | None) -> bool:
+    return [step["type"] for step in _parts(normalizer) if step["type"] != "Sequence"] == ["NFC"]
 
 
 def _parts(step: dict[str, Any] | None) -> Iterator[dict[str, Any]]:

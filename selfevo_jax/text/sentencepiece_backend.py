@@ -80,7 +80,7 @@ class SentencePieceTokenizer(BaseTokenizer):
                 raise clash(name, token, id, given)
             self._added[id] = token
         self.vocab_size = max(size, *(id + 1 for id in self._added), 0)
-        self._config = {"tokenizer_class": "LlamaTokenizer", **known_settings(config, ids)}
+        self._config = {"tokenizer_class": "LlamaTokenizer", **known_settings(config, ids, name)}
         texts = special_texts(self._config)
 
         def named(key: str, fallback: int) -> int | None:

@@ -199,12 +199,16 @@ class BaseTokenizer:
         return "".join([stream.push(int(i)) for i in ids])
 
 
-def known_settings(config: dict[str, Any], vocabulary: Container[str]) -> dict[str, Any]:
+def known_settings(config: dict[str, Any], vocabulary: Container[str], name: str) -> dict[str, Any]:
     """What is kept of a tokenizer_config.json in checkpoints and exports: no name, path, code or credential.
 
     A special token under a key of its own (`eot_token`) is kept where its text is in the vocabulary, which no
-    credential is.
+    credential is. Raises ModelError for a setting that would give control tokens no id of their own.
     """
+    if config.get("split_special_tokens"):
+        raise ModelError(
+            f"{name}: split_special_tokens of tokenizer_config.json takes control tokens apart; expected false"
+        )
     named = {k for k, text in special_texts(config).items() if k.endswith("_token") and text in vocabulary}
     return {key: value for key, value in config.items() if key in _SETTINGS or key in named}
 

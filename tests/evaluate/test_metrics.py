@@ -97,11 +97,11 @@ def test_a_vote_is_among_the_samples_that_were_run() -> None:
     assert (found.n, found.failed, found.no_answer) == (3, 1, 1)
 
 
-def test_verdict_quality_counts_unparseable_as_a_wrong_verdict_and_never_as_good() -> None:
+def test_a_verdict_that_cannot_be_read_is_counted_and_in_no_share() -> None:
     found = verdict_quality([True, True, False, None, False], [True, False, False, True, True])
-    assert found.accuracy.share == pytest.approx(2 / 5)
-    assert found.precision.share == pytest.approx(1 / 2)
-    assert found.recall.share == pytest.approx(1 / 3)
+    assert (found.accuracy.share, found.accuracy.n) == (pytest.approx(2 / 4), 4)
+    assert (found.precision.share, found.precision.n) == (pytest.approx(1 / 2), 2)
+    assert (found.recall.share, found.recall.n) == (pytest.approx(1 / 2), 2)
     assert found.unparseable == 1
 
 

@@ -1,7 +1,11 @@
 """Rows that could not be run and texts that were cut are said with their counts and the key to raise."""
 
+import pytest
+
 from selfevo_jax.config import SamplingSection, parse_config
-from selfevo_jax.rounds.limits import clipped, not_run
+from selfevo_jax.data import PromptRow
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.rounds.limits import check_first_round, clipped, not_run
 from selfevo_jax.sample import Candidate, Feedback, Rollout
 
 BASE = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
@@ -36,3 +40,28 @@ def test_texts_that_fill_the_cache_name_the_cache_and_rows_that_never_began_are_
     )
     assert not_run([rollout("cache")], SAMPLING) is None
     assert list(clipped([], SAMPLING)) == []
+
+
+class Letters:
+    """A format with a token for each letter."""
+
+    def respond(self, prompt: str) -> list[int]:
+        return [ord(letter) for letter in prompt]
+
+
+def test_prompts_that_are_too_long_are_told_at_the_start_and_refused_where_too_few_are_left() -> None:
+    def told(short: int, long: int, **rounds: int) -> str | None:
+        tree = {**BASE, "sampling": {"cache_length": 4}, "rounds": {"minimum_kept": 3, **rounds}}
+        rows = [PromptRow(f"l{i}", "12345") for i in range(long)] + [PromptRow(f"s{i}", "1234") for i in range(short)]
+        config = parse_config({**tree, "data": {"stories": {}, "samples_per_prompt": 2}})
+        return check_first_round(config, rows, Letters())  # type: ignore[arg-type]
+
+    assert told(short=3, long=0) is None
+    assert told(short=2, long=4) == (
+        "4 of the 6 prompts of round 1 have more tokens than sampling.cache_length 4 (such as 'l0' with 5) and cannot "
+        "be run"
+    )
+    with pytest.raises(ConfigError, match=r"is 3, but a round can keep 2 rows at most: 4 of the 6 prompts.*; raise s"):
+        told(short=2, long=4, per_prompt=1)
+    with pytest.raises(ConfigError, match=r"is 3, but a round can keep 2 rows at most: raise data.prompts_per_round"):
+        told(short=1, long=0)

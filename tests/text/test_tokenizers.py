@@ -7,7 +7,7 @@ import sentencepiece
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import processors
+from tokenizers import normalizers, processors
 
 from selfevo_jax.errors import ModelError
 from selfevo_jax.text import FormatConfig, PromptFormat, load_tokenizer
@@ -189,3 +189,33 @@ def test_two_tokens_before_each_text_are_refused(folders, tmp_path):
     tok.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelError, match="begins texts with <s> </s>, expected one token at most"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"split_special_tokens": True}, "split_special_tokens of tokenizer_config.json takes control tokens apart"),
+        ({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True}, "add_prefix_space is true for the GPT2Token"),
+        ({"tokenizer_class": "GPT2TokenizerFast", "add_prefix_space": False}, None),
+        ({"tokenizer_class": "Qwen2Tokenizer"}, "the Qwen2Tokenizer of tokenizer_config.json normalizes to NFC, the"),
+        ({"tokenizer_class": "Qwen2TokenizerFast", "add_prefix_space": True}, "add_prefix_space is true for the Qwen2"),
+    ],
+)
+def test_settings_that_would_make_other_ids_than_the_file_are_refused(config, message, folders, tmp_path):
+    made = tokenizers.Tokenizer.from_file(str(folders["bytes"] / "tokenizer.json"))
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    if message is None:
+        load_tokenizer(tmp_path)
+    else:
+        with pytest.raises(ModelError, match=message):
+            load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("normalizer", [normalizers.NFC(), normalizers.Sequence([normalizers.NFC()])])
+def test_a_file_with_the_steps_of_its_class_is_read(normalizer, folders, tmp_path):
+    made = tokenizers.Tokenizer.from_file(str(folders["bytes"] / "tokenizer.json"))
+    made.normalizer = normalizer
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "Qwen2Tokenizer"}))
+    assert load_tokenizer(tmp_path).encode("e\u0301") == load_tokenizer(tmp_path).encode("\u00e9")
