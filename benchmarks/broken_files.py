@@ -34,7 +34,7 @@ from faults import end_state
 from loop_helpers import config, run, unfinished
 
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds import RunDir, verify
+from selfevo_jax.run import RunDir, verify
 from selfevo_jax.train import TrainingKeeper
 
 SAVING = {"every_steps": 1}

@@ -32,9 +32,9 @@ LIMIT = 1200.0
 
 def turn_off() -> list[str]:
     """In this process, and the settings that go with it."""
-    from selfevo_jax.rounds import checksums, files, run_dir
-    from selfevo_jax.rounds.checksums import Checksums
-    from selfevo_jax.rounds.lock import RunLock
+    from selfevo_jax.run import checksums, files, run_dir
+    from selfevo_jax.run.checksums import Checksums
+    from selfevo_jax.run.lock import RunLock
     from selfevo_jax.storage import disk
 
     def write_file(path: Path, content: bytes) -> None:
@@ -58,9 +58,9 @@ def turn_off() -> list[str]:
 def watch() -> Callable[[], float]:
     """Seconds spent in what `turn_off` turns off, but for those of calls within such calls."""
     from selfevo_jax.checkpoint import TrainingStore
-    from selfevo_jax.rounds import checksums, files, journal, run_dir
-    from selfevo_jax.rounds.checksums import Checksums
-    from selfevo_jax.rounds.lock import RunLock
+    from selfevo_jax.run import checksums, files, journal, run_dir
+    from selfevo_jax.run.checksums import Checksums
+    from selfevo_jax.run.lock import RunLock
     from selfevo_jax.storage import disk
 
     spent, depth = [0.0], [0]

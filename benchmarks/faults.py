@@ -35,7 +35,7 @@ import yaml
 
 from selfevo_jax.checkpoint import ASIDE, open_model
 from selfevo_jax.report import status
-from selfevo_jax.rounds import RunDir, records, verify
+from selfevo_jax.run import RunDir, records, verify
 
 TRAIN = {"steps": 12, "warmup_steps": 1, "batch_rows": 8, "length": 128}
 CONFIG: dict[str, Any] = {

@@ -29,8 +29,9 @@ from selfevo_jax.config import Config, load_config
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import summarize
-from selfevo_jax.rounds import Controller, RunDir, fork
-from selfevo_jax.rounds.run_dir import COMMITTED, META
+from selfevo_jax.rounds import Controller
+from selfevo_jax.run import RunDir, fork
+from selfevo_jax.run.run_dir import COMMITTED, META
 
 ROOT = Path(__file__).parent.parent
 

@@ -25,7 +25,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "hosts"))
 from strangers import messages, send
 
-from selfevo_jax.rounds import records
+from selfevo_jax.run import records
 
 TRAIN = {"steps": 2, "warmup_steps": 1, "batch_rows": 8, "length": 128}
 CONFIG: dict[str, Any] = {

@@ -16,7 +16,7 @@ from selfevo_jax.checkpoint import open_model
 from selfevo_jax.cli import app
 from selfevo_jax.data import read_meta
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds import RunDir
+from selfevo_jax.run import RunDir
 from selfevo_jax.storage.disk import told
 
 COMMANDS = ["evolve", "eval", "chat", "import", "meta-data", "report", "doctor"]

@@ -32,7 +32,7 @@ def fork_command(
     """
     from selfevo_jax.config import load_config
     from selfevo_jax.progress import Reporter
-    from selfevo_jax.rounds import RunDir, fork
+    from selfevo_jax.run import RunDir, fork
 
     found = RunDir(run)
     found.read_config()

@@ -32,7 +32,8 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 
 if TYPE_CHECKING:
     from selfevo_jax.progress import Reporter
-    from selfevo_jax.rounds import Controller, RunDir
+    from selfevo_jax.rounds import Controller
+    from selfevo_jax.run import RunDir
 
 
 @app.command()
@@ -70,7 +71,8 @@ def _evolve(config: Path, overrides: list[str]) -> None:
     loaded = load_config(config, overrides)
     from selfevo_jax import notice
     from selfevo_jax.progress import Reporter
-    from selfevo_jax.rounds import Controller, RunDir
+    from selfevo_jax.rounds import Controller
+    from selfevo_jax.run import RunDir
 
     reporter = Reporter(console, quiet=console.quiet)
     run = RunDir(loaded.run_dir)
@@ -121,7 +123,7 @@ def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
 
 def _require_whole(run: RunDir) -> None:
     """Raises SelfevoError with every file of a run that is not as it was written."""
-    from selfevo_jax.rounds import verify
+    from selfevo_jax.run import verify
 
     if faults := verify(run).faults:
         raise SelfevoError(f"{run.root}: {len(faults)} fault(s):\n  " + "\n  ".join(faults))
@@ -131,7 +133,7 @@ def _show(run: RunDir, keep: bool = False) -> None:
     """The table of a run; with `keep` it is also stored beside it. Process 0 shows it, the others wait."""
     from selfevo_jax import hosts
     from selfevo_jax.report import LEGEND, WIDTH, summarize, tables, verdict_on_run
-    from selfevo_jax.rounds.files import to_json
+    from selfevo_jax.run.files import to_json
 
     if hosts.is_writer():
         summary = summarize(run)
@@ -154,7 +156,7 @@ def report(run: RunPath, as_json: Annotated[bool, typer.Option("--json", help="P
         selfevo report runs/quickstart --json
     """
     from selfevo_jax.report import summarize
-    from selfevo_jax.rounds import RunDir
+    from selfevo_jax.run import RunDir
 
     found = RunDir(run)
     if as_json:
@@ -172,7 +174,7 @@ def status_command(run: RunPath, as_json: Annotated[bool, typer.Option("--json",
         selfevo status runs/quickstart
     """
     from selfevo_jax.report import status
-    from selfevo_jax.rounds import RunDir
+    from selfevo_jax.run import RunDir
 
     found = status(RunDir(run))
     if as_json:
@@ -192,7 +194,7 @@ def verify_command(run: RunPath) -> None:
 
         selfevo verify runs/quickstart
     """
-    from selfevo_jax.rounds import RunDir, verify
+    from selfevo_jax.run import RunDir, verify
 
     found = verify(RunDir(run))
     if found.faults:

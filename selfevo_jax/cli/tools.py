@@ -62,7 +62,7 @@ def _import(source: str, out: Path, tokenizer: str | None, force: bool) -> None:
     from selfevo_jax import hosts
     from selfevo_jax.checkpoint import open_model, save_model
     from selfevo_jax.model import param_count, param_shardings, require_finite
-    from selfevo_jax.rounds.sources import require_unchanged
+    from selfevo_jax.run.sources import require_unchanged
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 
     hosts.agree("looking at the folder", lambda: _check_folder(out, source, force))

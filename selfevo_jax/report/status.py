@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.config import Config, TrainSection
-from selfevo_jax.rounds.files import read_json, understood
-from selfevo_jax.rounds.lock import RunLock
-from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
+from selfevo_jax.run.files import read_json, understood
+from selfevo_jax.run.lock import RunLock
+from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 from selfevo_jax.storage import storage_of
 
 DONE, PARTLY, LEFT = "done", "partly", "left"

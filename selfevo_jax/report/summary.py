@@ -8,8 +8,8 @@ from typing import Any
 
 from selfevo_jax.config import Config
 from selfevo_jax.evaluate import paired
-from selfevo_jax.rounds.files import read_json, understood
-from selfevo_jax.rounds.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
+from selfevo_jax.run.files import read_json, understood
+from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 
 Figure = dict[str, Any] | None
 """A `Proportion` as plain values; None where something was not measured."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from selfevo_jax.evaluate import is_right
-from selfevo_jax.rounds.files import read_rows
-from selfevo_jax.rounds.run_dir import RunDir, name_of
+from selfevo_jax.run.files import read_rows
+from selfevo_jax.run.run_dir import RunDir, name_of
 from selfevo_jax.sample import Rollout
 
 

@@ -21,8 +21,6 @@ from selfevo_jax.evaluate import data_accuracy
 from selfevo_jax.model import merge_adapters, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
-from selfevo_jax.rounds.files import read_rows, understood
-from selfevo_jax.rounds.journal import by_id
 from selfevo_jax.rounds.limits import check_first_round, clipped, not_run
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import (
@@ -34,11 +32,13 @@ from selfevo_jax.rounds.meta_skill import (
 )
 from selfevo_jax.rounds.mixture import SELF, fitted, mixture
 from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
-from selfevo_jax.rounds.retention import best, direct_answers, kept, require_room, training_room, worse_than_best
-from selfevo_jax.rounds.run_dir import COMMITTED, LOSSES, META, SCORES, STOPPED, RunDir, name_of
 from selfevo_jax.rounds.select import Selection, require, select, weakness
 from selfevo_jax.rounds.survey import run_phases, survey
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
+from selfevo_jax.run.files import read_rows, understood
+from selfevo_jax.run.journal import by_id
+from selfevo_jax.run.retention import best, direct_answers, kept, require_room, training_room, worse_than_best
+from selfevo_jax.run.run_dir import COMMITTED, LOSSES, META, SCORES, STOPPED, RunDir, name_of
 from selfevo_jax.sample import Rollout
 from selfevo_jax.sharding import TRAIN_RULES
 from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, check_settings, fit, train_settings

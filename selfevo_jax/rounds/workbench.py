@@ -21,7 +21,7 @@ from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, require_finite
 from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
-from selfevo_jax.rounds.sources import require_unchanged
+from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.sample import (
     Chain,
     Engine,

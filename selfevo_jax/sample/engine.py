@@ -136,7 +136,7 @@ class Engine:
 
             stream = StreamDecoder
         self.drawable = drawable_ids(tokenizer, model_config.vocab_size)
-        self.new_stream = functools.partial(stream, tokenizer)
+        self.new_stream: Callable[[], Stream] = functools.partial(stream, tokenizer)
         rows_sharding: NamedSharding | None = None
         host_sharding: NamedSharding | None = None
         if mesh is not None:

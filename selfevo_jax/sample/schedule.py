@@ -6,21 +6,48 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from selfevo_jax.sample.decode import Dispatcher, Rows
+from selfevo_jax.model import ModelConfig
+from selfevo_jax.sample.decode import Dispatcher, Rows, SlotState
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, key_words
+from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request, failed, request_problem
 from selfevo_jax.sample.shapes import cover
 from selfevo_jax.sample.sharing import plan_copies
 from selfevo_jax.sample.slot import Slot
 from selfevo_jax.sample.stats import EngineStats
+from selfevo_jax.sample.stops import Stream
 
-if TYPE_CHECKING:
-    from selfevo_jax.sample.engine import Engine
+
+class Programmed(Protocol):
+    """What a run needs of an engine: its compiled programs and the shapes that they are for (see `Engine`)."""
+
+    config: ModelConfig
+    seed: int
+    slots: int
+    cache_length: int
+    n_stops: int
+    shares: bool
+    decode_steps: int
+    text_steps: int
+    extend_tokens: int
+    extend_rows: tuple[int, ...]
+    extend_lengths: tuple[int, ...]
+    extend_windows: tuple[int, ...]
+    decode_rows: tuple[int, ...]
+    decode_windows: tuple[int, ...]
+    drawable: np.ndarray | None
+    programs: Programs
+    new_stream: Callable[[], Stream]
+
+    @property
+    def allowed(self) -> jax.Array | None: ...
+    def new_state(self) -> SlotState: ...
+    def rows_of(self, length: int) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +70,9 @@ class Scheduler:
     the device computes, and only then reads what was drawn.
     """
 
-    def __init__(self, engine: Engine, params: Any, chains: Iterator[Chain], on_done: Callable[[Chain], None]) -> None:
+    def __init__(
+        self, engine: Programmed, params: Any, chains: Iterator[Chain], on_done: Callable[[Chain], None]
+    ) -> None:
         self.engine, self.chains, self.on_done = engine, chains, on_done
         self.state = engine.new_state()
         self.dispatcher = Dispatcher(engine.programs, params, self.state, engine.allowed)

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from selfevo_jax.errors import SelfevoError
 
-if TYPE_CHECKING:
-    from selfevo_jax.storage.objects import Objects
-
 GROUP_SECONDS = 2.0
 """Lines are kept back so long at most, to share a segment."""
+
+
+class Objects(Protocol):
+    """What segments need of a bucket (see selfevo_jax.storage.objects)."""
+
+    def content(self, path: Path) -> bytes: ...
+    def contents(self, paths: list[Path]) -> list[bytes]: ...
+    def files(self, folder: Path) -> list[Path]: ...
+    def modified(self, path: Path) -> float: ...
+    def write(self, path: Path, content: bytes) -> None: ...
+    def upload(self, path: Path, content: bytes, generation: str | None = None) -> dict[str, Any]: ...
+    def delete(self, path: Path) -> bool: ...
+    def remove(self, folder: Path) -> None: ...
 
 
 class Segments:

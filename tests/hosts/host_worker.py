@@ -171,7 +171,7 @@ def open_run(me, *roots):
     """Each process is given a directory of its own."""
     from selfevo_jax.config import parse_config
     from selfevo_jax.hosts import session
-    from selfevo_jax.rounds import RunDir
+    from selfevo_jax.run import RunDir
 
     session.SEEN_SECONDS = 1.0
     seed = int(roots[2 + me]) if len(roots) > 2 else 0

@@ -15,7 +15,7 @@ from selfevo_jax.checkpoint import TrainingStore, restore_params
 from selfevo_jax.checkpoint.commit import note
 from selfevo_jax.errors import ModelError
 from selfevo_jax.hosts import Peer, Place, session
-from selfevo_jax.rounds import RunDir
+from selfevo_jax.run import RunDir
 
 PEERS = [Peer(0, "a", 10), Peer(1, "b", 11)]
 

@@ -18,8 +18,8 @@ from host_helpers import SECRET, Process, free_port, together
 from strangers import messages, send
 
 from selfevo_jax.checkpoint import open_model
-from selfevo_jax.rounds import records
-from selfevo_jax.rounds.journal import encoded
+from selfevo_jax.run import records
+from selfevo_jax.run.journal import encoded
 
 pytestmark = pytest.mark.slow
 

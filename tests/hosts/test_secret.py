@@ -14,7 +14,7 @@ from selfevo_jax.cli.secret import shared_secret
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.hosts import SECRET_FILE, start_hosts
 from selfevo_jax.hosts.secret import secret_of_environment
-from selfevo_jax.rounds import RunDir, records
+from selfevo_jax.run import RunDir, records
 
 
 def test_all_who_come_at_once_find_one_secret_that_the_owner_alone_may_read(tmp_path: Path) -> None:

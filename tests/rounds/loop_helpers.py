@@ -12,7 +12,7 @@ from selfevo_jax.checkpoint import open_model
 from selfevo_jax.config import Config, parse_config
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds import Controller
-from selfevo_jax.rounds.journal import encoded
+from selfevo_jax.run.journal import encoded
 
 TRAIN = {"steps": 4, "warmup_steps": 1, "batch_rows": 8, "length": 128}
 

@@ -14,7 +14,8 @@ from test_survival import copied
 
 from selfevo_jax.checkpoint.source import ASSETS
 from selfevo_jax.errors import ConfigError, SelfevoError
-from selfevo_jax.rounds import Controller, RunDir, records, verify
+from selfevo_jax.rounds import Controller
+from selfevo_jax.run import RunDir, records, verify
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from selfevo_jax.cli import app
 from selfevo_jax.config import Config, load_config
 from selfevo_jax.errors import ConfigError, SelfevoError
-from selfevo_jax.rounds import RunDir, fork, verify
+from selfevo_jax.run import RunDir, fork, verify
 
 pytestmark = pytest.mark.slow
 
@@ -119,7 +119,7 @@ def test_a_fork_that_was_broken_off_is_no_run_and_is_made_whole_by_the_same_call
                 raise KeyboardInterrupt
             shutil.copyfile(source, to)
 
-        patched.setattr("selfevo_jax.rounds.forking.os.link", link)
+        patched.setattr("selfevo_jax.run.forking.os.link", link)
         with pytest.raises(KeyboardInterrupt):
             fork(RunDir(finished), config(root), "1", Heard())
     with pytest.raises(ConfigError, match="a fork was broken off here"):

@@ -10,7 +10,7 @@ from loop_helpers import config, run, weights
 from selfevo_jax.data import stories
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.report import status, summarize
-from selfevo_jax.rounds import RunDir, verify
+from selfevo_jax.run import RunDir, verify
 
 pytestmark = pytest.mark.slow
 

@@ -16,13 +16,14 @@ from selfevo_jax.config import Config
 from selfevo_jax.data import MetaRow, QARow
 from selfevo_jax.errors import ConfigError, DataError, EmptySelectionError
 from selfevo_jax.report import status, summarize, transcripts, verdict_on_run
-from selfevo_jax.rounds import Controller, RunDir, verify
-from selfevo_jax.rounds.files import read_json, read_rows
+from selfevo_jax.rounds import Controller
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_skill import check_verdicts, warn_unbalanced
-from selfevo_jax.rounds.retention import worse_than_best
-from selfevo_jax.rounds.run_dir import STOPPED
 from selfevo_jax.rounds.workbench import open_workbench
+from selfevo_jax.run import RunDir, verify
+from selfevo_jax.run.files import read_json, read_rows
+from selfevo_jax.run.retention import worse_than_best
+from selfevo_jax.run.run_dir import STOPPED
 from selfevo_jax.sample import Candidate, Feedback, Rollout
 from selfevo_jax.text import VerdictRule
 

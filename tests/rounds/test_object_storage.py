@@ -28,11 +28,11 @@ from selfevo_jax.cli import app
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
-from selfevo_jax.rounds import RunDir, records, verify
-from selfevo_jax.rounds.checksums import Checksums
-from selfevo_jax.rounds.files import write_file
-from selfevo_jax.rounds.journal import Journal, encoded
-from selfevo_jax.rounds.lock import LOCK, LockError, RunLock
+from selfevo_jax.run import RunDir, records, verify
+from selfevo_jax.run.checksums import Checksums
+from selfevo_jax.run.files import write_file
+from selfevo_jax.run.journal import Journal, encoded
+from selfevo_jax.run.lock import LOCK, LockError, RunLock
 from selfevo_jax.storage import place, segments, storage_of
 
 HERE = Path(__file__).parent
@@ -49,7 +49,7 @@ KILLED = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 from loop_helpers import config, run
-from selfevo_jax.rounds.journal import Journal
+from selfevo_jax.run.journal import Journal
 from selfevo_jax.storage import segments
 segments.GROUP_SECONDS = 0.1
 append = Journal.append
@@ -63,7 +63,7 @@ run(config(sys.argv[2]))
 """
 HOLD = """
 import sys, time
-from selfevo_jax.rounds.lock import RunLock
+from selfevo_jax.run.lock import RunLock
 from selfevo_jax.storage import place
 RunLock(place(sys.argv[1])).acquire()
 print("held", flush=True)

@@ -12,8 +12,8 @@ from selfevo_jax.cli import app
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
-from selfevo_jax.rounds import RunDir, verify
-from selfevo_jax.rounds.identity import config_differences
+from selfevo_jax.run import RunDir, verify
+from selfevo_jax.run.identity import config_differences
 from selfevo_jax.storage import place
 from selfevo_jax.storage.disk import Disk
 

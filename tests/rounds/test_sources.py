@@ -10,9 +10,9 @@ from selfevo_jax.checkpoint import model_checksum, save_adapters, save_model
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.model import PRESETS, LoraConfig, init_adapters, init_params
-from selfevo_jax.rounds.checksums import FILE, Checksums
-from selfevo_jax.rounds.sources import require_unchanged
 from selfevo_jax.rounds.workbench import open_workbench
+from selfevo_jax.run.checksums import FILE, Checksums
+from selfevo_jax.run.sources import require_unchanged
 
 TINY = PRESETS["tiny"]
 

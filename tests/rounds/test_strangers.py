@@ -11,10 +11,11 @@ from loop_helpers import config
 from selfevo_jax.config import dump_config
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.report import status, summarize
-from selfevo_jax.rounds import Controller, RunDir, checksums, verify
-from selfevo_jax.rounds.checksums import Checksums
-from selfevo_jax.rounds.files import MAX_JSON
-from selfevo_jax.rounds.lock import LOCK, LockError, RunLock
+from selfevo_jax.rounds import Controller
+from selfevo_jax.run import RunDir, checksums, verify
+from selfevo_jax.run.checksums import Checksums
+from selfevo_jax.run.files import MAX_JSON
+from selfevo_jax.run.lock import LOCK, LockError, RunLock
 
 
 @pytest.fixture

@@ -16,11 +16,12 @@ from selfevo_jax import notice
 from selfevo_jax.checkpoint import is_complete
 from selfevo_jax.errors import Preempted
 from selfevo_jax.report import status, summarize
-from selfevo_jax.rounds import Controller, RunDir, verify
-from selfevo_jax.rounds.files import read_rows
-from selfevo_jax.rounds.journal import Journal
-from selfevo_jax.rounds.lock import LockError
-from selfevo_jax.rounds.run_dir import SCORES
+from selfevo_jax.rounds import Controller
+from selfevo_jax.run import RunDir, verify
+from selfevo_jax.run.files import read_rows
+from selfevo_jax.run.journal import Journal
+from selfevo_jax.run.lock import LockError
+from selfevo_jax.run.run_dir import SCORES
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +121,7 @@ def test_a_finished_run_says_so_and_that_nobody_is_at_it(finished: Path) -> None
 
 def test_a_second_process_is_refused_and_status_names_the_first(finished: Path, tmp_path: Path) -> None:
     root = copied(finished, tmp_path)
-    hold = "import sys, time; from pathlib import Path; from selfevo_jax.rounds.lock import RunLock\n"
+    hold = "import sys, time; from pathlib import Path; from selfevo_jax.run.lock import RunLock\n"
     hold += "RunLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(120)"
     (root / ".lock").unlink(missing_ok=True)
     holder = subprocess.Popen([sys.executable, "-c", hold, str(root)], stdout=subprocess.PIPE, text=True)

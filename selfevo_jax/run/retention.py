@@ -14,7 +14,7 @@ from selfevo_jax.config import SavingSection
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.evaluate import paired
 from selfevo_jax.model import LoraConfig, ModelConfig, abstract_adapters, param_count
-from selfevo_jax.rounds.run_dir import RunDir, name_of
+from selfevo_jax.run.run_dir import RunDir, name_of
 from selfevo_jax.storage import storage_of
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from selfevo_jax.checkpoint import ASIDE, MARK, folder_faults
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds.files import read_json
-from selfevo_jax.rounds.joining import PRINTS
-from selfevo_jax.rounds.journal import Journal
-from selfevo_jax.rounds.run_dir import COMMITTED, META, SCORES, RunDir, name_of
+from selfevo_jax.run.files import read_json
+from selfevo_jax.run.joining import PRINTS
+from selfevo_jax.run.journal import Journal
+from selfevo_jax.run.run_dir import COMMITTED, META, SCORES, RunDir, name_of
 from selfevo_jax.storage import is_remote, storage_of
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from selfevo_jax.rounds.lock import LockError, Owner, RunLock
+from selfevo_jax.run.lock import LockError, Owner, RunLock
 
 OTHER = Owner("far", "far boot pid:[1]", 4711, "1", "2026-01-01 00:00:00 UTC", "token")
 """An owner on another host."""

@@ -17,12 +17,12 @@ from selfevo_jax.checkpoint import ARRAYS, ASIDE, free_name, is_complete, read_m
 from selfevo_jax.config import Config, load_config
 from selfevo_jax.data import jsonl_lines
 from selfevo_jax.errors import ConfigError, SelfevoError
-from selfevo_jax.rounds.checksums import Checksums
-from selfevo_jax.rounds.files import read_json, read_rows, to_json, write_file
-from selfevo_jax.rounds.identity import flat, identity
-from selfevo_jax.rounds.joining import CONFIG, REMOVED, Joining, finished_files
-from selfevo_jax.rounds.journal import Journal, encoded
-from selfevo_jax.rounds.lock import Owner, RunLock
+from selfevo_jax.run.checksums import Checksums
+from selfevo_jax.run.files import read_json, read_rows, to_json, write_file
+from selfevo_jax.run.identity import flat, identity
+from selfevo_jax.run.joining import CONFIG, REMOVED, Joining, finished_files
+from selfevo_jax.run.journal import Journal, encoded
+from selfevo_jax.run.lock import Owner, RunLock
 from selfevo_jax.storage import place, storage_of
 
 FORKING = ".forking"

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from lock_helpers import OTHER, assert_followed_by_its_age_alone
 
-from selfevo_jax.rounds import lock as lock_module
-from selfevo_jax.rounds.lock import LOCK, LockError, Owner, RunLock
+from selfevo_jax.run import lock as lock_module
+from selfevo_jax.run.lock import LOCK, LockError, Owner, RunLock
 from selfevo_jax.storage.disk import DiskLockFile
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from selfevo_jax.rounds.lock import RunLock
+from selfevo_jax.run.lock import RunLock
 RunLock(Path(sys.argv[1]), beat=0.1).acquire()
 print("held", flush=True)
 time.sleep(120)

@@ -14,9 +14,9 @@ from pathlib import Path
 from selfevo_jax.checkpoint import ASIDE, is_complete, set_aside
 from selfevo_jax.config import Config, dump_config, load_config
 from selfevo_jax.errors import ConfigError, SelfevoError
-from selfevo_jax.rounds.checksums import READERS, Checksums
-from selfevo_jax.rounds.files import read_json, to_json
-from selfevo_jax.rounds.identity import config_differences, identity
+from selfevo_jax.run.checksums import READERS, Checksums
+from selfevo_jax.run.files import read_json, to_json
+from selfevo_jax.run.identity import config_differences, identity
 from selfevo_jax.storage import storage_of
 
 CONFIG, PRINTS = "config.yaml", "fingerprints.json"

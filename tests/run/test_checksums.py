@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds import checksums
-from selfevo_jax.rounds.checksums import FILE, HEAD, Checksums
-from selfevo_jax.rounds.files import write_file
+from selfevo_jax.run import checksums
+from selfevo_jax.run.checksums import FILE, HEAD, Checksums
+from selfevo_jax.run.files import write_file
 
 
 def killed_before(root: Path, name: str, content: bytes) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint import base_of, locate, model_checksum
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds.checksums import FILE, HEAD, Checksums
+from selfevo_jax.run.checksums import FILE, HEAD, Checksums
 from selfevo_jax.storage import is_remote
 from selfevo_jax.untrusted import read_object
 

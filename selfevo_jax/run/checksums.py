@@ -17,7 +17,7 @@ from typing import Any
 
 from selfevo_jax.checkpoint import NOTE, noted
 from selfevo_jax.errors import ConfigError, SelfevoError
-from selfevo_jax.rounds.files import MAX_JSON, to_json, write_file
+from selfevo_jax.run.files import MAX_JSON, to_json, write_file
 from selfevo_jax.storage import storage_of
 from selfevo_jax.untrusted import read_bounded
 

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from selfevo_jax.rounds import lock as lock_module
-from selfevo_jax.rounds.lock import LockError, RunLock
+from selfevo_jax.run import lock as lock_module
+from selfevo_jax.run.lock import LockError, RunLock
 
 BEAT, STALE = 0.05, 0.4
 HOLDS = 2

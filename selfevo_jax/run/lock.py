@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.rounds.files import to_json
+from selfevo_jax.run.files import to_json
 from selfevo_jax.storage import Seen, storage_of
 
 LOCK = ".lock"

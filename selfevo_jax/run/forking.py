@@ -14,10 +14,10 @@ from typing import Any
 from selfevo_jax.config import Config, dump_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.progress import Reporter
-from selfevo_jax.rounds.files import read_json, to_json
-from selfevo_jax.rounds.identity import flat
-from selfevo_jax.rounds.joining import REMOVED
-from selfevo_jax.rounds.run_dir import COMMITTED, META, RunDir, name_of
+from selfevo_jax.run.files import read_json, to_json
+from selfevo_jax.run.identity import flat
+from selfevo_jax.run.joining import REMOVED
+from selfevo_jax.run.run_dir import COMMITTED, META, RunDir, name_of
 from selfevo_jax.storage import is_remote
 
 RECORD = "fork.json"

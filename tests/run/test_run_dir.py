@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
-from selfevo_jax.rounds import checksums, verify
-from selfevo_jax.rounds.identity import config_differences
-from selfevo_jax.rounds.journal import Journal, encoded
-from selfevo_jax.rounds.run_dir import RunDir
+from selfevo_jax.run import checksums, verify
+from selfevo_jax.run.identity import config_differences
+from selfevo_jax.run.journal import Journal, encoded
+from selfevo_jax.run.run_dir import RunDir
 
 TREE = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
 ROW = {"id": "1", "sample": 0, "text": "nüchtern ☃"}

@@ -1,0 +1,7 @@
+"""The run directory: its files and their checksums, journals, the lock, what is kept, and what begins from it."""
+
+from selfevo_jax.run.forking import fork
+from selfevo_jax.run.run_dir import RunDir, name_of
+from selfevo_jax.run.verify import Verified, records, verify
+
+__all__ = ["RunDir", "Verified", "fork", "name_of", "records", "verify"]

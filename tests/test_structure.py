@@ -1,0 +1,77 @@
+"""The rooms of the package: each imports only from rooms below it, and no two modules import each other."""
+
+import ast
+import itertools
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "selfevo_jax"
+LEVELS = [
+    {"__main__"},
+    {"cli"},
+    {"report"},
+    {"rounds", "plan"},
+    {"run"},
+    {"evaluate", "train"},
+    {"data", "sample", "checkpoint"},
+    {"model", "config", "text"},
+    {"sharding"},
+    {"untrusted", "progress", "accelerators"},
+    {"notice"},
+    {"hosts", "storage"},
+    {"process", "errors"},
+]
+LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
+MODULES = {file: file.relative_to(PACKAGE).with_suffix("").parts for file in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(file: Path, at_load_alone: bool = False):
+    """The modules of the package that a file names in its imports; `at_load_alone` leaves those in functions out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    inner = {id(node) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
+    for node in ast.walk(tree):
+        if at_load_alone and id(node) in inner:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
+            for alias in node.names:
+                inside = (*node.module.split(".")[1:], alias.name)
+                yield inside if inside in MODULES.values() or (*inside, "__init__") in MODULES.values() else inside[:-1]
+
+
+def test_every_room_has_its_level():
+    assert {parts[0] for parts in MODULES.values()} - {"__init__"} == set(LEVEL)
+
+
+@pytest.mark.parametrize("room", sorted(LEVEL))
+def test_a_room_imports_only_from_rooms_below(room):
+    found = [
+        f"{'/'.join(parts)} imports {'.'.join(other)}"
+        for file, parts in MODULES.items()
+        if parts[0] == room
+        for other in imported(file)
+        if other and other[0] != room and LEVEL[other[0]] <= LEVEL[room]
+    ]
+    assert found == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    names = set(MODULES.values())
+    needs = {
+        parts: {
+            inside
+            for other in imported(file, at_load_alone=True)
+            for inside in (other, (*other, "__init__"))
+            if inside in names and inside != parts
+        }
+        for file, parts in MODULES.items()
+        if parts[-1] != "__init__"
+    }
+    while needs:
+        free = {parts for parts, others in needs.items() if not others & needs.keys()}
+        assert free, f"a circle among {sorted('/'.join(parts) for parts in needs)}"
+        needs = {parts: others for parts, others in needs.items() if parts not in free}
+
+
+def test_levels_name_each_room_once():
+    assert len(LEVEL) == len(list(itertools.chain(*LEVELS)))
