@@ -14,6 +14,7 @@ LEVELS = [
     {"rounds", "plan"},
     {"run"},
     {"evaluate", "train"},
+    {"scorers"},
     {"data", "sample", "checkpoint"},
     {"model", "config", "text"},
     {"sharding"},
