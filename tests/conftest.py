@@ -4,19 +4,14 @@ import os
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
+
+from quick_compiles import flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# most of the time goes to compiling small programs that run once: the compiler takes its shorter ways to machine code
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false",
-    ]
-)
+os.environ["XLA_FLAGS"] = flags(8, os.environ.get("XLA_FLAGS", ""))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is read from the home folder, nothing left there
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
 
 
 def pytest_collection_modifyitems(items):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quick_compiles import flags
+
 import selfevo_jax
 
 SECRET = "a secret of these tests, and no other's"
@@ -73,14 +75,13 @@ def together(
     working_directory: Path | None = None,
 ) -> list[Ended]:
     """Runs one Python command a process, does the deed, and waits for all; none is left when this returns or raises."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     places = [
         str(Path(selfevo_jax.__file__).parents[1]),
         str(WORKER.parents[1]),
         *filter(None, [os.environ.get("PYTHONPATH")]),
     ]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "XLA_FLAGS": flags, "SELFEVO_SECRET": SECRET}
-    variables |= environment or {}
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "SELFEVO_SECRET": SECRET}
+    variables |= {"XLA_FLAGS": flags(devices), **(environment or {})}
     folder.mkdir(parents=True, exist_ok=True)
     processes: list[Process] = []
     end = time.monotonic() + limit

@@ -7,9 +7,10 @@ import json
 import os
 import sys
 
+from quick_compiles import flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# compiling is nearly all of the time
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = flags(4)
 
 import jax
 from sample_helpers import CONFIG, engine, random_params, told

@@ -29,7 +29,8 @@ def free_port():
 def run_workers(folder, n=2):
     """The standard outputs of n workers; none is left when this returns or raises."""
     command = [sys.executable, str(Path(__file__).with_name("host_worker.py")), str(free_port()), str(n)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(selfevo_jax.__file__).parents[1])}
+    places = [str(Path(selfevo_jax.__file__).parents[1]), str(Path(__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     logs = [(folder / f"{i}.out", folder / f"{i}.err") for i in range(n)]
     workers, end = [], time.monotonic() + LIMIT
     try:
