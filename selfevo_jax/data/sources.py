@@ -4,7 +4,10 @@ A *source* is a path (local or `gs://`), the name of a slice shipped with the pa
 `tfds:NAME/SPLIT` (see `tfds_rows`).
 A file is JSON Lines (one object a line, UTF-8, with or without a byte order mark) or, when its name ends in `.json`,
 one JSON list of objects. Lines end at `\\n` alone: other Unicode line separators are ordinary text inside a string.
-Besides our own field names, GSM8K's `{question, answer}` and SVAMP's `{ID, Body, Question, Answer}` are understood.
+Besides our own field names these are understood: GSM8K's `{question, answer}`, SVAMP's `{ID, Body, Question, Answer}`,
+the `{question_id, turns}` of the Vicuna and MT-bench questions (the first turn is the prompt), Evol-Instruct's `{idx,
+Instruction}`, and `{instruction, input}` or `{instruction, instances}` of Alpaca and Self-Instruct (the instruction, an
+empty line, and the input where there is one).
 Fields that a reader does not know are ignored, so one file can serve several readers.
 """
 
@@ -136,7 +139,7 @@ def builtin_sources() -> tuple[str, ...]:
 
 
 def read_prompts(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[PromptRow]:
-    """Prompts `{prompt}` or `{question}`, with an optional `id`; an answer beside them is not read.
+    """Prompts `{prompt}` or one of the other forms above, with an optional `id`; an answer beside them is not read.
 
     Args:
       source: path or `builtin:` name.
@@ -270,7 +273,25 @@ def our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
         )
     elif "question" in values:
         values["prompt"] = values["question"]
+    elif "turns" in values:
+        turns = values["turns"]
+        values["prompt"] = turns[0] if isinstance(turns, list) and turns else None
+        values.setdefault("id", values.get("question_id"))
+    elif "Instruction" in values:
+        values["prompt"] = values["Instruction"]
+        values.setdefault("id", values.get("idx"))
+    elif "instruction" in values:
+        values["prompt"] = _with_input(values["instruction"], values.get("input"), values.get("instances"))
     return values
+
+
+def _with_input(instruction: object, given: object, instances: object) -> object:
+    """An instruction with its input, which may be that of the first of several instances."""
+    if given is None and isinstance(instances, list) and instances and isinstance(instances[0], dict):
+        given = instances[0].get("input")
+    if isinstance(instruction, str) and isinstance(given, str) and given.strip():
+        return f"{instruction.strip()}\n\n{given.strip()}"
+    return instruction
 
 
 def shown(value: object) -> str:

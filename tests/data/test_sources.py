@@ -161,3 +161,22 @@ def test_the_shipped_slices_share_no_question():
     slices = [{row.prompt for row in read_qa(f"builtin:gsm8k/{name}")} for name in ("train", "prompts", "test")]
     assert [len(rows) for rows in slices] == [320, 64, 96]
     assert len(set().union(*slices)) == 480
+
+
+def test_rows_of_open_ended_sets_are_understood(tmp_path):
+    rows = [
+        {"question_id": 81, "category": "writing", "turns": ["Write a post.", "Now rewrite it."]},
+        {"idx": 7, "Skill": "Math", "Difficulty": 3, "Instruction": "f(4) ="},
+        {"id": "seed_1", "instruction": "What relates them?", "instances": [{"input": "Day : Night\n", "output": "o"}]},
+        {"instruction": "Name a fruit.", "input": "", "output": "Pear"},
+    ]
+    found = [(row.id, row.prompt) for row in read_prompts(_file(tmp_path, _lines(*rows)))]
+    assert found[:3] == [("81", "Write a post."), ("7", "f(4) ="), ("seed_1", "What relates them?\n\nDay : Night")]
+    assert found[3][1] == "Name a fruit."
+    with pytest.raises(DataError, match="field 'prompt': found null, expected text"):
+        read_prompts(_file(tmp_path, _lines({"question_id": 1, "turns": []})))
+
+
+def test_the_shipped_open_ended_prompts_are_whole():
+    assert len(read_prompts("builtin:vicuna/questions")) == 80
+    assert len(read_prompts("builtin:self_instruct/seed_tasks")) == 175
