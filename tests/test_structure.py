@@ -14,14 +14,16 @@ LEVELS = [
     {"rounds", "plan"},
     {"run"},
     {"evaluate", "train"},
-    {"scorers"},
     {"data", "sample", "checkpoint"},
-    {"model", "config", "text"},
+    {"model", "config"},
+    {"scorers"},
+    {"text"},
     {"sharding"},
     {"untrusted", "progress", "accelerators"},
     {"notice"},
     {"hosts", "storage"},
-    {"process", "errors"},
+    {"plugins"},
+    {"process", "errors", "section"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 MODULES = {file: file.relative_to(PACKAGE).with_suffix("").parts for file in sorted(PACKAGE.rglob("*.py"))}

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+from selfevo_jax.section import Count, Positive, Section, Share
+
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
@@ -30,24 +19,6 @@ def _some_devices(value: int) -> int:
 
 
 Devices = Annotated[int, AfterValidator(_some_devices)]
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, and unknown keys are errors. A section without keys is that of the defaults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
-        """Yes and no are no numbers, and numbers and texts are no yes; pydantic would take one for the other."""
-        kind = cls.model_fields[info.field_name or ""].annotation
-        if value is None and isinstance(kind, type) and issubclass(kind, Section):
-            return {}
-        truths = kind is bool or bool in get_args(kind)
-        if isinstance(value, bool) != truths and (truths or isinstance(value, bool)) and value is not None:
-            raise PydanticCustomError("kind", "another kind of value")
-        return value
 
 
 class ModelSection(Section):
@@ -85,7 +56,7 @@ class FormatSection(Section):
     refine: str | None = None
     """What asks for the refinement by the light of the feedback."""
     stop_strings: tuple[str, ...] = ()
-    template: dict[str, JsonValue] = {}
+    template: dict[str, JsonValue] = Field(default_factory=dict)
     """Settings of the chat template's own, as `{enable_thinking: false}`; what they do is up to the template."""
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import Field, model_validator
+
+from selfevo_jax.section import Section
 
 
 class ScoredRow(Protocol):
@@ -35,17 +40,31 @@ class Grade:
         return None if self.value is None else self.value >= 1.0
 
 
+NO_ANSWER, NOT_SCORED = Grade(0.0, answered=False), Grade(None)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a row cannot be scored."""
+
+    column: str | None
+    """As the row calls it."""
+    problem: str
+    """'found ..., expected ...; what to do'."""
+    missing: bool = False
+    """The row has nothing in that column."""
+
+
 class Scorer(Protocol):
     """Grades texts. It reads labels, so that nothing inside a round may ask it but a method that says so."""
 
     @property
     def name(self) -> str:
-        """As in the config and in reports."""
+        """As in reports."""
         ...
 
-    def fault(self, row: ScoredRow) -> str | None:
-        """Why the row cannot be scored: 'COLUMN: found ..., expected ...; what to do'. None where it can. Every row is
-        asked before any work."""
+    def fault(self, row: ScoredRow) -> Fault | None:
+        """Why the row cannot be scored; None where it can. Every row is asked before any work."""
         ...
 
     def grades(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Grade]:
@@ -53,5 +72,66 @@ class Scorer(Protocol):
         ...
 
     def key(self, row: ScoredRow, text: str) -> Hashable | None:
-        """Answers with equal keys vote together; None: the text has no vote."""
+        """Answers with equal keys vote together, and have the same grade; None: the text has no vote. Reads no
+        label."""
         ...
+
+    def spoil(self, row: ScoredRow, text: str, rng: random.Random) -> str | None:
+        """A wrong answer made of one that is thought right, to see whether a judge finds it; None where that cannot be
+        done. Reads no label."""
+        ...
+
+
+class ScorerSection(Section):
+    """A scorer that is its own section of the config: the settings are the fields, and `grade` grades one text."""
+
+    short: ClassVar[str | None] = None
+    """The setting that `{KIND: VALUE}` sets."""
+
+    kind: str
+    name: Annotated[str, Field(pattern=r"\S")]
+    """In reports; not given, it is the kind."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """The scorer's word for a column -> the row's: `{answer: target}`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, tree: Any) -> Any:
+        kind = cls.model_fields["kind"].default
+        return {"name": tree.get("kind", kind), **tree} if isinstance(tree, dict) else tree
+
+    def open(self, key: str) -> Scorer:
+        """The scorer; `key` is the config's, for errors. Raises ConfigError where it cannot work here."""
+        return self
+
+    def value(self, row: ScoredRow, column: str) -> Any:
+        """What a row has in a column; None where it has nothing."""
+        return row.columns.get(self.column(column))
+
+    def column(self, column: str) -> str:
+        """The row's word for a column."""
+        return self.columns.get(column, column)
+
+    def missing(self, row: ScoredRow, column: str) -> Fault | None:
+        """The fault of a row without anything in a column."""
+        if self.value(row, column) is not None:
+            return None
+        there = ", ".join(row.columns) or "none"
+        name = self.column(column)
+        remedy = "add it, or name another with `columns`"
+        return Fault(name, f"is missing; the row has the columns: {there}; {remedy}", missing=True)
+
+    def fault(self, row: ScoredRow) -> Fault | None:
+        return None
+
+    def grade(self, row: ScoredRow, text: str) -> Grade:
+        raise NotImplementedError
+
+    def grades(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Grade]:
+        return [self.grade(row, text) for row, text in zip(rows, texts, strict=True)]
+
+    def key(self, row: ScoredRow, text: str) -> Hashable | None:
+        return None
+
+    def spoil(self, row: ScoredRow, text: str, rng: random.Random) -> str | None:
+        return None

@@ -1,0 +1,50 @@
+"""Parts from outside the package: an entry point of a group, or `module:name`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Collection
+from importlib.metadata import entry_points
+from typing import Any
+
+from selfevo_jax.errors import ConfigError, first_line
+
+
+def known(group: str) -> list[str]:
+    """The names that installed packages offer in a group; nothing is imported."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
+def check_name(group: str, name: str, built_in: Collection[str]) -> None:
+    """Raises ValueError, with the nearest name, for one that is neither built in, nor offered, nor `module:name`."""
+    offered = [*built_in, *known(group)]
+    if name in offered or _is_path(name):
+        return
+    near = difflib.get_close_matches(name, offered, n=1)
+    meant = f"; did you mean '{near[0]}'?" if near else ""
+    raise ValueError(f"no '{name}'{meant} Known are {', '.join(offered)}, and module:name for one of your own")
+
+
+def load(group: str, name: str, key: str) -> Any:
+    """What an entry point or `module:name` names. Raises ConfigError, with the key that asks for it, where it cannot be
+    imported."""
+    path = next((point.value for point in entry_points(group=group) if point.name == name), name)
+    if not _is_path(path):
+        raise ConfigError(f"{key}: found '{name}', expected module:name, such as my_package.parts:Mine")
+    module, _, attributes = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except Exception as error:  # a module of the user's may fail in any way
+        raise ConfigError(
+            f"{key}: '{path}' cannot be imported ({type(error).__name__}: {first_line(error)}); is the module on "
+            "PYTHONPATH, and the name in it?"
+        ) from error
+    return found
+
+
+def _is_path(name: str) -> bool:
+    module, sign, attribute = name.partition(":")
+    return bool(sign) and all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))

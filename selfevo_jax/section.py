@@ -1,0 +1,30 @@
+"""What a section of the config is. Each room declares its own; `selfevo_jax.config` is their union."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and unknown keys are errors. A section without keys is that of the defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
+        """Yes and no are no numbers, and numbers and texts are no yes; pydantic would take one for the other."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if value is None and isinstance(kind, type) and issubclass(kind, Section):
+            return {}
+        truths = kind is bool or bool in get_args(kind)
+        if isinstance(value, bool) != truths and (truths or isinstance(value, bool)) and value is not None:
+            raise PydanticCustomError("kind", "another kind of value")
+        return value
