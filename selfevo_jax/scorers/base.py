@@ -56,23 +56,26 @@ class Fault:
 
 
 class Scorer(Protocol):
-    """Grades texts. It reads labels, so that nothing inside a round may ask it but a method that says so."""
+    """Grades texts. It reads labels, so that nothing inside a round may ask it but a method that says so.
+
+    It takes many rows at once, so that it may work on them side by side; what is at one place belongs together.
+    """
 
     @property
     def name(self) -> str:
         """As in reports."""
         ...
 
-    def fault(self, row: ScoredRow) -> Fault | None:
-        """Why the row cannot be scored; None where it can. Every row is asked before any work."""
+    def faults(self, rows: Sequence[ScoredRow]) -> list[Fault | None]:
+        """Why each row cannot be scored; None where it can. Every row is asked before any work."""
         ...
 
     def grades(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Grade]:
-        """One grade for each text, which answers the row at the same place."""
+        """One grade for each text."""
         ...
 
-    def key(self, row: ScoredRow, text: str) -> Hashable | None:
-        """Answers with equal keys vote together, and have the same grade; None: the text has no vote. Reads no
+    def keys(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Hashable | None]:
+        """Answers to one prompt with equal keys vote together, and have the same grade; None: no vote. Reads no
         label."""
         ...
 
@@ -83,7 +86,8 @@ class Scorer(Protocol):
 
 
 class ScorerSection(Section):
-    """A scorer that is its own section of the config: the settings are the fields, and `grade` grades one text."""
+    """A scorer that is its own section of the config: its settings are the fields. A kind of scorer is a subclass with
+    `grade`, and as it needs them `fault`, `key` and `spoil`; see `exact`, the smallest one."""
 
     short: ClassVar[str | None] = None
     """The setting that `{KIND: VALUE}` sets."""
@@ -127,11 +131,17 @@ class ScorerSection(Section):
     def grade(self, row: ScoredRow, text: str) -> Grade:
         raise NotImplementedError
 
-    def grades(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Grade]:
-        return [self.grade(row, text) for row, text in zip(rows, texts, strict=True)]
-
     def key(self, row: ScoredRow, text: str) -> Hashable | None:
         return None
 
     def spoil(self, row: ScoredRow, text: str, rng: random.Random) -> str | None:
         return None
+
+    def faults(self, rows: Sequence[ScoredRow]) -> list[Fault | None]:
+        return [self.fault(row) for row in rows]
+
+    def grades(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Grade]:
+        return [self.grade(row, text) for row, text in zip(rows, texts, strict=True)]
+
+    def keys(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Hashable | None]:
+        return [self.key(row, text) for row, text in zip(rows, texts, strict=True)]
