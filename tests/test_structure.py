@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "selfevo_jax"
 LEVELS = [
     {"__main__"},
     {"cli"},
+    {"study"},
     {"report"},
     {"rounds", "plan"},
     {"run"},

@@ -120,25 +120,30 @@ def _yaml_fault(error: BaseException) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else first_line(error).partition("'")[0].strip(" :")
 
 
-def _override(tree: dict[str, Any], text: str) -> None:
-    """Sets one key. Sections on the way are copied: with YAML's anchors two keys may hold the same one."""
+def override(text: str) -> tuple[str, Any]:
+    """Key and value of a `key=value` of the command line, the value as YAML. Raises ConfigError for anything else."""
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise ConfigError(f"override '{_short(text)}': expected key=value, for example rounds.number=2")
     if not value.strip():
         raise ConfigError(f"override '{_short(text)}': no value; write '{_short(key)}=null' for the default")
+    try:
+        return key, yaml.load(value, Loader=_Loader)  # a SafeLoader: builds plain values only
+    except ConfigError as error:
+        raise ConfigError(f"override of '{_short(key)}': {error}") from error
+    except _MALFORMED as error:
+        raise ConfigError(f"override of '{_short(key)}': the value is not valid YAML ({_yaml_fault(error)})") from error
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key. Sections on the way are copied: with YAML's anchors two keys may hold the same one."""
     *path, last = key.split(".")
     for part in path:
         branch = tree.get(part)
         if branch is not None and not isinstance(branch, dict):
             raise ConfigError(f"override of '{_short(key)}': '{_short(part)}' is a value, not a section")
         tree[part] = tree = dict(branch or {})
-    try:
-        tree[last] = yaml.load(value, Loader=_Loader)  # a SafeLoader: builds plain values only
-    except ConfigError as error:
-        raise ConfigError(f"override of '{_short(key)}': {error}") from error
-    except _MALFORMED as error:
-        raise ConfigError(f"override of '{_short(key)}': the value is not valid YAML ({_yaml_fault(error)})") from error
+    tree[last] = value
 
 
 def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
@@ -153,11 +158,8 @@ def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
         raise _explain(origin, error) from error
 
 
-def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Config:
-    """Reads a YAML file and applies `key=value` overrides (dotted keys, values as YAML).
-
-    Raises ConfigError naming the file and the key when the file is missing, malformed or has a faulty value.
-    """
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """The sections of a YAML file as plain values. Raises ConfigError where it is missing, malformed, or none."""
     file = place(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such config file; see configs/ for examples")
@@ -172,9 +174,18 @@ def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
         raise ConfigError(f"{file}: not a valid YAML file ({_yaml_fault(error)})") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{file}: expected sections such as 'model:', found {type(tree).__name__}")
+    return tree
+
+
+def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> Config:
+    """Reads a YAML file and applies `key=value` overrides (dotted keys, values as YAML).
+
+    Raises ConfigError naming the file and the key when the file is missing, malformed or has a faulty value.
+    """
+    tree = read_tree(path)
     for text in overrides:
-        _override(tree, text)
-    return parse_config(tree, str(file))
+        set_key(tree, *override(text))
+    return parse_config(tree, str(place(path)))
 
 
 def dump_config(config: Config) -> str:

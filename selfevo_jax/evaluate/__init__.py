@@ -11,6 +11,7 @@ from selfevo_jax.evaluate.metrics import (
     paired,
     proportion,
     verdict_quality,
+    wilson,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "score",
     "verdict_quality",
     "vote",
+    "wilson",
 ]

@@ -1,5 +1,7 @@
-"""What a run shows: its table, its JSON, its transcripts."""
+"""What a run shows: its table, its JSON, its transcripts; and several runs side by side."""
 
+from selfevo_jax.report.comparison import Comparison, compare
+from selfevo_jax.report.comparison_table import as_markdown, as_text
 from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, summarize
 from selfevo_jax.report.table import LEGEND, WIDTH, beside, percent, tables, verdict_on_run
@@ -8,12 +10,16 @@ from selfevo_jax.report.transcripts import Transcript, pick, transcripts
 __all__ = [
     "LEGEND",
     "WIDTH",
+    "Comparison",
     "Phase",
     "Row",
     "Status",
     "Summary",
     "Transcript",
+    "as_markdown",
+    "as_text",
     "beside",
+    "compare",
     "percent",
     "pick",
     "status",

@@ -44,17 +44,19 @@ def _accuracy(value: Mapping[str, Any] | None, between: str) -> str:
     return "\n".join([percent(value, between), *([] if value is None else beside(value))])
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """`p 0.031`."""
     return "p <0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def _gain(gain: Mapping[str, Any] | None, between: str) -> str:
     if gain is None:
         return "-"
-    return f"{100 * gain['gain']:+.1f}{between}± {100 * gain['stderr']:.1f}\n{_p(gain['p'])}"
+    return f"{100 * gain['gain']:+.1f}{between}± {100 * gain['stderr']:.1f}\n{p_value(gain['p'])}"
 
 
-def _table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2) -> Table:
+def plain_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2) -> Table:
+    """A title, a head, rows; the first column to the left. A cell may have several lines."""
     # as text, not markup: names of sets are not ours
     out = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     out.padding = (0, gap - 1, 0, 0)  # the box itself has one column between cells
@@ -84,7 +86,7 @@ def _accuracies(name: str, rows: Sequence[Row]) -> Table:
         [row.checkpoint, *(_accuracy(getattr(row, mode), between) for mode in modes), _gain(row.gain, between)]
         for row in rows
     ]
-    return _table(f"{name}: accuracy in %", ["model", *modes, "gain"], cells, gap=3 if len(modes) == 2 else 1)
+    return plain_table(f"{name}: accuracy in %", ["model", *modes, "gain"], cells, gap=3 if len(modes) == 2 else 1)
 
 
 def _feedback(name: str, rows: Sequence[Row]) -> Table:
@@ -101,7 +103,7 @@ def _feedback(name: str, rows: Sequence[Row]) -> Table:
         if row.verdict
     ]
     headers = ["model", "mended", "spoilt", "precision", "recall", "unparseable"]
-    return _table(f"{name}: feedback on responses in %", headers, cells)
+    return plain_table(f"{name}: feedback on responses in %", headers, cells)
 
 
 def _rounds(rows: Sequence[Row]) -> Table:
@@ -113,7 +115,7 @@ def _rounds(rows: Sequence[Row]) -> Table:
         controls = "-" if row.controls is None else f"{row.controls['passed']}/{row.controls['rows']}"
         cells.append([row.checkpoint, "\n".join([f"{row.kept}/{row.sampled}", *lost]), *data, controls])
     headers = ["rounds", "kept", "first", "candidates", "kept right", "controls"]
-    return _table("rows of the rounds, and how many of them are right in %", headers, cells)
+    return plain_table("rows of the rounds, and how many of them are right in %", headers, cells)
 
 
 def verdict_on_run(summary: Summary) -> str:
@@ -123,7 +125,7 @@ def verdict_on_run(summary: Summary) -> str:
     if row is None or row.gain is None:
         return "No round has been measured yet."
     gain, points = row.gain, f"{100 * row.gain['gain']:+.1f} points"
-    error = f"standard error {100 * gain['stderr']:.1f}, McNemar's exact {_p(gain['p'])}, {gain['n']} rows"
+    error = f"standard error {100 * gain['stderr']:.1f}, McNemar's exact {p_value(gain['p'])}, {gain['n']} rows"
     if not (gain["better"] or gain["worse"]):
         return f"Direct accuracy from meta to {row.checkpoint}: no measurable change ({points}, {error})."
     what = "better" if gain["better"] else "worse"

@@ -2,6 +2,7 @@
 
 from selfevo_jax.run.forking import fork
 from selfevo_jax.run.run_dir import RunDir, name_of
+from selfevo_jax.run.sharing import Shared, share, shared
 from selfevo_jax.run.verify import Verified, records, verify
 
-__all__ = ["RunDir", "Verified", "fork", "name_of", "records", "verify"]
+__all__ = ["RunDir", "Shared", "Verified", "fork", "name_of", "records", "share", "shared", "verify"]

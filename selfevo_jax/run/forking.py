@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,58 +14,21 @@ from typing import Any
 from selfevo_jax.config import Config, dump_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.progress import Reporter
+from selfevo_jax.run.artefacts import EVALUATION, META_DATA, META_SKILL, below, came_from, inputs, is_read_by
 from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.run.identity import flat
-from selfevo_jax.run.joining import REMOVED
+from selfevo_jax.run.joining import CONFIG, PRINTS, REMOVED
 from selfevo_jax.run.run_dir import COMMITTED, META, RunDir, name_of
 from selfevo_jax.storage import is_remote
 
 RECORD = "fork.json"
 """Of a run that began as a fork: from which run and point, with which keys changed."""
 BASE = "base"
+_FOLDERS = ("meta", "rounds", "checkpoints", "evaluations")
+"""Of a run, where its artefacts are."""
 _BEFORE_META = -1
-
-_MADE_BY = {
-    "seed": "the draws and the order of the rows",
-    "model": "the base model",
-    "format": "the prompts that M_meta was trained on",
-    "meta": "the training of M_meta",
-    "data.meta_skill": "D_meta",
-    "data.meta_from_solutions": "D_meta",
-    "data.meta_rows": "D_meta",
-    "data.qa": "D_QA",
-    "data.stories.changes": "D_meta",
-    "data.stories.meta_questions": "D_meta",
-    "data.stories.responses_per_question": "D_meta",
-    "data.stories.right_copies": "D_meta",
-}
-"""Keys that M_meta, and so every later checkpoint, rests on."""
-_ROUNDS_MADE_BY = {"judge": "the verdicts of the kept rounds"}
-_MEASURED_BY = (
-    "model",
-    "format",
-    "judge",
-    "evaluate",
-    "data.evaluation",
-    "data.evaluation_rows",
-    "data.stories.changes",
-    "data.stories.evaluation_rows",
-    "data.stories.evaluation_split",
-    "sampling.cache_length",
-    "sampling.dtype",
-    "sampling.param_dtype",
-    "sampling.cache_dtype",
-    "sampling.respond",
-    "sampling.feedback",
-    "sampling.refine",
-    "rounds.turns",
-)
-"""Keys that figures of a checkpoint rest on: where one differs, the kept checkpoints are measured again."""
-_FINGERPRINTS = ("model", "tokenizer", "format", "data.meta_skill", "data.meta_from_solutions", "data.qa")
-
-
-def _below(key: str, names: Sequence[str]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
+_HELD = (META_DATA, META_SKILL)
+"""What every checkpoint rests on. What else a kept round was made with may change: the next ones are made otherwise."""
 
 
 def _level(name: str) -> int | None:
@@ -117,12 +80,16 @@ def _changes(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
     return [(k, before.get(k), after.get(k)) for k in keys if k != "run_dir" and before.get(k) != after.get(k)]
 
 
+def _read_otherwise(old: Config, new: Config) -> list[str]:
+    """The inputs that differ, also what phases read of several keys together."""
+    before, after = inputs(old), inputs(new)
+    return [key for key in {**before, **after} if before.get(key) != after.get(key)]
+
+
 def _check(run: RunDir, level: int, changed: Sequence[str], measured: bool) -> None:
-    made_by = _MADE_BY | (_ROUNDS_MADE_BY if level > 0 else {})
-    if level >= 0 and (held := [key for key in changed if _below(key, tuple(made_by))]):
-        lines = [
-            f"{key}: {next(why for name, why in made_by.items() if _below(key, [name]))} came from it" for key in held
-        ]
+    held = [key for key in changed if level >= 0 and (is_read_by(key, _HELD) or (level > 0 and below(key, ("judge",))))]
+    if held:
+        lines = [f"{key}: {came_from(key)} came from it" for key in held]
         raise ConfigError(
             "these keys cannot change at this point:\n  " + "\n  ".join(lines) + "\nFork from an earlier point "
             "(--from base keeps no checkpoint, so every key is free), or leave them as they are"
@@ -152,45 +119,63 @@ def fork(run: RunDir, new: Config, point: str, reporter: Reporter) -> Forked:
     """
     old = run.read_config()
     level, to = _point(run, point), RunDir(new.run_dir)
-    changes = _changes(old, new)
-    changed = [key for key, _, _ in changes]
-    measured = not any(
-        _below(key, _MEASURED_BY) and not (key.startswith("sampling.") and key.endswith(".temperature"))
-        for key in changed
-    )
+    changes, changed = _changes(old, new), _read_otherwise(old, new)
+    measured = not any(is_read_by(key, (EVALUATION,)) for key in changed)
     _check(run, level, changed, measured)
     names = [
         name
         for name in run.sums.names()
         if (of := _level(name)) is not None and of <= level and (measured or not name.startswith("evaluations/"))
     ]
-    if (faults := run.sums.record_faults()) or (faults := [f for n in names if (f := run.sums.fault(run.root / n))]):
-        raise SelfevoError(
-            f"{run.root}/{faults[0]}; a fork would carry it on. `selfevo verify {run.root}` names every fault; restore "
-            "the file from a copy, or fork from an earlier point"
-        )
-    prints = read_json(run.root / "fingerprints.json")
-    rested = (_FINGERPRINTS + (("data.evaluation",) if measured else ())) if level >= 0 else ()
+    require_sound(run, names)
+    kinds = (*(_HELD if level >= 0 else ()), *((EVALUATION,) if measured else ()))
     record = {
         "from": str(run.root),
         "point": point,
         "changed": {key: {"old": before, "new": after} for key, before, after in changes},
         "files": {name: run.sums.digest(run.root / name) for name in names},
     }
+    bring(dict.fromkeys(names, run), to, new, record, prints_of(run, kinds), f"forking {run.root}", reporter)
+    told = [f"{key}: {before!r} -> {after!r}" for key, before, after in changes]
+    return Forked(len(names), told, not measured)
+
+
+def require_sound(run: RunDir, names: Iterable[str]) -> None:
+    """Raises SelfevoError where one of these files of a run, or a record of its checksums, is not what it was."""
+    if (faults := run.sums.record_faults()) or (faults := [f for n in names if (f := run.sums.fault(run.root / n))]):
+        raise SelfevoError(
+            f"{run.root}/{faults[0]}; a fork would carry it on. `selfevo verify {run.root}` names every fault; restore "
+            "the file from a copy, or fork from an earlier point"
+        )
+
+
+def prints_of(run: RunDir, kinds: Collection[str]) -> dict[str, str]:
+    """The fingerprints of a run that artefacts of these kinds rest on."""
+    found: dict[str, str] = read_json(run.root / PRINTS)
+    return {key: value for key, value in found.items() if key != "config" and is_read_by(key, kinds)}
+
+
+def bring(
+    files: Mapping[str, RunDir],
+    to: RunDir,
+    config: Config,
+    record: dict[str, Any],
+    prints: dict[str, str],
+    title: str,
+    reporter: Reporter,
+) -> None:
+    """Begins a run with finished files (by their names) of other ones: links or copies, then its records."""
     records = {
         RECORD: to_json(record),
-        "fingerprints.json": to_json({key: value for key, value in prints.items() if _below(key, rested)}),
-        "config.yaml": dump_config(new).encode("utf-8"),
+        PRINTS: to_json(prints),
+        CONFIG: dump_config(config).encode("utf-8"),
     }
-    folders = sorted({name.split("/")[0] for name in names})
-    with to.made_at_once(folders) as finish:
-        with reporter.task(f"forking {run.root}", len(names), "files") as meter:
-            for done, name in enumerate(names, start=1):
+    with to.made_at_once(_FOLDERS) as finish:
+        with reporter.task(title, len(files), "files") as meter:
+            for done, (name, run) in enumerate(files.items(), start=1):
                 _bring(run.root / name, to.root / name)
                 meter.set(done)
         finish(records)
-    told = [f"{key}: {before!r} -> {after!r}" for key, before, after in changes]
-    return Forked(len(names), told, not measured)
 
 
 def _bring(source: Path, to: Path) -> None:

@@ -382,7 +382,9 @@ class RunDir:
     def _refuse_others(self) -> None:
         """That this is a run directory or can become one, before anything is written."""
         if (self.root / FORKING).exists():
-            raise ConfigError(f"{self.root}: a fork was broken off here; run the same `selfevo fork` again")
+            raise ConfigError(
+                f"{self.root}: a fork was broken off here; run the same `selfevo fork` or `selfevo study` again"
+            )
         self.sums.require_format()
         if self.config_file.exists() or self.sums.head.exists() or not self.root.exists() or self.sums.names():
             return

@@ -1,0 +1,346 @@
+"""Runs side by side: the same checkpoints on the same rows, runs that differ in the seed alone as one.
+
+Read from run directories alone, so that live runs may be compared. What two runs answered is compared row by row, and
+refused where the rows, or what scores them, are not the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.evaluate import paired
+from selfevo_jax.report.summary import Summary, summarize
+from selfevo_jax.run.files import read_json, understood
+from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
+from selfevo_jax.run.joining import PRINTS
+from selfevo_jax.run.run_dir import META, RunDir, name_of
+
+MODES = ("direct", "refined", "consistency", "both")
+DATA = {"data_first": "first", "data_candidates": "candidates", "data_kept": "kept"}
+"""Shares of right rows in the data of the rounds, as `report.Row` names them."""
+GAIN = "gain"
+_ANYWHERE = (*(key for key in SAFE_TO_CHANGE if not key.startswith("rounds.")), "seed")
+"""Keys in which runs of one row may differ."""
+
+Right = dict[str, bool | None]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a row."""
+
+    run_dir: str
+    seed: int
+    complete: bool
+    ended: str | None
+    """Why it ended early, where that is known."""
+    config: dict[str, Any] = field(repr=False)
+    """Dotted keys, and the fingerprints of the data."""
+    right: dict[tuple[str, str, str], Right] = field(repr=False)
+    """(set, checkpoint, mode) -> which rows are right."""
+    data: dict[tuple[str, str], float] = field(repr=False)
+    """(kind, checkpoint) -> the share of right rows in the data of its round."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in the seed alone."""
+
+    name: str
+    members: tuple[Member, ...]
+    """By seed."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A share, a gain or a difference of the runs of a row."""
+
+    mean: float
+    stderr: float | None
+    """Of several seeds: of the mean, over them. Of one: of a gain or difference the paired one over the rows."""
+    seeds: dict[int, float]
+    rows: int | None = None
+    """Of one seed: evaluation rows behind it."""
+    p: float | None = None
+    """Of one seed: McNemar's exact p."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    The keys of figures are set, mode, row and checkpoint; of the rounds' data kind, row and checkpoint.
+    """
+
+    rows: list[Row]
+    baseline: str
+    accuracy: dict[tuple[str, str, str, str], Figure]
+    """Beside the checkpoints: `gain`, that of the last round over M_meta."""
+    differences: dict[tuple[str, str, str, str], Figure]
+    """To the same checkpoint of the baseline."""
+    data: dict[tuple[str, str, str], Figure]
+    config: dict[str, dict[str, tuple[Any, Any]]]
+    """Row -> key -> the baseline's value and its own."""
+
+    def to_dict(self) -> dict[str, Any]:
+        def listed(figures: Iterable[tuple[tuple[str, ...], Figure]], *names: str) -> list[dict[str, Any]]:
+            return [dict(zip(names, key, strict=True)) | asdict(figure) for key, figure in figures]
+
+        told = ("run_dir", "seed", "complete", "ended")
+        return {
+            "baseline": self.baseline,
+            "rows": [
+                {
+                    "name": row.name,
+                    "runs": [{name: getattr(member, name) for name in told} for member in row.members],
+                    "config": {k: {"baseline": a, "here": b} for k, (a, b) in self.config.get(row.name, {}).items()},
+                }
+                for row in self.rows
+            ],
+            "accuracy": listed(self.accuracy.items(), "set", "mode", "row", "checkpoint"),
+            "differences": listed(self.differences.items(), "set", "mode", "row", "checkpoint"),
+            "data": listed(self.data.items(), "kind", "row", "checkpoint"),
+        }
+
+
+def compare(
+    runs: Sequence[RunDir],
+    baseline: str | None = None,
+    names: Mapping[str, str] | None = None,
+    ended: Mapping[str, str] | None = None,
+    sets: Sequence[str] = (),
+) -> Comparison:
+    """Compares runs by what they have finished.
+
+    Args:
+      runs: run directories; one that has not begun is left out.
+      baseline: the row that the others are compared with, by its name or a run's directory; default: the first.
+      names: run directory -> name of its row; default: the directory without its seed.
+      ended: run directory -> why the run ended early.
+      sets: the evaluation sets to compare; default: all.
+
+    Raises ConfigError where no run is, no such row, or evaluation rows or scorers of one set differ; SelfevoError for
+    what no run has written.
+    """
+    members = [_member(run, (ended or {}).get(str(run.root)), sets) for run in runs if run.root.exists()]
+    if not members:
+        raise ConfigError("no run has begun; name run directories")
+    rows = _rows(members, names or {})
+    first = _baseline(rows, baseline)
+    _refuse_others(rows)
+    columns = _checkpoints(members)
+    accuracy: dict[tuple[str, str, str, str], Figure] = {}
+    differences: dict[tuple[str, str, str, str], Figure] = {}
+    for set_name, mode in _measures(members):
+        for row in rows:
+            for checkpoint in columns:
+                key = (set_name, mode, checkpoint)
+                if (found := _share(row, key)) is not None:
+                    accuracy[set_name, mode, row.name, checkpoint] = found
+                if row is not first and (found := _difference(first, row, key)) is not None:
+                    differences[set_name, mode, row.name, checkpoint] = found
+            if (found := _gain(row, set_name, mode)) is not None:
+                accuracy[set_name, mode, row.name, GAIN] = found
+    data = {
+        (kind, row.name, checkpoint): found
+        for kind in DATA.values()
+        for row in rows
+        for checkpoint in columns
+        if (
+            found := _over_seeds(
+                {m.seed: m.data[kind, checkpoint] for m in row.members if (kind, checkpoint) in m.data}
+            )
+        )
+    }
+    config = {row.name: _otherwise(first, row) for row in rows if row is not first}
+    return Comparison(rows, first.name, accuracy, differences, data, config)
+
+
+# --- what a run has
+
+
+def _member(run: RunDir, ended: str | None, sets: Sequence[str]) -> Member:
+    config, summary = run.read_config(), summarize(run)
+    prints = run.root / PRINTS
+    with understood(run.root):
+        told = read_json(prints) if prints.exists() else {}
+        facts = dict(flat(config.model_dump(mode="json"))) | {
+            f"content of {key}": value for key, value in told.items() if key != "config"
+        }
+        right: dict[tuple[str, str, str], Right] = {}
+        for shown in dict.fromkeys(row.checkpoint for row in summary.rows):
+            file = run.evaluation(_stored(shown))
+            for set_name, figures in (read_json(file) if file.exists() else {}).items():
+                if not sets or set_name in sets:
+                    right |= {(set_name, shown, mode): rows for mode, rows in figures["right"].items()}
+    stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"
+    return Member(str(run.root), config.seed, summary.complete, ended or stopped, facts, right, _data(summary))
+
+
+def _stored(shown: str) -> str:
+    """The name of a checkpoint's evaluation in the run directory."""
+    return name_of(int(shown.removeprefix("round "))) if shown.startswith("round ") else shown
+
+
+def _data(summary: Summary) -> dict[tuple[str, str], float]:
+    found = {}
+    for row in summary.rows:
+        for name, kind in DATA.items():
+            share = getattr(row, name)
+            if share is not None and share["share"] is not None:
+                found[kind, row.checkpoint] = share["share"]
+    return found
+
+
+# --- rows of the table
+
+
+def _rows(members: Sequence[Member], names: Mapping[str, str]) -> list[Row]:
+    """Runs of equal configs (but for the seed, and where they ran) and equal data; each seed once."""
+    groups: list[tuple[str | None, dict[str, Any], list[Member]]] = []
+    for member in members:
+        given = names.get(member.run_dir)
+        fixed = {key: value for key, value in member.config.items() if not _may_differ(key)}
+        for name, like, there in groups:
+            if name == given and like == fixed and member.seed not in {other.seed for other in there}:
+                there.append(member)
+                break
+        else:
+            groups.append((given, fixed, [member]))
+    rows: list[Row] = []
+    for given, _, there in groups:
+        name, taken = given or _without_seed(there[0]), {row.name for row in rows}
+        if name in taken:
+            name = there[0].run_dir
+        rows.append(Row(name, tuple(sorted(there, key=lambda member: member.seed))))
+    return rows
+
+
+def _may_differ(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in _ANYWHERE)
+
+
+def _without_seed(member: Member) -> str:
+    """`runs/self-1` and `runs/self/seed-1`: self."""
+    parts = [part for part in re.split(r"[/\\]+", member.run_dir) if part]
+    name = re.sub(rf"(^|[-_.])(seed[-_]?)?{member.seed}$", "", parts[-1])
+    return name or (parts[-2] if len(parts) > 1 else parts[-1])
+
+
+def _baseline(rows: Sequence[Row], given: str | None) -> Row:
+    if given is None:
+        return rows[0]
+    for row in rows:
+        if row.name == given or any(given.rstrip("/") == member.run_dir.rstrip("/") for member in row.members):
+            return row
+    raise ConfigError(f"baseline '{given}': no such row; expected one of {', '.join(row.name for row in rows)}")
+
+
+def _refuse_others(rows: Sequence[Row]) -> None:
+    """Raises ConfigError where one set has other rows, or another scorer, in two runs."""
+    known: dict[str, tuple[Member, dict[str, Any], frozenset[str]]] = {}
+    for member in (member for row in rows for member in row.members):
+        for (set_name, _, _), right in member.right.items():
+            rule, ids = _rule(member, set_name), frozenset(right)
+            first, its_rule, its_ids = known.setdefault(set_name, (member, rule, ids))
+            why = ""
+            if other := [key for key in {**its_rule, **rule} if its_rule.get(key) != rule.get(key)]:
+                why = f"{other[0]} is {its_rule.get(other[0])!r} and {rule.get(other[0])!r}"
+            elif ids != its_ids:
+                why = f"{len(its_ids)} and {len(ids)} rows, of which {len(ids & its_ids)} are the same"
+            if why:
+                raise ConfigError(
+                    f"evaluation set '{set_name}' is not the same in {first.run_dir} and {member.run_dir}: {why}; runs "
+                    "are compared on the same rows and by the same scorer alone. Measure them alike (selfevo eval), or "
+                    "leave the set out (--set)"
+                )
+
+
+def _rule(member: Member, set_name: str) -> dict[str, Any]:
+    """What says which rows a set has and how they are scored."""
+    keys = (f"data.evaluation.{set_name}", f"content of data.evaluation.{set_name}", "data.stories")
+    apart = ("meta_questions", "responses_per_question", "right_copies")
+    return {
+        key: value
+        for key, value in member.config.items()
+        if any(key == name or key.startswith(f"{name}.") for name in keys)
+        and key.rpartition(".")[2] not in apart
+        # where the file lies is nothing to its rows: its content is compared
+        and key not in (keys[0], f"{keys[0]}.source")
+    }
+
+
+# --- figures
+
+
+def _checkpoints(members: Iterable[Member]) -> list[str]:
+    found = {shown for member in members for _, shown, _ in member.right}
+    found |= {shown for member in members for _, shown in member.data}
+    order = {"base": -1, META: 0}
+    return sorted(found, key=lambda shown: order[shown] if shown in order else int(shown.removeprefix("round ")))
+
+
+def _measures(members: Iterable[Member]) -> list[tuple[str, str]]:
+    found = dict.fromkeys((set_name, mode) for member in members for set_name, _, mode in member.right)
+    sets = list(dict.fromkeys(set_name for set_name, _ in found))
+    return [(set_name, mode) for set_name in sets for mode in MODES if (set_name, mode) in found]
+
+
+def _over_seeds(values: Mapping[int, float], rows: int | None = None) -> Figure | None:
+    if not values:
+        return None
+    many = len(values) > 1
+    error = statistics.stdev(values.values()) / math.sqrt(len(values)) if many else None
+    return Figure(statistics.fmean(values.values()), error, dict(values), None if many else rows)
+
+
+def _known(row: Row, key: tuple[str, str]) -> dict[int, float]:
+    return {member.seed: member.data[key] for member in row.members if key in member.data}
+
+
+def _share(row: Row, key: tuple[str, str, str]) -> Figure | None:
+    asked = {m.seed: [hit for hit in m.right.get(key, {}).values() if hit is not None] for m in row.members}
+    shares = {seed: statistics.fmean(hits) for seed, hits in asked.items() if hits}
+    return _over_seeds(shares, max(map(len, asked.values())))
+
+
+def _paired(pairs: Mapping[int, tuple[Right, Right]]) -> Figure | None:
+    """Gains row by row: over the seeds of several, by the rows of one."""
+    found = {seed: result for seed, (before, after) in pairs.items() if (result := paired(before, after)) is not None}
+    if len(found) == 1:
+        (seed, one), *_ = found.items()
+        return Figure(one.gain, one.stderr, {seed: one.gain}, one.n, one.p)
+    return _over_seeds({seed: one.gain for seed, one in found.items()})
+
+
+def _difference(first: Row, row: Row, key: tuple[str, str, str]) -> Figure | None:
+    """Seed by seed; two single runs are compared whatever their seeds."""
+    before = {m.seed: m.right[key] for m in first.members if key in m.right}
+    after = {m.seed: m.right[key] for m in row.members if key in m.right}
+    pairs = {seed: (before[seed], after[seed]) for seed in after if seed in before}
+    if not pairs and len(before) == len(after) == 1:
+        (one,), ((seed, other),) = before.values(), after.items()
+        pairs = {seed: (one, other)}
+    return _paired(pairs)
+
+
+def _gain(row: Row, set_name: str, mode: str) -> Figure | None:
+    """Of the last round that the config asks for, over M_meta."""
+    pairs = {}
+    for member in row.members:
+        last = (set_name, f"round {member.config['rounds.number']}", mode)
+        if (set_name, META, mode) in member.right and last in member.right:
+            pairs[member.seed] = member.right[set_name, META, mode], member.right[last]
+    return _paired(pairs)
+
+
+def _otherwise(first: Row, row: Row) -> dict[str, tuple[Any, Any]]:
+    before, after = first.members[0].config, row.members[0].config
+    keys = [key for key in {**before, **after} if not _may_differ(key) and before.get(key) != after.get(key)]
+    return {key: (before.get(key), after.get(key)) for key in keys}

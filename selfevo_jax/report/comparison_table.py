@@ -1,0 +1,173 @@
+"""A comparison for people: text that is readable at 80 columns, and Markdown."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from selfevo_jax.evaluate import wilson
+from selfevo_jax.report.comparison import DATA, GAIN, Comparison, Figure
+from selfevo_jax.report.table import WIDTH, p_value, plain_table
+
+_SHOWN = 40
+"""Letters of a key's value."""
+_MODES = {
+    "direct": "direct answers",
+    "refined": "refined answers",
+    "consistency": "majority of samples",
+    "both": "majority of refined samples",
+}
+_DATA = {
+    "first": "first responses of the rounds that are right in %",
+    "candidates": "chosen answers of the rounds, before the filter, that are right in %",
+    "kept": "kept answers of the rounds that are right in %",
+}
+LEGEND = (
+    "±: with several seeds the standard error of the mean over them; a difference or gain is taken seed by seed, on "
+    "the same rows. With one seed shares have their 95 % interval (Wilson) as [low, high], differences and gains the "
+    "paired standard error over the rows and McNemar's exact p. gain: the last round over meta."
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: a row a name, its cells of one or two lines."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def as_text(found: Comparison) -> str:
+    """Tables of at most 80 columns; one with more checkpoints than fit is broken into several."""
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, force_terminal=False, color_system=None)
+    for line in _runs(found):
+        console.print(textwrap.fill(line, WIDTH, subsequent_indent="    "), markup=False, highlight=False)
+    for grid in _grids(found):
+        for number, part in enumerate(_parts(grid)):
+            title = grid.title if number == 0 else f"{grid.title} (continued)"
+            console.print("", plain_table(title, ["", *part.columns], [[name, *cells] for name, cells in part.rows]))
+    console.print("")
+    for line in [*_otherwise(found), LEGEND]:
+        console.print(textwrap.fill(line, WIDTH, subsequent_indent="    "), markup=False, highlight=False)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def as_markdown(found: Comparison) -> str:
+    """The same tables, whole."""
+    blocks = ["\n".join(f"- {_escaped(line)}" for line in _runs(found))]
+    for grid in _grids(found):
+        head = ["", *grid.columns]
+        lines = [f"| {' | '.join(map(_escaped, head))} |", f"|{'---|' * len(head)}"]
+        lines += [f"| {' | '.join(_escaped(cell) for cell in (name, *cells))} |" for name, cells in grid.rows]
+        blocks += [f"**{_escaped(grid.title)}**", "\n".join(lines)]
+    blocks += ["\n".join(f"- {_escaped(line)}" for line in _otherwise(found)), LEGEND]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")
+
+
+# --- what is said beside the tables
+
+
+def _runs(found: Comparison) -> Iterator[str]:
+    for row in found.rows:
+        seeds = ", ".join(str(member.seed) for member in row.members)
+        one = len(row.members) == 1
+        yield f"{row.name}: {'seed' if one else f'{len(row.members)} seeds:'} {seeds}"
+        for member in row.members:
+            if member.ended is not None:
+                yield f"  seed {member.seed} ended early: {member.ended}"
+            elif not member.complete:
+                yield f"  seed {member.seed} is not complete: selfevo status {member.run_dir}"
+
+
+def _otherwise(found: Comparison) -> Iterator[str]:
+    for name, keys in found.config.items():
+        told = [f"{key} {_value(here)} ({found.baseline}: {_value(there)})" for key, (there, here) in keys.items()]
+        yield f"{name} differs from {found.baseline} in: {'; '.join(told) or 'nothing'}"
+
+
+def _value(value: object) -> str:
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+# --- tables
+
+
+def _grids(found: Comparison) -> Iterator[Grid]:
+    names = [row.name for row in found.rows]
+    for measure in dict.fromkeys(key[:2] for key in found.accuracy):
+        name = f"{measure[0]}, {_MODES[measure[1]]}"
+        figures = {key[2:]: figure for key, figure in found.accuracy.items() if key[:2] == measure}
+        yield _grid(f"{name}: accuracy in %", names, {key: _share(key[1], figure) for key, figure in figures.items()})
+        apart = {key[2:]: figure for key, figure in found.differences.items() if key[:2] == measure}
+        # where every run is as good as the baseline's there is nothing to show
+        told = {column for (_, column), figure in apart.items() if any(figure.seeds.values())}
+        differences = {key: _points(figure) for key, figure in apart.items() if key[1] in told}
+        if differences:
+            others = [row for row in names if row != found.baseline]
+            yield _grid(f"{name}: difference to {found.baseline} in points", others, differences)
+    for kind in DATA.values():
+        shares = {key[1:]: _share(key[2], figure) for key, figure in found.data.items() if key[0] == kind}
+        if shares:
+            yield _grid(_DATA[kind], names, shares)
+
+
+def _grid(title: str, names: Sequence[str], cells: dict[tuple[str, str], str]) -> Grid:
+    columns = [name for name in dict.fromkeys(column for _, column in cells) if name != GAIN]
+    if any(column == GAIN for _, column in cells):
+        columns.append(GAIN)
+    return Grid(title, columns, [(name, [cells.get((name, column), "-") for column in columns]) for name in names])
+
+
+def _share(column: str, figure: Figure) -> str:
+    if column == GAIN:
+        return _points(figure)
+    shown = f"{100 * figure.mean:.1f}"
+    if figure.stderr is not None:
+        return f"{shown} ± {100 * figure.stderr:.1f}"
+    if figure.rows is None:
+        return shown
+    limits = wilson(round(figure.mean * figure.rows), figure.rows)
+    low, high = (f"{100 * limit:.1f}".replace("100.0", "100") for limit in limits)
+    return f"{shown}\n[{low}, {high}]"
+
+
+def _points(figure: Figure) -> str:
+    shown = f"{100 * figure.mean:+.1f}"
+    if figure.stderr is not None:
+        shown += f" ± {100 * figure.stderr:.1f}"
+    return shown if figure.p is None else f"{shown}\n{p_value(figure.p)}"
+
+
+_GAP = 2
+
+
+def _parts(grid: Grid) -> Iterator[Grid]:
+    """As many columns at a time as fit."""
+    room = WIDTH - max(_width(name) for name, _ in grid.rows)
+    at = 0
+    while at < len(grid.columns):
+        end, used = at, 0
+        while end < len(grid.columns) and (end == at or used + _GAP + _column(grid, end) <= room):
+            used += _GAP + _column(grid, end)
+            end += 1
+        yield Grid(grid.title, grid.columns[at:end], [(name, cells[at:end]) for name, cells in grid.rows])
+        at = end
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.split("\n")))
+
+
+def _column(grid: Grid, number: int) -> int:
+    return max(_width(grid.columns[number]), *(_width(cells[number]) for _, cells in grid.rows))

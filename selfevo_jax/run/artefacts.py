@@ -1,0 +1,177 @@
+"""What a run makes, phase by phase, and which keys of its config each of these artefacts rests on.
+
+One table serves `selfevo fork` (which keys are free from a point on) and `selfevo study` (which phases two runs share).
+A key that the table does not name is one that everything rests on, until somebody has said what does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from selfevo_jax.config import Config
+from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
+from selfevo_jax.run.joining import REMOVED
+from selfevo_jax.run.run_dir import COMMITTED, META, name_of
+
+ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
+"""What is computed before the rounds: the base's own answers that D_meta is written about, D_meta, M_meta."""
+EVALUATION, ROLLOUTS, CONTROLS, ROUND = "evaluation", "rollouts", "controls", "round"
+"""What is measured; and what a round makes: rollouts, planted controls, the rest (D_self, M_t, its record)."""
+_ALL = frozenset((ANSWERS, META_DATA, META_SKILL, EVALUATION, ROLLOUTS, CONTROLS, ROUND))
+_SAMPLED = frozenset((ANSWERS, EVALUATION, ROLLOUTS, CONTROLS))
+
+
+@dataclass(frozen=True)
+class _Read:
+    by: frozenset[str]
+    """What reads the key itself."""
+    why: str = "the kept files"
+    """What came from it, for who wants to change it."""
+
+
+def _read(*by: str, why: str = "the kept files") -> _Read:
+    return _Read(frozenset(by), why)
+
+
+_READ: dict[str, _Read] = {
+    **dict.fromkeys((*SAFE_TO_CHANGE, "rounds.controls_warn_above"), _read()),
+    "seed": _Read(_ALL - {EVALUATION}, "the draws and the order of the rows"),
+    "model": _Read(_ALL, "the base model"),
+    "tokenizer": _Read(_ALL, "the base model"),  # a fingerprint
+    "format": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
+    "judge": _Read(_SAMPLED, "the verdicts of the kept rounds"),
+    "data.prompts": _read(ROLLOUTS),
+    "data.prompts_per_round": _read(ROLLOUTS),
+    "data.samples_per_prompt": _read(ROLLOUTS),
+    "data.meta_skill": _read(META_DATA, why="D_meta"),
+    "data.meta_from_solutions": _read(META_DATA, why="D_meta"),
+    "data.meta_rows": _read(META_DATA, why="D_meta"),
+    "data.qa": _read(META_SKILL, ROUND, why="D_QA"),
+    "data.evaluation": _read(EVALUATION),
+    "data.evaluation_rows": _read(EVALUATION),
+    "data.stories.changes": _read(ANSWERS, META_DATA, EVALUATION, ROLLOUTS, why="D_meta"),
+    "data.stories.meta_questions": _read(META_DATA, why="D_meta"),
+    "data.stories.responses_per_question": _read(META_DATA, why="D_meta"),
+    "data.stories.right_copies": _read(META_DATA, why="D_meta"),
+    "data.stories.evaluation_rows": _read(EVALUATION),
+    "data.stories.evaluation_split": _read(EVALUATION),
+    "sampling": _Read(_SAMPLED),
+    # evaluation is greedy, or has a temperature of its own, as the answers for D_meta have
+    "sampling.respond": _Read(_SAMPLED - {CONTROLS}),
+    "sampling.respond.temperature": _read(ROLLOUTS),
+    "sampling.feedback": _Read(_SAMPLED - {ANSWERS}),
+    "sampling.feedback.temperature": _read(ROLLOUTS, CONTROLS),
+    "sampling.refine": _read(EVALUATION, ROLLOUTS),
+    "sampling.refine.temperature": _read(ROLLOUTS),
+    "meta": _read(META_SKILL, why="the training of M_meta"),
+    "learn": _read(ROUND),
+    "rounds": _read(ROLLOUTS, CONTROLS, ROUND),
+    "rounds.turns": _read(ROLLOUTS),
+    "rounds.controls": _read(CONTROLS),
+    **dict.fromkeys(("rounds.variant", "rounds.pool", "rounds.select"), _read(ROUND)),
+    **dict.fromkeys(("rounds.per_prompt", "rounds.minimum_kept"), _read(ROUND)),
+    "evaluate": _read(EVALUATION),
+    # what phases read of several keys together: see `inputs`
+    "whether rounds judge": _read(ROLLOUTS, CONTROLS),
+    "the judge's default text": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
+    "turns of evaluation": _read(EVALUATION),
+    "seed of evaluation": _read(EVALUATION),
+}
+"""Keys of a config (and, by the same names, fingerprints); the longest that a key lies below counts."""
+
+
+def below(key: str, names: Iterable[str]) -> bool:
+    """Whether a key is one of these, or lies below one."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def _found(key: str) -> _Read:
+    while key:
+        if key in _READ:
+            return _READ[key]
+        key = key.rpartition(".")[0]
+    return _Read(_ALL)
+
+
+def is_read_by(key: str, kinds: Collection[str]) -> bool:
+    """Whether one of these kinds of artefacts reads a key, or a file of that key's fingerprint, itself."""
+    return not _found(key).by.isdisjoint(kinds)
+
+
+def came_from(key: str) -> str:
+    """What came from a key, in words."""
+    return _found(key).why
+
+
+def inputs(config: Config) -> dict[str, Any]:
+    """Every dotted key with its value, and what phases read of several keys together."""
+    voting = {"consistency", "both"} & set(config.evaluate.modes)
+    own_text = config.format.kind == "chat" and config.format.judge is None
+    return dict(flat(config.model_dump(mode="json"))) | {
+        "whether rounds judge": config.rounds.judges,
+        "the judge's default text": config.judge.kind if own_text else None,
+        "turns of evaluation": max(1, config.rounds.turns),
+        "seed of evaluation": config.seed if voting else None,
+    }
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Files of a run that a phase finishes together."""
+
+    name: str
+    """For people."""
+    kinds: frozenset[str]
+    """It and all that it is made from."""
+    mark: str
+    """The file that is there when it is finished."""
+    files: tuple[str, ...]
+    """Names of its files and folders."""
+    others: tuple[str, ...] = ()
+    """Below these: files of other artefacts."""
+    checkpoint: str | None = None
+
+    def of(self, names: Collection[str]) -> list[str]:
+        """Its files among the finished ones of a run; none where it is not finished, or its arrays are removed."""
+        if self.mark not in names or (self.checkpoint and f"{self.checkpoint}/{REMOVED}" in names):
+            return []
+        return [name for name in names if _within(name, self.files) and not _within(name, self.others)]
+
+    def rests_on(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Of the `inputs` of a config those that it rests on: equal ones make equal artefacts."""
+        return {key: value for key, value in given.items() if is_read_by(key, self.kinds)}
+
+
+def _within(name: str, folders: Iterable[str]) -> bool:
+    return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
+
+
+def artefacts(rounds: int) -> Iterator[Artefact]:
+    """All that a run of so many rounds makes, in its order."""
+    yield _evaluation("base", frozenset())
+    data = frozenset((ANSWERS, META_DATA))
+    mark = f"meta/{COMMITTED}"
+    yield Artefact("D_meta", data, "meta/meta_skill.jsonl", ("meta",), (mark,))
+    made = data | {META_SKILL}
+    yield Artefact("M_meta", made, mark, (mark, f"checkpoints/{META}"), checkpoint=f"checkpoints/{META}")
+    yield _evaluation(META, made)
+    for number in range(1, rounds + 1):
+        name = name_of(number)
+        folder, checkpoint = f"rounds/{name}", f"checkpoints/{name}"
+        sampled, planted = f"{folder}/rollouts", f"{folder}/controls.json"
+        made |= {ROLLOUTS}
+        yield Artefact(f"rollouts of round {number}", made, f"{sampled}/manifest.json", (sampled,))
+        made |= {CONTROLS}
+        yield Artefact(f"controls of round {number}", made, planted, (planted,))
+        made |= {ROUND}
+        mark, files = f"{folder}/{COMMITTED}", (folder, checkpoint)
+        yield Artefact(f"M_{number}", made, mark, files, (sampled, planted), checkpoint)
+        yield _evaluation(name, made)
+
+
+def _evaluation(name: str, made: frozenset[str]) -> Artefact:
+    shown = {"base": "base", META: "M_meta"}.get(name, f"M_{int(name)}" if name.isdecimal() else name)
+    figures, texts = f"evaluations/{name}.json", f"evaluations/{name}"
+    return Artefact(f"evaluation of {shown}", made | {EVALUATION}, figures, (figures, texts))

@@ -1,0 +1,151 @@
+"""The runs of a study, one after another in this process, each beginning with what the others have of equal inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from selfevo_jax import hosts, notice
+from selfevo_jax.errors import ConfigError, EmptySelectionError, NonFiniteLossError, SelfevoError
+from selfevo_jax.progress import Reporter
+from selfevo_jax.report import as_markdown, as_text, compare, summarize
+from selfevo_jax.rounds import Controller
+from selfevo_jax.rounds.pools import open_pools
+from selfevo_jax.run import RunDir, share, shared
+from selfevo_jax.run.files import read_json, to_json, write_file
+from selfevo_jax.run.identity import config_differences
+from selfevo_jax.study.spec import Study, StudyRun
+
+RECORD, TABLE = "study.json", "table"
+COMPLETE = "complete"
+_HONEST = (EmptySelectionError, NonFiniteLossError)
+"""Ends of a run that say something of its settings: a row of the table with its reason."""
+
+
+def conduct(study: Study, reporter: Reporter) -> bool:
+    """Makes what is left of a study, and its table. Returns whether there was anything to do.
+
+    Of several processes every one calls it. It can be killed at any instant, and the same call goes on. Raises
+    ConfigError, before any work, for a folder that holds a run with another config, or rows that cannot be read.
+    """
+    left = hosts.agree("what is left of the study", lambda: [run.name for run in study.runs if not _ended(study, run)])
+    if left:
+        _check_rows(run for run in study.runs if run.name in left)
+        reporter.line(f"{study.file}: {len(left)} of {len(study.runs)} runs are left")
+    for number, run in enumerate(study.runs, start=1):
+        if run.name in left:
+            notice.stop_if_given(f"before run {run.name}")
+            _make(study, run, f"run {number} of {len(study.runs)}: {run.variant}, seed {run.seed}", reporter)
+    hosts.agree("writing the table", lambda: _write_table(study))
+    return bool(left)
+
+
+def _make(study: Study, run: StudyRun, title: str, reporter: Reporter) -> None:
+    reporter.line(f"\n== {title}")
+    there = RunDir(run.config.run_dir)
+    begun = there.has(there.config_file)
+    taken = hosts.agree("what other runs have for this one", lambda: _share(study, run, reporter))
+    for source, names in taken.items():
+        reporter.line(f"  from {source}: {', '.join(names)}")
+    began = time.monotonic()
+    try:
+        with contextlib.closing(Controller(run.config, reporter)) as controller:
+            try:
+                controller.run()
+            finally:
+                found = controller.dir
+                found.write(found.report_file, lambda: to_json(summarize(found).to_dict()))
+        ended = COMPLETE
+    except _HONEST as error:
+        ended = str(error)
+        reporter.warn(f"{run.name} has ended early, and is in the table with its reason: {ended}")
+    # a run that was gone on with has no time of its own worth showing
+    seconds = None if begun else round(time.monotonic() - began, 1)
+    hosts.agree("noting the end of the run", lambda: _note(study, run, ended, seconds))
+    gc.collect()  # parameters of a run that is over make room for those of the next
+
+
+def _share(study: Study, run: StudyRun, reporter: Reporter) -> dict[str, list[str]]:
+    """What a run that is not begun takes from the others: the other run's name -> artefacts."""
+    new = RunDir(run.config.run_dir)
+    if not new.config_file.exists():
+        others = [RunDir(other.config.run_dir) for other in study.runs if other is not run]
+        share(run.config, [other for other in others if other.config_file.exists()], reporter)
+    taken: dict[str, list[str]] = {}
+    for one in shared(new):
+        taken.setdefault(one.source, []).append(one.artefact)
+    return taken
+
+
+# --- what is done
+
+
+def _records(study: Study) -> dict[str, Any]:
+    file = study.out / RECORD
+    found: dict[str, Any] = read_json(file)["runs"] if file.exists() else {}
+    return found
+
+
+def _note(study: Study, run: StudyRun, ended: str, seconds: float | None) -> None:
+    record = {"ended": ended, "seconds": seconds}
+    write_file(study.out / RECORD, to_json({"runs": {**_records(study), run.name: record}}))
+
+
+def _ended(study: Study, run: StudyRun) -> bool:
+    """Whether a run has come to its end. Raises ConfigError where its folder holds another run."""
+    there = RunDir(run.config.run_dir)
+    if not there.config_file.exists():
+        return False
+    begun, wanted = there.read_config(), run.config
+    if differences := config_differences(begun, wanted):
+        raise ConfigError(
+            f"{there.root}: a run with another config is here:\n  "
+            + "\n  ".join(differences)
+            + f"\nSet these back for variant {run.variant}, remove that folder, or choose another `out`"
+        )
+    if begun.rounds.number != wanted.rounds.number or begun.rounds.stop_when_worse != wanted.rounds.stop_when_worse:
+        return False
+    return _stopped(study, run) is not None or summarize(there).complete
+
+
+def _stopped(study: Study, run: StudyRun) -> str | None:
+    """Why a run ended early; None where it did not."""
+    ended = _records(study).get(run.name, {}).get("ended", COMPLETE)
+    return None if ended == COMPLETE else str(ended)
+
+
+def _check_rows(runs: Iterable[StudyRun]) -> None:
+    """Reads the data of each variant, so that what cannot be read is found before any work."""
+    first = {run.variant: run for run in reversed(list(runs))}
+    for name, run in first.items():
+        try:
+            open_pools(run.config)
+        except SelfevoError as error:
+            raise ConfigError(f"variant {name}: {error}") from error
+
+
+def _write_table(study: Study) -> None:
+    """The table of what is there; a file that says it already stays as it is."""
+    runs = {run.name: (RunDir(run.config.run_dir), _stopped(study, run)) for run in study.runs}
+    found = compare(
+        [root for root, _ in runs.values()],
+        baseline=study.baseline,
+        names={str(RunDir(run.config.run_dir).root): run.variant for run in study.runs},
+        ended={str(root.root): why for root, why in runs.values() if why is not None},
+    )
+    contents: Mapping[str, Callable[[], bytes]] = {
+        "txt": lambda: as_text(found).encode(),
+        "json": lambda: to_json(found.to_dict()),
+        "md": lambda: as_markdown(found).encode(),
+    }
+    for kind, make in contents.items():
+        _write_if_other(study.out / f"{TABLE}.{kind}", make())
+
+
+def _write_if_other(file: Path, content: bytes) -> None:
+    if not file.exists() or file.read_bytes() != content:
+        write_file(file, content)
