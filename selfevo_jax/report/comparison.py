@@ -43,9 +43,9 @@ class Member:
     config: dict[str, Any] = field(repr=False)
     """Dotted keys, and the fingerprints of the data."""
     right: dict[tuple[str, str, str], Right] = field(repr=False)
-    """(set, checkpoint, mode) -> which rows are right."""
-    data: dict[tuple[str, str], float] = field(repr=False)
-    """(kind, checkpoint) -> the share of right rows in the data of its round."""
+    """(set, mode, checkpoint) -> which rows are right."""
+    data: dict[tuple[str, str], tuple[float, int]] = field(repr=False)
+    """(kind, checkpoint) -> the share of right rows in the data of its round, and how many rows there are."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Figure:
     """Of several seeds: of the mean, over them. Of one: of a gain or difference the paired one over the rows."""
     seeds: dict[int, float]
     rows: int | None = None
-    """Of one seed: evaluation rows behind it."""
+    """Behind the figure of one seed, or of several that share it."""
     p: float | None = None
-    """Of one seed: McNemar's exact p."""
+    """Of a gain or difference of one seed: McNemar's exact p."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,7 @@ def compare(
         for kind in DATA.values()
         for row in rows
         for checkpoint in columns
-        if (
-            found := _over_seeds(
-                {m.seed: m.data[kind, checkpoint] for m in row.members if (kind, checkpoint) in m.data}
-            )
-        )
+        if (found := _known(row, (kind, checkpoint))) is not None
     }
     config = {row.name: _otherwise(first, row) for row in rows if row is not first}
     return Comparison(rows, first.name, accuracy, differences, data, config)
@@ -178,7 +174,7 @@ def _member(run: RunDir, ended: str | None, sets: Sequence[str]) -> Member:
             file = run.evaluation(_stored(shown))
             for set_name, figures in (read_json(file) if file.exists() else {}).items():
                 if not sets or set_name in sets:
-                    right |= {(set_name, shown, mode): rows for mode, rows in figures["right"].items()}
+                    right |= {(set_name, mode, shown): rows for mode, rows in figures["right"].items()}
     stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"
     return Member(str(run.root), config.seed, summary.complete, ended or stopped, facts, right, _data(summary))
 
@@ -188,13 +184,13 @@ def _stored(shown: str) -> str:
     return name_of(int(shown.removeprefix("round "))) if shown.startswith("round ") else shown
 
 
-def _data(summary: Summary) -> dict[tuple[str, str], float]:
+def _data(summary: Summary) -> dict[tuple[str, str], tuple[float, int]]:
     found = {}
     for row in summary.rows:
         for name, kind in DATA.items():
             share = getattr(row, name)
             if share is not None and share["share"] is not None:
-                found[kind, row.checkpoint] = share["share"]
+                found[kind, row.checkpoint] = share["share"], share["n"]
     return found
 
 
@@ -280,34 +276,41 @@ def _rule(member: Member, set_name: str) -> dict[str, Any]:
 
 
 def _checkpoints(members: Iterable[Member]) -> list[str]:
-    found = {shown for member in members for _, shown, _ in member.right}
+    found = {shown for member in members for _, _, shown in member.right}
     found |= {shown for member in members for _, shown in member.data}
     order = {"base": -1, META: 0}
     return sorted(found, key=lambda shown: order[shown] if shown in order else int(shown.removeprefix("round ")))
 
 
 def _measures(members: Iterable[Member]) -> list[tuple[str, str]]:
-    found = dict.fromkeys((set_name, mode) for member in members for set_name, _, mode in member.right)
+    found = dict.fromkeys(key[:2] for member in members for key in member.right)
     sets = list(dict.fromkeys(set_name for set_name, _ in found))
     return [(set_name, mode) for set_name in sets for mode in MODES if (set_name, mode) in found]
 
 
 def _over_seeds(values: Mapping[int, float], rows: int | None = None) -> Figure | None:
+    """Mean and its standard error; none of one seed, or of several that share what `rows` rows say."""
     if not values:
         return None
-    many = len(values) > 1
-    error = statistics.stdev(values.values()) / math.sqrt(len(values)) if many else None
-    return Figure(statistics.fmean(values.values()), error, dict(values), None if many else rows)
+    if len(values) == 1 or rows is not None:
+        return Figure(next(iter(values.values())), None, dict(values), rows)
+    error = statistics.stdev(values.values()) / math.sqrt(len(values))
+    return Figure(statistics.fmean(values.values()), error, dict(values))
 
 
-def _known(row: Row, key: tuple[str, str]) -> dict[int, float]:
-    return {member.seed: member.data[key] for member in row.members if key in member.data}
+def _known(row: Row, key: tuple[str, str]) -> Figure | None:
+    found = {member.seed: member.data[key] for member in row.members if key in member.data}
+    rows = next(iter(found.values()))[1] if len(found) == 1 else None
+    return _over_seeds({seed: share for seed, (share, _) in found.items()}, rows)
 
 
 def _share(row: Row, key: tuple[str, str, str]) -> Figure | None:
-    asked = {m.seed: [hit for hit in m.right.get(key, {}).values() if hit is not None] for m in row.members}
-    shares = {seed: statistics.fmean(hits) for seed, hits in asked.items() if hits}
-    return _over_seeds(shares, max(map(len, asked.values())))
+    asked = {m.seed: {id: hit for id, hit in m.right.get(key, {}).items() if hit is not None} for m in row.members}
+    asked = {seed: hits for seed, hits in asked.items() if hits}
+    first = next(iter(asked.values()), {})
+    # the base is the same whatever the seed: its texts say how sure its share is, not the seeds
+    rows = len(first) if all(hits == first for hits in asked.values()) else None
+    return _over_seeds({seed: statistics.fmean(hits.values()) for seed, hits in asked.items()}, rows)
 
 
 def _paired(pairs: Mapping[int, tuple[Right, Right]]) -> Figure | None:
@@ -334,9 +337,9 @@ def _gain(row: Row, set_name: str, mode: str) -> Figure | None:
     """Of the last round that the config asks for, over M_meta."""
     pairs = {}
     for member in row.members:
-        last = (set_name, f"round {member.config['rounds.number']}", mode)
-        if (set_name, META, mode) in member.right and last in member.right:
-            pairs[member.seed] = member.right[set_name, META, mode], member.right[last]
+        start, last = (set_name, mode, META), (set_name, mode, f"round {member.config['rounds.number']}")
+        if start in member.right and last in member.right:
+            pairs[member.seed] = member.right[start], member.right[last]
     return _paired(pairs)
 
 

@@ -15,6 +15,8 @@ from selfevo_jax.report.table import WIDTH, p_value, plain_table
 
 _SHOWN = 40
 """Letters of a key's value."""
+_NAME = 28
+"""Letters of a row's name."""
 _MODES = {
     "direct": "direct answers",
     "refined": "refined answers",
@@ -28,8 +30,8 @@ _DATA = {
 }
 LEGEND = (
     "±: with several seeds the standard error of the mean over them; a difference or gain is taken seed by seed, on "
-    "the same rows. With one seed shares have their 95 % interval (Wilson) as [low, high], differences and gains the "
-    "paired standard error over the rows and McNemar's exact p. gain: the last round over meta."
+    "the same rows. With one seed, or where seeds share it, a share has its 95 % interval (Wilson) as [low, high], a "
+    "difference or gain the paired standard error over the rows and McNemar's exact p. gain: the last round over meta."
 )
 
 
@@ -51,7 +53,9 @@ def as_text(found: Comparison) -> str:
     for grid in _grids(found):
         for number, part in enumerate(_parts(grid)):
             title = grid.title if number == 0 else f"{grid.title} (continued)"
-            console.print("", plain_table(title, ["", *part.columns], [[name, *cells] for name, cells in part.rows]))
+            console.print(f"\n{title}", markup=False, highlight=False)
+            rows = [[_short(name), *cells] for name, cells in part.rows]
+            console.print(plain_table(None, ["", *part.columns], rows))
     console.print("")
     for line in [*_otherwise(found), LEGEND]:
         console.print(textwrap.fill(line, WIDTH, subsequent_indent="    "), markup=False, highlight=False)
@@ -84,7 +88,7 @@ def _runs(found: Comparison) -> Iterator[str]:
         yield f"{row.name}: {'seed' if one else f'{len(row.members)} seeds:'} {seeds}"
         for member in row.members:
             if member.ended is not None:
-                yield f"  seed {member.seed} ended early: {member.ended}"
+                yield f"  seed {member.seed} ended early: {member.ended.partition('. ')[0]}"
             elif not member.complete:
                 yield f"  seed {member.seed} is not complete: selfevo status {member.run_dir}"
 
@@ -154,7 +158,7 @@ _GAP = 2
 
 def _parts(grid: Grid) -> Iterator[Grid]:
     """As many columns at a time as fit."""
-    room = WIDTH - max(_width(name) for name, _ in grid.rows)
+    room = WIDTH - max(len(_short(name)) for name, _ in grid.rows)
     at = 0
     while at < len(grid.columns):
         end, used = at, 0
@@ -163,6 +167,10 @@ def _parts(grid: Grid) -> Iterator[Grid]:
             end += 1
         yield Grid(grid.title, grid.columns[at:end], [(name, cells[at:end]) for name, cells in grid.rows])
         at = end
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"...{name[-_NAME + 3 :]}"
 
 
 def _width(text: str) -> int:

@@ -55,10 +55,11 @@ def _gain(gain: Mapping[str, Any] | None, between: str) -> str:
     return f"{100 * gain['gain']:+.1f}{between}± {100 * gain['stderr']:.1f}\n{p_value(gain['p'])}"
 
 
-def plain_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2) -> Table:
+def plain_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2) -> Table:
     """A title, a head, rows; the first column to the left. A cell may have several lines."""
     # as text, not markup: names of sets are not ours
-    out = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    shown = None if title is None else Text(title)
+    out = Table(title=shown, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     out.padding = (0, gap - 1, 0, 0)  # the box itself has one column between cells
     for number, header in enumerate(headers):
         out.add_column(header, justify="right" if number else "left", no_wrap=True)

@@ -1,0 +1,82 @@
+"""How a study is written, and what is said of a faulty one; pure."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.study import read_study
+
+BASE = {"run_dir": "x", "model": {"source": "m"}, "data": {"prompts": "p.jsonl", "meta_skill": "d.jsonl"}}
+
+
+def study(folder: Path, overrides: tuple[str, ...] = (), base: dict = BASE, **keys: object):
+    (folder / "configs").mkdir(exist_ok=True)
+    (folder / "studies").mkdir(exist_ok=True)
+    (folder / "configs/base.yaml").write_text(yaml.safe_dump(base))
+    file = folder / "studies/study.yaml"
+    file.write_text(yaml.safe_dump({"base": "../configs/base.yaml", "out": "runs/s", **keys}, sort_keys=False))
+    return read_study(file, overrides)
+
+
+def test_each_variant_and_seed_is_a_run_of_its_own_folder(tmp_path: Path) -> None:
+    found = study(tmp_path, seeds=[2, 1], variants={"a": None, "b": {"rounds.select": "none", "learn": {"steps": 7}}})
+    assert [run.name for run in found.runs] == ["a/seed-2", "b/seed-2", "a/seed-1", "b/seed-1"]
+    last = found.runs[-1].config
+    assert (last.run_dir, last.seed, last.rounds.select, last.learn.steps) == ("runs/s/b/seed-1", 1, "none", 7)
+    assert found.baseline == "a"
+    assert found.runs[0].config.learn.steps == 150
+
+
+def test_sections_of_a_variant_are_merged_and_dotted_keys_take_a_whole_value(tmp_path: Path) -> None:
+    base = BASE | {"data": BASE["data"] | {"evaluation": {"one": "1.jsonl"}}}
+    merged = {"data": {"evaluation": {"two": "2.jsonl"}}}
+    whole = {"data.evaluation": {"two": "2.jsonl"}}
+    found = study(tmp_path, base=base, variants={"a": {}, "b": merged, "c": whole})
+    assert [list(run.config.data.evaluation) for run in found.runs] == [["one"], ["one", "two"], ["two"]]
+
+
+def test_overrides_hold_for_every_run_and_those_of_the_study_for_the_study(tmp_path: Path) -> None:
+    found = study(
+        tmp_path, ("rounds.number=1", "seeds=[5]", "out=elsewhere/", "baseline=b"), variants={"a": {}, "b": {}}
+    )
+    assert {run.config.rounds.number for run in found.runs} == {1}
+    assert [run.config.run_dir for run in found.runs] == ["elsewhere/a/seed-5", "elsewhere/b/seed-5"]
+    assert found.baseline == "b"
+
+
+def test_the_seed_is_the_base_config_s_where_none_is_named(tmp_path: Path) -> None:
+    assert [run.seed for run in study(tmp_path, base=BASE | {"seed": 9}).runs] == [9]
+
+
+def test_every_faulty_variant_is_named_with_its_keys(tmp_path: Path) -> None:
+    variants = {"a": {"rounds.selct": "none"}, "fine": {}, "b": {"learn.steps": "many"}, "c": {"seed.x": 1}}
+    with pytest.raises(ConfigError) as error:
+        study(tmp_path, base=BASE | {"seed": 1}, variants=variants)
+    first, second, third = str(error.value).splitlines()
+    assert "variant a: unknown key 'rounds.selct'; did you mean 'select'?" in first
+    assert "variant b: learn.steps: found 'many', expected a whole number" in second
+    assert "variant c: override of 'seed.x': 'seed' is a value, not a section" in third
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"variant": {}}, "unknown key 'variant' of a study; did you mean 'variants'"),
+        ({"out": None}, "out: missing; expected the folder of its runs"),
+        ({"seeds": [1, 1]}, "seeds: expected different whole numbers"),
+        ({"seeds": ["a"]}, "seeds: expected different whole numbers"),
+        ({"variants": ["a"]}, "variants: found list, expected names and keys"),
+        ({"variants": {"a/b": {}}}, "'a/b' names a folder"),
+        ({"variants": {"a": [1]}}, "variant a: found list, expected the keys that differ"),
+        ({"variants": {"a": {"seed": 3}}}, "variant a: seed: set by the study; list it in `seeds`"),
+        ({"variants": {"a": {}}, "baseline": "b"}, "baseline: 'b' is no variant; expected one of a"),
+        ({"variants": {"a": {}, "b": {"platform": "cpu"}}}, "platform: all runs are made by one process"),
+    ],
+)
+def test_a_faulty_study_is_one_clear_line(tmp_path: Path, keys: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match="study.yaml: ") as error:
+        study(tmp_path, **keys)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
