@@ -80,3 +80,30 @@ def test_a_faulty_study_is_one_clear_line(tmp_path: Path, keys: dict, said: str)
         study(tmp_path, **keys)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+STUDIES = Path(__file__).parents[1] / "studies"
+
+
+def test_the_quickstart_study_has_the_rows_of_its_table() -> None:
+    found = read_study(STUDIES / "quickstart.yaml")
+    assert (found.baseline, len(found.runs)) == ("self", 21)
+    configs = {run.variant: run.config for run in found.runs if run.seed == 1}
+    assert list(configs) == [
+        "self",
+        "restart",
+        "self_training",
+        "supervised",
+        "no_filter",
+        "random_filter",
+        "self_alone",
+    ]
+    assert not configs["self_training"].rounds.judges
+    assert (configs["restart"].learn.epochs, configs["restart"].learn.steps) == (4, None)
+
+
+def test_the_paper_s_study_is_configs_alone() -> None:
+    configs = {run.variant: run.config for run in read_study(STUDIES / "self_paper.yaml").runs}
+    assert configs["qa_alone"].data.has_meta is False
+    assert configs["self"].data.evaluation.keys() == {"gsm8k", "svamp"}
+    assert configs["one_round"].data.prompts_per_round == 3 * configs["self"].data.prompts_per_round

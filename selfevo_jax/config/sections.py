@@ -134,8 +134,10 @@ class DataSection(Section):
     """Build D_meta from worked solutions with planted errors, from this file, in place of `meta_skill`."""
     meta_rows: Positive | None = None
     """Use this many D_meta rows; None takes all."""
+    meta_feedback: Literal["words", "verdict"] = "words"
+    """`verdict` leaves of D_meta's feedback the verdict (or rating) alone, without its words: an ablation."""
     qa: str | None = None
-    """D_QA rows (prompt, answer): plain supervised rows beside D_meta."""
+    """D_QA rows (prompt, answer): plain supervised rows beside D_meta, or without one: a supervised baseline."""
     evaluation: dict[SetName, str] = Field(default_factory=dict)
     """Name -> file of (prompt, answer) rows. Gold answers are read by evaluation alone. Names become file names:
     letters, digits, '_', '-' and '.'."""
@@ -332,10 +334,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _meta_skills_come_from_somewhere(self) -> Config:
-        if self.meta.steps != 0 and not self.data.has_meta:
+        if self.meta.steps != 0 and not self.data.has_meta and self.data.qa is None:
             raise ValueError(
-                "data: name exactly one of meta_skill and meta_from_solutions; a model that has its meta-skills "
-                "already needs neither with meta.steps: 0"
+                "data: name exactly one of meta_skill and meta_from_solutions (or qa alone, a supervised baseline); "
+                "a model that has its meta-skills already needs neither with meta.steps: 0"
             )
         return self
 

@@ -28,6 +28,7 @@ from selfevo_jax.rounds.meta_skill import (
     check_verdicts,
     self_pool,
     supervised_examples,
+    verdicts_alone,
     warn_unbalanced,
 )
 from selfevo_jax.rounds.mixture import SELF, fitted, mixture
@@ -255,6 +256,8 @@ class Controller:
                     rows = annotate_stories(self.bench, self.base(), self.pools, self.reporter)
                 else:
                     rows = self.pools.meta_rows()
+                if self.config.data.meta_feedback == "verdict":
+                    rows = verdicts_alone(rows, self.bench.rule)
                 self.dir.write_rows(file, rows)
             self.dir.require(file)
             self._meta_rows = read_meta(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from selfevo_jax.config import TrainSection
@@ -84,6 +85,16 @@ def check_verdicts(rows: Sequence[MetaRow], rule: VerdictRule, source: str = "D_
             f"field 'good'; first in row '{first.id}': its verdict {said}, good is {str(first.good).lower()}. End "
             "feedback in 'Verdict: correct' or 'Verdict: incorrect' (or in a rating, by judge.kind)",
         )
+
+
+def verdicts_alone(rows: Sequence[MetaRow], rule: VerdictRule) -> list[MetaRow]:
+    """D_meta without the words of its feedback: the verdict, or the rating, is all that is left."""
+
+    def bare(row: MetaRow) -> str:
+        rating = parse_verdict(row.feedback, rule).rating
+        return f"Verdict: {'correct' if row.good else 'incorrect'}." if rating is None else f"Rating: {rating:g}"
+
+    return [replace(row, feedback=bare(row)) for row in rows]
 
 
 def warn_unbalanced(rows: Sequence[MetaRow], reporter: Reporter) -> None:

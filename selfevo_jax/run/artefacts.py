@@ -48,6 +48,7 @@ _READ: dict[str, _Read] = {
     "data.meta_skill": _read(META_DATA, why="D_meta"),
     "data.meta_from_solutions": _read(META_DATA, why="D_meta"),
     "data.meta_rows": _read(META_DATA, why="D_meta"),
+    "data.meta_feedback": _read(META_DATA, why="D_meta"),
     "data.qa": _read(META_SKILL, ROUND, why="D_QA"),
     "data.evaluation": _read(EVALUATION),
     "data.evaluation_rows": _read(EVALUATION),

@@ -22,7 +22,7 @@ def test_a_run_without_d_meta_begins_with_the_model_as_it_is(finished: Path, tmp
     given = finished / "checkpoints/meta"
     root = tmp_path / "run"
     changes = {"data": {"prompts": str(prompts)}, "model": {"source": str(given)}}
-    with pytest.raises(ConfigError, match="name exactly one of meta_skill and meta_from_solutions; .*meta.steps: 0"):
+    with pytest.raises(ConfigError, match="name exactly one of meta_skill and meta_from_solutions .*meta.steps: 0"):
         config(root, **changes)
     c = config(
         root, **changes, meta={"steps": 0}, rounds={"number": 1, "select": "none", "controls": 0, "minimum_kept": 1}
@@ -38,3 +38,15 @@ def test_a_run_without_d_meta_begins_with_the_model_as_it_is(finished: Path, tmp
     run(c)  # a finished run is left as it is
     for old, new in zip(before, weights(root / "checkpoints/0001"), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_d_qa_alone_is_a_supervised_baseline(tmp_path: Path) -> None:
+    rows = stories.make_stories("prompts", 8, changes=3)
+    for name in ("prompts", "qa"):
+        told = [{"prompt": row.text, "answer": stories.answer_text(row.answer)} for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("prompts", "qa")}
+    run(config(tmp_path / "run", data=files, rounds={"number": 0}))
+    found = json.loads((tmp_path / "run/meta/COMMITTED").read_text())["training"]
+    assert found["examples"] == {"qa": 8}
+    assert summarize(RunDir(tmp_path / "run")).complete
