@@ -17,7 +17,7 @@ LEVELS = [
     {"evaluate", "train"},
     {"data", "sample", "checkpoint"},
     {"model", "config"},
-    {"scorers"},
+    {"scorers", "judges"},
     {"text"},
     {"sharding"},
     {"untrusted", "progress", "accelerators"},

@@ -1,0 +1,172 @@
+"""Two answers in one prompt, in both orders: MT-bench's pair prompt, and its verdict read strictly.
+
+Source: Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", arXiv 2306.05685; the prompt is that of
+FastChat (see assets/README.md). Unlike there, a text that cannot be read for certain is never a tie or a loss.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from selfevo_jax.data.sources import ASSETS
+from selfevo_jax.errors import ConfigError
+
+Slot = Literal["A", "B", "C"]
+"""What a judge says: the first answer is better, the second one is, or neither."""
+Outcome = Literal["win", "tie", "loss"]
+"""Of the model, against the other side."""
+Unread = Literal["none", "several", "unclear", "clipped", "not asked"]
+"""Why there is no verdict: no mark in the text; different ones; one that is not said for certain; a text that did not
+come to its own end; a judge that could not be asked."""
+SIDES = ("first", "second")
+"""The slots that the model's answer takes, one after the other."""
+
+PAIR_VERDICTS = """What is read as the verdict of a pair.
+
+1. Mark. [[A]], [[B]] or [[C]], in capitals and without spaces. Every mark of the text must be the same one; another
+   letter in double brackets, whatever its case, makes the text unreadable.
+2. Clause. The last mark stands alone, or behind a colon or dash, or in a clause of these words alone: so, thus, hence,
+   therefore, finally, overall, in conclusion, in summary; the, my, our, final, better, best; verdict, judgement,
+   decision, choice, answer, response, assistant, conclusion, output, winner, evaluation, result; is, as, be, and, it,
+   this, with, for, I, we, would, will, choose, pick, select, give, go, say, vote, declare, A, B (not "would be").
+   No "if", "unless" or "whether" stands before it in its sentence.
+3. End. The mark ends its line or sentence, or a reason follows behind a dash, colon, bracket, "because", "since", "as".
+4. Behind it nothing takes it back ("wait", "actually", "on second thought", another verdict in words, ...).
+5. The text came to its own end.
+"""
+
+_MARK = re.compile(r"\[\[([ABC])\]\]")
+_OTHER = re.compile(r"\[\[\s*(?:assistant\s*)?[a-z]\s*\]\]", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?]['\"”*_)]*\s|\n")
+_CLAUSE = re.compile(r".*(?:[:;,=>—–]| -+(?= ))", re.DOTALL)
+_WORDS = frozenset(
+    """so thus hence therefore finally overall in conclusion summary the my our final better best verdict judgement
+    judgment decision choice answer response assistant output winner evaluation result is as be and it this with for i
+    we would will choose pick select give go say vote declare a b""".split()
+)
+_DOUBT = re.compile(r"\b(?:if|unless|whether)\b", re.IGNORECASE)
+_STOP = re.compile(r"[\"'`*_)\]}”’]*(?:[.!](?=[\s\"'`*_)\]}”’]|\Z)|\s*\n|\s*\Z)")
+_REASON = re.compile(r"[\"'`*_)\]}”’]*(?:\s*[:(—–]|\s+-+\s|,?\s+(?:because|since|as)\b)", re.IGNORECASE)
+_TAKES_BACK = re.compile(
+    r"\b(?:wait|actually|second thought|reflection|correction|reconsider\w*|change my|take (?:it|that|this) back"
+    r"|verdict|judge?ment)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class PairVerdict:
+    """What a judge's text says of a pair; exactly one of the two is None."""
+
+    slot: Slot | None
+    unread: Unread | None = None
+
+
+def read_pair_verdict(text: str, whole: bool = True) -> PairVerdict:
+    """Reads by PAIR_VERDICTS; `whole` says whether the text came to its own end."""
+    if not whole:
+        return PairVerdict(None, "clipped")
+    marks = list(_MARK.finditer(text))
+    if not marks:
+        return PairVerdict(None, "none")
+    if len({mark[1] for mark in marks}) > 1 or len(_OTHER.findall(text)) > len(marks):
+        return PairVerdict(None, "several")
+    last = marks[-1]
+    if not (_begins(text[: last.start()]) and _ends(text[last.end() :])):
+        return PairVerdict(None, "unclear")
+    slot = last[1]
+    assert slot in ("A", "B", "C")
+    return PairVerdict(slot)  # type: ignore[arg-type]
+
+
+def _begins(before: str) -> bool:
+    """Whether a mark behind this text is said for certain."""
+    ends = [end.end() for end in _SENTENCE_END.finditer(before)]
+    sentence = before[ends[-1] :] if ends else before
+    if _DOUBT.search(sentence):
+        return False
+    clause = sentence[found.end() :] if (found := _CLAUSE.match(sentence)) else sentence
+    words = re.findall(r"[^\W\d_]+", clause.lower())
+    return set(words) <= _WORDS and "would be" not in " ".join(words)
+
+
+def _ends(behind: str) -> bool:
+    """Whether a mark before this text stands."""
+    if _STOP.match(behind) is None and _REASON.match(behind) is None:
+        return False
+    return _TAKES_BACK.search(behind) is None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of one pair in one order, in the judge's own words."""
+
+    text: str
+    verdict: PairVerdict
+    error: str | None = None
+    """Why the judge could not be asked."""
+
+    @classmethod
+    def of(cls, text: str, whole: bool, error: str | None = None) -> Judgement:
+        """A judge's answer, read; `error` where there is none."""
+        found = PairVerdict(None, "not asked") if error is not None else read_pair_verdict(text, whole)
+        return cls(text, found, error)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt, both answers, and what a judge said of them with the model's answer first, and with it second."""
+
+    id: str
+    prompt: str
+    answers: tuple[str, str]
+    """The model's, and the other side's."""
+    judgements: tuple[Judgement, Judgement]
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Agreement decides, a disagreement is a tie; None, not judged, where an order could not be read."""
+        first, second = (judgement.verdict.slot for judgement in self.judgements)
+        if first is None or second is None:
+            return None
+        if (first, second) == ("A", "B"):
+            return "win"
+        return "loss" if (first, second) == ("B", "A") else "tie"
+
+    @property
+    def consistent(self) -> bool | None:
+        """Whether both orders say the same; None where the pair is not judged."""
+        if self.outcome is None:
+            return None
+        return self.outcome != "tie" or all(judgement.verdict.slot == "C" for judgement in self.judgements)
+
+
+@dataclass(frozen=True)
+class PairPrompt:
+    """What asks for the comparison of two answers."""
+
+    system: str
+    template: str
+    """Text around `{question}`, `{answer_a}` and `{answer_b}`."""
+
+    def __post_init__(self) -> None:
+        for field in ("question", "answer_a", "answer_b"):
+            if self.template.count(f"{{{field}}}") != 1:
+                raise ConfigError(f"pair prompt: expected {{{field}}} once in it, found {self.template[:80]!r}")
+
+    def text(self, question: str, answers: tuple[str, str], model_first: bool) -> str:
+        """The user's turn. `answers` are the model's and the other side's; `model_first` is the order."""
+        a, b = answers if model_first else answers[::-1]
+        parts = {"{question}": question, "{answer_a}": a, "{answer_b}": b}
+        return re.sub(r"\{(?:question|answer_a|answer_b)\}", lambda mark: parts[mark[0]], self.template)
+
+
+@functools.cache
+def mt_bench_pair() -> PairPrompt:
+    """MT-bench's prompt for general questions (`pair-v2`)."""
+    fields = json.loads((ASSETS / "mt_bench" / "pair-v2.json").read_text(encoding="utf-8"))
+    return PairPrompt(fields["system_prompt"], fields["prompt_template"])
