@@ -13,23 +13,31 @@ from selfevo_jax.evaluate.metrics import (
     verdict_quality,
     wilson,
 )
+from selfevo_jax.evaluate.winrate import Estimate, MeanRating, WinRate, length_controlled, mean, mean_rating, win_rate
 
 __all__ = [
     "Accuracy",
     "DataAccuracy",
+    "Estimate",
     "Evaluation",
+    "MeanRating",
     "Paired",
     "Proportion",
     "VerdictQuality",
+    "WinRate",
     "data_accuracy",
     "distinct_ngrams",
     "entropy",
     "is_right",
+    "length_controlled",
     "majority",
+    "mean",
+    "mean_rating",
     "paired",
     "proportion",
     "score",
     "verdict_quality",
     "vote",
     "wilson",
+    "win_rate",
 ]

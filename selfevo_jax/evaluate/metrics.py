@@ -30,7 +30,7 @@ class Proportion:
         return f"{100 * self.share:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}] %"
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a share of `n` (1 or more) rows; never of no width, as p +- 2 sqrt(p (1 - p) / n) is at 0.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927).

@@ -10,10 +10,12 @@ import functools
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from selfevo_jax.data.sources import ASSETS
 from selfevo_jax.errors import ConfigError
+
+_PROMPT = Path(__file__).parents[1] / "assets" / "mt_bench" / "pair-v2.json"
 
 Slot = Literal["A", "B", "C"]
 """What a judge says: the first answer is better, the second one is, or neither."""
@@ -43,10 +45,10 @@ _MARK = re.compile(r"\[\[([ABC])\]\]")
 _OTHER = re.compile(r"\[\[\s*(?:assistant\s*)?[a-z]\s*\]\]", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?]['\"”*_)]*\s|\n")
 _CLAUSE = re.compile(r".*(?:[:;,=>—–]| -+(?= ))", re.DOTALL)
-_WORDS = frozenset(
-    """so thus hence therefore finally overall in conclusion summary the my our final better best verdict judgement
-    judgment decision choice answer response assistant output winner evaluation result is as be and it this with for i
-    we would will choose pick select give go say vote declare a b""".split()
+_WORDS = re.compile(
+    r"so|thus|hence|therefore|finally|overall|in|conclusion|summary|the|my|our|final|better|best|verdict|judge?ment"
+    r"|decision|choice|answer|response|assistant|output|winner|evaluation|result|is|as|be|and|it|this|with|for|i|we|would"
+    r"|will|choose|pick|select|give|go|say|vote|declare|a|b"
 )
 _DOUBT = re.compile(r"\b(?:if|unless|whether)\b", re.IGNORECASE)
 _STOP = re.compile(r"[\"'`*_)\]}”’]*(?:[.!](?=[\s\"'`*_)\]}”’]|\Z)|\s*\n|\s*\Z)")
@@ -91,7 +93,7 @@ def _begins(before: str) -> bool:
         return False
     clause = sentence[found.end() :] if (found := _CLAUSE.match(sentence)) else sentence
     words = re.findall(r"[^\W\d_]+", clause.lower())
-    return set(words) <= _WORDS and "would be" not in " ".join(words)
+    return all(map(_WORDS.fullmatch, words)) and "would be" not in " ".join(words)
 
 
 def _ends(behind: str) -> bool:
@@ -168,5 +170,5 @@ class PairPrompt:
 @functools.cache
 def mt_bench_pair() -> PairPrompt:
     """MT-bench's prompt for general questions (`pair-v2`)."""
-    fields = json.loads((ASSETS / "mt_bench" / "pair-v2.json").read_text(encoding="utf-8"))
+    fields = json.loads(_PROMPT.read_text(encoding="utf-8"))
     return PairPrompt(fields["system_prompt"], fields["prompt_template"])

@@ -1,0 +1,191 @@
+"""Many questions to a server that may be slow, busy or broken: which to send when, and when to give up.
+
+Knows no protocol: who asks is a coroutine that says by its exception what may be done about a failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from selfevo_jax import notice
+from selfevo_jax.errors import SelfevoError
+
+MOST_WAIT = 60.0
+"""Seconds between two tries of a question at most, unless the server says how long to wait."""
+_LOOK_SECONDS = 1.0
+"""Between looks at whether this process has been told to end."""
+
+
+class Failed(Exception):
+    """A question was not answered. `again` says whether it may be asked once more."""
+
+    again = False
+
+    def __init__(self, why: str, wait: float | None = None) -> None:
+        """`wait`: seconds that the server asks to wait."""
+        super().__init__(why)
+        self.wait = wait
+
+
+class Refused(Failed):
+    """The server will not answer this question, however often it is asked."""
+
+
+class Broken(Failed):
+    """The server failed, or the connection did; the next try may do better."""
+
+    again = True
+
+
+class Busy(Failed):
+    """The server has too much to do: every question waits, and fewer are sent side by side from now on."""
+
+    again = True
+
+
+class Named(Protocol):
+    """A question."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Q = TypeVar("Q", bound=Named)
+A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard to ask."""
+
+    concurrency: int = 16
+    """Questions side by side at most."""
+    retries: int = 8
+    """More tries of a question, after the first."""
+    answer_seconds: float = 120.0
+    """For one try, however slowly the answer drips in."""
+    longest_wait: float = 300.0
+    """Seconds that a server may ask to wait; where it asks for more the asking ends."""
+    first_wait: float = 0.5
+    """Seconds before the second try, about; twice as long before each further one."""
+    give_up: int = 8
+    """Questions in a row that failed at every try, with no answer in between, after which the asking ends."""
+
+
+class Asking(Generic[Q, A]):
+    """One pass over questions. Nothing waits for a slow question but itself: a failed one waits outside of the slots.
+
+    Args:
+      name: of the server, for messages.
+      ask: answers a question, or raises Failed; another exception ends the asking.
+      on_answer: takes every answer as it comes.
+      on_failure: takes a question that was not answered, and why.
+      on_progress: called when something has changed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ask: Callable[[Q], Awaitable[A]],
+        pace: Pace,
+        on_answer: Callable[[Q, A], None],
+        on_failure: Callable[[Q, str], None],
+        on_progress: Callable[[Asking[Q, A]], None] = lambda _: None,
+    ) -> None:
+        self._name, self._ask, self._pace = name, ask, pace
+        self._on_answer, self._on_failure, self._on_progress = on_answer, on_failure, on_progress
+        self._waiting: list[tuple[float, int, int, Q]] = []
+        self._running: dict[asyncio.Task[A], tuple[int, int, Q, float]] = {}
+        self._hold = self._halved = 0.0
+        self._steady = self._failures = 0
+        self.limit = pace.concurrency
+        """Questions that may be on their way now."""
+        self.done = self.failed = self.retries = 0
+
+    async def run(self, questions: Sequence[Q]) -> None:
+        """Asks all of them. Raises SelfevoError where the server answers nothing any more, or asks to wait too long."""
+        self._waiting = [(0.0, order, 0, question) for order, question in enumerate(questions)]
+        try:
+            while self._waiting or self._running:
+                self._launch()
+                for task in await self._ended():
+                    self._take(task)
+                notice.stop_if_given(f"while asking {self._name}")
+        finally:
+            left = list(self._running)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    def _launch(self) -> None:
+        now = time.monotonic()
+        while self._waiting and len(self._running) < self.limit and max(self._hold, self._waiting[0][0]) <= now:
+            _, order, tries, question = heapq.heappop(self._waiting)
+            task = asyncio.ensure_future(asyncio.wait_for(self._ask(question), self._pace.answer_seconds))
+            self._running[task] = order, tries, question, now
+
+    async def _ended(self) -> set[asyncio.Task[A]]:
+        """Waits until a try has ended, or until something may be sent."""
+        wait = _LOOK_SECONDS
+        if self._waiting and len(self._running) < self.limit:
+            wait = min(wait, max(self._hold, self._waiting[0][0]) - time.monotonic())
+        if not self._running:
+            await asyncio.sleep(max(wait, 0.0))
+            return set()
+        done, _ = await asyncio.wait(self._running, timeout=max(wait, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        return done
+
+    def _take(self, task: asyncio.Task[A]) -> None:
+        order, tries, question, begun = self._running.pop(task)
+        try:
+            answer = task.result()
+        except TimeoutError:
+            self._again(order, tries, question, Broken(f"no answer within {self._pace.answer_seconds:g} s"))
+        except Refused as failure:
+            self._fail(question, str(failure), counts=self.done == 0)
+        except Failed as failure:
+            if isinstance(failure, Busy):
+                self._slow_down(begun)
+            self._again(order, tries, question, failure)
+        else:
+            self.done, self._failures, self._steady = self.done + 1, 0, self._steady + 1
+            if self._steady >= self.limit and self.limit < self._pace.concurrency:
+                self.limit, self._steady = self.limit + 1, 0
+            self._on_answer(question, answer)
+        self._on_progress(self)
+
+    def _slow_down(self, begun: float) -> None:
+        """Halves the questions side by side, once for all those that were sent before the server was found busy."""
+        if begun >= self._halved:
+            self.limit, self._steady, self._halved = max(1, self.limit // 2), 0, time.monotonic()
+
+    def _again(self, order: int, tries: int, question: Q, failure: Failed) -> None:
+        if tries >= self._pace.retries:
+            return self._fail(question, f"{failure}, at the last of {tries + 1} tries", counts=True)
+        if failure.wait is not None and failure.wait > self._pace.longest_wait:
+            raise SelfevoError(
+                f"{self._name}: {failure}, and asks to wait {failure.wait:g} s (at most {self._pace.longest_wait:g} s "
+                "are waited); run the same command again later, which asks only what is not answered yet"
+            )
+        usual = min(MOST_WAIT, self._pace.first_wait * 2**tries) * random.uniform(0.5, 1.5)
+        ready = time.monotonic() + (usual if failure.wait is None else failure.wait)
+        if isinstance(failure, Busy):
+            self._hold = max(self._hold, ready)
+        self.retries += 1
+        heapq.heappush(self._waiting, (ready, order, tries + 1, question))
+        return None
+
+    def _fail(self, question: Q, why: str, counts: bool) -> None:
+        self.failed, self._failures = self.failed + 1, self._failures + counts
+        self._on_failure(question, why)
+        if self._failures >= self._pace.give_up or (self._failures and not self._waiting and not self.done):
+            raise SelfevoError(
+                f"{self._name}: {self._failures} questions in a row were not answered ({why}); look at the server, and "
+                "run the same command again, which asks only what is not answered yet"
+            )

@@ -1,0 +1,257 @@
+"""A judge behind an OpenAI-compatible server: chat completions, asked by process 0 alone, kept as they come.
+
+The client is the official `openai` package (extra `annotate`), with its own retries off: it knows TLS, proxies and the
+forms of errors, but not what the questions share, such as a pause that the server asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import Field, field_validator
+
+from selfevo_jax import hosts
+from selfevo_jax.errors import ConfigError, first_line
+from selfevo_jax.judges.asking import Asking, Broken, Busy, Pace, Refused
+from selfevo_jax.progress import Reporter
+from selfevo_jax.section import Count, Positive, Section
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+NO_KEY = "none"
+"""Sent where the environment has no key: servers of one's own want none."""
+_AT_ONCE = 256
+"""Answers in a message from process 0 to the others."""
+
+
+class EndpointSection(Section):
+    """An OpenAI-compatible server of chat completions."""
+
+    url: str
+    """As `https://HOST/v1`. Keys do not belong here."""
+    model: str
+    """Its name there."""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key. It is read when the server is asked, and written nowhere."""
+    temperature: float | None = Field(default=0.0, ge=0.0)
+    """null leaves it to the server."""
+    max_tokens: Positive = 1024
+    """Of an answer."""
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls that limit."""
+    concurrency: Positive = 16
+    """Questions side by side at most. It is halved where the server is busy (429), and grows again."""
+    retries: Count = 8
+    """More tries of a question that met a busy or broken server."""
+    answer_seconds: float = Field(default=120.0, gt=0.0, allow_inf_nan=False)
+    """Of one try."""
+    longest_wait_seconds: float = Field(default=300.0, gt=0.0, allow_inf_nan=False)
+    """What the server may ask to wait (Retry-After); where it asks for more, the asking ends."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"found {url!r}, expected a URL such as https://HOST/v1")
+        return url.rstrip("/")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation to be continued."""
+
+    id: str
+    messages: tuple[Mapping[str, str], ...]
+    """Of `role` and `content`."""
+
+    @classmethod
+    def of(cls, id: str, system: str, user: str) -> Question:
+        return cls(id, ({"role": "system", "content": system}, {"role": "user", "content": user}))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said."""
+
+    id: str
+    text: str
+    finish: str
+    """As the server calls it; `stop` is a text that came to its own end."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """As the server counts them (`usage`); 0 where it does not."""
+    error: str | None = None
+    """Why there is no answer."""
+
+    @property
+    def whole(self) -> bool:
+        return self.error is None and self.finish == "stop"
+
+
+class Log(Protocol):
+    """Where answers are kept as they come (see run.journal.Journal): rows of `id`, `sample` and more."""
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]: ...
+
+    def append(self, row: dict[str, Any]) -> None: ...
+
+
+def ask_endpoint(
+    section: EndpointSection, questions: Sequence[Question], log: Log | None, reporter: Reporter, title: str
+) -> list[Answer]:
+    """The answer to every question, in their order; one that could not be had has an `error`, and is not kept.
+
+    Process 0 asks, and the others are given what it has got; `log` is read and written there alone (elsewhere None).
+    What is in the log is not asked again.
+
+    Raises ConfigError where the client is not installed, or the server knows no such key or model; SelfevoError where
+    it answers nothing any more.
+    """
+    found: list[Answer] = []
+    if hosts.is_writer():
+        with hosts.working(title):
+            found = _asked(section, questions, log, reporter, title)
+    answers: list[Answer] = []
+    for start in range(0, len(questions), _AT_ONCE):
+        part = [asdict(answer) for answer in found[start : start + _AT_ONCE]]
+        answers += [Answer(**row) for row in hosts.gather(f"{title}: answers", part)[0]]
+    return answers
+
+
+def _asked(
+    section: EndpointSection, questions: Sequence[Question], log: Log | None, reporter: Reporter, title: str
+) -> list[Answer]:
+    kept = {row["id"]: row for row in (log.rows if log is not None else ())}
+    answers = {id: Answer(**{k: v for k, v in row.items() if k != "sample"}) for id, row in kept.items()}
+    left = [question for question in questions if question.id not in answers]
+    if left:
+        with reporter.task(title, len(questions), "answers") as meter:
+
+            def on_answer(question: Question, answer: Answer) -> None:
+                if log is not None:
+                    log.append({**asdict(answer), "sample": 0})
+                answers[question.id] = answer
+
+            def on_failure(question: Question, why: str) -> None:
+                answers[question.id] = Answer(question.id, "", "error", error=why)
+
+            def on_progress(asking: Asking[Question, Answer]) -> None:
+                note = f"{asking.limit} side by side, {asking.retries} asked again, {asking.failed} failed"
+                meter.set(len(answers), note)
+
+            asyncio.run(_ask_all(section, left, on_answer, on_failure, on_progress))
+    wanted = [answers[question.id] for question in questions]
+    _report(wanted, reporter, title)
+    return wanted
+
+
+def _report(answers: Sequence[Answer], reporter: Reporter, title: str) -> None:
+    read, written = (sum(getattr(a, kind) for a in answers) for kind in ("prompt_tokens", "completion_tokens"))
+    reporter.line(f"  {title}: {read:,} tokens read and {written:,} written, as the server counts them")
+    failed = [answer for answer in answers if answer.error is not None]
+    if failed:
+        reporter.warn(
+            f"{title}: {len(failed)} of {len(answers)} questions have no answer, and count as not asked (the first, "
+            f"{failed[0].id}: {failed[0].error}); the same command asks them again"
+        )
+
+
+async def _ask_all(section: EndpointSection, questions: Sequence[Question], *listeners: Any) -> None:
+    try:
+        from openai import AsyncOpenAI
+    except ImportError as error:
+        raise ConfigError(
+            "a judge behind an endpoint needs the openai package; install it with: pip install 'selfevo-jax[annotate]'"
+        ) from error
+    key = os.environ.get(section.key_variable) or NO_KEY
+    pace = Pace(section.concurrency, section.retries, section.answer_seconds, section.longest_wait_seconds)
+    client = AsyncOpenAI(base_url=section.url, api_key=key, max_retries=0, timeout=section.answer_seconds)
+    async with client:
+
+        async def ask(question: Question) -> Answer:
+            return await _ask(client, section, question, key)
+
+        await Asking(section.url, ask, pace, *listeners).run(questions)
+
+
+async def _ask(client: AsyncOpenAI, section: EndpointSection, question: Question, key: str) -> Answer:
+    """One try. Raises Failed, or SelfevoError where no question can be answered."""
+    import openai
+
+    limit: dict[str, Any] = {section.max_tokens_name: section.max_tokens}
+    if section.temperature is not None:
+        limit["temperature"] = section.temperature
+    messages: Any = [dict(message) for message in question.messages]
+    try:
+        found = await client.chat.completions.create(model=section.model, messages=messages, **limit)
+    except openai.APITimeoutError as error:
+        raise Broken(f"no answer within {section.answer_seconds:g} s") from error
+    except openai.APIStatusError as error:
+        raise _of_status(error.status_code, first_line(error), error.response.headers, section, key) from None
+    except openai.APIConnectionError as error:
+        raise Broken(f"the connection failed ({first_line(error.__cause__ or error)})") from None
+    except (openai.OpenAIError, ValueError) as error:  # not JSON, or not in the form of an answer
+        raise Broken(f"the answer cannot be read ({_hidden(first_line(error), key)})") from None
+    return _read(question.id, found, key)
+
+
+def _read(id: str, found: Any, key: str) -> Answer:
+    """The client checks no form: every field is looked at here."""
+    choices = getattr(found, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        raise Broken("the answer cannot be read (it has no choices)")
+    message, finish = getattr(choices[0], "message", None), getattr(choices[0], "finish_reason", None)
+    text = getattr(message, "content", None)
+    if message is None or not isinstance(finish, str) or not isinstance(text, str | None):
+        raise Broken("the answer cannot be read (it has no message with its finish_reason)")
+    counts = [getattr(getattr(found, "usage", None), kind, 0) for kind in ("prompt_tokens", "completion_tokens")]
+    read, written = (count if isinstance(count, int) else 0 for count in counts)
+    return Answer(id, _hidden(text or "", key), finish, read, written)
+
+
+def _of_status(status: int, said: str, headers: Any, section: EndpointSection, key: str) -> Exception:
+    """What an HTTP status other than success means for the questions."""
+    why = f"HTTP {status}: {_hidden(said, key)}"
+    if status in (401, 403):
+        variable = section.key_variable
+        found = "holds a key that it does not take" if os.environ.get(variable) else "is not set"
+        return ConfigError(f"{section.url}: {why}; the environment variable {variable} {found}")
+    if status == 404:
+        return ConfigError(f"{section.url}: {why}; name a URL that ends before /chat/completions, and a model it has")
+    wait = _wait(headers)
+    if status == 429:
+        return Busy(why, wait)
+    if status in (408, 409) or status >= 500:
+        return Broken(why, wait)
+    return Refused(why)
+
+
+def _wait(headers: Any) -> float | None:
+    """Seconds that the server asks to wait: `retry-after-ms`, or `retry-after` as a number or a date (RFC 9110)."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        said = headers.get(name)
+        if said is None:
+            continue
+        try:
+            seconds = float(said) * scale
+        except ValueError:
+            try:
+                seconds = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+            except ValueError:
+                continue
+        if seconds == seconds:  # a NaN says nothing
+            return max(0.0, seconds)
+    return None
+
+
+def _hidden(text: str, key: str) -> str:
+    """A text without the key, should the server repeat it."""
+    return text if key == NO_KEY else text.replace(key, "***")
