@@ -1,6 +1,8 @@
-"""What the loop, or an evaluation, believes of an answer: one small file for each kind."""
+"""What the loop, or an evaluation, believes of an answer: one small file for each kind.
 
-from selfevo_jax.judges.endpoint import Answer, EndpointSection, Question, ask_endpoint
+The client of servers (`selfevo_jax.judges.endpoint`) is imported by its own name: what is here needs no JAX.
+"""
+
 from selfevo_jax.judges.pairwise import (
     PAIR_VERDICTS,
     SIDES,
@@ -11,18 +13,16 @@ from selfevo_jax.judges.pairwise import (
     mt_bench_pair,
     read_pair_verdict,
 )
+from selfevo_jax.judges.section import EndpointSection
 
 __all__ = [
     "PAIR_VERDICTS",
     "SIDES",
-    "Answer",
     "EndpointSection",
     "Judgement",
     "Pair",
     "PairPrompt",
     "PairVerdict",
-    "Question",
-    "ask_endpoint",
     "mt_bench_pair",
     "read_pair_verdict",
 ]

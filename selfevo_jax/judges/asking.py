@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -18,6 +20,8 @@ from selfevo_jax.errors import SelfevoError
 
 MOST_WAIT = 60.0
 """Seconds between two tries of a question at most, unless the server says how long to wait."""
+_FAILED_AT_ONCE = 2
+"""Questions that wait for another try, for each one that may be on its way, above which no new one is begun."""
 _LOOK_SECONDS = 1.0
 """Between looks at whether this process has been told to end."""
 
@@ -100,19 +104,20 @@ class Asking(Generic[Q, A]):
     ) -> None:
         self._name, self._ask, self._pace = name, ask, pace
         self._on_answer, self._on_failure, self._on_progress = on_answer, on_failure, on_progress
-        self._waiting: list[tuple[float, int, int, Q]] = []
-        self._running: dict[asyncio.Task[A], tuple[int, int, Q, float]] = {}
+        self._fresh: deque[Q] = deque()
+        self._later: list[tuple[float, int, int, Q]] = []
+        self._running: dict[asyncio.Task[A], tuple[int, Q, float]] = {}
         self._hold = self._halved = 0.0
-        self._steady = self._failures = 0
+        self._steady = self._failures = self._order = 0
         self.limit = pace.concurrency
         """Questions that may be on their way now."""
         self.done = self.failed = self.retries = 0
 
     async def run(self, questions: Sequence[Q]) -> None:
         """Asks all of them. Raises SelfevoError where the server answers nothing any more, or asks to wait too long."""
-        self._waiting = [(0.0, order, 0, question) for order, question in enumerate(questions)]
+        self._fresh = deque(questions)
         try:
-            while self._waiting or self._running:
+            while self._fresh or self._later or self._running:
                 self._launch()
                 for task in await self._ended():
                     self._take(task)
@@ -125,16 +130,26 @@ class Asking(Generic[Q, A]):
 
     def _launch(self) -> None:
         now = time.monotonic()
-        while self._waiting and len(self._running) < self.limit and max(self._hold, self._waiting[0][0]) <= now:
-            _, order, tries, question = heapq.heappop(self._waiting)
+        while len(self._running) < self.limit and self._when() <= now:
+            if self._later and self._later[0][0] <= now:
+                _, _, tries, question = heapq.heappop(self._later)
+            else:
+                tries, question = 0, self._fresh.popleft()
             task = asyncio.ensure_future(asyncio.wait_for(self._ask(question), self._pace.answer_seconds))
-            self._running[task] = order, tries, question, now
+            self._running[task] = tries, question, now
+
+    def _when(self) -> float:
+        """The time from which something may be sent. New questions wait while many failed ones do: of a server that is
+        down little is asked."""
+        if self._fresh and len(self._later) < _FAILED_AT_ONCE * self._pace.concurrency:
+            return self._hold
+        return max(self._hold, self._later[0][0]) if self._later else math.inf
 
     async def _ended(self) -> set[asyncio.Task[A]]:
         """Waits until a try has ended, or until something may be sent."""
         wait = _LOOK_SECONDS
-        if self._waiting and len(self._running) < self.limit:
-            wait = min(wait, max(self._hold, self._waiting[0][0]) - time.monotonic())
+        if len(self._running) < self.limit:
+            wait = min(wait, self._when() - time.monotonic())
         if not self._running:
             await asyncio.sleep(max(wait, 0.0))
             return set()
@@ -142,17 +157,17 @@ class Asking(Generic[Q, A]):
         return done
 
     def _take(self, task: asyncio.Task[A]) -> None:
-        order, tries, question, begun = self._running.pop(task)
+        tries, question, begun = self._running.pop(task)
         try:
             answer = task.result()
         except TimeoutError:
-            self._again(order, tries, question, Broken(f"no answer within {self._pace.answer_seconds:g} s"))
+            self._again(tries, question, Broken(f"no answer within {self._pace.answer_seconds:g} s"))
         except Refused as failure:
             self._fail(question, str(failure), counts=self.done == 0)
         except Failed as failure:
             if isinstance(failure, Busy):
                 self._slow_down(begun)
-            self._again(order, tries, question, failure)
+            self._again(tries, question, failure)
         else:
             self.done, self._failures, self._steady = self.done + 1, 0, self._steady + 1
             if self._steady >= self.limit and self.limit < self._pace.concurrency:
@@ -165,7 +180,7 @@ class Asking(Generic[Q, A]):
         if begun >= self._halved:
             self.limit, self._steady, self._halved = max(1, self.limit // 2), 0, time.monotonic()
 
-    def _again(self, order: int, tries: int, question: Q, failure: Failed) -> None:
+    def _again(self, tries: int, question: Q, failure: Failed) -> None:
         if tries >= self._pace.retries:
             return self._fail(question, f"{failure}, at the last of {tries + 1} tries", counts=True)
         if failure.wait is not None and failure.wait > self._pace.longest_wait:
@@ -177,14 +192,15 @@ class Asking(Generic[Q, A]):
         ready = time.monotonic() + (usual if failure.wait is None else failure.wait)
         if isinstance(failure, Busy):
             self._hold = max(self._hold, ready)
-        self.retries += 1
-        heapq.heappush(self._waiting, (ready, order, tries + 1, question))
+        self.retries, self._order = self.retries + 1, self._order + 1
+        heapq.heappush(self._later, (ready, self._order, tries + 1, question))
         return None
 
     def _fail(self, question: Q, why: str, counts: bool) -> None:
         self.failed, self._failures = self.failed + 1, self._failures + counts
         self._on_failure(question, why)
-        if self._failures >= self._pace.give_up or (self._failures and not self._waiting and not self.done):
+        left = self._fresh or self._later or self._running
+        if self._failures >= self._pace.give_up or (self._failures and not left and not self.done):
             raise SelfevoError(
                 f"{self._name}: {self._failures} questions in a row were not answered ({why}); look at the server, and "
                 "run the same command again, which asks only what is not answered yet"

@@ -180,6 +180,22 @@ def open_run(me, *roots):
     say("open")
 
 
+def ask(me, url, path):
+    """Questions to a server: process 0 asks, and keeps the answers."""
+    import contextlib
+
+    from selfevo_jax.judges import EndpointSection
+    from selfevo_jax.judges.endpoint import Question, ask_endpoint
+    from selfevo_jax.progress import Reporter
+    from selfevo_jax.run.journal import Journal
+
+    questions = [Question.of(f"q{i}", "be fair", f"prompt {i}") for i in range(300)]
+    section = EndpointSection(url=url, model="m", concurrency=8)
+    with Journal(Path(path)) if hosts.is_writer() else contextlib.nullcontext() as log:
+        answers = ask_endpoint(section, questions, log, Reporter(quiet=me > 0), "asking")
+    say("last", len(answers), answers[-1].text)
+
+
 def main(port, n, me, deed, *rest):
     limits = {"alone": {"barrier_limit": 0.7}, "freeze": {"silent_limit": 8}}.get(deed, {})
     with hosts.together(f"127.0.0.1:{port}", int(n), int(me), 120, **limits):

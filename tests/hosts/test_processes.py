@@ -37,6 +37,19 @@ def test_processes_meet_and_end_well(tmp_path: Path) -> None:
         assert "error" not in ended.err
 
 
+def test_process_0_alone_asks_a_server_and_all_have_its_answers(tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    from completions_server import serving
+
+    with serving(lambda prompt, n: "500" if prompt == "prompt 7" and n == 1 else None) as server:
+        ended = together(tmp_path, workers("ask", server.url, str(tmp_path / "answers.jsonl")))
+    for process in ended:
+        assert process.code == 0, process.err[-3000:]
+        assert "last 300 said to prompt 299" in process.out
+    assert len(server.answered) == 300
+    assert server.asked["prompt 7"] == 2
+
+
 def test_a_hundred_messages_of_strangers_end_nothing_and_are_not_kept(tmp_path: Path) -> None:
     commands = workers("besieged", str(tmp_path / "done"))
     said = messages(100)
