@@ -1,7 +1,7 @@
 """The configs of real models on the topologies that they name; prints what is planned of them as JSON.
 
-`python tpu_configs.py NAME=TOPOLOGY ...`, in a process of its own. Everything is laid out and the training steps are
-lowered; compiled is that of those that are given as NAME=TOPOLOGY=compile (minutes for a large model).
+`python tpu_configs.py NAME=TOPOLOGY ... small=TOPOLOGY`, in a process of its own. Everything is laid out and the training
+steps are lowered; that of a small model with the first config's settings is compiled (a large one takes minutes).
 """
 
 import json
@@ -11,6 +11,16 @@ from pathlib import Path
 from selfevo_jax.plan.chips import prepare_compiler
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = {
+    "vocab_size": 2048,
+    "d_model": 512,
+    "n_layers": 4,
+    "n_heads": 4,
+    "n_kv_heads": 4,
+    "head_dim": 128,
+    "d_ff": 1408,
+}
+ROWS, LENGTH = 8, 512
 
 
 def kept(c, settings, devices):
@@ -21,9 +31,8 @@ def kept(c, settings, devices):
     return 2 * c.n_layers * rows * settings.length * widths[settings.remat]
 
 
-def planned(name, topology, compiled=""):
+def planned(name, topology):
     from selfevo_jax.config import load_config
-    from selfevo_jax.plan.compiled import compile_program
     from selfevo_jax.plan.lengths import Lengths
     from selfevo_jax.plan.planner import open_setting
     from selfevo_jax.plan.programs import open_sampler, sampler_programs, train_programs
@@ -43,15 +52,25 @@ def planned(name, topology, compiled=""):
             for p in (*training, *sampling)
         },
     }
-    if compiled:
-        step = compile_program(training[-1], rates, setting.topology.slices)
-        found["fits"] = step.fits
-        if step.totals is not None:
-            found |= {"flops": step.totals.flops, "kernel_flops": step.totals.kernel_flops}
-            found["program"] = step.memory.total
     return found
+
+
+def compiled(topology):
+    from selfevo_jax.config import load_config
+    from selfevo_jax.model import ModelConfig
+    from selfevo_jax.plan.compiled import compile_program
+    from selfevo_jax.plan.planner import open_setting
+    from selfevo_jax.plan.programs import train_programs
+
+    config = load_config(CONFIGS / "vicuna_7b_v5e_16.yaml", [f"learn.batch_rows={ROWS}", f"learn.length={LENGTH}"])
+    setting = open_setting(config, topology)
+    program = train_programs(config, ModelConfig(**SMALL, max_position=LENGTH), setting.mesh)[-1]
+    step = compile_program(program, setting.topology.rates, setting.topology.slices)
+    totals = {} if step.totals is None else {"flops": step.totals.flops, "kernel_flops": step.totals.kernel_flops}
+    return {"fits": step.fits, **totals}
 
 
 if __name__ == "__main__":
     prepare_compiler()
-    print(json.dumps({given.split("=")[0]: planned(*given.split("=")) for given in sys.argv[1:]}))
+    given = [argument.split("=") for argument in sys.argv[1:]]
+    print(json.dumps({name: compiled(where) if name == "small" else planned(name, where) for name, where in given}))
