@@ -1,6 +1,6 @@
 """The configs of real models on the topologies that they name; prints what is planned of them as JSON.
 
-`python tpu_configs.py NAME=TOPOLOGY ... small=TOPOLOGY`, in a process of its own. Everything is laid out and the training
+`python tpu_configs.py NAME=TOPOLOGY ... small=TOPOLOGY`, in a process of its own. All is laid out and the training
 steps are lowered; that of a small model with the first config's settings is compiled (a large one takes minutes).
 """
 
