@@ -131,6 +131,13 @@ def compare(
     members = [_member(run, (ended or {}).get(str(run.root)), sets) for run in runs if run.root.exists()]
     if not members:
         raise ConfigError("no run has begun; name run directories")
+    return compare_members(members, baseline, names)
+
+
+def compare_members(
+    members: Sequence[Member], baseline: str | None = None, names: Mapping[str, str] | None = None
+) -> Comparison:
+    """`compare`, of what runs hold."""
     rows = _rows(members, names or {})
     first = _baseline(rows, baseline)
     _refuse_others(rows)

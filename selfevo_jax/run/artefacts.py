@@ -149,16 +149,17 @@ def _within(name: str, folders: Iterable[str]) -> bool:
     return any(name == folder or name.startswith(f"{folder}/") for folder in folders)
 
 
-def artefacts(rounds: int) -> Iterator[Artefact]:
-    """All that a run of so many rounds makes, in its order."""
+def artefacts(config: Config) -> Iterator[Artefact]:
+    """All that the run of a config makes, in its order."""
     yield _evaluation("base", frozenset())
-    data = frozenset((ANSWERS, META_DATA))
+    from_file = config.data.meta_skill is not None or config.data.meta_from_solutions is not None
+    data = frozenset((META_DATA,) if from_file else (ANSWERS, META_DATA))
     mark = f"meta/{COMMITTED}"
     yield Artefact("D_meta", data, "meta/meta_skill.jsonl", ("meta",), (mark,))
     made = data | {META_SKILL}
     yield Artefact("M_meta", made, mark, (mark, f"checkpoints/{META}"), checkpoint=f"checkpoints/{META}")
     yield _evaluation(META, made)
-    for number in range(1, rounds + 1):
+    for number in range(1, config.rounds.number + 1):
         name = name_of(number)
         folder, checkpoint = f"rounds/{name}", f"checkpoints/{name}"
         sampled, planted = f"{folder}/rollouts", f"{folder}/controls.json"

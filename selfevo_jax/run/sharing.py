@@ -40,7 +40,7 @@ def share(config: Config, sources: Sequence[RunDir], reporter: Reporter) -> list
     files: dict[str, RunDir] = {}
     prints: dict[str, str] = {}
     found: list[tuple[Artefact, RunDir, list[str]]] = []
-    for artefact in artefacts(config.rounds.number):
+    for artefact in artefacts(config):
         wanted = artefact.rests_on(new)
         for run, given, names in known:
             taken = artefact.of(names)

@@ -52,21 +52,25 @@ def _make(study: Study, run: StudyRun, title: str, reporter: Reporter) -> None:
     for source, names in taken.items():
         reporter.line(f"  from {source}: {', '.join(names)}")
     began = time.monotonic()
-    try:
-        with contextlib.closing(Controller(run.config, reporter)) as controller:
-            try:
-                controller.run()
-            finally:
-                found = controller.dir
-                found.write(found.report_file, lambda: to_json(summarize(found).to_dict()))
-        ended = COMPLETE
-    except _HONEST as error:
-        ended = str(error)
+    with contextlib.closing(Controller(run.config, reporter)) as controller:
+        ended = _ran(controller)
+        found = controller.dir
+        found.write(found.report_file, lambda: to_json(summarize(found).to_dict()))
+    if ended != COMPLETE:
         reporter.warn(f"{run.name} has ended early, and is in the table with its reason: {ended}")
     # a run that was gone on with has no time of its own worth showing
     seconds = None if begun else round(time.monotonic() - began, 1)
     hosts.agree("noting the end of the run", lambda: _note(study, run, ended, seconds))
     gc.collect()  # parameters of a run that is over make room for those of the next
+
+
+def _ran(controller: Controller) -> str:
+    """How a run came to its end."""
+    try:
+        controller.run()
+    except _HONEST as error:
+        return str(error)
+    return COMPLETE
 
 
 def _share(study: Study, run: StudyRun, reporter: Reporter) -> dict[str, list[str]]:

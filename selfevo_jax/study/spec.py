@@ -11,6 +11,8 @@ from typing import Any
 
 from selfevo_jax.config import Config, override, parse_config, read_tree, set_key
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.run.artefacts import below
+from selfevo_jax.run.identity import flat
 from selfevo_jax.storage import is_remote, place
 
 _KEYS = ("base", "out", "seeds", "variants", "baseline")
@@ -81,6 +83,7 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
                 faults += [line for line in str(error).splitlines() if line not in faults]
     if faults:
         raise ConfigError("\n".join(faults))
+    _check_compared(file, {run.variant: run.config for run in runs})
     platforms = {run.config.platform: run.variant for run in runs}
     if len(platforms) > 1:
         told = ", ".join(f"{name}: {platform}" for platform, name in platforms.items())
@@ -96,6 +99,31 @@ def _config(file: Path, variant: str, base: Mapping[str, Any], changes: Sequence
         except ConfigError as error:
             raise ConfigError(f"{origin}: {error}") from error
     return parse_config(tree, origin)
+
+
+def _check_compared(file: Path, configs: Mapping[str, Config]) -> None:
+    """Raises ConfigError where one evaluation set would have other rows, or another scorer, in two variants."""
+    (first, before), *others = ((name, _evaluated(config)) for name, config in configs.items())
+    for name, after in others:
+        shared = {_set_of(key) for key in before} & {_set_of(key) for key in after}
+        keys = [key for key in {**before, **after} if _set_of(key) in shared and before.get(key) != after.get(key)]
+        if keys:
+            raise ConfigError(
+                f"{file}: variant {name}: {keys[0]}: found {after.get(keys[0])!r}, {before.get(keys[0])!r} in variant "
+                f"{first}; variants are compared on the same rows by the same scorer, so give another set another name"
+            )
+
+
+def _evaluated(config: Config) -> dict[str, Any]:
+    """The keys that say which rows the evaluation sets have, and how they are scored."""
+    keys = ("data.evaluation", "data.evaluation_rows", "data.stories.changes", "data.stories.evaluation_rows")
+    found = dict(flat(config.model_dump(mode="json")))
+    return {key: found[key] for key in found if below(key, (*keys, "data.stories.evaluation_split"))}
+
+
+def _set_of(key: str) -> str:
+    """The evaluation set that a key is of; `data` for keys of all of them."""
+    return key.split(".")[2] if key.startswith("data.evaluation.") else "data"
 
 
 def _check_keys(file: Path, tree: Mapping[str, Any]) -> None:

@@ -1,0 +1,100 @@
+"""Runs side by side: figures from stored rows, and tables of any width at 80 columns."""
+
+import math
+import statistics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.evaluate import paired
+from selfevo_jax.report import WIDTH, as_markdown, as_text
+from selfevo_jax.report.comparison import GAIN, MODES, Member, compare_members
+
+
+def member(name: str, seed: int, right: dict, config: dict | None = None) -> Member:
+    keys = {"rounds.number": 1, "seed": seed, "rounds.select": name, "data.evaluation_rows": None, **(config or {})}
+    return Member(f"runs/{name}-{seed}", seed, True, None, keys, right, {})
+
+
+rights = st.lists(st.sampled_from([True, False, None]), min_size=5, max_size=5).map(
+    lambda hits: {f"row {n}": hit for n, hit in enumerate(hits)}
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(before=st.lists(rights, min_size=2, max_size=2), after=st.lists(rights, min_size=2, max_size=2))
+def test_differences_are_paired_seed_by_seed_on_the_same_rows(before, after) -> None:
+    key = ("s", "direct", "round 1")
+    members = [member("a", n, {key: right}) for n, right in enumerate(before)]
+    members += [member("b", n, {key: right}) for n, right in enumerate(after)]
+    found = compare_members(members)
+    gains = [p.gain for p in map(paired, before, after) if p is not None]
+    figure = found.differences.get(("s", "direct", "b", "round 1"))
+    if not gains:
+        assert figure is None
+        return
+    assert figure is not None
+    assert figure.mean == pytest.approx(statistics.fmean(gains))
+    if len(gains) == 2:
+        assert figure.stderr == pytest.approx(abs(gains[0] - gains[1]) / 2)
+    else:
+        assert figure.p is not None
+
+
+def test_two_single_runs_are_compared_whatever_their_seeds() -> None:
+    key = ("s", "direct", "meta")
+    right = {str(n): n < 30 for n in range(100)}
+    better = {str(n): n < 40 for n in range(100)}
+    found = compare_members([member("a", 1, {key: right}), member("b", 2, {key: better})])
+    figure = found.differences["s", "direct", "b", "meta"]
+    assert (figure.mean, figure.rows, figure.p) == (pytest.approx(0.1), 100, pytest.approx(2 * 0.5**10))
+    assert figure.stderr == pytest.approx(math.sqrt((0.1 - 0.01) / 100))
+
+
+@pytest.mark.parametrize(
+    ("other", "config", "said"),
+    [
+        ({"1": True, "3": True}, {}, "2 and 2 rows, of which 1 are the same"),
+        (
+            {"1": True, "2": True},
+            {"data.evaluation.s.scorers": "exact"},
+            "data.evaluation.s.scorers is None and 'exact'",
+        ),
+        ({"1": True, "2": True}, {"content of data.evaluation.s": "x"}, "content of data.evaluation.s is None and 'x'"),
+    ],
+)
+def test_other_rows_and_other_scorers_are_never_compared(other, config, said) -> None:
+    key = ("s", "direct", "base")
+    members = [member("a", 1, {key: {"1": True, "2": False}}), member("b", 1, {key: other}, config)]
+    with pytest.raises(ConfigError, match="evaluation set 's' is not the same in runs/a-1 and runs/b-1") as error:
+        compare_members(members)
+    assert said in str(error.value)
+
+
+def test_names_of_rows_leave_the_seed_out_and_a_baseline_goes_by_name_or_run() -> None:
+    key = ("s", "direct", "base")
+    members = [member(name, seed, {key: {"1": True}}) for name in ("a", "b") for seed in (1, 2)]
+    found = compare_members(members, baseline="b")
+    assert [(row.name, len(row.members)) for row in found.rows] == [("a", 2), ("b", 2)]
+    assert found.config["a"] == {"rounds.select": ("b", "a")}
+    assert compare_members(members, baseline="runs/b-2/").baseline == "b"
+    with pytest.raises(ConfigError, match="baseline 'c': no such row; expected one of a, b"):
+        compare_members(members, baseline="c")
+
+
+def test_tables_with_many_rounds_and_long_names_are_whole_at_80_columns() -> None:
+    columns = ["base", "meta", *(f"round {n}" for n in range(1, 9))]
+    names = ["short", "a_variant_with_a_name_of_some_length_that_is_cut"]
+    members = []
+    for name in names:
+        right = {("gsm8k", mode, at): {str(n): n % 3 == 0 for n in range(1319)} for mode in MODES for at in columns}
+        members.append(member(name, 1, right, {"rounds.number": 8}))
+    found = compare_members(members)
+    text = as_text(found)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert text.count("[30.9, 35.9]") == 2 * 4 * len(columns)
+    assert "accuracy in % (continued)" in text
+    assert all(f" {name}" in text for name in (*columns, GAIN))
+    assert f"| {names[1]} | 33.4 [30.9, 35.9] |" in as_markdown(found)

@@ -1,0 +1,93 @@
+"""Which keys of a config each artefact of a run rests on; pure."""
+
+import pytest
+
+from selfevo_jax.config import Config, parse_config
+from selfevo_jax.config.forms import fields
+from selfevo_jax.run.artefacts import artefacts, inputs, is_read_by
+
+
+def config(**changes: object) -> Config:
+    tree: dict = {"run_dir": "r", "model": {"source": "m"}, "data": {"stories": {}}}
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        tree[section] = {**tree.get(section, {}), name: value} if name else value
+    return parse_config(tree)
+
+
+MADE = list(artefacts(config(rounds__number=1)))
+ALL = [artefact.name for artefact in MADE]
+BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS, ROUND, FIGURES = ALL
+FILES = {"data": {"prompts": "p", "meta_skill": "d"}}
+
+
+def shared(one: Config, other: Config) -> list[str]:
+    return [a.name for a in artefacts(one) if a.name in ALL and a.rests_on(inputs(one)) == a.rests_on(inputs(other))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({"run_dir": "elsewhere", "mesh": {"fsdp": 2}, "sampling__slots": 3, "saving": {"keep_last": 1}}, ALL),
+        ({"rounds__select": "random"}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS]),
+        ({"rounds__variant": "continual_mixed"}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS]),
+        ({"learn": {"steps": 3}}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS]),
+        # without feedback: other rollouts, but figures with self-refinement take one turn all the same
+        ({"rounds": {"turns": 0, "select": "none"}}, [BASE, META_DATA, META, META_FIGURES]),
+        ({"rounds__turns": 2}, [META_DATA, META]),
+        ({"rounds__controls": 5}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS]),
+        ({"data__prompts_per_round": 7}, [BASE, META_DATA, META, META_FIGURES]),
+        ({"data__meta_feedback": "verdict"}, [BASE]),
+        ({"sampling__respond": {"temperature": 0.3}}, [BASE, META_DATA, META, META_FIGURES]),
+        # the base's answers, about which D_meta of stories is written, have that limit
+        ({"sampling__respond": {"max_new_tokens": 9}}, []),
+        ({"meta": {"steps": 9}}, [BASE, META_DATA]),
+        ({"evaluate": {"k": 9}}, [META_DATA, META, ROLLOUTS, CONTROLS, ROUND]),
+        ({"seed": 1}, [BASE]),
+        ({"model": {"source": "other"}}, []),
+    ],
+)
+def test_runs_share_what_rests_on_equal_inputs_and_nothing_else(changes: dict, left: list[str]) -> None:
+    assert shared(config(), config(**changes)) == left
+
+
+def test_d_meta_of_a_file_rests_on_no_setting_of_the_sampler() -> None:
+    other = {"sampling": {"respond": {"max_new_tokens": 9}}}
+    assert shared(config(**FILES), config(**FILES, **other)) == [META_DATA, META]
+
+
+def test_figures_with_drawn_samples_rest_on_the_seed() -> None:
+    voting = {"evaluate": {"modes": ["direct", "consistency"]}}
+    assert shared(config(**voting), config(**voting, seed=1)) == []
+
+
+def test_a_rating_changes_the_default_text_of_a_chat_format_and_so_m_meta() -> None:
+    assert META in shared(config(**FILES), config(**FILES, judge={"kind": "rating"}))
+    chat = {"format": {"kind": "chat"}, **FILES}
+    assert META not in shared(config(**chat), config(**chat, judge={"kind": "rating"}))
+
+
+def test_a_later_round_rests_on_all_before_it() -> None:
+    one, other = inputs(config()), inputs(config(rounds__per_prompt=1))
+    second = next(a for a in artefacts(config(rounds__number=2)) if a.name == "rollouts of round 2")
+    assert second.rests_on(one) != second.rests_on(other)
+
+
+def test_a_key_that_nobody_has_placed_is_one_that_everything_rests_on() -> None:
+    for key in ("data.something", "something", "data.stories.something"):
+        assert all(is_read_by(key, (kind,)) for a in MADE for kind in a.kinds)
+
+
+def test_every_key_of_a_round_s_own_sections_is_read_by_something() -> None:
+    free = {name for name, _ in fields() if not any(is_read_by(name, a.kinds) for a in MADE)}
+    assert {name.split(".")[0] for name in free} == {"run_dir", "platform", "mesh", "saving", "sampling", "rounds"}
+
+
+def test_files_belong_to_one_artefact_and_removed_arrays_are_not_shared() -> None:
+    names = ["meta/COMMITTED", "meta/meta_skill.jsonl", "checkpoints/meta/params/a", "evaluations/meta/s.jsonl"]
+    names += ["evaluations/meta.json", "rounds/0001/rollouts/manifest.json", "rounds/0001/rollouts/part-00000.jsonl"]
+    names += ["rounds/0001/controls.json", "rounds/0001/COMMITTED", "rounds/0001/metrics.json", "checkpoints/0001/x"]
+    taken = [name for artefact in MADE for name in artefact.of(names)]
+    assert sorted(taken) == sorted(names)
+    removed = next(a for a in MADE if a.name == META).of([*names, "checkpoints/meta/REMOVED"])
+    assert removed == []
