@@ -22,14 +22,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, tell_turn, use_threads
 
+from selfevo_jax.chains import RefineChain
 from selfevo_jax.config import load_config
 from selfevo_jax.data import read_qa
 from selfevo_jax.rounds.workbench import open_workbench
-from selfevo_jax.sample import Completion, Engine, EngineStats, Request, SelfChain
+from selfevo_jax.sample import Completion, Engine, EngineStats, Request
 from selfevo_jax.text import Verdict
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +42,7 @@ WARM = 4
 class Full:
     """A chain whose clipped feedback counts as finished, and the lengths of the texts that it has asked for."""
 
-    def __init__(self, chain: SelfChain) -> None:
+    def __init__(self, chain: RefineChain) -> None:
         self.chain, self.id, self.lengths = chain, chain.id, list[int]()
 
     def next(self, last: Completion | None) -> Request | None:
@@ -72,7 +74,9 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
     rows = read_qa(QUESTIONS, limit=args.prompts)
     for slots in args.slots:
         config = load_config(ROOT / "configs" / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",))
-        bench: Any = replace(open_workbench(config), rule=cast(Any, lambda _: Verdict(False, None)))
+        bench: Any = replace(
+            open_workbench(config), judge=cast(Any, SimpleNamespace(read=lambda _: Verdict(False, None)))
+        )
         make = functools.partial(
             Engine, model, bench.tokenizer, cache_length=config.sampling.cache_length, slots=slots, seed=config.seed
         )
@@ -107,7 +111,7 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
                 keys = ("requests", "prefilled", "shared", "lower_bound", "decoded", "compiles")
                 keys += ("steps", "busy", "drain_steps", "drain_busy")
                 counts[name] = {key: sum(getattr(s, key) for s in stats) for key in keys}
-                rollouts[name] = [chain.chain.rollout.to_dict() for chain in found if chain.chain.rollout]
+                rollouts[name] = [chain.chain.result.to_dict() for chain in found if chain.chain.result]
             tell_turn(f"{slots} slots, ", turn, args.repeats, seconds, "s")
         least = counts["chains"]["lower_bound"] + counts["chains"]["decoded"]
         lines = []

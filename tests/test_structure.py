@@ -15,6 +15,7 @@ LEVELS = [
     {"rounds", "plan"},
     {"run"},
     {"evaluate", "train"},
+    {"chains"},
     {"data", "sample", "checkpoint"},
     {"model", "config"},
     {"scorers", "judges"},

@@ -298,7 +298,7 @@ def chat(
         row = PromptRow(str(turn), text)
         chain = bench.chain(row, bench.stages(greedy=True), round=0, judge=refine, turns=turns)
         bench.engine.run(params, [chain])
-        done = chain.rollout
+        done = chain.result
         if done is None or done.error is not None:
             say(f"not answered: {done.error if done else text}", "red")
             continue

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from selfevo_jax.judges import JudgeSection
 from selfevo_jax.section import Count, Positive, Section, Share
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -97,14 +98,6 @@ class SamplingSection(Section):
     respond: RespondSection = RespondSection()
     feedback: FeedbackSection = FeedbackSection()
     refine: StageSection = StageSection()
-
-
-class JudgeSection(Section):
-    kind: Literal["verdict", "rating"] = "verdict"
-    good_rating: float = 10.0
-    """With `rating`: the least rating that lets a row through."""
-    scale: float = 10.0
-    """With `rating`: the top mark."""
 
 
 SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\z")]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from statistics import fmean
 
+from selfevo_jax.chains import Candidate, Rollout
 from selfevo_jax.evaluate.metrics import Proportion, VerdictQuality, majority, paired, proportion, verdict_quality
-from selfevo_jax.sample import Candidate, Rollout
 from selfevo_jax.text import extract_answer, same_answer
 
 Right = dict[str, bool | None]

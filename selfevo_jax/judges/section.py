@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from selfevo_jax.judges.base import ChainJudge
+from selfevo_jax.judges.rating import RatingJudge
+from selfevo_jax.judges.verdict import VerdictJudge
 from selfevo_jax.section import Count, Positive, Section
 
 
@@ -39,3 +42,18 @@ class EndpointSection(Section):
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"found {url!r}, expected a URL such as https://HOST/v1")
         return url.rstrip("/")
+
+
+class JudgeSection(Section):
+    """What the loop believes of an answer: feedback of the model's own, as a turn of the chain."""
+
+    kind: Literal["verdict", "rating"] = "verdict"
+    good_rating: float = 10.0
+    """With `rating`: the least rating that lets a row through."""
+    scale: float = 10.0
+    """With `rating`: the top mark."""
+
+
+def open_judge(section: JudgeSection) -> ChainJudge:
+    """Raises ConfigError for settings that cannot be."""
+    return VerdictJudge() if section.kind == "verdict" else RatingJudge(section.good_rating, section.scale)

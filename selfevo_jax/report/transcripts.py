@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from selfevo_jax.chains import Rollout
 from selfevo_jax.evaluate import is_right
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.run.run_dir import RunDir, name_of
-from selfevo_jax.sample import Rollout
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from selfevo_jax import hosts
 from selfevo_jax.accelerators import overlooked
-from selfevo_jax.checkpoint import MARK, TrainingStore, model_checksum, open_weights, save_adapters, save_model
-from selfevo_jax.config import Config, TrainSection
-from selfevo_jax.data import Batches, Example, MetaRow, jsonl_lines, read_meta, source_checksum
-from selfevo_jax.errors import ConfigError, NonFiniteLossError, SelfevoError
+from selfevo_jax.chains import Rollout
+from selfevo_jax.checkpoint import model_checksum
+from selfevo_jax.config import Config
+from selfevo_jax.data import MetaRow, read_meta, source_checksum
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import data_accuracy
-from selfevo_jax.model import merge_adapters, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.checkpoints import Checkpoints, tell_aside
 from selfevo_jax.rounds.controls import ControlChain, plan_controls
 from selfevo_jax.rounds.limits import check_first_round, clipped, not_run
 from selfevo_jax.rounds.measure import measure
@@ -31,18 +31,16 @@ from selfevo_jax.rounds.meta_skill import (
     verdicts_alone,
     warn_unbalanced,
 )
-from selfevo_jax.rounds.mixture import SELF, fitted, mixture
+from selfevo_jax.rounds.mixture import SELF
 from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
 from selfevo_jax.rounds.select import Selection, require, select, weakness
 from selfevo_jax.rounds.survey import run_phases, survey
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.journal import by_id
-from selfevo_jax.run.retention import best, direct_answers, kept, require_room, training_room, worse_than_best
-from selfevo_jax.run.run_dir import COMMITTED, LOSSES, META, SCORES, STOPPED, RunDir, name_of
-from selfevo_jax.sample import Rollout
-from selfevo_jax.sharding import TRAIN_RULES
-from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, check_settings, fit, train_settings
+from selfevo_jax.run.retention import best, direct_answers, kept, worse_than_best
+from selfevo_jax.run.run_dir import COMMITTED, META, SCORES, STOPPED, RunDir, name_of
+from selfevo_jax.train import check_settings, train_settings
 
 
 class Controller:
@@ -58,11 +56,10 @@ class Controller:
         if (before := self.dir.open(config, self._fingerprints())) is not None:
             reporter.line(f"{self.dir.root}: taken over from {before}, which is gone")
         self._tell_notes()
-        self._tell_aside(self.dir.aside)
+        tell_aside(self.dir.aside, reporter)
+        self.checkpoints = Checkpoints(self.bench, self.dir, reporter)
         for name in self.dir.finish_removals():
             reporter.line(f"  the removal of checkpoint {name} had been broken off; it is finished (saving.keep_last)")
-        self._base: Any = None
-        self._latest: tuple[str, Any] | None = None
         self._meta_rows: list[MetaRow] | None = None
 
     def close(self) -> None:
@@ -80,7 +77,7 @@ class Controller:
                 raise ConfigError(f"{name}: {error}") from error
         if isinstance(self.pools, FilePools):
             source = self.config.data.meta_skill or self.config.data.meta_from_solutions or "D_meta"
-            check_verdicts(self.pools.meta_rows(), self.bench.rule, source)
+            check_verdicts(self.pools.meta_rows(), self.bench.judge, source)
         lost = None
         if self.config.rounds.number > 0:
             lost = check_first_round(self.config, self.pools.prompts(1), self.bench.format)
@@ -107,128 +104,6 @@ class Controller:
         for note in self.dir.take_notes():
             self.reporter.warn(note)
 
-    def _tell_aside(self, found: Iterable[object]) -> None:
-        for place in map(str, found):
-            copied = "" if "tmp" in place else f". If it is a whole copy, put an empty {MARK} into it and move it back"
-            self.reporter.warn(
-                f"its writing was broken off; it is moved to quarantine, and the run does without it: {place}{copied}"
-            )
-
-    # --- parameters
-
-    def base(self) -> Any:
-        if self._base is None:
-            self._base = self.bench.base_params()
-        return self._base
-
-    def params(self, name: str) -> Any:
-        """Parameters of a finished checkpoint of this run, kept until the next is asked for."""
-        if self._latest is None or self._latest[0] != name:
-            if self.dir.removed(name):
-                raise SelfevoError(
-                    f"{self.dir.checkpoint(name)}: removed by saving.keep_last, and a file that rests on it is to be "
-                    "made anew; restore that file from a copy of the run, or begin another run: selfevo fork"
-                )
-            self.dir.require(self.dir.checkpoint(name))
-            layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
-            _, load, _ = open_weights(str(self.dir.checkpoint(name)))
-            self._latest = (name, require_finite(load(layout, jnp.float32), str(self.dir.checkpoint(name))))
-        return self._latest[1]
-
-    def _states(self, name: str) -> TrainingStore:
-        return TrainingStore(self.dir.training_states(name), self.dir.check)
-
-    def _finish(self, name: str) -> None:
-        """What is left to do when a checkpoint is there whole."""
-        self.dir.seal(self.dir.checkpoint(name))
-        self._states(name).clear()
-
-    def _settings(self, name: str, section: TrainSection, batches: Batches, seed: int) -> TrainConfig:
-        """The settings of a fine-tuning, its length in steps."""
-        if section.epochs is None:
-            return train_settings(section, seed)
-        settings = train_settings(section, seed, batches.steps_in(section.epochs))
-        self.reporter.line(f"  fine-tuning {name}: {section.epochs:g} epochs are {settings.steps} steps")
-        if settings.warmup_steps < (section.warmup_steps or 0):
-            key = "meta" if name == META else "learn"
-            self.reporter.warn(
-                f"{key}.warmup_steps is {section.warmup_steps}, but {section.epochs:g} epochs are {settings.steps} "
-                f"steps; {settings.warmup_steps} are taken. Set {key}.warmup_steps lower, or more epochs"
-            )
-        return settings
-
-    def _train(
-        self,
-        name: str,
-        start: Any,
-        of: str,
-        groups: Mapping[str, Sequence[Example]],
-        section: TrainSection,
-        seed: int,
-    ) -> dict[str, Any]:
-        """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
-        or the parameters are not finite."""
-        usable = mixture(fitted(groups, section, self.reporter), section)
-        batches = Batches(usable, section.batch_rows, section.length, seed, section.packing)
-        settings = self._settings(name, section, batches, seed)
-        saving, store = self.config.saving, self._states(name)
-        seconds = None if saving.every_minutes is None else 60 * saving.every_minutes
-        keeper = TrainingKeeper(store, SavePolicy(saving.every_steps, seconds), f"fine-tuning {name}")
-        if (step := store.latest()) is not None:
-            self.reporter.line(f"  fine-tuning {name} goes on after step {step}")
-        self._tell_aside(store.aside)
-        alone = section.lora is not None and section.lora.save == "adapters"
-        room = training_room(self.bench.model, settings.lora, alone)
-        hosts.agree("looking for room", lambda: require_room(self.dir.root, room, f"fine-tuning {name}"))
-        rate = f"{'meta' if name == META else 'learn'}.learning_rate"
-        try:
-            with self.reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
-                learnt, report = fit(
-                    start,
-                    self.bench.model,
-                    batches,
-                    settings,
-                    self.bench.mesh,
-                    on_step=lambda step, m: meter.set(step + 1, f"loss {m['loss']:.3f}"),
-                    keeper=keeper,
-                )
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(f"fine-tuning {name}, {error} ({rate} is {section.learning_rate:g})") from error
-        record = {
-            "examples": {pool: len(examples) for pool, (examples, _) in usable.items()},
-            "shares": {pool: share for pool, (_, share) in usable.items()},
-            "steps": report.steps,
-            "loss_first": report.losses[0],
-            "loss_last": report.losses[-1],
-            "tokens": report.tokens,
-            "targets": report.targets,
-            "padding_share": report.padding_share,
-            "seconds": report.seconds,
-        }
-        lora = settings.lora
-        if lora is None:
-            params = learnt
-        else:
-            layout = param_shardings(self.bench.model, self.bench.mesh, TRAIN_RULES)
-            params = jax.jit(merge_adapters, static_argnums=2, out_shardings=layout)(start, learnt, lora)
-            require_finite(params, f"fine-tuning {name}: the merged parameters", f"lower {rate}")
-        if lora is not None and alone:
-            self._save(name, functools.partial(save_adapters, adapters=learnt, lora=lora, of=of), record, report.rows())
-        else:
-            self._save(name, functools.partial(save_model, params=params), record, report.rows())
-        self._latest = (name, params)
-        return record
-
-    def _save(self, name: str, save: Callable[..., Any], record: dict[str, Any], steps: Iterable[Any]) -> None:
-        """Writes a checkpoint with the record of its training and its steps' losses."""
-        self.dir.forget(self.dir.checkpoint(name))
-        metadata = {"name": name, "seed": self.config.seed, "model": self.bench.source.origin, "training": record}
-        files = {**self.bench.tokenizer.files(), LOSSES: b"".join(jsonl_lines(steps))}
-        folder, allowed = self.dir.checkpoint(name), self.dir.check
-        self._tell_aside(
-            save(folder, config=self.bench.model, tokenizer_files=files, metadata=metadata, allowed=allowed)
-        )
-
     # --- evaluation
 
     def evaluate(self, name: str, params: Callable[[], Any], judge: bool = True) -> None:
@@ -253,11 +128,11 @@ class Controller:
         if self._meta_rows is None:
             if not self.dir.has(file):
                 if isinstance(self.pools, StoryPools):
-                    rows = annotate_stories(self.bench, self.base(), self.pools, self.reporter)
+                    rows = annotate_stories(self.bench, self.checkpoints.base(), self.pools, self.reporter)
                 else:
                     rows = self.pools.meta_rows()
                 if self.config.data.meta_feedback == "verdict":
-                    rows = verdicts_alone(rows, self.bench.rule)
+                    rows = verdicts_alone(rows, self.bench.judge)
                 self.dir.write_rows(file, rows)
             self.dir.require(file)
             self._meta_rows = read_meta(file)
@@ -274,12 +149,14 @@ class Controller:
             warn_unbalanced(rows, self.reporter)
         if not self.dir.complete(META) and self.config.meta.steps == 0:
             self.reporter.line("  meta.steps is 0: M_meta is the model as it is")
-            self._save(META, functools.partial(save_model, params=self.base()), {"examples": {}, "steps": 0}, ())
+            self.checkpoints.save_base(META)
         elif not self.dir.complete(META):
             bench = self.bench
             groups = supervised_examples(rows, self.pools.qa_rows(), bench.format, self.config.meta)
-            self._train(META, self.base(), bench.source.origin, groups, self.config.meta, self.config.seed)
-        self._finish(META)
+            self.checkpoints.train(
+                META, self.checkpoints.base(), bench.source.origin, groups, self.config.meta, self.config.seed
+            )
+        self.checkpoints.finish(META)
         self.dir.write_json(done, {"checkpoint": META, "training": self.dir.training(META)})
 
     def rollouts(self, round: int) -> list[Rollout]:
@@ -312,7 +189,7 @@ class Controller:
             ]
             title = f"round {round}: respond, judge, refine"
             self.bench.roll_out(
-                self.params(name_of(round - 1)),
+                self.checkpoints.params(name_of(round - 1)),
                 chains,
                 self.reporter,
                 title,
@@ -341,10 +218,15 @@ class Controller:
         if found is None:
             bench, seed = self.bench, self.config.seed * 1000 + round
             chains = [
-                ControlChain(rollout, wrong, bench.format, bench.stages().feedback, bench.rule, round)
+                ControlChain(rollout, wrong, bench.format, bench.stages().feedback, bench.judge, round)
                 for rollout, wrong in plan_controls(rollouts, count, seed)
             ]
-            bench.run(self.params(name_of(round - 1)), chains, self.reporter, f"round {round}: judge planted answers")
+            bench.run(
+                self.checkpoints.params(name_of(round - 1)),
+                chains,
+                self.reporter,
+                f"round {round}: judge planted answers",
+            )
             rows = [{"prompt": c.prompt, "wrong": c.wrong, "feedback": c.text, "good": c.good} for c in chains]
             passed = sum(row["good"] is True for row in rows)
             found = {"rows": len(rows), "passed": passed, "controls": rows}
@@ -390,7 +272,7 @@ class Controller:
         self.dir.write_rows(self.dir.round(round, "self_curated.jsonl"), rows)
         return chosen
 
-    def learn(self, round: int, kept: Sequence[Rollout]) -> dict[str, Any]:
+    def learn(self, round: int, kept: Sequence[Rollout]) -> None:
         """Fine-tunes on D_self (with D_meta, by the variant) and saves M_round."""
         bench, section, variant = self.bench, self.config.learn, self.config.rounds.variant
         learnt = list(kept)
@@ -410,9 +292,11 @@ class Controller:
             groups |= supervised_examples(rows, self.pools.qa_rows(), bench.format, section)
         before = name_of(round - 1)
         start, of = (
-            (self.base(), bench.source.origin) if variant == "restart" else (self.params(before), f"beside:{before}")
+            (self.checkpoints.base(), bench.source.origin)
+            if variant == "restart"
+            else (self.checkpoints.params(before), f"beside:{before}")
         )
-        return self._train(name_of(round), start, of, groups, section, self.config.seed * 1000 + round)
+        self.checkpoints.train(name_of(round), start, of, groups, section, self.config.seed * 1000 + round)
 
     def round(self, round: int) -> None:
         """One round; it counts when its COMMITTED file names a finished checkpoint."""
@@ -425,7 +309,7 @@ class Controller:
         chosen = self.selection(round, rollouts)
         if not self.dir.complete(name_of(round)):
             self.learn(round, chosen.kept)
-        self._finish(name_of(round))
+        self.checkpoints.finish(name_of(round))
         # gold answers are read here, after the round has learnt, to measure alone
         accuracy = data_accuracy(self.pools.gold(round), rollouts, chosen.kept)
         self.dir.write_json(
@@ -459,15 +343,15 @@ class Controller:
             f"Run {self.dir.root}: {self.bench.source.origin} on {jax.device_count()} {jax.devices()[0].platform} "
             f"device(s), mesh {dict(self.bench.mesh.shape)}"
         )
-        self.evaluate("base", self.base, judge=False)
+        self.evaluate("base", self.checkpoints.base, judge=False)
         self.meta_stage()
-        self.evaluate(META, lambda: self.params(META))
+        self.evaluate(META, lambda: self.checkpoints.params(META))
         if self.config.rounds.variant != "restart":
-            self._base = None
+            self.checkpoints.release_base()
         for number in range(1, self.config.rounds.number + 1):
             self.round(number)
             name = name_of(number)
-            self.evaluate(name, functools.partial(self.params, name))
+            self.evaluate(name, functools.partial(self.checkpoints.params, name))
             worse = worse_than_best(self.dir, number) if self.config.rounds.stop_when_worse else None
             self._retain(number)
             if worse is not None:

@@ -6,8 +6,10 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from selfevo_jax.sample import Completion, DrawKey, Request, Rollout, SamplingParams
-from selfevo_jax.text import PromptFormat, VerdictRule, extract_answer, parse_verdict, same_answer
+from selfevo_jax.chains import Rollout
+from selfevo_jax.judges import ChainJudge
+from selfevo_jax.sample import Completion, DrawKey, Request, SamplingParams
+from selfevo_jax.text import PromptFormat, extract_answer, same_answer
 
 _DIGITS = re.compile(r"[0-9]{1,18}(?![0-9])")
 
@@ -37,12 +39,12 @@ class ControlChain:
         wrong: str,
         fmt: PromptFormat,
         params: SamplingParams,
-        rule: VerdictRule,
+        judge: ChainJudge,
         round: int,
     ) -> None:
         self.prompt, self.wrong, self.text = rollout.prompt, wrong, ""
         self.good: bool | None = None
-        self._rule = rule
+        self._judge = judge
         head = fmt.respond(rollout.prompt)
         self._request = Request(
             tuple(fmt.judge([*head, *fmt.continuation(head, wrong)])),
@@ -55,7 +57,7 @@ class ControlChain:
         if last is None:
             return self._request
         self.text = last.text
-        verdict = parse_verdict(last.text, self._rule)
+        verdict = self._judge.read(last.text)
         self.good = verdict.good if last.finished or verdict.end is not None else None  # as a chain reads it
         return None
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from selfevo_jax.chains import Rollout
 from selfevo_jax.data import QARow
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import score, vote
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import clipped, not_run
 from selfevo_jax.rounds.workbench import Workbench
-from selfevo_jax.sample import Rollout
 
 UNJUDGED = ("direct", "consistency")
 """The modes that need no feedback: a base cannot judge yet."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from selfevo_jax.chains import Rollout
 from selfevo_jax.config import TrainSection
 from selfevo_jax.data import (
     Example,
@@ -21,12 +22,12 @@ from selfevo_jax.data import (
     stories,
 )
 from selfevo_jax.errors import DataError, EmptySelectionError
+from selfevo_jax.judges import ChainJudge
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import clipped
 from selfevo_jax.rounds.pools import StoryPools
 from selfevo_jax.rounds.workbench import Workbench
-from selfevo_jax.sample import Rollout
-from selfevo_jax.text import PromptFormat, VerdictRule, parse_verdict
+from selfevo_jax.text import PromptFormat
 
 
 def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, reporter: Reporter) -> list[MetaRow]:
@@ -69,13 +70,13 @@ def annotate_stories(bench: Workbench, base_params: Any, pools: StoryPools, repo
     return rows
 
 
-def check_verdicts(rows: Sequence[MetaRow], rule: VerdictRule, source: str = "D_meta") -> None:
+def check_verdicts(rows: Sequence[MetaRow], judge: ChainJudge, source: str = "D_meta") -> None:
     """Raises DataError with the source, the count and the first row's number when the verdict that feedback gives in
     words is not the row's own."""
-    wrong = [at for at, row in enumerate(rows) if parse_verdict(row.feedback, rule).good != row.good]
+    wrong = [at for at, row in enumerate(rows) if judge.read(row.feedback).good != row.good]
     if wrong:
         first = rows[wrong[0]]
-        found = parse_verdict(first.feedback, rule).good
+        found = judge.read(first.feedback).good
         said = "cannot be parsed" if found is None else "is " + ("good" if found else "bad")
         raise DataError(
             source,
@@ -87,14 +88,10 @@ def check_verdicts(rows: Sequence[MetaRow], rule: VerdictRule, source: str = "D_
         )
 
 
-def verdicts_alone(rows: Sequence[MetaRow], rule: VerdictRule) -> list[MetaRow]:
+def verdicts_alone(rows: Sequence[MetaRow], judge: ChainJudge) -> list[MetaRow]:
     """D_meta without the words of its feedback: the verdict, or the rating, is all that is left."""
 
-    def bare(row: MetaRow) -> str:
-        rating = parse_verdict(row.feedback, rule).rating
-        return f"Verdict: {'correct' if row.good else 'incorrect'}." if rating is None else f"Rating: {rating:g}"
-
-    return [replace(row, feedback=bare(row)) for row in rows]
+    return [replace(row, feedback=judge.bare(row.feedback, row.good)) for row in rows]
 
 
 def warn_unbalanced(rows: Sequence[MetaRow], reporter: Reporter) -> None:

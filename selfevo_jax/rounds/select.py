@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from selfevo_jax.chains import CUT, Rollout
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.evaluate import distinct_ngrams, entropy
-from selfevo_jax.sample import CUT, Rollout
 
 Policy = Literal["feedback", "none", "random"]
 

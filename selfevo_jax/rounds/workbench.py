@@ -15,27 +15,18 @@ from jax.sharding import Mesh
 
 from selfevo_jax import hosts, notice
 from selfevo_jax.accelerators import JAX_NAMES, remedy
+from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, StageSection
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
+from selfevo_jax.judges import ChainJudge, open_judge
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, require_finite
 from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.sources import require_unchanged
-from selfevo_jax.sample import (
-    Chain,
-    Engine,
-    Rollout,
-    SamplingParams,
-    SelfChain,
-    SlotPlan,
-    StageParams,
-    available_bytes,
-    make_engine,
-    sampler_memory,
-)
+from selfevo_jax.sample import Chain, Engine, SamplingParams, SlotPlan, available_bytes, make_engine, sampler_memory
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, VerdictRule, cut_run_on
+from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, cut_run_on
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
 _CORES_A_PROGRAM = 2
@@ -93,7 +84,7 @@ class Workbench:
     mesh: Mesh
     source: ModelSource
     format: PromptFormat
-    rule: VerdictRule
+    judge: ChainJudge
     slots: SlotPlan
     engine: Engine
     record: Callable[[dict[str, Any]], None] | None = None
@@ -140,27 +131,26 @@ class Workbench:
         sample: int = 0,
         judge: bool = True,
         turns: int | None = None,
-    ) -> SelfChain:
+    ) -> RefineChain:
         """One prompt through the stages. Numeric tasks have an invented next question cut off."""
         numeric = self.config.judge.kind == "verdict"
-        return SelfChain(
+        return RefineChain(
             row.id,
             row.prompt,
             self.format,
             stages,
-            self.rule,
+            self.tokenizer.decode,
+            judge=self.judge if judge else None,
             turns=self.config.rounds.turns if turns is None else turns,
             round=round,
             sample=sample,
-            judge=judge,
             cut=cut_run_on if numeric else None,
-            decode=self.tokenizer.decode,
         )
 
     def roll_out(
         self,
         params: Any,
-        chains: Sequence[SelfChain],
+        chains: Sequence[RefineChain],
         reporter: Reporter,
         title: str,
         on_rollout: Callable[[Rollout], None] | None = None,
@@ -168,11 +158,11 @@ class Workbench:
         """Runs the chains; the rollouts come back in the order of the chains."""
 
         def done(chain: Any) -> None:
-            if on_rollout is not None and chain.rollout is not None:
-                on_rollout(chain.rollout)
+            if on_rollout is not None and chain.result is not None:
+                on_rollout(chain.result)
 
         self.run(params, chains, reporter, title, done)
-        return [chain.rollout for chain in chains if chain.rollout is not None]
+        return [chain.result for chain in chains if chain.result is not None]
 
     def run(
         self,
@@ -266,11 +256,10 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     if config.judge.kind == "rating" and config.format.kind == "chat" and texts["judge"] is None:
         texts["judge"] = JUDGE_RATING
     fmt = PromptFormat(FormatConfig(**texts), source.tokenizer)
-    rule = VerdictRule(**config.judge.model_dump())
     memory = sampler_memory(config.sampling, source.config, mesh)
     # all hosts take the slots that fit in the smallest
     available = min(hosts.gather("comparing memory", available_bytes(mesh)))
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
     plan = memory.plan(config.sampling.slots, chains, available)
     engine = make_engine(memory, source.tokenizer, plan.slots, config.seed)
-    return Workbench(config, mesh, source, fmt, rule, plan, engine, record)
+    return Workbench(config, mesh, source, fmt, open_judge(config.judge), plan, engine, record)

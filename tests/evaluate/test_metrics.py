@@ -4,6 +4,7 @@ import random
 import pytest
 from scipy.stats import binomtest
 
+from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.evaluate import Paired, score, vote
 from selfevo_jax.evaluate.metrics import (
     distinct_ngrams,
@@ -15,7 +16,6 @@ from selfevo_jax.evaluate.metrics import (
     verdict_quality,
     wilson,
 )
-from selfevo_jax.sample import Candidate, Feedback, Rollout
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 32), (32, 32), (0, 1), (1, 1), (3, 7), (30, 100), (660, 1319)])

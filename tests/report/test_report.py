@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.evaluate import Accuracy, paired, proportion
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import WIDTH, pick, tables, verdict_on_run
 from selfevo_jax.report.summary import Row, Summary
-from selfevo_jax.sample import Candidate, Feedback, Rollout
 
 
 def rollout(name: str, texts: list[str], chosen: int) -> Rollout:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.rounds.controls import plan_controls, spoil
-from selfevo_jax.sample import Candidate, Feedback, Rollout
 from selfevo_jax.text import extract_answer
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from loop_helpers import TRAIN, config, run, texts, unfinished, weights
 
+from selfevo_jax.chains import Rollout
 from selfevo_jax.checkpoint import is_complete
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.report import summarize
 from selfevo_jax.run import RunDir
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.run.run_dir import SCORES
-from selfevo_jax.sample import Rollout
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from loop_helpers import TRAIN, Heard, config, run
 
+from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.checkpoint import is_complete, open_model
 from selfevo_jax.config import Config
 from selfevo_jax.data import MetaRow, QARow
 from selfevo_jax.errors import ConfigError, DataError, EmptySelectionError
+from selfevo_jax.judges import VerdictJudge
 from selfevo_jax.report import status, summarize, transcripts, verdict_on_run
 from selfevo_jax.rounds import Controller
 from selfevo_jax.rounds.measure import measure
@@ -24,8 +26,6 @@ from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.files import read_json, read_rows
 from selfevo_jax.run.retention import worse_than_best
 from selfevo_jax.run.run_dir import STOPPED
-from selfevo_jax.sample import Candidate, Feedback, Rollout
-from selfevo_jax.text import VerdictRule
 
 slow = pytest.mark.slow
 
@@ -274,7 +274,7 @@ def test_unbalanced_meta_rows_are_warned_of_with_their_counts() -> None:
 def test_feedback_whose_verdict_is_not_the_rows_own_is_refused(feedback: str, said: str) -> None:
     bad = MetaRow("7", "p", "r", feedback, "r", True)
     with pytest.raises(DataError, match=f"m.jsonl, .*in 1 of 3 rows .*number 2 .* first in row '7': {said}"):
-        check_verdicts([ROW, bad, ROW], VerdictRule(), "m.jsonl")
+        check_verdicts([ROW, bad, ROW], VerdictJudge(), "m.jsonl")
 
 
 @slow

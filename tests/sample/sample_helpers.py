@@ -5,13 +5,15 @@ import functools
 import itertools
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from selfevo_jax.chains import RefineChain, StageParams
 from selfevo_jax.model import ModelConfig, Transformer, abstract_params
-from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams, SelfChain, StageParams
+from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
 
 PAD, BOS, EOS, END = 0, 1, 2, 3
 CONTROLS = (PAD, BOS, EOS, END)
@@ -117,12 +119,13 @@ def self_chains(n, temperature):
     short = SamplingParams(temperature=temperature, max_new_tokens=6, stop_ids=(EOS,))
     feedback = SamplingParams(temperature=temperature, max_new_tokens=10, stop_strings=tuple("abcdefghijklmnopqrst"))
     return [
-        SelfChain(
+        RefineChain(
             f"p{i}",
             "abcdefgh"[: 2 + i % 6],
             Format(),
             StageParams(short, feedback, short),
-            lambda text: Verdict(len(text) % 4 == 3),
+            ByteTokenizer().decode,
+            judge=SimpleNamespace(read=lambda text: Verdict(len(text) % 4 == 3)),
             sample=i % 2,
         )
         for i in range(n)
@@ -143,7 +146,7 @@ def told(engine, params, temperature, order=None):
 def plain(completions, chains):
     """Completions and the rollouts of chains as JSON values."""
     texts = [[c.tokens, c.text, c.finish] for c in completions]
-    return json.loads(json.dumps([texts, [chain.rollout.to_dict() for chain in chains]]))
+    return json.loads(json.dumps([texts, [chain.result.to_dict() for chain in chains]]))
 
 
 @functools.cache

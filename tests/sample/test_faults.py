@@ -1,5 +1,7 @@
 """Bad rows name themselves and leave the others alone; ends of the cache, of the text and of characters."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -22,7 +24,8 @@ from sample_helpers import (
     self_chains,
 )
 
-from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams, SelfChain, StageParams
+from selfevo_jax.chains import RefineChain, StageParams
+from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
 from selfevo_jax.sharding import make_mesh
 
 GREEDY = SamplingParams(temperature=0, max_new_tokens=6)
@@ -70,7 +73,8 @@ def test_a_bad_row_is_named_and_the_others_go_on(tokens, params, needles):
 def _chain(name, prompt="ab", fmt=None, stop_ids=()):
     short = SamplingParams(max_new_tokens=6, stop_ids=stop_ids)
     feedback = SamplingParams(max_new_tokens=10, stop_strings=tuple("abcdefghijklmnopqrst"))
-    return SelfChain(name, prompt, fmt or Format(), StageParams(short, feedback, short), lambda _: Verdict(False))
+    judge, stages = SimpleNamespace(read=lambda _: Verdict(False)), StageParams(short, feedback, short)
+    return RefineChain(name, prompt, fmt or Format(), stages, ByteTokenizer().decode, judge=judge)
 
 
 class _Nothing(Format):
@@ -111,7 +115,7 @@ def test_bad_chains_are_named_at_their_stage_and_the_others_go_on(shape):
     needles = ["71 tokens but the cache holds 64", "0 tokens", "stop id 64", "tokens but the cache holds 64"]
     stages = ["respond", "respond", "respond", "feedback-0"]
     for chain, needle, stage in zip(wrong, needles, stages, strict=True):
-        error = chain.rollout.error
+        error = chain.result.error
         assert error.startswith(f"prompt '{chain.prompt_id}' (round 0, stage {stage}, sample 0): ")
         assert needle in error
     for chain in mixed:  # a chain may go on after a bad request

@@ -18,8 +18,8 @@ def lone(temperature):
     for chain in chains:
         one.run(random_params(), [chain])
     assert len({c.tokens for c in alone}) > 3
-    assert sum(len(chain.rollout.candidates) == 2 for chain in chains) > 3  # respond, judge, refine, judge
-    assert all(c.feedback is not None for chain in chains for c in chain.rollout.candidates)
+    assert sum(len(chain.result.candidates) == 2 for chain in chains) > 3  # respond, judge, refine, judge
+    assert all(c.feedback is not None for chain in chains for c in chain.result.candidates)
     return plain(alone, chains)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import gguf
 import jax
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.model import ModelConfig, abstract_params
 from selfevo_jax.rounds.meta_skill import self_pool
-from selfevo_jax.sample import DrawKey, Engine, Rollout, SamplingParams, SelfChain, StageParams
+from selfevo_jax.sample import DrawKey, Engine, SamplingParams
 from selfevo_jax.sample.slot import Slot
 from selfevo_jax.text import FormatConfig, PromptFormat, Verdict, load_tokenizer
 
@@ -79,21 +81,21 @@ def read(text):
 def rollouts_of(tokenizer, fmt, n=24):
     config = SamplingParams(1.0, max_new_tokens=MOST, stop_ids=fmt.stop_ids, stop_strings=fmt.stop_strings)
     chains = [
-        SelfChain(
+        RefineChain(
             f"p{i}",
             "the apple is " + "now " * (i % 3),
             fmt,
             StageParams(config, config, config),
-            read,
+            tokenizer.decode,
+            judge=SimpleNamespace(read=read),
             cut=lambda text: text.partition("n")[0].rstrip(),
-            decode=tokenizer.decode,
         )
         for i in range(n)
     ]
     likely = [*fmt.stop_ids, tokenizer.encode_run(STOP, prefix=False)[0]]
     engine = Engine(MODEL, tokenizer, slots=8, cache_length=256, extend_rows=(8,), extend_lengths=(32, 256))
     engine.run(params_of(likely), chains)
-    return [Rollout.from_dict(json.loads(json.dumps(chain.rollout.to_dict()))) for chain in chains]
+    return [Rollout.from_dict(json.loads(json.dumps(chain.result.to_dict()))) for chain in chains]
 
 
 @pytest.mark.parametrize(("name", "kind"), FORMATS)

@@ -1,0 +1,19 @@
+"""Chains: what is asked about a prompt, turn by turn, in one slot of the sampler."""
+
+from selfevo_jax.chains.base import ChainFormat, Generated, StageParams, Turns, until
+from selfevo_jax.chains.refine import RefineChain
+from selfevo_jax.chains.trace import CUT, Candidate, Feedback, Rollout, choose
+
+__all__ = [
+    "CUT",
+    "Candidate",
+    "ChainFormat",
+    "Feedback",
+    "Generated",
+    "RefineChain",
+    "Rollout",
+    "StageParams",
+    "Turns",
+    "choose",
+    "until",
+]

@@ -1,0 +1,123 @@
+"""What became of a prompt: its turns with their texts and token ids, as the run keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfevo_jax.errors import SelfevoError
+from selfevo_jax.sample import Finish, is_whole
+
+CUT: Finish = "cut"
+"""The finish of a text behind whose own end something ran on, which was cut off; the model did not end it there."""
+DIGITS = 6
+"""Decimals of log-probabilities in records."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The model's own judgement of a candidate. Clipped feedback is kept as text but is never a verdict.
+
+    `tokens`, `end` and `logprobs` are as those of a candidate.
+    """
+
+    text: str
+    finish: str
+    good: bool | None
+    rating: float | None
+    tokens: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A response or a refinement."""
+
+    text: str
+    finish: str
+    tokens: tuple[int, ...]
+    """As they were drawn; training sees these and no others."""
+    feedback: Feedback | None = None
+    end: tuple[int, ...] = ()
+    """What was drawn behind them and ended the text (see `Completion.end`)."""
+    logprobs: tuple[float, ...] = ()
+    """Of `tokens` and then of `end`, natural logarithms. Their last bits depend on the shape of the batch, so records
+    leave them out: those are the same bytes whatever the slots and interruptions."""
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the text came to its own end; behind a cut it is whole, but the model said no end there."""
+        return is_whole(self.finish)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What became of a prompt: candidates[0] is the response, the others are refinements in their order."""
+
+    id: str
+    sample: int
+    prompt: str
+    candidates: tuple[Candidate, ...]
+    chosen: int
+    error: str | None = None
+    """The engine's message where a request of the chain could not be run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without log-probabilities."""
+        candidates = [
+            _plain(c) | {"feedback": None if c.feedback is None else _plain(c.feedback)} for c in self.candidates
+        ]
+        return {**vars(self), "candidates": candidates}
+
+    def scores(self) -> dict[str, Any]:
+        """The log-probabilities of every turn as plain JSON values, to DIGITS decimals."""
+
+        def rounded(part: Candidate | Feedback | None) -> list[float] | None:
+            return None if part is None else [round(x, DIGITS) for x in part.logprobs]
+
+        turns = [{"candidate": rounded(c), "feedback": rounded(c.feedback)} for c in self.candidates]
+        return {"id": self.id, "sample": self.sample, "turns": turns}
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> Rollout:
+        """The inverse of to_dict, but for log-probabilities. Raises SelfevoError for a row without token ids."""
+
+        def fields(part: dict[str, Any]) -> dict[str, Any]:
+            if "tokens" not in part:
+                raise SelfevoError(
+                    f"rollout '{tree['id']}', sample {tree['sample']}: no token ids in it: the run was begun by "
+                    "an older version of selfevo, which alone can continue it. Begin a new run in another run_dir"
+                )
+            return {**part, "tokens": tuple(part["tokens"]), "end": tuple(part["end"])}
+
+        candidates = tuple(
+            Candidate(**{**fields(c), "feedback": None if c["feedback"] is None else Feedback(**fields(c["feedback"]))})
+            for c in tree["candidates"]
+        )
+        return cls(**{**tree, "candidates": candidates})
+
+
+def _plain(part: Candidate | Feedback) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if name != "logprobs"}
+
+
+def choose(candidates: Sequence[Candidate]) -> int:
+    """The index of the best judged candidate, so that a worse refinement never replaces a better answer.
+
+    The first good one; else the one of the highest rating (the earlier of equals); else the last with a parseable
+    verdict; else the response.
+    """
+    judged = [(i, c.feedback) for i, c in enumerate(candidates) if c.feedback is not None]
+    for i, feedback in judged:
+        if feedback.good:
+            return i
+    rated = [(feedback.rating, -i) for i, feedback in judged if feedback.rating is not None]
+    if rated:
+        return -max(rated)[1]
+    return max((i for i, feedback in judged if feedback.good is not None), default=0)

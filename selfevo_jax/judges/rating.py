@@ -1,0 +1,29 @@
+"""A mark, in the model's own words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from selfevo_jax.text import Verdict, VerdictRule, parse_verdict
+
+
+@dataclass(frozen=True)
+class RatingJudge:
+    """Good is a mark of `good_rating` or more of `scale` (see `selfevo_jax.text.RATINGS`). Raises ConfigError for one
+    beyond the scale."""
+
+    good_rating: float = 10.0
+    scale: float = 10.0
+    name: str = "rating"
+
+    def __post_init__(self) -> None:
+        self._rule()
+
+    def read(self, feedback: str) -> Verdict:
+        return parse_verdict(feedback, self._rule())
+
+    def bare(self, feedback: str, good: bool) -> str:
+        return f"Rating: {self.read(feedback).rating:g}"
+
+    def _rule(self) -> VerdictRule:
+        return VerdictRule("rating", self.good_rating, self.scale)

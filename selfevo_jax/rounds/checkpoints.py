@@ -1,0 +1,168 @@
+"""The checkpoints of a run: the base, M_meta and each M_t; read, trained and saved, whole or not at all."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from selfevo_jax import hosts
+from selfevo_jax.checkpoint import MARK, TrainingStore, open_weights, save_adapters, save_model
+from selfevo_jax.config import TrainSection
+from selfevo_jax.data import Batches, Example, jsonl_lines
+from selfevo_jax.errors import NonFiniteLossError, SelfevoError
+from selfevo_jax.model import merge_adapters, param_shardings, require_finite
+from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.mixture import fitted, mixture
+from selfevo_jax.rounds.workbench import Workbench
+from selfevo_jax.run.retention import require_room, training_room
+from selfevo_jax.run.run_dir import LOSSES, META, RunDir
+from selfevo_jax.sharding import TRAIN_RULES
+from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, fit, train_settings
+
+
+class Checkpoints:
+    """Of one run. The last one asked for, and the base, are kept in memory: fp32, laid out for training."""
+
+    def __init__(self, bench: Workbench, dir: RunDir, reporter: Reporter) -> None:
+        self._bench, self._dir, self._reporter = bench, dir, reporter
+        self._base: Any = None
+        self._latest: tuple[str, Any] | None = None
+
+    def base(self) -> Any:
+        """M_0."""
+        if self._base is None:
+            self._base = self._bench.base_params()
+        return self._base
+
+    def release_base(self) -> None:
+        """M_0 is read again when it is asked for."""
+        self._base = None
+
+    def params(self, name: str) -> Any:
+        """Parameters of a finished checkpoint of this run, kept until the next is asked for."""
+        if self._latest is None or self._latest[0] != name:
+            folder = self._dir.checkpoint(name)
+            if self._dir.removed(name):
+                raise SelfevoError(
+                    f"{folder}: removed by saving.keep_last, and a file that rests on it is to be made anew; restore "
+                    "that file from a copy of the run, or begin another run: selfevo fork"
+                )
+            self._dir.require(folder)
+            _, load, _ = open_weights(str(folder))
+            self._latest = (name, require_finite(load(self._layout(), jnp.float32), str(folder)))
+        return self._latest[1]
+
+    def finish(self, name: str) -> None:
+        """What is left to do when a checkpoint is there whole."""
+        self._dir.seal(self._dir.checkpoint(name))
+        self._states(name).clear()
+
+    def save_base(self, name: str) -> None:
+        """Saves M_0 as it is under another name."""
+        self._save(name, functools.partial(save_model, params=self.base()), {"examples": {}, "steps": 0}, ())
+
+    def train(
+        self,
+        name: str,
+        start: Any,
+        of: str,
+        groups: Mapping[str, Sequence[Example]],
+        section: TrainSection,
+        seed: int,
+    ) -> None:
+        """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
+        or the parameters are not finite."""
+        usable = mixture(fitted(groups, section, self._reporter), section)
+        batches = Batches(usable, section.batch_rows, section.length, seed, section.packing)
+        settings = self._settings(name, section, batches, seed)
+        saving, store = self._bench.config.saving, self._states(name)
+        seconds = None if saving.every_minutes is None else 60 * saving.every_minutes
+        keeper = TrainingKeeper(store, SavePolicy(saving.every_steps, seconds), f"fine-tuning {name}")
+        if (step := store.latest()) is not None:
+            self._reporter.line(f"  fine-tuning {name} goes on after step {step}")
+        tell_aside(store.aside, self._reporter)
+        alone = section.lora is not None and section.lora.save == "adapters"
+        room = training_room(self._bench.model, settings.lora, alone)
+        hosts.agree("looking for room", lambda: require_room(self._dir.root, room, f"fine-tuning {name}"))
+        rate = f"{_section_of(name)}.learning_rate"
+        try:
+            with self._reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
+                learnt, report = fit(
+                    start,
+                    self._bench.model,
+                    batches,
+                    settings,
+                    self._bench.mesh,
+                    on_step=lambda step, m: meter.set(step + 1, f"loss {m['loss']:.3f}"),
+                    keeper=keeper,
+                )
+        except NonFiniteLossError as error:
+            raise NonFiniteLossError(f"fine-tuning {name}, {error} ({rate} is {section.learning_rate:g})") from error
+        record = {
+            "examples": {pool: len(examples) for pool, (examples, _) in usable.items()},
+            "shares": {pool: share for pool, (_, share) in usable.items()},
+            "steps": report.steps,
+            "loss_first": report.losses[0],
+            "loss_last": report.losses[-1],
+            "tokens": report.tokens,
+            "targets": report.targets,
+            "padding_share": report.padding_share,
+            "seconds": report.seconds,
+        }
+        lora = settings.lora
+        if lora is None:
+            params = learnt
+        else:
+            params = jax.jit(merge_adapters, static_argnums=2, out_shardings=self._layout())(start, learnt, lora)
+            require_finite(params, f"fine-tuning {name}: the merged parameters", f"lower {rate}")
+        if lora is not None and alone:
+            self._save(name, functools.partial(save_adapters, adapters=learnt, lora=lora, of=of), record, report.rows())
+        else:
+            self._save(name, functools.partial(save_model, params=params), record, report.rows())
+        self._latest = (name, params)
+
+    def _layout(self) -> Any:
+        return param_shardings(self._bench.model, self._bench.mesh, TRAIN_RULES)
+
+    def _states(self, name: str) -> TrainingStore:
+        return TrainingStore(self._dir.training_states(name), self._dir.check)
+
+    def _settings(self, name: str, section: TrainSection, batches: Batches, seed: int) -> TrainConfig:
+        """The settings of a fine-tuning, its length in steps."""
+        if section.epochs is None:
+            return train_settings(section, seed)
+        settings = train_settings(section, seed, batches.steps_in(section.epochs))
+        self._reporter.line(f"  fine-tuning {name}: {section.epochs:g} epochs are {settings.steps} steps")
+        if settings.warmup_steps < (section.warmup_steps or 0):
+            key = _section_of(name)
+            self._reporter.warn(
+                f"{key}.warmup_steps is {section.warmup_steps}, but {section.epochs:g} epochs are {settings.steps} "
+                f"steps; {settings.warmup_steps} are taken. Set {key}.warmup_steps lower, or more epochs"
+            )
+        return settings
+
+    def _save(self, name: str, save: Callable[..., Any], record: dict[str, Any], steps: Iterable[Any]) -> None:
+        """Writes a checkpoint with the record of its training and its steps' losses."""
+        bench, folder = self._bench, self._dir.checkpoint(name)
+        self._dir.forget(folder)
+        metadata = {"name": name, "seed": bench.config.seed, "model": bench.source.origin, "training": record}
+        files = {**bench.tokenizer.files(), LOSSES: b"".join(jsonl_lines(steps))}
+        aside = save(folder, config=bench.model, tokenizer_files=files, metadata=metadata, allowed=self._dir.check)
+        tell_aside(aside, self._reporter)
+
+
+def _section_of(name: str) -> str:
+    return "meta" if name == META else "learn"
+
+
+def tell_aside(found: Iterable[object], reporter: Reporter) -> None:
+    """Warns of what was broken off, and is in quarantine now."""
+    for place in map(str, found):
+        copied = "" if "tmp" in place else f". If it is a whole copy, put an empty {MARK} into it and move it back"
+        reporter.warn(
+            f"its writing was broken off; it is moved to quarantine, and the run does without it: {place}{copied}"
+        )
