@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """`faults(prompt, try)` names what happens to the n-th try (from 1) of a prompt; None is an answer."""
+    """`faults(prompt, try)` names what happens to the n-th try (from 1) of a prompt; None is an answer, and `says TEXT`
+    one of that text."""
 
     def __init__(self, faults: Callable[[str, int], str | None] = lambda prompt, n: None) -> None:
         self.faults = faults
@@ -71,6 +72,8 @@ class Server:
             content = json.dumps({**whole, "choices": []}).encode()
         elif fault == "clipped":
             content = json.dumps({**whole, "choices": [{**choice, "finish_reason": "length"}]}).encode()
+        elif fault is not None and fault.startswith("says "):
+            content = json.dumps(whole).replace(json.dumps(f"said to {prompt}"), json.dumps(fault[5:])).encode()
         elif fault is not None:  # "STATUS" or "STATUS wait SECONDS"
             code, _, wait = fault.partition(" wait ")
             status, content = int(code), json.dumps({"error": {"message": f"no, {code}"}}).encode()

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,6 +39,8 @@ _STATUS_CODES = frozenset({"ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNA
 _JAX_HEARTBEAT = 600
 """Seconds of JAX's own watch, which ends a process without words: ours must be long over."""
 _JAX_SHUTDOWN = 30
+_AT_ONCE = 256
+"""Values in a message of `share`."""
 
 
 @dataclass
@@ -198,6 +200,17 @@ def agree(name: str, decide: Callable[[], T]) -> T:
         with working(name):
             decided = decide()
     return gather(name, decided)[0]  # type: ignore[return-value]
+
+
+def share(name: str, items: Sequence[T]) -> list[T]:
+    """What process 0 has, on every process: JSON values, however many; those of the others are not looked at."""
+    if _session is None:
+        return list(items)
+    size, found = gather(f"{name}: how many", len(items))[0], list[T]()
+    for start in range(0, size, _AT_ONCE):
+        part = list(items[start : start + _AT_ONCE]) if is_writer() else None
+        found += gather(f"{name}: {start} of {size}", part)[0] or []
+    return found
 
 
 @contextlib.contextmanager

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 NO_KEY = "none"
 """Sent where the environment has no key: servers of one's own want none."""
-_AT_ONCE = 256
-"""Answers in a message from process 0 to the others."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +84,15 @@ def ask_endpoint(
     if hosts.is_writer():
         with hosts.working(title):
             found = _asked(section, questions, log, reporter, title)
-    answers: list[Answer] = []
-    for start in range(0, len(questions), _AT_ONCE):
-        part = [asdict(answer) for answer in found[start : start + _AT_ONCE]]
-        answers += [Answer(**row) for row in hosts.gather(f"{title}: answers", part)[0]]
-    return answers
+    return [Answer(**row) for row in hosts.share(f"{title}: answers", [asdict(answer) for answer in found])]
 
 
 def _asked(
     section: EndpointSection, questions: Sequence[Question], log: Log | None, reporter: Reporter, title: str
 ) -> list[Answer]:
-    kept = {row["id"]: row for row in (log.rows if log is not None else ())}
-    answers = {id: Answer(**{k: v for k, v in row.items() if k != "sample"}) for id, row in kept.items()}
+    wanted_ids = {question.id for question in questions}
+    kept = [row for row in (log.rows if log is not None else ()) if row["id"] in wanted_ids]
+    answers = {row["id"]: Answer(**{key: row[key] for key in row if key != "sample"}) for row in kept}
     left = [question for question in questions if question.id not in answers]
     if left:
         with reporter.task(title, len(questions), "answers") as meter:

@@ -4,7 +4,6 @@ import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -33,7 +32,7 @@ from selfevo_jax.sample.floor import decode_floor
 from selfevo_jax.sample.memory import tree_bytes
 from selfevo_jax.sample.methods import drawable_ids
 from selfevo_jax.sample.programs import Programs
-from selfevo_jax.sample.request import Chain, Completion, Request
+from selfevo_jax.sample.request import Chain, Completion, Request, Single
 from selfevo_jax.sample.schedule import Scheduler
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
@@ -57,19 +56,6 @@ def storage_dtype(name: str, wanted: Any, default: Any) -> Any:
     if found is None or found.name not in STORAGE_DTYPES:
         raise ConfigError(f"{name} is {wanted!r}; expected {', '.join(STORAGE_DTYPES)} or None (as `dtype`)")
     return found
-
-
-@dataclass
-class _One:
-    """The chain of a single request."""
-
-    id: str
-    request: Request
-    completion: Completion | None = None
-
-    def next(self, last: Completion | None) -> Request | None:
-        self.completion = last
-        return self.request if last is None else None
 
 
 class Engine:
@@ -324,6 +310,6 @@ class Engine:
         self, params: Any, requests: Iterable[Request], *, progress: Progress | None = None
     ) -> list[Completion]:
         """The completion of each request, in their order."""
-        ones = [_One(id=str(i), request=request) for i, request in enumerate(requests)]
+        ones = [Single(str(i), request) for i, request in enumerate(requests)]
         self.run(params, ones, progress=progress)
         return [one.completion for one in ones if one.completion is not None]

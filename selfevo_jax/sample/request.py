@@ -91,6 +91,19 @@ class Chain(Protocol):
         ...
 
 
+@dataclass
+class Single:
+    """The chain of one request; `completion` is set when it has ended."""
+
+    id: str
+    request: Request
+    completion: Completion | None = None
+
+    def next(self, last: Completion | None) -> Request | None:
+        self.completion = last
+        return self.request if last is None else None
+
+
 def request_problem(
     request: Request, vocab_size: int, cache_length: int, drawable: np.ndarray | None = None
 ) -> str | None:

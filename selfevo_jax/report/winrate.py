@@ -1,0 +1,59 @@
+"""The figures of a win rate as lines, readable at 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+
+from selfevo_jax.evaluate import Estimate, WinRate
+from selfevo_jax.report.table import WIDTH, p_value
+
+_LABEL = 30
+LEGEND = (
+    "±: standard error. [low, high]: the 95 % interval (Wilson). A tie is half a win; where the two orders disagree "
+    "the pair is a tie. p: how likely so uneven a split of wins and losses is between equals (sign test). At equal "
+    "lengths: by a logistic regression on the difference of lengths, after AlpacaEval (without its difficulty of "
+    "prompts). Shown first: of the verdicts for one side, those for the answer that was shown first; 50 % is no bias."
+    " Not judged: pairs of which an order could not be read or asked; they are in no rate."
+)
+
+
+def _percent(found: Estimate) -> str:
+    if found.value is None:
+        return "-"
+    error = "" if found.stderr is None else f" ± {100 * found.stderr:.1f}"
+    return f"{100 * found.value:.1f}{error} %"
+
+
+def _length(found: Estimate) -> str:
+    if found.value is None:
+        return "-"
+    return f"{found.value:.0f}" + ("" if found.stderr is None else f" ± {found.stderr:.0f}") + " characters"
+
+
+def winrate_lines(found: WinRate) -> list[str]:
+    """Every figure with its error, at most WIDTH columns wide."""
+    judged = found.pairs - found.unjudged
+    interval = "" if found.interval is None else " [{:.1f}, {:.1f}]".format(*(100 * x for x in found.interval))
+    agree = found.consistency
+    rows = [
+        ("won, tied, lost", f"{found.wins}, {found.ties}, {found.losses} of {judged} judged pairs"),
+        ("win rate, ties as halves", _percent(found.rate) + interval + (f", {p_value(found.p)}" if judged else "")),
+        ("win rate at equal lengths", _percent(found.length_controlled)),
+        ("shown first is preferred", f"{_percent(found.first_slot)} of {found.first_slot.n} verdicts for a side"),
+        ("both orders agree", f"{agree} of {agree.n} judged pairs" if agree.n else "-"),
+        ("mean length, model", _length(found.lengths[0])),
+        ("mean length, other side", _length(found.lengths[1])),
+        ("not judged", f"{found.unjudged} of {found.pairs} pairs"),
+    ]
+    rows += [(f"  texts: {_REASONS[reason]}", str(count)) for reason, count in found.unread.items()]
+    lines = [f"  {label:<{_LABEL}}{value}" for label, value in rows]
+    return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent=" " * (_LABEL + 2))]
+
+
+_REASONS = {
+    "none": "no verdict in them",
+    "several": "different verdicts",
+    "unclear": "not said for certain",
+    "clipped": "cut at a limit",
+    "not asked": "could not be asked",
+}
