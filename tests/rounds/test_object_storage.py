@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from fake_bucket import FakeBucket, serve
 from lock_helpers import OTHER, assert_followed_by_its_age_alone
-from loop_helpers import plain
+from loop_helpers import Heard, config, plain
 from typer.testing import CliRunner
 
 if importlib.util.find_spec("gcsfs") is None:
@@ -28,7 +28,7 @@ from selfevo_jax.cli import app
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
-from selfevo_jax.run import RunDir, records, verify
+from selfevo_jax.run import RunDir, records, share, verify
 from selfevo_jax.run.checksums import Checksums
 from selfevo_jax.run.files import write_file
 from selfevo_jax.run.journal import Journal, encoded
@@ -402,6 +402,20 @@ def test_the_commands_take_a_run_in_a_bucket(bucket: FakeBucket, remote: str, tm
     assert shown.exit_code == 0, shown.output
     assert "round 2" in shown.output
     assert f"{remote}/report.json" in bucket.objects
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_takes_what_another_has_of_equal_inputs_and_they_are_compared(
+    bucket: FakeBucket, remote: str
+) -> None:
+    one, other = copied(bucket, remote, "study/mixed/seed-0"), "gs://bucket/study/alone/seed-0"
+    taken = share(config(place(other), rounds__variant="continual_self_only"), [RunDir(one)], Heard())
+    assert [found.artefact for found in taken][-2:] == ["rollouts of round 1", "controls of round 1"]
+    assert verify(RunDir(other)).faults == []
+    shown = CliRunner().invoke(app, ["compare", one, other])
+    assert shown.exit_code == 0, shown.output
+    assert "alone differs from mixed in: rounds.variant continual_self_only" in shown.output
+    assert f"seed 0 is not complete: selfevo status {other}" in shown.output.replace("\n    ", " ")
 
 
 @pytest.mark.slow
