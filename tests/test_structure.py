@@ -15,7 +15,7 @@ LEVELS = [
     {"rounds", "plan"},
     {"run"},
     {"evaluate", "train"},
-    {"chains"},
+    {"chains", "tasks"},
     {"data", "sample", "checkpoint"},
     {"model", "config"},
     {"scorers", "judges"},

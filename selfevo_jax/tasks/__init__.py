@@ -1,0 +1,1 @@
+"""Where prompts, D_meta and evaluation rows come from: one room for each task."""

@@ -1,0 +1,120 @@
+"""D_meta of the base model's own responses: feedback that quotes, refinements by repair, near misses, a balance."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from selfevo_jax.data import MetaRow
+from selfevo_jax.tasks.instructions.crafts import Demand, feedback, near_miss, repaired, unmet
+from selfevo_jax.tasks.instructions.generate import InstructionRow, draw_demands, prompt_text
+from selfevo_jax.tasks.instructions.section import MetaPart
+from selfevo_jax.tasks.instructions.splits import Part
+from selfevo_jax.text import VerdictRule, parse_verdict
+
+
+@dataclass(frozen=True)
+class BuiltMeta:
+    rows: list[MetaRow]
+    counts: Mapping[str, int]
+    """Rows of each sort (right, wrong, near); responses left out, and why; texts that no program could repair; rows
+    whose verdict could not be read back."""
+
+
+def build_meta(
+    rows: Sequence[InstructionRow],
+    responses: Mapping[str, Sequence[str]],
+    part: Part,
+    kinds: Sequence[str],
+    two_share: float,
+    settings: MetaPart,
+    seed: int,
+) -> BuiltMeta:
+    """D_meta rows from responses; the same arguments give the same result.
+
+    Since feedback and repair are a program's, one response serves several rows: it is held against the demands of its
+    own prompt, and against others drawn for the same base instruction. Right responses are the rare ones that were
+    right as they came, and repaired ones. A row with a right response refines it to itself.
+
+    Args:
+      rows: prompts that the base model answered.
+      responses: prompt -> its responses, without those that a limit cut off.
+      part: what further demands are drawn from.
+      seed: of demands, repairs, near misses and the choice of rows.
+    """
+    counts: Counter[str] = Counter()
+    sorts: dict[str, list[MetaRow]] = {"wrong": [], "right": [], "near": []}
+    rng = random.Random(f"instructions/meta/{seed}")
+    for row, text in _usable(rows, responses, settings, counts):
+        others = [draw_demands(part, kinds, two_share, rng) for _ in range(settings.demands_per_response - 1)]
+        prompts = [row.prompt, *(prompt_text(row.base, demands, part, rng) for demands in others)]
+        for place, (prompt, demands) in enumerate(zip(prompts, [row.demands, *others], strict=True)):
+            named = f"{row.id}-{place}-{counts['responses']}"
+            for sort, built in _rows(named, prompt, demands, text, rng, counts):
+                sorts[sort].append(built)
+    for found in sorts.values():
+        rng.shuffle(found)
+    taken = _balanced(sorts, settings)
+    rng.shuffle(taken)
+    return BuiltMeta(taken, dict(counts))
+
+
+def _usable(
+    rows: Sequence[InstructionRow], responses: Mapping[str, Sequence[str]], settings: MetaPart, counts: Counter[str]
+) -> Iterator[tuple[InstructionRow, str]]:
+    """Each response that is neither too short nor too long nor a copy, with its row."""
+    seen: set[str] = set()
+    for row in rows:
+        for text in map(str.strip, responses.get(row.prompt, ())):
+            why = (
+                "too short"
+                if not text or len(text.split()) < settings.fewest_words
+                else "too long"
+                if len(text) > settings.most_characters
+                else "copies"
+                if text in seen
+                else "responses"
+            )
+            counts[why] += 1
+            seen.add(text)
+            if why == "responses":
+                yield row, text
+
+
+def _rows(
+    name: str, prompt: str, demands: Sequence[Demand], text: str, rng: random.Random, counts: Counter[str]
+) -> Iterator[tuple[str, MetaRow]]:
+    """The rows that a response to a prompt gives, each with its sort."""
+    fixed = repaired(demands, text, rng)
+    if fixed is None:
+        counts["not repaired"] += 1
+        return
+    candidates = [("right", text, text)]
+    if unmet(demands, text):
+        candidates = [("wrong", text, fixed), ("right", fixed, fixed)]
+        half = repaired([rng.choice(list(demands))], text, rng) if len(demands) > 1 else None
+        if half is not None and half != text and unmet(demands, half):
+            candidates.append(("near", half, repaired(demands, half, rng) or fixed))
+    spoilt = near_miss(demands, fixed, rng)
+    if spoilt is not None:
+        candidates.append(("near", spoilt, fixed))
+    for place, (sort, response, refinement) in enumerate(candidates):
+        words, good = feedback(demands, response)
+        if parse_verdict(words, VerdictRule()).good is not good:
+            counts["verdict not read"] += 1
+            continue
+        error = None if good else unmet(demands, response)[0].kind
+        yield sort, MetaRow(f"{name}-{place}", prompt, response, words, refinement, good, error)
+
+
+def _balanced(sorts: Mapping[str, Sequence[MetaRow]], settings: MetaPart) -> list[MetaRow]:
+    """Rows of each sort in the shares that are set, as many as the scarcest allows."""
+    shares = {
+        "right": settings.right_share,
+        "near": min(settings.near_share, 1 - settings.right_share),
+        "wrong": max(0.0, 1 - settings.right_share - settings.near_share),
+    }
+    number = min([settings.rows, *(int(len(sorts[sort]) / share) for sort, share in shares.items() if share > 0)])
+    return [row for sort, share in shares.items() for row in sorts[sort][: round(share * number)]]

@@ -1,0 +1,328 @@
+"""The task of verifiable instructions: prompts, what is set apart, feedback that quotes, D_meta of given responses."""
+
+import itertools
+import random
+from collections import Counter
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+from pydantic import ValidationError
+
+from selfevo_jax.data import PromptRow, read_prompts
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.scorers.checks import KINDS
+from selfevo_jax.scorers.constraints import Constraints
+from selfevo_jax.tasks.instructions import (
+    Demand,
+    InstructionsSection,
+    build_meta,
+    check_apart,
+    feedback,
+    make_rows,
+    near_miss,
+    repaired,
+    split,
+)
+from selfevo_jax.tasks.instructions.crafts import CLASHES, CRAFTS, unmet
+from selfevo_jax.tasks.instructions.generate import draw_demands
+from selfevo_jax.tasks.instructions.wordings import BRIEF, WORDINGS
+from selfevo_jax.text import VerdictRule, parse_verdict
+
+EVERY = tuple(WORDINGS)
+SMALL = InstructionsSection(kinds=EVERY, meta={"base": 1}, evaluation={"base": 1})
+PART = split([PromptRow(str(n), f"Do {n}.") for n in range(9)], SMALL).prompts
+TEXTS = (
+    "The sea is calm today, and the boats are out.",
+    "I would take the early train. It is cheaper and it is quiet.",
+    "Rice, beans and a little salt: that will do for many people.",
+    '"Nobody knows," said the man in the shop, "but we can ask."',
+    "- bring a coat\n- bring a hat\n- bring water for the way",
+    "Walk slowly (at first), then run: 20 minutes a day is enough.",
+)
+
+
+def _demands(kinds, rng, part):
+    found = []
+    for kind in kinds:
+        arguments, atoms = CRAFTS[kind].draw(part.atoms[kind], rng)
+        found.append(Demand(kind, arguments, rng.choice(part.wordings[kind]), atoms))
+    return found
+
+
+@pytest.fixture(scope="module")
+def base():
+    return read_prompts("builtin:instructions/base")
+
+
+@pytest.fixture(scope="module")
+def part(base):
+    return split(base, InstructionsSection(kinds=EVERY)).prompts
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_each_kind_is_asked_for_repaired_missed_by_little_and_judged(kind, part):
+    rng = random.Random(kind)
+    done = 0
+    for text in TEXTS * 4:
+        demands = _demands([kind], rng, part)
+        fixed = repaired(demands, text, rng)
+        if fixed is None:  # two words cannot be highlighted eight times
+            continue
+        missed = near_miss(demands, fixed, rng)
+        assert unmet(demands, fixed) == []
+        done += missed is not None
+        for said in filter(None, (text, fixed, missed)):
+            words, good = feedback(demands, said)
+            assert good is (KINDS[kind].check(said, **demands[0].arguments) is True)
+            assert parse_verdict(words, VerdictRule()).good is good
+            assert words.startswith("Need ")
+            assert ("wrong." in words) is not good
+    assert done > len(TEXTS)
+
+
+def test_kinds_that_go_together_are_both_repaired(part):
+    rng = random.Random(0)
+    pairs = [pair for pair in itertools.combinations(EVERY, 2) if frozenset(pair) not in CLASHES]
+    never = [p for p in pairs if not any(repaired(_demands(p, rng, part), text, rng) for text in TEXTS)]
+    assert never == []
+    assert len(pairs) > 60
+
+
+NOTES = [
+    ("change_case:lowercase", {}, "so It is", 'Need no capitals: found "It", wrong.'),
+    ("change_case:lowercase", {}, "so it is", "Need no capitals: found none, ok."),
+    ("change_case:lowercase", {}, "1 2", "Need no capitals: found no letters, wrong."),
+    (
+        "startend:end_checker",
+        {"end_phrase": "Any questions left?"},
+        "Yes. Any questions left!",
+        'Need the end "Any questions left?": last words "questions left!", wrong.',
+    ),
+    (
+        "startend:end_checker",
+        {"end_phrase": "Any questions left?"},
+        "Yes. Any questions left?",
+        'Need the end "Any questions left?": last words "questions left?", ok.',
+    ),
+    ("startend:start_phrase", {"start_phrase": "In short"}, "In short, yes it is", None),
+    (
+        "keywords:existence",
+        {"keywords": ["rain", "sun"]},
+        "a heavy rain, no more",
+        'Need "rain": found "heavy rain,", ok. Need "sun": not found, wrong.',
+    ),
+    ("keywords:forbidden_words", {"forbidden_words": ["so"]}, "also so", 'Need no "so": found "also so", wrong.'),
+    ("punctuation:no_comma", {}, 'a "b", c', 'Need no commas: found "b,", wrong.'),
+    (
+        "length_constraints:number_words",
+        {"num_words": 3, "relation": "less than"},
+        "a b c",
+        "Need less than 3 words: counted 3, wrong.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "arguments", "text", "note"), NOTES)
+def test_feedback_quotes_the_evidence_at_the_same_place_right_or_wrong(kind, arguments, text, note):
+    words, good = feedback([Demand(kind, arguments, "")], text)
+    note = note or 'Need the start "In short": first words "In short, yes", ok.'
+    assert words == f"{note} Verdict: {'correct' if good else 'incorrect'}"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="aB .,!?\"'“”‘’`*<>[]{}()#:-\n", max_size=60), st.integers(0, 10**6))
+def test_the_verdict_is_read_back_whatever_is_quoted(text, seed):
+    rng = random.Random(seed)
+    demands = _demands(rng.sample(EVERY, 2), rng, PART)
+    words, good = feedback(demands, "So: " + text)
+    assert parse_verdict(words, VerdictRule()).good is good
+
+
+def test_a_near_miss_fails_by_one_demand_alone(part):
+    rng = random.Random(1)
+    for text in TEXTS * 5:
+        demands = _demands(["startend:end_checker", "change_case:lowercase"], rng, part)
+        missed = near_miss(demands, repaired(demands, text, rng), rng)
+        assert missed is None or len(unmet(demands, missed)) == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_evaluation_shares_neither_base_nor_wording_nor_argument_with_the_rest(seed):
+    section = InstructionsSection(seed=seed, kinds=EVERY)
+    parts = split(read_prompts(section.source), section)
+    for used in (parts.meta, parts.prompts):
+        assert not set(used.base) & set(parts.evaluation.base)
+        for kind in EVERY:
+            assert not set(used.wordings[kind]) & set(parts.evaluation.wordings[kind])
+            assert not set(used.atoms[kind]) & set(parts.evaluation.atoms[kind])
+        assert not set(used.brief) & set(parts.evaluation.brief)
+    assert not set(parts.meta.base) & set(parts.prompts.base)
+    for kind in EVERY:
+        assert set(parts.meta.wordings[kind]) < set(parts.prompts.wordings[kind])
+        assert len(parts.meta.wordings[kind]) == 3
+        assert len(parts.prompts.wordings[kind]) == 9
+    assert parts.seen.base == parts.evaluation.base
+    assert parts.seen.wordings == parts.prompts.wordings
+
+
+def test_what_is_not_set_apart_is_that_of_the_rounds(base):
+    parts = split(base, InstructionsSection(apart=()))
+    assert parts.evaluation == parts.prompts
+    parts = split(base, InstructionsSection(apart=("base",)))
+    assert not set(parts.evaluation.base) & set(parts.prompts.base)
+    assert parts.evaluation.wordings == parts.prompts.wordings
+
+
+def _rows(part, number, section, seed="s", tag="x"):
+    return list(itertools.islice(make_rows(part, section.kinds, section.two_share, seed, tag), number))
+
+
+def test_rows_themselves_are_held_to_what_is_set_apart(base):
+    section = InstructionsSection()
+    parts = split(base, section)
+    used, fresh = _rows(parts.prompts, 300, section), _rows(parts.evaluation, 100, section)
+    check_apart(used, fresh, section.apart)
+    for apart, other in (
+        ((), used[:1]),
+        (("wordings",), _rows(parts.seen, 100, section)),
+        (("arguments",), _rows(parts.seen, 100, section)),
+        (("base",), _rows(parts.prompts, 100, section, seed="other")),
+    ):
+        with pytest.raises(ConfigError, match=r"data\.instructions\.evaluation: \d+ of its \d+ .*apart") as error:
+            check_apart(used, other, apart)
+        assert "\n" not in str(error.value)
+
+
+def test_copies_among_base_instructions_do_not_cross_the_parts():
+    rows = [PromptRow(f"{copy}{n}", f"Do  {n}." if copy else f"do {n}.") for copy in range(2) for n in range(30)]
+    section = InstructionsSection(meta={"base": 8}, evaluation={"base": 8})
+    parts = split(rows, section)
+    assert sum(map(len, (parts.meta.base, parts.prompts.base, parts.evaluation.base))) == 30
+    check_apart(_rows(parts.prompts, 200, section), _rows(parts.evaluation, 50, section), section.apart)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"meta": {"base": 120}}, ["data.instructions.source", "133", "meta.base 120", "154"]),
+        ({"prompts": {"wordings": 13}}, ["data.instructions.prompts.wordings", "14 wordings", "lower"]),
+        ({"evaluation": {"arguments": 0.5}}, ["data.instructions.evaluation.arguments", "0.5 and 0.75", "lower"]),
+    ],
+)
+def test_too_little_to_set_apart_is_told_with_the_key(base, settings, words):
+    with pytest.raises(ConfigError) as error:
+        split(base, InstructionsSection(**settings))
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_unknown_kinds_and_kinds_named_twice_are_refused():
+    for kinds in (("keywords:exists",), ("punctuation:no_comma",) * 2, ()):
+        with pytest.raises(ValidationError, match=r"keywords:exists|twice|at least 1"):
+            InstructionsSection(kinds=kinds)
+
+
+def test_prompts_are_the_same_for_a_seed_each_once_and_scored_by_their_own_columns(base):
+    section = InstructionsSection(kinds=EVERY)
+    part = split(base, section).prompts
+    rows = _rows(part, 600, section)
+    assert rows == _rows(part, 600, section)
+    assert rows[:5] != _rows(part, 5, section, seed="other")
+    assert len({row.prompt for row in rows}) == len({row.id for row in rows}) == 600
+    assert Constraints().faults(rows) == [None] * 600
+    sizes = Counter(len(row.demands) for row in rows)
+    assert 0.4 < sizes[2] / 600 < 0.6
+    assert {demand.kind for row in rows for demand in row.demands} == set(EVERY)
+    assert not any(frozenset(demand.kind for demand in row.demands) in CLASHES for row in rows)
+    for row in rows:
+        assert row.prompt.startswith(row.base)
+        assert any(words in row.prompt for words in part.brief)
+        assert "{" not in row.prompt.replace("{}", "")
+        for demand in row.demands:
+            assert all(str(atom) in row.prompt for atom in demand.atoms)
+
+
+def test_a_source_that_gives_too_few_prompts_is_told():
+    section = InstructionsSection(
+        kinds=("punctuation:no_comma",), two_share=0.0, brief=False, meta={"base": 1}, evaluation={"base": 1}
+    )
+    part = split([PromptRow(str(n), f"Do {n}.") for n in range(4)], section).prompts
+    assert len(_rows(part, 18, section)) == 18
+    with pytest.raises(ConfigError, match="only 18 different prompts"):
+        _rows(part, 19, section)
+
+
+@pytest.fixture(scope="module")
+def built(base):
+    section = InstructionsSection(meta={"rows": 300, "prompts": 120})
+    part = split(base, section).meta
+    rows = _rows(part, 120, section)
+    rng = random.Random(3)
+    responses = {row.prompt: [f"{rng.choice(TEXTS)} Part {n}."] for n, row in enumerate(rows)}
+    responses |= {rows[0].prompt: ["Too short.", "long " * 80], rows[1].prompt: [next(iter(responses.values()))[0]]}
+
+    def build(seed):
+        return build_meta(rows, responses, part, section.kinds, section.two_share, section.meta, seed)
+
+    return section.meta, build, {text for texts in responses.values() for text in texts}
+
+
+def test_d_meta_holds_the_shares_and_the_same_seed_gives_the_same_rows(built):
+    settings, build, _ = built
+    found = build(5)
+    assert found == build(5)
+    assert found.rows != build(6).rows
+    assert len(found.rows) == 300 == len({row.id for row in found.rows})
+    assert sum(row.good for row in found.rows) == round(300 * settings.right_share)
+    assert (found.counts["too short"], found.counts["too long"]) == (1, 1)
+    assert found.counts["responses"] == 119
+
+
+def test_d_meta_says_the_truth_and_refines_to_what_is_right(built):
+    _, build, given = built
+    rows = build(5).rows
+    for row in rows:
+        assert parse_verdict(row.feedback, VerdictRule()).good is row.good
+        assert ("wrong." in row.feedback) is not row.good
+        assert (row.error is None) is row.good
+        assert (row.refinement == row.response) is row.good
+    wrong = [row for row in rows if not row.good]
+    assert sum(row.response in given for row in wrong) == pytest.approx(len(wrong) * 0.38 / 0.58, abs=2)
+
+
+def test_refinements_and_right_responses_meet_what_the_prompt_asks(base):
+    section = InstructionsSection()
+    part = split(base, section).meta
+    row = _rows(part, 1, section)[0]
+    settings = section.meta.model_copy(update={"demands_per_response": 1, "right_share": 0.5, "near_share": 0.0})
+    found = build_meta([row], {row.prompt: list(TEXTS)}, part, section.kinds, 0.5, settings, 0)
+    assert found.rows
+    for meta in found.rows:
+        assert meta.prompt == row.prompt
+        assert Constraints().grade(row, meta.refinement).right
+        assert Constraints().grade(row, meta.response).right is meta.good
+
+
+def test_where_one_sort_is_scarce_fewer_rows_are_taken_of_all(base):
+    section = InstructionsSection()
+    part = split(base, section).meta
+    rows = _rows(part, 3, section)
+    responses = {row.prompt: [TEXTS[n]] for n, row in enumerate(rows)}
+    found = build_meta(rows, responses, part, section.kinds, 0.5, section.meta, 0)
+    assert 10 < len(found.rows) < 40
+    assert sum(row.good for row in found.rows) == pytest.approx(0.42 * len(found.rows), abs=1)
+    assert build_meta(rows, {}, part, section.kinds, 0.5, section.meta, 0).rows == []
+
+
+def test_demands_drawn_for_a_response_are_those_of_the_kinds_asked(part):
+    rng = random.Random(0)
+    kinds = ("change_case:lowercase", "change_case:uppercase")
+    assert {len(draw_demands(part, kinds, 1.0, rng)) for _ in range(20)} == {1}
+
+
+def test_wordings_are_each_once_and_every_kind_has_enough():
+    assert set(CRAFTS) == set(WORDINGS)
+    every = [*BRIEF, *(wording for wordings in WORDINGS.values() for wording in wordings)]
+    assert len(set(every)) == len(every)
+    assert min(map(len, WORDINGS.values())) >= 12
