@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from selfevo_jax.cli.common import (
     ConfigFile,
@@ -28,8 +29,8 @@ from selfevo_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from selfevo_jax.config import Config
-    from selfevo_jax.judges import EndpointSection, Pair
-    from selfevo_jax.rounds.winrate import Contest, Said
+    from selfevo_jax.evaluate import MeanRating, WinRate
+    from selfevo_jax.judges import EndpointSection
 
 SELF = "self"
 _UNFINISHED = ".unfinished"
@@ -50,6 +51,7 @@ def winrate_command(
     brief: Annotated[
         bool, typer.Option("--brief", help="A judging model gives its verdict at once, without an explanation.")
     ] = False,
+    ratings: Annotated[bool, typer.Option("--ratings", help="Also ask for a mark of each answer alone.")] = False,
     prompts: Annotated[str, typer.Option(help="JSONL, or builtin:NAME.")] = "builtin:vicuna/questions",
     limit: Annotated[int | None, typer.Option(help="Use this many prompts.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write every text and verdict here, as JSONL.")] = None,
@@ -77,17 +79,42 @@ def winrate_command(
     refuse_secrets({"--judge": judge, "--against": against, "--model": model, "--prompts": prompts})
     loaded = load_config(config, overrides or [])
     server = _server(judge, judge_model, judge_key, judge_concurrency)
+    call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, out)
     with together(coordinator, processes, process_id, start_limit, lambda: loaded.run_dir):
         from selfevo_jax import hosts
 
         if out is not None:
             hosts.agree("looking at the output", lambda: check_output(out, force))
-        pairs = _compare(loaded, model or loaded.model.source, against, judge, server, brief, prompts, limit, out)
+        figures, marks = _compare(loaded, call, Console(stderr=True, quiet=console.quiet) if as_json else console)
         if hosts.is_writer():
-            judged_by = judge if server is None else f"{server.model} at {server.url}"
-            _show(pairs, [model or loaded.model.source, against, judged_by, prompts], as_json)
-        if out is not None:
-            say(f"Every text is in {out}")
+            _show(call, figures, marks, as_json)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the command was asked for."""
+
+    model: str
+    against: str
+    judge: str
+    server: EndpointSection | None
+    brief: bool
+    ratings: bool
+    prompts: str
+    limit: int | None
+    out: Path | None
+
+    @property
+    def judging(self) -> str | None:
+        """The model that judges; None for a server."""
+        return None if self.server is not None else self.model if self.judge == SELF else self.judge
+
+    @property
+    def judged_by(self) -> str:
+        """The judge in words."""
+        if self.server is not None:
+            return f"{self.server.model} at {self.server.url}"
+        return "the model itself" if self.judge == SELF else self.judge
 
 
 def _server(judge: str, model: str | None, key: str, concurrency: int) -> EndpointSection | None:
@@ -111,87 +138,79 @@ def _is_file(side: str) -> bool:
     return side.endswith((".jsonl", ".json"))
 
 
-def _compare(
-    config: Config,
-    model: str,
-    against: str,
-    judge: str,
-    server: EndpointSection | None,
-    brief: bool,
-    prompts: str,
-    limit: int | None,
-    out: Path | None,
-) -> list[Pair]:
-    """The pairs, judged; with `out` each of their texts is kept on the way."""
+def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list[MeanRating]]:
+    """The figures, and the mean marks of both sides where they are asked for. With `out` texts are kept on the way."""
     from selfevo_jax import hosts, notice
     from selfevo_jax.checkpoint import model_checksum
     from selfevo_jax.data import PromptRow, jsonl_lines, read_prompts, source_checksum
     from selfevo_jax.data.given import read_answers
-    from selfevo_jax.judges import mt_bench_pair
+    from selfevo_jax.evaluate import mean_rating, win_rate
+    from selfevo_jax.judges import mt_bench_pair, mt_bench_single
     from selfevo_jax.progress import Reporter
-    from selfevo_jax.rounds.winrate import Contest, Kept, journal_of, to_row
+    from selfevo_jax.rounds import winrate
+    from selfevo_jax.rounds.texts import Kept, Models, Said, journal_of
     from selfevo_jax.rounds.workbench import select_platform
     from selfevo_jax.run.identity import identity
     from selfevo_jax.storage import storage_of
 
-    reporter = Reporter(console, quiet=console.quiet)
-    read = hosts.agree("reading the prompts", lambda: [asdict(row) for row in read_prompts(prompts, limit=limit)])
+    model, against, judging = call.model, call.against, call.judging
+    if judging is not None and _is_file(judging):
+        raise ConfigError(f"--judge {call.judge}: {judging} is a file of answers, which cannot judge; name a judge")
+    if call.brief and judging is None:
+        raise ConfigError(f"--brief: only for a model that is sampled here, and {call.judge} is a server; leave it out")
+    reporter = Reporter(shown, quiet=shown.quiet)
+    read = hosts.agree("the prompts", lambda: [asdict(row) for row in read_prompts(call.prompts, limit=call.limit)])
     rows = [PromptRow(**row) for row in read]
-    if judge == SELF and _is_file(model):
-        raise ConfigError(f"--judge self: {model} is a file of answers, which cannot judge; name a judge")
-    if brief and server is not None:
-        raise ConfigError(f"--brief: only for a model that is sampled here, and {judge} is a server; leave it out")
-    judging = model if judge == SELF else judge
-    files = [side for side in (model, against) if _is_file(side)]
-    given = hosts.agree("reading the answers", lambda: {side: read_answers(side, rows) for side in files})
+    files = [side for side in dict.fromkeys((model, against)) if _is_file(side)]
+    given = hosts.agree("the answers", lambda: {side: read_answers(side, rows) for side in files})
     select_platform(config.platform)
-    unfinished = None if out is None else out.with_name(out.name + _UNFINISHED)
+    unfinished = None if call.out is None else call.out.with_name(call.out.name + _UNFINISHED)
 
     def belongs() -> str:
-        asked = judging if server is None else f"{server.url} {server.model}"
-        names = {"model": model, "against": against, "judge": asked, "limit": str(limit), "brief": str(brief)}
-        sums = {file: source_checksum(file) for file in (prompts, *files)}
-        used = {model, against, *([judging] if server is None else [])} - given.keys()
-        models = {source: model_checksum(source) for source in sorted(used)}
-        return identity(config, {**names, **sums, **models, "pair": str(mt_bench_pair())})
+        names = {"model": model, "against": against, "judge": call.judged_by, "limit": str(call.limit)}
+        asked = {"brief": str(call.brief), "prompts": f"{mt_bench_pair()} {mt_bench_single()}"}
+        sums = {file: source_checksum(file) for file in (call.prompts, *files)}
+        used = {source for source in (model, against, judging) if source is not None and source not in given}
+        return identity(config, {**names, **asked, **sums, **{s: model_checksum(s) for s in sorted(used)}})
 
     mark = hosts.agree("checksums", belongs) if unfinished is not None else ""
     with notice.heeded(), journal_of(unfinished, mark) as journal:
         kept = Kept(journal)
         if len(kept):
             reporter.line(f"{unfinished}: going on; {len(kept)} texts of an earlier call are there")
-        contest = Contest(config, rows, mt_bench_pair(), kept, reporter, brief)
+        models = Models(config, kept, reporter, lambda bench: winrate.lengths(bench, rows))
         # the judge's model last, so that it is loaded once where it is a side's too
-        sides = (against, model) if judging != against else (model, against)
-        texts = {side: _answers(contest, side, given) for side in dict.fromkeys(sides)}
-        if server is not None:
-            pairs = contest.judged_by_endpoint(server, texts[model], texts[against])
+        texts: dict[str, dict[str, Said]] = {}
+        for side in (against, model) if judging != against else (model, against):
+            if side in given:
+                texts[side] = {id: Said(text) for id, text in given[side].items()}
+            elif side not in texts:
+                texts[side] = winrate.answers_of(models, side, f"answer of {side}", rows)
+        judge: winrate.TextJudge
+        if call.server is not None:
+            judge = winrate.EndpointJudge(call.server, kept, reporter)
         else:
-            pairs = contest.judged_by_model(judging, texts[model], texts[against])
-    if out is not None and unfinished is not None and hosts.is_writer():
-        storage_of(out).write(out, b"".join(jsonl_lines(map(to_row, pairs))))
+            judge = winrate.ModelJudge(models, judging or model, call.brief)
+        pairs = winrate.compared(judge, rows, texts[model], texts[against])
+        marks = [winrate.rated(judge, rows, texts[s], s) for s in (model, against)] if call.ratings else []
+    if call.out is not None and unfinished is not None and hosts.is_writer():
+        storage_of(call.out).write(call.out, b"".join(jsonl_lines(winrate.to_row(pair, marks) for pair in pairs)))
         unfinished.unlink(missing_ok=True)
-    return pairs
+    return win_rate(pairs), [mean_rating([one.rating for one in side.values()]) for side in marks]
 
 
-def _answers(contest: Contest, side: str, given: dict[str, dict[str, str]]) -> dict[str, Said]:
-    from selfevo_jax.rounds.winrate import given as as_given
-
-    return as_given(given[side]) if side in given else contest.answers(f"answer {side}", side)
-
-
-def _show(pairs: list[Pair], names: list[str], as_json: bool) -> None:
-    from selfevo_jax.evaluate import win_rate
+def _show(call: _Call, figures: WinRate, marks: list[MeanRating], as_json: bool) -> None:
     from selfevo_jax.report import WIDTH
     from selfevo_jax.report.winrate import LEGEND, winrate_lines
 
-    found = win_rate(pairs)
     if as_json:
-        print(json.dumps(asdict(found), indent=2))
+        ratings = dict(zip(("model", "against"), map(asdict, marks), strict=False))
+        print(json.dumps(asdict(figures) | ({"ratings": ratings} if marks else {}), indent=2))
         return
-    model, against, judge, prompts = names
-    say(f"\n{model} against {against}")
-    say(f"{len(pairs)} prompts of {prompts}, judge: {'the model itself' if judge == SELF else judge}\n")
-    for line in winrate_lines(found):
+    say(f"\n{call.model} against {call.against}")
+    say(f"{figures.pairs} prompts of {call.prompts}, judge: {call.judged_by}\n")
+    for line in winrate_lines(figures, marks):
         say(line)
     say("\n" + textwrap.fill(LEGEND, WIDTH), "dim")
+    if call.out is not None:
+        say(f"Every text is in {call.out}")

@@ -16,6 +16,11 @@ from selfevo_jax.judges import Pair
 
 FEWEST = 8
 """Pairs below which no length-controlled rate is given: two coefficients cannot be told apart by fewer."""
+MOST_ERROR = 0.5
+"""Of a length-controlled rate that is told at all. Where one side is much longer nearly always, what would be seen at
+equal lengths is too far off."""
+_LEAST_SPREAD = 1e-3
+"""Of the term of length, whose effect could not be computed otherwise."""
 _SCORES = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 
 
@@ -74,6 +79,8 @@ class WinRate:
     """Exact two-sided p of so uneven a split of wins and losses if both sides are equally good (sign test)."""
     length_controlled: Estimate
     """See `length_controlled`."""
+    first_interval: tuple[float, float] | None
+    """Of `first_slot`, 95 % (Wilson, with the pairs that have such a verdict as rows)."""
     first_slot: Estimate
     """Share of the verdicts for one side that are for the answer shown first; 0.5 without a bias. `n` counts verdicts,
     the error is that of pairs, since both verdicts of a pair depend on each other."""
@@ -103,7 +110,8 @@ def win_rate(pairs: Sequence[Pair]) -> WinRate:
         interval=None if rate.value is None else wilson(math.fsum(scores), len(scores)),
         p=mcnemar(counts["win"], counts["loss"]),
         length_controlled=length_controlled(scores, differences),
-        first_slot=_first_slot(judged),
+        first_slot=(first := _first_slot(judged)),
+        first_interval=_first_interval(judged, first),
         consistency=proportion([pair.consistent is True for pair in judged]),
         lengths=(
             mean([len(pair.answers[0]) for pair in pairs]),
@@ -123,6 +131,11 @@ def _first_slot(judged: Sequence[Pair]) -> Estimate:
     share, n = float(first.sum() / total), len(slots)
     rest = float(np.sum((first - share * decided) ** 2))
     return Estimate(share, math.sqrt(rest * n / (n - 1)) / float(total) if n > 1 else None, int(total))
+
+
+def _first_interval(judged: Sequence[Pair], first: Estimate) -> tuple[float, float] | None:
+    pairs = sum(any(judgement.verdict.slot != "C" for judgement in pair.judgements) for pair in judged)
+    return None if first.value is None else wilson(first.value * pairs, pairs)
 
 
 def length_controlled(scores: Sequence[float], differences: Sequence[float]) -> Estimate:
@@ -148,9 +161,11 @@ def length_controlled(scores: Sequence[float], differences: Sequence[float]) -> 
         return Estimate(None, None, n)
     y, d = np.asarray(scores, float), np.asarray(differences, float)
     spread = float(np.std(d, ddof=1))
-    if spread == 0 and d[0] != 0:  # every pair has the same difference: what it does cannot be seen
+    term = np.tanh(d / spread) if spread > 0 else d
+    varies = bool(np.std(term) > _LEAST_SPREAD)
+    if not varies and d.any():  # all differences are alike: what they do cannot be seen
         return Estimate(None, None, n)
-    x = np.stack([np.ones(n)] if spread == 0 else [np.ones(n), np.tanh(d / spread)], axis=1)
+    x = np.stack([np.ones(n), term] if varies else [np.ones(n)], axis=1)
 
     def penalised(theta: np.ndarray) -> float:
         eta = x @ theta
@@ -164,6 +179,7 @@ def length_controlled(scores: Sequence[float], differences: Sequence[float]) -> 
     p = expit(x @ theta)
     bread = np.linalg.inv((x * (p * (1 - p))[:, None]).T @ x)
     meat = (x * ((y - p) ** 2)[:, None]).T @ x * n / (n - x.shape[1])
-    robust = bread if np.ptp(y) == 0 else bread @ meat @ bread  # equal scores say nothing of how they vary
-    variance, rate = float(robust[0, 0]), float(expit(theta[0]))
-    return Estimate(rate, rate * (1 - rate) * math.sqrt(variance), n)
+    one_sided = y.min() == 1 or y.max() == 0  # such scores say nothing of how they vary
+    variance, rate = float((bread if one_sided else bread @ meat @ bread)[0, 0]), float(expit(theta[0]))
+    error = rate * (1 - rate) * math.sqrt(variance)
+    return Estimate(rate, error, n) if error < MOST_ERROR else Estimate(None, None, n)

@@ -4,14 +4,14 @@ The client of servers (`selfevo_jax.judges.endpoint`) is imported by its own nam
 """
 
 from selfevo_jax.judges.base import ChainJudge, Judged
+from selfevo_jax.judges.mt_bench import CLOSING, JudgePrompt, mt_bench_pair, mt_bench_single
 from selfevo_jax.judges.pairwise import (
     PAIR_VERDICTS,
     SIDES,
     Judgement,
     Pair,
-    PairPrompt,
     PairVerdict,
-    mt_bench_pair,
+    pair_text,
     read_pair_verdict,
 )
 from selfevo_jax.judges.rating import RatingJudge
@@ -19,19 +19,22 @@ from selfevo_jax.judges.section import EndpointSection, JudgeSection, open_judge
 from selfevo_jax.judges.verdict import VerdictJudge
 
 __all__ = [
+    "CLOSING",
     "PAIR_VERDICTS",
     "SIDES",
     "ChainJudge",
     "EndpointSection",
+    "JudgePrompt",
     "JudgeSection",
     "Judged",
     "Judgement",
     "Pair",
-    "PairPrompt",
     "PairVerdict",
     "RatingJudge",
     "VerdictJudge",
     "mt_bench_pair",
+    "mt_bench_single",
     "open_judge",
+    "pair_text",
     "read_pair_verdict",
 ]

@@ -1,21 +1,15 @@
-"""Two answers in one prompt, in both orders: MT-bench's pair prompt, and its verdict read strictly.
+"""Two answers in one prompt, in both orders, and a verdict in MT-bench's form that is read strictly.
 
-Source: Zheng et al., "Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", arXiv 2306.05685; the prompt is that of
-FastChat (see assets/README.md). Unlike there, a text that cannot be read for certain is never a tie or a loss.
+Source: see `mt_bench`. Unlike there, a text that cannot be read for certain is never a tie or a loss.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from selfevo_jax.errors import ConfigError
-
-_PROMPT = Path(__file__).parents[1] / "assets" / "mt_bench" / "pair-v2.json"
+from selfevo_jax.judges.mt_bench import JudgePrompt
 
 Slot = Literal["A", "B", "C"]
 """What a judge says: the first answer is better, the second one is, or neither."""
@@ -147,28 +141,7 @@ class Pair:
         return self.outcome != "tie" or all(judgement.verdict.slot == "C" for judgement in self.judgements)
 
 
-@dataclass(frozen=True)
-class PairPrompt:
-    """What asks for the comparison of two answers."""
-
-    system: str
-    template: str
-    """Text around `{question}`, `{answer_a}` and `{answer_b}`."""
-
-    def __post_init__(self) -> None:
-        for field in ("question", "answer_a", "answer_b"):
-            if self.template.count(f"{{{field}}}") != 1:
-                raise ConfigError(f"pair prompt: expected {{{field}}} once in it, found {self.template[:80]!r}")
-
-    def text(self, question: str, answers: tuple[str, str], model_first: bool) -> str:
-        """The user's turn. `answers` are the model's and the other side's; `model_first` is the order."""
-        a, b = answers if model_first else answers[::-1]
-        parts = {"{question}": question, "{answer_a}": a, "{answer_b}": b}
-        return re.sub(r"\{(?:question|answer_a|answer_b)\}", lambda mark: parts[mark[0]], self.template)
-
-
-@functools.cache
-def mt_bench_pair() -> PairPrompt:
-    """MT-bench's prompt for general questions (`pair-v2`)."""
-    fields = json.loads(_PROMPT.read_text(encoding="utf-8"))
-    return PairPrompt(fields["system_prompt"], fields["prompt_template"])
+def pair_text(prompt: JudgePrompt, question: str, answers: tuple[str, str], model_first: bool) -> str:
+    """What shows a judge two answers, the model's and the other side's; `model_first` is the order."""
+    a, b = answers if model_first else answers[::-1]
+    return prompt.text(question=question, answer_a=a, answer_b=b)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
-from selfevo_jax.evaluate import Estimate, WinRate
+from selfevo_jax.evaluate import Estimate, MeanRating, WinRate
 from selfevo_jax.report.table import WIDTH, p_value
 
 _LABEL = 30
@@ -24,25 +25,36 @@ def _percent(found: Estimate) -> str:
     return f"{100 * found.value:.1f}{error} %"
 
 
+def _interval(found: tuple[float, float] | None) -> str:
+    return "" if found is None else " [{:.1f}, {:.1f}]".format(*(100 * x for x in found))
+
+
 def _length(found: Estimate) -> str:
     if found.value is None:
         return "-"
     return f"{found.value:.0f}" + ("" if found.stderr is None else f" ± {found.stderr:.0f}") + " characters"
 
 
-def winrate_lines(found: WinRate) -> list[str]:
-    """Every figure with its error, at most WIDTH columns wide."""
+def _mark(found: MeanRating) -> str:
+    error = "" if found.stderr is None else f" ± {found.stderr:.2f}"
+    value = "-" if found.value is None else f"{found.value:.2f}{error}"
+    return f"{value} of 10 ({found.n} marks, {found.unread} not read)"
+
+
+def winrate_lines(found: WinRate, ratings: Sequence[MeanRating] = ()) -> list[str]:
+    """Every figure with its error, at most WIDTH columns wide. `ratings`: of the model, and of the other side."""
     judged = found.pairs - found.unjudged
-    interval = "" if found.interval is None else " [{:.1f}, {:.1f}]".format(*(100 * x for x in found.interval))
-    agree = found.consistency
+    agree, first = found.consistency, _interval(found.first_interval)
+    equal = f", {p_value(found.p)}" if judged else ""
     rows = [
         ("won, tied, lost", f"{found.wins}, {found.ties}, {found.losses} of {judged} judged pairs"),
-        ("win rate, ties as halves", _percent(found.rate) + interval + (f", {p_value(found.p)}" if judged else "")),
+        ("win rate, ties as halves", _percent(found.rate) + _interval(found.interval) + equal),
         ("win rate at equal lengths", _percent(found.length_controlled)),
-        ("shown first is preferred", f"{_percent(found.first_slot)} of {found.first_slot.n} verdicts for a side"),
+        ("shown first is preferred", f"{_percent(found.first_slot)}{first} of {found.first_slot.n} verdicts"),
         ("both orders agree", f"{agree} of {agree.n} judged pairs" if agree.n else "-"),
         ("mean length, model", _length(found.lengths[0])),
         ("mean length, other side", _length(found.lengths[1])),
+        *((f"mean mark, {side}", _mark(r)) for side, r in zip(("model", "other side"), ratings, strict=False)),
         ("not judged", f"{found.unjudged} of {found.pairs} pairs"),
     ]
     rows += [(f"  texts: {_REASONS[reason]}", str(count)) for reason, count in found.unread.items()]

@@ -1,272 +1,172 @@
-"""A model's answers beside those of another side, and a judge asked about them in both orders.
-
-Models are in memory one after the other. Every text is kept as it comes, so that nothing is sampled or asked twice.
-"""
+"""A model's answers beside those of another side, and a judge asked about them: which is better, how good each is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from selfevo_jax import hosts
-from selfevo_jax.checkpoint import open_model
-from selfevo_jax.config import Config
 from selfevo_jax.data import PromptRow
-from selfevo_jax.errors import ConfigError
-from selfevo_jax.judges import SIDES, EndpointSection, Judgement, Pair, PairPrompt
+from selfevo_jax.judges import (
+    CLOSING,
+    SIDES,
+    EndpointSection,
+    Judgement,
+    JudgePrompt,
+    Pair,
+    RatingJudge,
+    mt_bench_pair,
+    mt_bench_single,
+    pair_text,
+)
 from selfevo_jax.judges.endpoint import Question, ask_endpoint
 from selfevo_jax.progress import Reporter
-from selfevo_jax.rounds.limits import CLIPPED_WARN_ABOVE
-from selfevo_jax.rounds.workbench import Workbench, open_workbench
-from selfevo_jax.run.journal import Journal
-from selfevo_jax.run.sources import require_unchanged
-from selfevo_jax.sample import Chain, Completion, DrawKey, Request, Single, is_whole
+from selfevo_jax.rounds.texts import Kept, Models, Said
+from selfevo_jax.rounds.workbench import Workbench
+from selfevo_jax.sample import DrawKey, Request
 from selfevo_jax.text import PromptFormat
 
-OPENING, CLOSING = "Final verdict: [[", "]]"
-"""What a brief judge's text begins and ends with."""
+Answers = Mapping[str, Said]
+"""Prompt id -> an answer."""
 
-Answers = Mapping[str, str]
-"""Prompt id -> an answer that is given."""
+
+class TextJudge(Protocol):
+    """What can be shown texts, and says something to each."""
+
+    def said(self, stage: str, prompt: JudgePrompt, shown: Mapping[str, str]) -> dict[str, Said]:
+        """By the keys of what is shown; `stage` names the questions in the journal."""
+        ...
 
 
 @dataclass(frozen=True)
-class Said:
-    """A text that was sampled."""
+class ModelJudge:
+    """A model that is sampled here, greedily, with `sampling.feedback.max_new_tokens`."""
 
-    text: str
-    finish: str
-    error: str | None = None
-    """Why there is none."""
+    models: Models
+    source: str
+    brief: bool = False
+    """Its text begins with the prompt's opening, and ends with its verdict: it explains nothing. For models that do not
+    keep to the form by themselves."""
 
-    @property
-    def whole(self) -> bool:
-        return self.error is None and is_whole(self.finish)
-
-
-class Kept:
-    """Texts by their keys, the same on every process; with a journal those of an earlier, broken off call too."""
-
-    def __init__(self, journal: Journal | None) -> None:
-        self.journal = journal
-        rows = hosts.share("texts of an earlier call", journal.rows if journal is not None else [])
-        self._found = {row["id"]: row for row in rows}
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def get(self, key: str) -> Said | None:
-        row = self._found.get(key)
-        return None if row is None else Said(row["text"], row["finish"], row.get("error"))
-
-    def add(self, key: str, said: Said) -> None:
-        row = {"id": key, "sample": 0, **asdict(said)}
-        self._found[key] = row
-        if self.journal is not None:
-            self.journal.append(row)
-
-
-class Contest:
-    """The answers of both sides, and what a judge says of them.
-
-    Args:
-      config: of the model, its format and its sampling; answers are greedy, with `sampling.respond.max_new_tokens`, and
-        a judging model's texts have `sampling.feedback.max_new_tokens`.
-      rows: the prompts.
-      pair: what asks the judge.
-      kept: what was sampled before.
-      brief: a judging model's text begins with OPENING, and ends with its verdict: it explains nothing. For models that
-        do not keep to the form by themselves.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        rows: Sequence[PromptRow],
-        pair: PairPrompt,
-        kept: Kept,
-        reporter: Reporter,
-        brief: bool = False,
-    ) -> None:
-        self.config, self.rows, self.pair, self.kept, self.reporter = config, rows, pair, kept, reporter
-        self.brief = brief
-        self._bench: Workbench | None = None
-        self._params: tuple[str, Any] | None = None
-
-    def answers(self, side: str, source: str) -> dict[str, Said]:
-        """Greedy answers of a model to every prompt; `side` names it in the journal and in what is shown."""
-
+    def said(self, stage: str, prompt: JudgePrompt, shown: Mapping[str, str]) -> dict[str, Said]:
         def requests(bench: Workbench) -> dict[str, Request]:
-            stop = bench.stages(greedy=True).respond
-            return {
-                row.id: Request(tuple(bench.format.respond(row.prompt)), stop, DrawKey(0, side, row.id))
-                for row in self.rows
-            }
-
-        found = self._sampled(source, side, [row.id for row in self.rows], requests, f"answers of {source}")
-        self._warn(list(found.values()), "answers", source, "sampling.respond.max_new_tokens")
-        return found
-
-    def judged_by_model(self, source: str, model: Mapping[str, Said], other: Mapping[str, Said]) -> list[Pair]:
-        """A model as the judge."""
-
-        def requests(bench: Workbench) -> dict[str, Request]:
-            format, params = judge_format(bench, self.pair), bench.stages(greedy=True).feedback
+            format, params = judge_format(bench, prompt), bench.stages(greedy=True).feedback
             if self.brief:
                 params = replace(params, stop_strings=(CLOSING,))
             return {
-                key: Request(tuple(self._shown(format, text)), params, DrawKey(0, "judge", key))
-                for key, text in asked.items()
+                key: Request(self._tokens(format, prompt, text), params, DrawKey(0, stage, key))
+                for key, text in shown.items()
             }
 
-        asked = self._asked(model, other)
-        found = self._sampled(source, "judge", list(asked), requests, f"{source} judges")
-        self._warn(list(found.values()), "judgements", source, "sampling.feedback.max_new_tokens")
-        return self._pairs(model, other, {key: self._judgement(said) for key, said in found.items()})
+        found = self.models.texts(
+            self.source, stage, list(shown), requests, "judgements", "sampling.feedback.max_new_tokens"
+        )
+        return {key: _opened(said, prompt) for key, said in found.items()} if self.brief else found
 
-    def _shown(self, format: PromptFormat, text: str) -> list[int]:
-        shown = format.respond(text)
-        return [*shown, *format.continuation(shown, OPENING)] if self.brief else shown
+    def _tokens(self, format: PromptFormat, prompt: JudgePrompt, text: str) -> tuple[int, ...]:
+        tokens = format.respond(text)
+        return (*tokens, *format.continuation(tokens, prompt.opening)) if self.brief else tuple(tokens)
 
-    def _judgement(self, said: Said) -> Judgement:
-        closing = CLOSING if said.finish == "stop_string" else ""
-        text = f"{OPENING}{said.text.strip()}{closing}" if self.brief else said.text
-        return Judgement.of("" if said.error is not None else text, said.whole, said.error)
 
-    def judged_by_endpoint(
-        self, section: EndpointSection, model: Mapping[str, Said], other: Mapping[str, Said]
-    ) -> list[Pair]:
-        """A server as the judge."""
-        asked = self._asked(model, other)
-        questions = [Question.of(f"judge/{key}", self.pair.system, text) for key, text in asked.items()]
-        found = ask_endpoint(section, questions, self.kept.journal, self.reporter, f"{section.model} judges")
-        judged = {key: Judgement.of(a.text, a.whole, a.error) for key, a in zip(asked, found, strict=True)}
-        return self._pairs(model, other, judged)
+def _opened(said: Said, prompt: JudgePrompt) -> Said:
+    """A brief judge's text with what it was made to begin with, and what ended it."""
+    closing = CLOSING if said.finish == "stop_string" else ""
+    return said if said.error is not None else replace(said, text=f"{prompt.opening}{said.text.strip()}{closing}")
 
-    def _asked(self, model: Mapping[str, Said], other: Mapping[str, Said]) -> dict[str, str]:
-        """What the judge is shown, by `ORDER/ID`: the prompts that both sides have answered, in both orders."""
+
+@dataclass(frozen=True)
+class EndpointJudge:
+    """A server."""
+
+    section: EndpointSection
+    kept: Kept
+    reporter: Reporter
+
+    def said(self, stage: str, prompt: JudgePrompt, shown: Mapping[str, str]) -> dict[str, Said]:
+        questions = [Question.of(f"{stage}/{key}", prompt.system, text) for key, text in shown.items()]
+        answers = ask_endpoint(
+            self.section, questions, self.kept.journal, self.reporter, f"{self.section.model}: judgements"
+        )
+        return {key: Said(a.text, a.finish, a.error) for key, a in zip(shown, answers, strict=True)}
+
+
+def judge_format(bench: Workbench, prompt: JudgePrompt) -> PromptFormat:
+    """How a model is asked to judge: the prompt alone, in the model's own template where the format is one."""
+    respond = "{prompt}" if bench.format.config.kind == "chat" else "{prompt}\n\n"
+    return PromptFormat(replace(bench.format.config, system=prompt.system, respond=respond), bench.tokenizer)
+
+
+def answers_of(models: Models, source: str, side: str, rows: Sequence[PromptRow]) -> dict[str, Said]:
+    """Greedy answers of a model, with `sampling.respond.max_new_tokens`; `side` names them in the journal."""
+
+    def requests(bench: Workbench) -> dict[str, Request]:
+        params = bench.stages(greedy=True).respond
         return {
-            f"{order}/{row.id}": self.pair.text(row.prompt, (model[row.id].text, other[row.id].text), order == SIDES[0])
-            for row in self.rows
-            if model[row.id].error is None and other[row.id].error is None
-            for order in SIDES
+            row.id: Request(tuple(bench.format.respond(row.prompt)), params, DrawKey(0, side, row.id)) for row in rows
         }
 
-    def _pairs(
-        self, model: Mapping[str, Said], other: Mapping[str, Said], judged: Mapping[str, Judgement]
-    ) -> list[Pair]:
-        found = []
-        for row in self.rows:
-            answers = model[row.id], other[row.id]
-            why = next((said.error for said in answers if said.error is not None), None)
-            first, second = (judged.get(f"{order}/{row.id}") or Judgement.of("", False, why) for order in SIDES)
-            found.append(Pair(row.id, row.prompt, (answers[0].text, answers[1].text), (first, second)))
-        return found
-
-    def _sampled(
-        self,
-        source: str,
-        stage: str,
-        keys: Sequence[str],
-        requests: Callable[[Workbench], Mapping[str, Request]],
-        title: str,
-    ) -> dict[str, Said]:
-        """The texts of some requests, which are made only where some of them are not there yet."""
-        if any(self.kept.get(f"{stage}/{key}") is None for key in keys):
-            bench = self._open(source)
-            left = {key: r for key, r in requests(bench).items() if self.kept.get(f"{stage}/{key}") is None}
-            chains: list[Chain] = [Single(f"{stage}/{key}", request) for key, request in left.items()]
-
-            def done(chain: Any) -> None:
-                said: Completion = chain.completion
-                self.kept.add(chain.id, Said(said.text, said.finish, said.error))
-
-            bench.run(self._loaded(bench, source), chains, self.reporter, title, done)
-        found = {key: self.kept.get(f"{stage}/{key}") for key in keys}
-        return {key: said for key, said in found.items() if said is not None}
-
-    def _open(self, source: str) -> Workbench:
-        """The sampler for a model: the one before, where its shape and its tokens are the same."""
-        config = with_model(self.config, source)
-        if self._bench is not None:
-            require_unchanged(source)
-            found = open_model(source, config.model.tokenizer)
-            same = found.config == self._bench.model
-            if same and found.tokenizer.fingerprint == self._bench.tokenizer.fingerprint:
-                self._bench = replace(self._bench, config=config, source=found)
-                return self._bench
-        self._bench = open_workbench(config)
-        self._bench.engine.fit(self._lengths(self._bench))
-        return self._bench
-
-    def _loaded(self, bench: Workbench, source: str) -> Any:
-        if self._params is None or self._params[0] != source:
-            self._params = None  # one model in memory
-            self._params = source, bench.engine.place(bench.base_params())
-        return self._params[1]
-
-    def _lengths(self, bench: Workbench) -> list[int]:
-        """Token counts to expect: of the prompts, and of what the judge is shown with answers of any length."""
-        prompts = [len(bench.format.respond(row.prompt)) for row in self.rows]
-        format, most = judge_format(bench, self.pair), self.config.sampling.respond.max_new_tokens
-        empty = len(format.respond(self.pair.text("", ("", ""), True)))
-        judged = [empty + length + most * quarter // 2 for length in prompts for quarter in (1, 2, 3, 4)]
-        return [length for length in prompts + judged if length <= bench.engine.cache_length]
-
-    def _warn(self, said: Sequence[Said], what: str, source: str, key: str) -> None:
-        lost = [one.error for one in said if one.error is not None]
-        if len(lost) == len(said):
-            raise ConfigError(f"{source}: none of the {what} could be sampled; raise sampling.cache_length ({lost[0]})")
-        if lost:
-            self.reporter.warn(
-                f"{source}: {len(lost)} of {len(said)} {what} could not be sampled; the first: {lost[0]}"
-            )
-        cut = sum(one.finish in ("length", "cache") for one in said)
-        if cut > CLIPPED_WARN_ABOVE * len(said):
-            self.reporter.warn(f"{source}: {cut} of {len(said)} {what} were cut at a limit; raise {key}")
+    return models.texts(source, side, [row.id for row in rows], requests, "answers", "sampling.respond.max_new_tokens")
 
 
-def with_model(config: Config, source: str) -> Config:
-    """The config with another model; its own tokenizer and preset are not those of another one."""
-    if source == config.model.source:
-        return config
-    return config.model_copy(update={"model": type(config.model)(source=source)})
+def lengths(bench: Workbench, rows: Sequence[PromptRow]) -> Iterator[int]:
+    """Token counts to expect: of the prompts, and of what a judge is shown with answers of any length."""
+    prompt, most = mt_bench_pair(), bench.config.sampling.respond.max_new_tokens
+    empty = len(judge_format(bench, prompt).respond(pair_text(prompt, "", ("", ""), True)))
+    for row in rows:
+        length = len(bench.format.respond(row.prompt))
+        yield from (length, *(empty + length + most * quarter // 2 for quarter in (1, 2, 3, 4)))
 
 
-def judge_format(bench: Workbench, pair: PairPrompt) -> PromptFormat:
-    """How a model is asked to compare: the pair prompt alone, in the model's own template where the format is one."""
-    respond = "{prompt}" if bench.format.config.kind == "chat" else "{prompt}\n\n"
-    return PromptFormat(replace(bench.format.config, system=pair.system, respond=respond), bench.tokenizer)
-
-
-def given(answers: Answers) -> dict[str, Said]:
-    """Answers that were not sampled here."""
-    return {id: Said(text, "stop") for id, text in answers.items()}
-
-
-def journal_of(path: Path | None, belongs: str) -> Any:
-    """A journal on process 0, as a context; None elsewhere, and without a path."""
-    return Journal(path, belongs=belongs) if path is not None and hosts.is_writer() else nullcontext()
-
-
-def to_row(pair: Pair) -> dict[str, Any]:
-    """A pair as plain JSON values, every text in it."""
-    return {
-        "id": pair.id,
-        "prompt": pair.prompt,
-        "model": pair.answers[0],
-        "against": pair.answers[1],
-        "judgements": {
-            f"model_{order}": {
-                "text": judgement.text,
-                "verdict": judgement.verdict.slot,
-                "unread": judgement.verdict.unread,
-                "error": judgement.error,
-            }
-            for order, judgement in zip(SIDES, pair.judgements, strict=True)
-        },
-        "outcome": pair.outcome,
+def compared(
+    judge: TextJudge, rows: Sequence[PromptRow], model: Answers, other: Answers, prompt: JudgePrompt | None = None
+) -> list[Pair]:
+    """Both answers to each prompt, judged in both orders; a prompt that a side could not answer is not judged."""
+    asks = prompt or mt_bench_pair()
+    shown = {
+        f"{order}/{row.id}": pair_text(asks, row.prompt, (model[row.id].text, other[row.id].text), order == SIDES[0])
+        for row in rows
+        if model[row.id].error is None and other[row.id].error is None
+        for order in SIDES
     }
+    said = judge.said("pair", asks, shown)
+    found = []
+    for row in rows:
+        answers = model[row.id], other[row.id]
+        lost = next((Said("", "error", answer.error) for answer in answers if answer.error is not None), None)
+        both = [lost or said[f"{order}/{row.id}"] for order in SIDES]
+        first, second = (Judgement.of(one.text, one.whole, one.error) for one in both)
+        found.append(Pair(row.id, row.prompt, (answers[0].text, answers[1].text), (first, second)))
+    return found
+
+
+@dataclass(frozen=True)
+class Rated:
+    """An answer's mark from 1 to 10, in the judge's own words."""
+
+    text: str
+    rating: float | None
+    """None: it cannot be read."""
+
+
+def rated(judge: TextJudge, rows: Sequence[PromptRow], answers: Answers, side: str) -> dict[str, Rated]:
+    """The marks of a side's answers, by prompt id; an answer that there is not has none."""
+    prompt, read = mt_bench_single(), RatingJudge().read
+    shown = {
+        row.id: prompt.text(question=row.prompt, answer=answers[row.id].text)
+        for row in rows
+        if answers[row.id].error is None
+    }
+    said = judge.said(f"rating of {side}", prompt, shown)
+    found = {id: Rated(one.text, read(one.text).rating if one.whole else None) for id, one in said.items()}
+    return {row.id: found.get(row.id, Rated("", None)) for row in rows}
+
+
+def to_row(pair: Pair, marks: Sequence[Mapping[str, Rated]] = ()) -> dict[str, Any]:
+    """A pair, and the marks of both answers where there are some, as plain JSON values with every text in it."""
+    judgements = {
+        f"model_{order}": {"text": j.text, "verdict": j.verdict.slot, "unread": j.verdict.unread, "error": j.error}
+        for order, j in zip(SIDES, pair.judgements, strict=True)
+    }
+    row = {"id": pair.id, "prompt": pair.prompt, "model": pair.answers[0], "against": pair.answers[1]}
+    ratings = {side: vars(of[pair.id]) for side, of in zip(("model", "against"), marks, strict=False)}
+    return row | {"judgements": judgements, "outcome": pair.outcome} | ({"ratings": ratings} if marks else {})

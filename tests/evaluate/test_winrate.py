@@ -96,6 +96,7 @@ def test_without_differences_the_length_controlled_rate_is_the_plain_one():
     assert found.value == pytest.approx((35 + 0.5) / 61, abs=1e-4)  # Firth: half a win and half a loss more
     assert found.stderr == pytest.approx(np.std(scores) / math.sqrt(59), rel=0.03)
     assert length_controlled(scores, [5] * 60).value is None  # what a length does cannot be seen
+    assert length_controlled([0.0, 1.0] * 15, [100 + n % 3 for n in range(30)]).value is None
 
 
 def test_a_side_that_wins_everything_has_a_finite_rate_with_an_error():

@@ -5,7 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.judges import Judgement, Pair, PairPrompt, PairVerdict, mt_bench_pair, read_pair_verdict
+from selfevo_jax.judges import (
+    Judgement,
+    JudgePrompt,
+    Pair,
+    PairVerdict,
+    RatingJudge,
+    mt_bench_pair,
+    mt_bench_single,
+    pair_text,
+    read_pair_verdict,
+)
 
 READ = {
     "[[A]]": "A",
@@ -103,10 +113,17 @@ def test_a_judge_that_could_not_be_asked_has_given_no_verdict():
 def test_the_pair_prompt_shows_both_answers_in_either_order_as_they_are():
     prompt = mt_bench_pair()
     answers = ("mine {answer_b} {question}", "theirs")
-    one, two = (prompt.text("What {answer_a}?", answers, first) for first in (True, False))
+    one, two = (pair_text(prompt, "What {answer_a}?", answers, first) for first in (True, False))
     assert one.index("mine {answer_b} {question}") < one.index("theirs")
     assert two.index("theirs") < two.index("mine {answer_b} {question}")
     assert all("What {answer_a}?" in text for text in (one, two))
     assert "[[C]]" in prompt.system
-    with pytest.raises(ConfigError, match="answer_b"):
-        PairPrompt("", "{question} {answer_a}")
+    with pytest.raises(ConfigError, match=r"expected \{answer_b\} once"):
+        pair_text(JudgePrompt("", "{question} {answer_a}", ""), "q", answers, True)
+
+
+def test_the_form_of_a_mark_that_the_single_prompt_asks_for_is_read():
+    prompt = mt_bench_single()
+    assert "Rating: [[5]]" in prompt.text(question="q", answer="a")
+    texts = ["The answer is short. Rating: [[5]]", "It is clear.\n\nRating: [[7.5]]", "Rating: [[11]]", "Rating: none"]
+    assert [RatingJudge().read(text).rating for text in texts] == [5.0, 7.5, None, None]

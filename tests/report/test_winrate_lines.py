@@ -26,7 +26,7 @@ def test_every_figure_has_its_error_and_fits_80_columns():
     told = {line[:32].strip(): line[32:] for line in lines}
     assert told["won, tied, lost"] == "30, 10, 10 of 50 judged pairs"
     assert told["win rate, ties as halves"] == "70.0 ± 5.7 % [56.2, 80.9], p 0.002"
-    assert told["shown first is preferred"] == "60.0 ± 2.9 % of 100 verdicts for a side"
+    assert told["shown first is preferred"] == "60.0 ± 2.9 % [46.2, 72.4] of 100 verdicts"
     assert told["both orders agree"] == "80.0 [67.0, 88.8] % of 50 judged pairs"
     assert told["not judged"] == "5 of 55 pairs"
     assert told["texts: no verdict in them"] == "5"

@@ -16,13 +16,13 @@ from selfevo_jax.config import Config
 from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.evaluate import win_rate
-from selfevo_jax.judges import PairPrompt
-from selfevo_jax.rounds import winrate
+from selfevo_jax.judges import JudgePrompt, Pair
+from selfevo_jax.rounds import texts, winrate
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.journal import Journal
 
 ROWS = [PromptRow("1", "Mia has 7 shells. How many now?"), PromptRow("2", "Tom has 2 cups. How many now?")]
-PAIR = PairPrompt("", "{question} {answer_a} or {answer_b}?")
+PAIR = JudgePrompt("", "{question} {answer_a} or {answer_b}?", "It is [[")
 
 
 def test_two_models_and_a_judge_share_a_sampler_and_no_text_is_sampled_twice(tmp_path: Path, monkeypatch) -> None:
@@ -30,19 +30,20 @@ def test_two_models_and_a_judge_share_a_sampler_and_no_text_is_sampled_twice(tmp
     shutil.copytree(ASSETS / "stories", other)
     opened, loop = [], config(tmp_path / "run", sampling__slots=4)
     once = functools.cache(lambda: real(loop))
-    real = winrate.open_workbench
+    real = texts.open_workbench
 
     def open_one(c: Config) -> Workbench:
         opened.append(c.model.source)
         return once()  # one sampler is compiled for all of this test
 
-    monkeypatch.setattr(winrate, "open_workbench", open_one)
+    monkeypatch.setattr(texts, "open_workbench", open_one)
 
-    def contest(journal):
-        found = winrate.Contest(loop, ROWS, PAIR, winrate.Kept(journal), Heard())
-        theirs = found.answers("other", str(other))
-        mine = found.answers("model", "builtin:stories")
-        return found.judged_by_model("builtin:stories", mine, theirs)
+    def contest(journal: Journal, brief: bool = False) -> list[Pair]:
+        models = texts.Models(loop, texts.Kept(journal), Heard(), lambda bench: [20, 40, 60])
+        theirs = winrate.answers_of(models, str(other), "other", ROWS)
+        mine = winrate.answers_of(models, "builtin:stories", "model", ROWS)
+        judge = winrate.ModelJudge(models, "builtin:stories", brief)
+        return winrate.compared(judge, ROWS, mine, theirs, PAIR)
 
     path = tmp_path / "texts.jsonl"
     with Journal(path, belongs="this") as journal:
@@ -60,22 +61,23 @@ def test_two_models_and_a_judge_share_a_sampler_and_no_text_is_sampled_twice(tmp
     with Journal(path, belongs="this") as journal:
         assert contest(journal) == pairs
     assert len(opened) == 2
+    with Journal(tmp_path / "brief.jsonl") as journal:
+        brief = contest(journal, brief=True)
+    assert all(j.text.startswith("It is [[") for pair in brief for j in pair.judgements)
 
 
-def test_a_brief_judge_gives_its_verdict_at_once(tmp_path: Path) -> None:
-    contest = winrate.Contest(config(tmp_path), ROWS, PAIR, winrate.Kept(None), Heard(), brief=True)
+def test_a_brief_judge_s_text_is_whole_with_its_opening_and_its_end() -> None:
+    def opened(text: str, finish: str) -> str:
+        return winrate._opened(texts.Said(text, finish), PAIR).text
 
-    def read(text: str, finish: str) -> tuple[str, str | None]:
-        judgement = contest._judgement(winrate.Said(text, finish))
-        return judgement.text, judgement.verdict.slot
-
-    assert read(" A", "stop_string") == ("Final verdict: [[A]]", "A")
-    assert read("the first one", "stop_string") == ("Final verdict: [[the first one]]", None)
-    assert read("A", "length") == ("Final verdict: [[A", None)
+    assert [opened(" A", "stop_string"), opened("A", "length")] == ["It is [[A]]", "It is [[A"]
+    assert winrate._opened(texts.Said("", "error", "too long"), PAIR).text == ""
 
 
 def prefers_long(prompt: str, n: int) -> str | None:
-    """A judge that likes the longer answer, and cannot be understood on the third prompt."""
+    """A judge that likes the longer answer, and cannot be understood on the third prompt; its mark is the words."""
+    if "Assistant's Answer" in prompt:
+        return f"says Rating: [[{prompt.count('word ') + prompt.count('text ')}]]"
     if "prompt 3" in prompt:
         return "says I am not sure."
     first, second = (len(part.partition("]\n")[2]) for part in prompt.split("[The Start of Assistant")[1:])
@@ -113,10 +115,13 @@ def test_the_command_judges_given_answers_by_a_server_shows_every_figure_and_wri
         assert len(server.asked) == 24
         again = call(files, server, "--out", str(out))
         assert "exists already" in str(again.exception)
-        figures = json.loads(call(files, server, "--json").stdout.partition("{\n")[2].join(["{", ""]))
+        figures = json.loads(call(files, server, "--json", "--ratings").stdout)
     # 5 to 14 words against 10 (as long: the second in both orders, a disagreement), without the third prompt
     assert "6, 1, 4 of 11 judged pairs" in done.output
     assert (figures["wins"], figures["ties"], figures["losses"], figures["unjudged"]) == (6, 1, 4, 1)
+    # marks above 10 are none: of the model's answers those of 5 to 10 words count
+    assert (figures["ratings"]["model"]["value"], figures["ratings"]["model"]["unread"]) == (7.5, 6)
+    assert figures["ratings"]["against"]["value"] == 10.0
     assert all(len(line) <= 80 for line in done.output.splitlines() if "/" not in line)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == [str(i) for i in range(12)]

@@ -1,0 +1,154 @@
+"""Texts of several models, one after the other in memory, each kept as it comes so that none is sampled twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from selfevo_jax import hosts
+from selfevo_jax.checkpoint import open_model
+from selfevo_jax.config import Config
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.limits import CLIPPED_WARN_ABOVE
+from selfevo_jax.rounds.workbench import Workbench, open_workbench
+from selfevo_jax.run.journal import Journal
+from selfevo_jax.run.sources import require_unchanged
+from selfevo_jax.sample import Chain, Request, Single, is_whole
+
+
+@dataclass(frozen=True)
+class Said:
+    """A text of a model, of a server, or from a file."""
+
+    text: str
+    finish: str = "stop"
+    error: str | None = None
+    """Why there is none."""
+
+    @property
+    def whole(self) -> bool:
+        return self.error is None and is_whole(self.finish)
+
+
+class Kept:
+    """Texts by their keys, the same on every process; with a journal those of an earlier, broken off call too."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self.journal = journal
+        rows = hosts.share("texts of an earlier call", journal.rows if journal is not None else [])
+        self._found = {row["id"]: row for row in rows}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._found
+
+    def __getitem__(self, key: str) -> Said:
+        row = self._found[key]
+        return Said(row["text"], row["finish"], row.get("error"))
+
+    def add(self, key: str, said: Said) -> None:
+        row = {"id": key, "sample": 0, **asdict(said)}
+        self._found[key] = row
+        if self.journal is not None:
+            self.journal.append(row)
+
+
+def journal_of(path: Path | None, belongs: str) -> Any:
+    """A journal on process 0, as a context; None elsewhere, and without a path."""
+    return Journal(path, belongs=belongs) if path is not None and hosts.is_writer() else nullcontext()
+
+
+class Models:
+    """Models that are sampled in turn.
+
+    Args:
+      config: of the model, its format and its sampling.
+      kept: what was sampled before.
+      lengths: token counts to expect of all requests of a model, for which its sampler is compiled.
+    """
+
+    def __init__(
+        self, config: Config, kept: Kept, reporter: Reporter, lengths: Callable[[Workbench], Iterable[int]]
+    ) -> None:
+        self.config, self.kept, self.reporter, self._expected = config, kept, reporter, lengths
+        self._bench: Workbench | None = None
+        self._params: tuple[str, Any] | None = None
+
+    def texts(
+        self,
+        source: str,
+        stage: str,
+        keys: Sequence[str],
+        requests: Callable[[Workbench], Mapping[str, Request]],
+        what: str,
+        limit: str,
+    ) -> dict[str, Said]:
+        """What a model says to each request.
+
+        Args:
+          source: the model.
+          stage: names the requests in the journal, with the key of each.
+          keys: of the requests.
+          requests: makes them; called only where one of them was not answered before.
+          what: names them in what is shown.
+          limit: the setting to raise where many are cut.
+
+        Raises ConfigError where none of them could be sampled.
+        """
+        if any(f"{stage}/{key}" not in self.kept for key in keys):
+            bench = self._open(source)
+            made = {f"{stage}/{key}": request for key, request in requests(bench).items()}
+            chains: list[Chain] = [Single(key, request) for key, request in made.items() if key not in self.kept]
+
+            def done(chain: Any) -> None:
+                said = chain.completion
+                self.kept.add(chain.id, Said(said.text, said.finish, said.error))
+
+            bench.run(self._loaded(bench, source), chains, self.reporter, f"{source}: {what}", done)
+        found = {key: self.kept[f"{stage}/{key}"] for key in keys}
+        self._warn(list(found.values()), f"{source}: ", what, limit)
+        return found
+
+    def _open(self, source: str) -> Workbench:
+        """The sampler for a model: the one before, where its shape and its tokens are the same."""
+        config = with_model(self.config, source)
+        if self._bench is not None:
+            require_unchanged(source)
+            found = open_model(source, config.model.tokenizer)
+            same = found.config == self._bench.model
+            if same and found.tokenizer.fingerprint == self._bench.tokenizer.fingerprint:
+                self._bench = replace(self._bench, config=config, source=found)
+                return self._bench
+        self._bench = open_workbench(config)
+        longest = self._bench.engine.cache_length
+        self._bench.engine.fit([length for length in self._expected(self._bench) if length <= longest])
+        return self._bench
+
+    def _loaded(self, bench: Workbench, source: str) -> Any:
+        if self._params is None or self._params[0] != source:
+            self._params = None  # one model in memory
+            self._params = source, bench.engine.place(bench.base_params())
+        return self._params[1]
+
+    def _warn(self, said: Sequence[Said], who: str, what: str, limit: str) -> None:
+        lost = [one.error for one in said if one.error is not None]
+        if lost and len(lost) == len(said):
+            raise ConfigError(f"{who}none of the {what} could be sampled ({lost[0]}); raise sampling.cache_length")
+        if lost:
+            self.reporter.warn(f"{who}{len(lost)} of {len(said)} {what} could not be sampled; the first: {lost[0]}")
+        cut = sum(one.finish in ("length", "cache") for one in said)
+        if cut > CLIPPED_WARN_ABOVE * len(said):
+            self.reporter.warn(f"{who}{cut} of {len(said)} {what} were cut at a limit; raise {limit}")
+
+
+def with_model(config: Config, source: str) -> Config:
+    """The config with another model; its own tokenizer and preset are not those of another one."""
+    if source == config.model.source:
+        return config
+    return config.model_copy(update={"model": type(config.model)(source=source)})
