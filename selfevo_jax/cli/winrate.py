@@ -51,7 +51,7 @@ def winrate_command(
     brief: Annotated[
         bool, typer.Option("--brief", help="A judging model gives its verdict at once, without an explanation.")
     ] = False,
-    ratings: Annotated[bool, typer.Option("--ratings", help="Also ask for a mark of each answer alone.")] = False,
+    ratings: Annotated[bool, typer.Option("--ratings", help="Also ask for a rating of each answer alone.")] = False,
     prompts: Annotated[str, typer.Option(help="JSONL, or builtin:NAME.")] = "builtin:vicuna/questions",
     limit: Annotated[int | None, typer.Option(help="Use this many prompts.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write every text and verdict here, as JSONL.")] = None,

@@ -29,9 +29,11 @@ PAIR_VERDICTS = """What is read as the verdict of a pair.
    therefore, finally, overall, in conclusion, in summary; the, my, our, final, better, best; verdict, judgement,
    decision, choice, answer, response, assistant, conclusion, output, winner, evaluation, result; is, as, be, and, it,
    this, with, for, I, we, would, will, choose, pick, select, give, go, say, vote, declare, A, B (not "would be").
-   No "if", "unless" or "whether" stands before it in its sentence.
-3. End. The mark ends its line or sentence, or a reason follows behind a dash, colon, bracket, "because", "since", "as".
-4. Behind it nothing takes it back ("wait", "actually", "on second thought", another verdict in words, ...).
+   No "if", "unless", "whether", "might", "example", "format" or the like stands before it in its sentence.
+3. End. The mark ends its line or sentence, or a reason follows behind a dash, colon, bracket, "because", "since", "as",
+   without "but", "though", "or", "perhaps" and the like.
+4. Behind it nothing takes it back: no "wait", "actually", "on second thought", no other verdict in words, no "B is
+   better" behind [[A]].
 5. The text came to its own end.
 """
 
@@ -44,9 +46,19 @@ _WORDS = re.compile(
     r"|decision|choice|answer|response|assistant|output|winner|evaluation|result|is|as|be|and|it|this|with|for|i|we|would"
     r"|will|choose|pick|select|give|go|say|vote|declare|a|b"
 )
-_DOUBT = re.compile(r"\b(?:if|unless|whether)\b", re.IGNORECASE)
+_DOUBT = re.compile(r"\b(?:if|unless|whether|example|e\.g|instance|format|could|might|may)\b", re.IGNORECASE)
 _STOP = re.compile(r"[\"'`*_)\]}”’]*(?:[.!](?=[\s\"'`*_)\]}”’]|\Z)|\s*\n|\s*\Z)")
 _REASON = re.compile(r"[\"'`*_)\]}”’]*(?:\s*[:(—–]|\s+-+\s|,?\s+(?:because|since|as)\b)", re.IGNORECASE)
+_HEDGE = re.compile(
+    r"\b(?:but|however|(?:al)?though|if|unless|except|or|maybe|perhaps|possibly|probably|not sure|unsure"
+    r"|tie|draw|could|might|may)\b",
+    re.IGNORECASE,
+)
+_BETTER = (
+    r"\b{0}(?:'s)?(?: (?:answer|response))? (?:wins\b|(?:is|was|gives|provides|has)"
+    r"(?: (?:the|a|clearly|much|slightly|overall|still|far))* (?:better|best|superior|winner|preferred|preferable"
+    r"|more (?:accurate|complete|correct|helpful|relevant|useful))\b)"
+)
 _TAKES_BACK = re.compile(
     r"\b(?:wait|actually|second thought|reflection|correction|reconsider\w*|change my|take (?:it|that|this) back"
     r"|verdict|judge?ment)\b",
@@ -72,11 +84,10 @@ def read_pair_verdict(text: str, whole: bool = True) -> PairVerdict:
     if len({mark[1] for mark in marks}) > 1 or len(_OTHER.findall(text)) > len(marks):
         return PairVerdict(None, "several")
     last = marks[-1]
-    if not (_begins(text[: last.start()]) and _ends(text[last.end() :])):
+    if not (_begins(text[: last.start()]) and _ends(text[last.end() :], last[1])):
         return PairVerdict(None, "unclear")
-    slot = last[1]
-    assert slot in ("A", "B", "C")
-    return PairVerdict(slot)  # type: ignore[arg-type]
+    slot: Slot = "A" if last[1] == "A" else "B" if last[1] == "B" else "C"
+    return PairVerdict(slot)
 
 
 def _begins(before: str) -> bool:
@@ -90,11 +101,15 @@ def _begins(before: str) -> bool:
     return all(map(_WORDS.fullmatch, words)) and "would be" not in " ".join(words)
 
 
-def _ends(behind: str) -> bool:
-    """Whether a mark before this text stands."""
-    if _STOP.match(behind) is None and _REASON.match(behind) is None:
-        return False
-    return _TAKES_BACK.search(behind) is None
+def _ends(behind: str, slot: str) -> bool:
+    """Whether a mark of this slot before this text stands."""
+    if _STOP.match(behind) is None:
+        end = _SENTENCE_END.search(behind)
+        if _REASON.match(behind) is None or _HEDGE.search(behind[: end.start()] if end else behind):
+            return False
+    others = [other for other in "AB" if other != slot]
+    contrary = any(re.search(_BETTER.format(other), behind, re.IGNORECASE) for other in others)
+    return not contrary and _TAKES_BACK.search(behind) is None
 
 
 @dataclass(frozen=True)

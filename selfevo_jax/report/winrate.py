@@ -35,10 +35,10 @@ def _length(found: Estimate) -> str:
     return f"{found.value:.0f}" + ("" if found.stderr is None else f" ± {found.stderr:.0f}") + " characters"
 
 
-def _mark(found: MeanRating) -> str:
+def _rating(found: MeanRating) -> str:
     error = "" if found.stderr is None else f" ± {found.stderr:.2f}"
     value = "-" if found.value is None else f"{found.value:.2f}{error}"
-    return f"{value} of 10 ({found.n} marks, {found.unread} not read)"
+    return f"{value} of 10 ({found.n} read, {found.unread} not read)"
 
 
 def winrate_lines(found: WinRate, ratings: Sequence[MeanRating] = ()) -> list[str]:
@@ -54,7 +54,7 @@ def winrate_lines(found: WinRate, ratings: Sequence[MeanRating] = ()) -> list[st
         ("both orders agree", f"{agree} of {agree.n} judged pairs" if agree.n else "-"),
         ("mean length, model", _length(found.lengths[0])),
         ("mean length, other side", _length(found.lengths[1])),
-        *((f"mean mark, {side}", _mark(r)) for side, r in zip(("model", "other side"), ratings, strict=False)),
+        *((f"mean rating, {side}", _rating(r)) for side, r in zip(("model", "other side"), ratings, strict=False)),
         ("not judged", f"{found.unjudged} of {found.pairs} pairs"),
     ]
     rows += [(f"  texts: {_REASONS[reason]}", str(count)) for reason, count in found.unread.items()]

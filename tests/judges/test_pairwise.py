@@ -31,6 +31,7 @@ READ = {
     "[[A]], because B does not answer.": "A",
     "[[B]] - Assistant B is more helpful.": "B",
     "Final Verdict: [[A]]\nFinal Verdict: [[A]]": "A",
+    "[[A]]\n\nB is wrong on the date and more verbose, whereas A is the better answer.": "A",
     "The matrix is [[1, 2]], as A says. [[A]]": "A",
     "Assistant A: short. Assistant B: long.\nOverall — [[B]]": "B",
 }
@@ -55,6 +56,16 @@ UNREAD = {
     "Verdict: [[A]]\nWait, the second answer is right.": "unclear",
     "Verdict: [[A]]. Actually, B is better.": "unclear",
     "Verdict: [[A]]\nVerdict: Assistant B": "unclear",
+    "Verdict: [[A]] (but B is better)": "unclear",
+    "Verdict: [[A]] - not sure though": "unclear",
+    "Verdict: [[A]], or possibly a tie": "unclear",
+    "[[A]]\n\nHowever, Assistant B is better overall.": "unclear",
+    "[[A]]. B's answer is the winner": "unclear",
+    "[[C]]\nAssistant A is much better.": "unclear",
+    "For example: [[A]]": "unclear",
+    "I must answer in this format: [[A]]": "unclear",
+    "Some might say: [[A]]": "unclear",
+    "[[A]]?": "unclear",
 }
 
 
