@@ -27,9 +27,7 @@ _LOOK_SECONDS = 1.0
 
 
 class Failed(Exception):
-    """A question was not answered. `again` says whether it may be asked once more."""
-
-    again = False
+    """A question was not answered."""
 
     def __init__(self, why: str, wait: float | None = None) -> None:
         """`wait`: seconds that the server asks to wait."""
@@ -44,13 +42,9 @@ class Refused(Failed):
 class Broken(Failed):
     """The server failed, or the connection did; the next try may do better."""
 
-    again = True
-
 
 class Busy(Failed):
     """The server has too much to do: every question waits, and fewer are sent side by side from now on."""
-
-    again = True
 
 
 class Named(Protocol):
@@ -119,7 +113,8 @@ class Asking(Generic[Q, A]):
         try:
             while self._fresh or self._later or self._running:
                 self._launch()
-                for task in await self._ended():
+                # answers first: a failure may end the asking, and what has come is kept
+                for task in sorted(await self._ended(), key=lambda task: task.exception() is not None):
                     self._take(task)
                 notice.stop_if_given(f"while asking {self._name}")
         finally:

@@ -140,6 +140,25 @@ def test_a_try_that_takes_too_long_is_broken_off():
     assert time.monotonic() - begin < 5
 
 
+def test_an_answer_that_comes_with_the_error_that_ends_the_asking_is_kept():
+    kept: list[str] = []
+
+    async def main() -> None:
+        gate = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.02, gate.set)
+
+        async def ask(question: Q) -> str:
+            await gate.wait()  # both end in one turn of the loop, the failure first
+            return fails(ZeroDivisionError()) if question.id == "0" else question.id
+
+        asking: Asking = Asking("server", ask, Pace(), lambda q, a: kept.append(a), lambda q, why: None)
+        await asking.run([Q("0"), Q("1")])
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(main())
+    assert kept == ["1"]
+
+
 def test_an_error_of_another_kind_ends_the_asking_and_leaves_nothing_running():
     played = Played(lambda id, n: fails(ZeroDivisionError()) if id == "1" else 10.0, concurrency=4)
     with pytest.raises(ZeroDivisionError):
