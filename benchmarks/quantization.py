@@ -100,8 +100,8 @@ def stories() -> None:
         bench, pools = open_workbench(config), open_pools(config)
         params = bench.base_params()
         (held_out,) = pools.evaluation().values()
-        found, rollouts = measure(bench, params, held_out, "stories", Reporter(quiet=True), judge=False)
-        texts = [rollout.candidates[0].text for rollout in rollouts]
+        found, given = measure(bench, params, held_out, "stories", Reporter(quiet=True), judge=False)
+        texts = [row["candidates"][0]["text"] for row in given]
         plain = plain or texts
         changed = sum(a != b for a, b in zip(plain, texts, strict=True))
         engine = bench.engine

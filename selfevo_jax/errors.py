@@ -1,5 +1,7 @@
 """The errors a user can cause. Each is one clear line: the thing, what was found, what was expected, the remedy."""
 
+import json
+
 
 class SelfevoError(Exception):
     """A fault in the user's input or set-up. The command line prints the message alone and exits with its code."""
@@ -41,3 +43,9 @@ def first_line(error: BaseException) -> str:
     """What another library's error says, cut to one line that can stand inside a message of ours."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """A value of a row as a message shows it: JSON, cut to a few words."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -27,11 +27,14 @@ def check_name(group: str, name: str, built_in: Collection[str]) -> None:
 
 
 def load(group: str, name: str, key: str) -> Any:
-    """What an entry point or `module:name` names. Raises ConfigError, with the key that asks for it, where it cannot be
-    imported."""
-    path = next((point.value for point in entry_points(group=group) if point.name == name), name)
+    """What an entry point of a group, or `module:name`, names. Errors: `imported`."""
+    return imported(next((point.value for point in entry_points(group=group) if point.name == name), name), key)
+
+
+def imported(path: str, key: str) -> Any:
+    """What `module:name` names. Raises ConfigError, with the key that asks for it, where it cannot be imported."""
     if not _is_path(path):
-        raise ConfigError(f"{key}: found '{name}', expected module:name, such as my_package.parts:Mine")
+        raise ConfigError(f"{key}: found '{path}', expected module:name, such as my_package.parts:Mine")
     module, _, attributes = path.partition(":")
     try:
         found: Any = importlib.import_module(module)

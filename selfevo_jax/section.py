@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -16,6 +16,18 @@ class Section(BaseModel):
     """A part of the config: frozen, and unknown keys are errors. A section without keys is that of the defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    in_words: ClassVar[str] = ""
+    """What a message says is expected; empty: a section with such keys."""
+
+    @classmethod
+    def written_out(cls, value: Any) -> Any:
+        """The section as a mapping, from a short form where it has one. Raises ValueError for one that it has not."""
+        return value
+
+    @classmethod
+    def of(cls, value: Any) -> type[Self]:
+        """The section itself, or of several kinds the one that a mapping is."""
+        return cls
 
     @field_validator("*", mode="before")
     @classmethod

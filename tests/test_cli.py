@@ -149,6 +149,10 @@ def test_a_model_is_imported_measured_and_talked_to(tmp_path: Path, monkeypatch:
     for mode in ("direct", "refined", "consistency", "both"):
         assert figures[mode]["n"] == 8
         assert f"stories {mode}: " in done.output
+    texts = [json.loads(line) for line in Path("figures-stories.jsonl").read_text().splitlines()]
+    right = {row["id"]: row["grades"]["direct"]["number"]["value"] == 1.0 for row in texts}
+    assert right == figures["right"]["direct"]
+    assert all(row["prompt"] and row["candidates"][0]["text"] and row["columns"]["answer"] for row in texts)
     story = "Mia has 7 shells. Then Mia finds 5. How many now?"
     done = runner.invoke(app, ["chat", QUICKSTART, *SMALL, "--direct", "--model", model, "--prompt", story])
     assert done.exit_code == 0, done.output

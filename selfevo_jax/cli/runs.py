@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -115,8 +115,8 @@ def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
     _show(run, keep=True)
     if not hosts.is_writer():
         return
-    for name, rows in controller.pools.evaluation().items():
-        for found in transcripts(run, name, {row.id: row.answer for row in rows}):
+    for name in controller.pools.evaluation():
+        for found in transcripts(run, name):
             reporter.line(f"\n{found.text()}")
     reporter.line(f"\nThe run is in {run.root} (its table: {run.report_file.name})")
 
@@ -207,7 +207,7 @@ def evaluate_command(
     config: ConfigFile,
     overrides: Overrides = None,
     model: Annotated[str | None, typer.Option(help="Model to measure; default: the config's.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON, and the texts beside it.")] = None,
     force: Force = False,
     coordinator: Coordinator = None,
     processes: Processes = None,
@@ -216,26 +216,24 @@ def evaluate_command(
 ) -> None:
     """Measure a model on the config's evaluation sets, in the modes of `evaluate.modes`.
 
+    With `--out FILE.json` the texts are written too, as FILE-SET.jsonl: prompt, answers, feedback, columns and grades.
+
     Example:
 
         selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
     """
-    from selfevo_jax import hosts
-
     with together(coordinator, processes, process_id, start_limit, lambda: _run_dir(config, overrides or [])):
-        if out is not None:
-            hosts.agree("looking at the output", lambda: check_output(out, force))
-        _evaluate(config, overrides or [], model, out)
+        _evaluate(config, overrides or [], model, out, force)
 
 
-def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path | None) -> None:
+def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path | None, force: bool) -> None:
     from selfevo_jax.config import load_config
 
     changes = overrides + ([f"model.source={model}"] if model else [])
     loaded = load_config(config, changes)
     from selfevo_jax import hosts
+    from selfevo_jax.data import jsonl_lines
     from selfevo_jax.progress import Reporter
-    from selfevo_jax.report import beside, percent
     from selfevo_jax.rounds.measure import measure
     from selfevo_jax.rounds.pools import open_pools
     from selfevo_jax.rounds.survey import evaluation_phases, survey
@@ -246,24 +244,42 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     pools = open_pools(loaded)  # first: its rows are refused before a model is opened
     if not pools.evaluation():
         raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
+    texts = {name: out.with_name(f"{out.stem}-{name}.jsonl") for name in pools.evaluation()} if out is not None else {}
+
+    def check() -> None:
+        for file in (out, *texts.values()) if out is not None else ():
+            check_output(file, force)
+
+    hosts.agree("looking at the output", check)
     bench = open_workbench(loaded)
-    phases = [phase for rows in pools.evaluation().values() for phase in evaluation_phases(bench, rows, 1)]
+    phases = [phase for of in pools.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
     bench.engine.fit(survey(bench, phases))
     params = bench.base_params()
-    found = {name: measure(bench, params, rows, name, reporter)[0] for name, rows in pools.evaluation().items()}
-    for name, figures in found.items():
-        for mode in ("direct", "refined", "consistency", "both"):
-            if figures[mode] is not None:
-                say(", ".join([f"{name} {mode}: {percent(figures[mode])} %", *beside(figures[mode])]))
-        if figures["verdict"] is not None:
-            v = figures["verdict"]
-            say(
-                f"{name} verdict: accuracy {percent(v['accuracy'])}, precision {percent(v['precision'])}, recall "
-                f"{percent(v['recall'])} %, unparseable {v['unparseable']}; refinement wrong→right "
-                f"{figures['wrong_to_right']}, right→wrong {figures['right_to_wrong']}",
-            )
+    found = {}
+    for name, of in pools.evaluation().items():
+        found[name], rows = measure(bench, params, of, name, reporter)
+        _say_figures(name, found[name])
+        if name in texts and hosts.is_writer():
+            storage_of(texts[name]).write(texts[name], b"".join(jsonl_lines(rows)))
     if out is not None and hosts.is_writer():
         storage_of(out).write(out, (json.dumps(found, indent=2) + "\n").encode())
+
+
+def _say_figures(name: str, figures: dict[str, Any]) -> None:
+    from selfevo_jax.report import MODES, beside, percent
+
+    by_scorer = {"": figures} | {f" by {scorer}": modes for scorer, modes in figures["further"].items()}
+    for scorer, modes in by_scorer.items():
+        for mode in MODES:
+            if modes.get(mode) is not None:
+                say(", ".join([f"{name} {mode}{scorer}: {percent(modes[mode])} %", *beside(modes[mode])]))
+    if figures["verdict"] is not None:
+        v = figures["verdict"]
+        say(
+            f"{name} verdict: accuracy {percent(v['accuracy'])}, precision {percent(v['precision'])}, recall "
+            f"{percent(v['recall'])} %, unparseable {v['unparseable']}; refinement wrong→right "
+            f"{figures['wrong_to_right']}, right→wrong {figures['right_to_wrong']}",
+        )
 
 
 @app.command()

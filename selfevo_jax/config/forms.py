@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import types
 from collections.abc import Iterator
@@ -93,16 +94,46 @@ def _plain(annotation: Any) -> tuple[Any, list[Any]]:
     return kind, [inner for limit in limits for inner in (limit.metadata if isinstance(limit, FieldInfo) else [limit])]
 
 
-def section_at(location: Location) -> type[Section] | None:
-    """The section that a path of keys leads to; None where it leads to none."""
-    section: type[Section] = Config
+def _section_in(annotation: Any, value: Any) -> type[Section] | None:
+    """The section among the kinds of a union; of a section of several kinds the one that the value is."""
+    for alternative in _alternatives(annotation):
+        kind, _ = _plain(alternative)
+        if _is_section(kind):
+            found: type[Section] = kind
+            with contextlib.suppress(ValueError):
+                found = found.of(found.written_out(value))
+            return found
+    return None
+
+
+def _inner(annotation: Any) -> Any:
+    """The kind of what a mapping or a list holds; None for others."""
+    for alternative in _alternatives(annotation):
+        kind, _ = _plain(alternative)
+        if get_origin(kind) in (dict, tuple):
+            return get_args(kind)[1 if get_origin(kind) is dict else 0]
+    return None
+
+
+def _within(value: Any, part: str | int) -> Any:
+    try:
+        return value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def section_at(location: Location, tree: Any = None) -> type[Section] | None:
+    """The section that a path of keys leads to, in a config as it is written; None where it leads to none."""
+    kind: Any = Config
     for part in location:
-        field = section.model_fields.get(str(part))
-        found = next((k for k in _alternatives(field.annotation) if _is_section(k)), None) if field else None
-        if found is None:
-            return None
-        section = found
-    return section
+        section = _section_in(kind, tree)
+        if section is not None:
+            field = section.model_fields.get(str(part))
+            kind = None if field is None else field.annotation
+        else:
+            kind = _inner(kind)
+        tree = _within(tree, part)
+    return _section_in(kind, tree)
 
 
 def fields(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -114,9 +145,9 @@ def fields(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
                 yield from fields(kind, f"{prefix}{name}.")
 
 
-def nearest(location: Location) -> str:
+def nearest(location: Location, tree: Any = None) -> str:
     """A hint from an unknown key to the known one that was meant: the usual name elsewhere, a slip, or the section."""
-    section, name = section_at(location[:-1]), str(location[-1])
+    section, name = section_at(location[:-1], tree), str(location[-1])
     if section is None:
         return ""
     known = list(section.model_fields)
@@ -148,25 +179,27 @@ def _kind_in_words(annotation: Any, limits: list[Any]) -> str:
         return f"a list, each {_kind_in_words(get_args(kind)[0], [])}"
     if get_origin(kind) is dict:
         if get_args(kind)[1] is str:
+            return "a section of names of columns, such as {answer: target}"
+        if _is_section(get_args(kind)[1]):
             return "a section of names and files, such as {gsm8k: test.jsonl}"
         return "a section of settings of the chat template, such as {enable_thinking: false}"
     if _is_section(kind):
-        return f"a section with keys such as {', '.join(list(kind.model_fields)[:3])}"
+        return kind.in_words or f"a section with keys such as {', '.join(list(kind.model_fields)[:3])}"
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
     return words.get(kind, str(kind)) + _bounds(limits)
 
 
-def expected(location: Location) -> str:
+def expected(location: Location, tree: Any = None) -> str:
     """The form that a key wants, with an example: `a whole number above 0, such as 150`."""
-    parts = [part for part in location if isinstance(part, str) and part != "[key]"]
+    parts = [part for part in location if part != "[key]"]
     for size in range(len(parts), 0, -1):
-        section = section_at(tuple(parts[: size - 1]))
-        field = None if section is None else section.model_fields.get(parts[size - 1])
+        section = section_at(tuple(parts[: size - 1]), tree)
+        field = None if section is None else section.model_fields.get(str(parts[size - 1]))
         if field is not None:
             break
     else:
         return "sections such as 'model:' and 'data:'"
-    if get_origin(field.annotation) is dict and len(parts) > size:
+    if _is_section(_inner(field.annotation)) and get_origin(field.annotation) is dict and len(parts) > size:
         return "a name of letters, digits, '_', '-' and '.', and a file, such as {gsm8k: test.jsonl}"
     kinds = [k for k in _alternatives(field.annotation) if k is not type(None)]
     words = " or ".join(_kind_in_words(kind, list(field.metadata)) for kind in kinds)

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from selfevo_jax.config.forms import expected, nearest
+from selfevo_jax.config.forms import expected, nearest, section_at
 from selfevo_jax.config.secrets import hidden, refuse_secrets
 from selfevo_jax.config.sections import Config
 from selfevo_jax.errors import ConfigError, first_line
@@ -85,24 +85,24 @@ def _number(value: Any) -> str:
         return "a number of thousands of digits"
 
 
-def _explain(origin: str, error: ValidationError) -> ConfigError:
+def _explain(origin: str, error: ValidationError, tree: Any) -> ConfigError:
     lines = []
     found = error.errors(include_url=False)
     for item in found[:_FAULTS]:
         location = item["loc"]
         key = _short(".".join(str(part) for part in location if part != "[key]")) or "config"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{origin}: unknown key '{key}'{nearest(location)}")
+            lines.append(f"{origin}: unknown key '{key}'{nearest(location, tree)}")
         elif item["type"] == "missing":
-            lines.append(f"{origin}: {key}: missing; expected {expected(location)}")
+            lines.append(f"{origin}: {key}: missing; expected {expected(location, tree)}")
         elif item["type"] == "value_error":
             where = f"{key}: " if location else ""
             lines.append(f"{origin}: {where}{item['ctx']['error']}")
         else:
             quotes = ""
-            if isinstance(item["input"], dict | list) and "a text" in expected(location):
+            if isinstance(item["input"], dict | list) and "a text" in expected(location, tree):
                 quotes = " (a text with {, [, : or # wants quotes in YAML)"
-            lines.append(f"{origin}: {key}: found {_shown(item['input'])}, expected {expected(location)}{quotes}")
+            lines.append(f"{origin}: {key}: found {_shown(item['input'])}, expected {expected(location, tree)}{quotes}")
     if len(found) > _FAULTS:
         lines.append(f"{origin}: and {len(found) - _FAULTS} more faults")
     return ConfigError("\n".join(lines))
@@ -138,8 +138,9 @@ def override(text: str) -> tuple[str, Any]:
 def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     """Sets a dotted key. Sections on the way are copied: with YAML's anchors two keys may hold the same one."""
     *path, last = key.split(".")
-    for part in path:
-        branch = tree.get(part)
+    for depth, part in enumerate(path, 1):
+        section = section_at(tuple(path[:depth]))
+        branch = tree.get(part) if section is None else section.written_out(tree.get(part))
         if branch is not None and not isinstance(branch, dict):
             raise ConfigError(f"override of '{_short(key)}': '{_short(part)}' is a value, not a section")
         tree[part] = tree = dict(branch or {})
@@ -155,7 +156,7 @@ def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise _explain(origin, error) from error
+        raise _explain(origin, error, tree) from error
 
 
 def read_tree(path: str | Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from selfevo_jax.judges import JudgeSection
+from selfevo_jax.scorers import EvaluationSection
 from selfevo_jax.section import Count, Positive, Section, Share
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -131,9 +132,9 @@ class DataSection(Section):
     """`verdict` leaves of D_meta's feedback the verdict (or rating) alone, without its words: an ablation."""
     qa: str | None = None
     """D_QA rows (prompt, answer): plain supervised rows beside D_meta, or without one: a supervised baseline."""
-    evaluation: dict[SetName, str] = Field(default_factory=dict)
-    """Name -> file of (prompt, answer) rows. Gold answers are read by evaluation alone. Names become file names:
-    letters, digits, '_', '-' and '.'."""
+    evaluation: dict[SetName, EvaluationSection] = Field(default_factory=dict)
+    """Name -> file of (prompt, answer) rows, or a section that says what its answers are. Gold answers are read by
+    evaluation alone. Names become file names: letters, digits, '_', '-' and '.'."""
     evaluation_rows: Positive | None = None
     """Use this many rows of each set; None takes all."""
     prompts_per_round: Positive = 1024

@@ -10,11 +10,12 @@ from selfevo_jax.data.examples import (
     qa_example,
     self_example,
 )
-from selfevo_jax.data.gold import KnownGold, read_gold, read_scored
+from selfevo_jax.data.gold import KnownGold, read_evaluation, read_gold
 from selfevo_jax.data.packing import PackedRows, pack
 from selfevo_jax.data.planted import MetaBalance, build_meta_rows, meta_balance
 from selfevo_jax.data.solutions import parse_solution
 from selfevo_jax.data.sources import (
+    EvaluationRow,
     MetaRow,
     PromptRow,
     QARow,
@@ -31,6 +32,7 @@ from selfevo_jax.data.sources import (
 __all__ = [
     "Batch",
     "Batches",
+    "EvaluationRow",
     "Example",
     "KnownGold",
     "MetaBalance",
@@ -49,11 +51,11 @@ __all__ = [
     "pack",
     "parse_solution",
     "qa_example",
+    "read_evaluation",
     "read_gold",
     "read_meta",
     "read_prompts",
     "read_qa",
-    "read_scored",
     "self_example",
     "source_checksum",
     "stable_id",

@@ -1,62 +1,65 @@
-"""Gold answers that answers are compared with: those that cannot be scored are refused, or counted, by their rows."""
+"""Rows that answers are compared with: what cannot be scored is refused, or counted, by its row."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
-
-from selfevo_jax.data.sources import PromptRow, QARow, objects_of, our_names, read_rows, row_of, shown
+from selfevo_jax.data.sources import EvaluationRow, numbered_rows
 from selfevo_jax.errors import DataError
-from selfevo_jax.text import is_scorable
+from selfevo_jax.scorers import Scorer
 
 
 @dataclass(frozen=True)
 class KnownGold:
     """The gold answers in a file of prompts: to measure with, never needed."""
 
-    answers: dict[str, str]
-    """Prompt id -> gold answer, where it can be scored."""
+    rows: dict[str, EvaluationRow]
+    """By the prompt's id, where it can be scored."""
     missing: int
     """Rows without an answer."""
     unscorable: tuple[str, ...]
     """What is wrong with each of the other rows, with file and line."""
 
 
-def read_scored(source: str | os.PathLike[str], *, limit: int | None = None) -> list[QARow]:
-    """Rows whose gold answers are scored: as `read_qa`, and a gold answer that cannot be scored is a DataError too."""
-    return read_rows(source, QARow, 0, limit, _check_gold)
+def read_evaluation(
+    source: str | os.PathLike[str],
+    scorers: Sequence[Scorer],
+    *,
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+) -> list[EvaluationRow]:
+    """Rows of an evaluation set.
+
+    Args:
+      source: as for `read_prompts`.
+      scorers: each must be able to score each row.
+      columns: our name of a field -> the file's.
+      limit: rows to return at most.
+
+    Raises:
+      DataError: as `read_prompts`; or a row that cannot be scored, by its line and column.
+    """
+    numbered = numbered_rows(source, EvaluationRow, 0, limit, columns or {})
+    rows = [row for _, row in numbered]
+    for scorer in scorers:
+        for (line, _), fault in zip(numbered, scorer.faults(rows), strict=True):
+            if fault is not None:
+                by = f" (for the scorer '{scorer.name}')" if len(scorers) > 1 else ""
+                raise DataError(os.fspath(source), line, fault.column, fault.problem + by)
+    return rows
 
 
-def read_gold(source: str | os.PathLike[str]) -> KnownGold:
+def read_gold(source: str | os.PathLike[str], scorer: Scorer, *, columns: Mapping[str, str] | None = None) -> KnownGold:
     """What a file of prompts says of their answers. Errors: `read_prompts`; an answer is never one."""
-    answers: dict[str, str] = {}
-    unscorable: list[str] = []
-    missing = 0
-    prompts, rows = TypeAdapter(PromptRow), TypeAdapter(QARow)
-    name, objects = objects_of(source)
-    for line, fields in objects:
-        if our_names(fields).get("answer") is None:
-            missing += 1
-            continue
-        id = row_of(name, line, fields, PromptRow, prompts).id
-        try:
-            row = row_of(name, line, fields, QARow, rows)
-            _check_gold(name, line, row)
-        except DataError as error:
-            unscorable.append(str(error))
-        else:
-            answers[id] = row.answer
-    return KnownGold(answers, missing, tuple(unscorable))
-
-
-def _check_gold(name: str, line: int, row: QARow) -> None:
-    if not is_scorable(row.answer):
-        raise DataError(
-            name,
-            line,
-            "answer",
-            f"found {shown(row.answer)}, expected one number (18, -3/4, $1,250.50) or a worked solution that ends in "
-            "'#### 18': answers are compared as numbers, and none would be right here; correct the row or remove it",
-        )
+    others = {ours: theirs for ours, theirs in (columns or {}).items() if ours not in ("id", "prompt")}
+    numbered = numbered_rows(source, EvaluationRow, columns=others)
+    faults = scorer.faults([row for _, row in numbered])
+    unscorable = [
+        str(DataError(os.fspath(source), line, fault.column, fault.problem))
+        for (line, _), fault in zip(numbered, faults, strict=True)
+        if fault is not None and not fault.missing
+    ]
+    known = {row.id: row for (_, row), fault in zip(numbered, faults, strict=True) if fault is None}
+    return KnownGold(known, len(numbered) - len(known) - len(unscorable), tuple(unscorable))

@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from etils import epath
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
 from selfevo_jax.data.tfds_rows import PREFIX, tfds_checksum, tfds_rows
-from selfevo_jax.errors import DataError
+from selfevo_jax.errors import DataError, shown
 from selfevo_jax.storage import place
+from selfevo_jax.text import number_as_text
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BUILTIN = "builtin:"
@@ -48,19 +49,8 @@ def _filled(text: str) -> str:
     return _utf8(text)
 
 
-def _number_as_text(value: object) -> object:
-    """An answer or id may be written as a JSON number: 51.0 is the text "51", as in SVAMP."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, float):
-        return value
-    if not math.isfinite(value):
-        raise ValueError("the number is too large for a JSON number; write it as text")
-    return str(int(value)) if value == int(value) else repr(value)
-
-
 Text = Annotated[str, Strict(), AfterValidator(_filled)]
-TextOrNumber = Annotated[str, Strict(), BeforeValidator(_number_as_text), AfterValidator(_filled)]
+TextOrNumber = Annotated[str, Strict(), BeforeValidator(number_as_text), AfterValidator(_filled)]
 
 
 @dataclass(frozen=True)
@@ -73,11 +63,21 @@ class PromptRow:
 
 @dataclass(frozen=True)
 class QARow:
-    """A prompt with its gold answer: a row of D_QA, or of an evaluation set. The answer may be a worked solution."""
+    """A prompt with its gold answer: a row of D_QA. The answer may be a worked solution."""
 
     id: TextOrNumber
     prompt: Text
     answer: TextOrNumber
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """A prompt, and all else that its row has: what its scorers read."""
+
+    id: TextOrNumber
+    prompt: Text
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Plain JSON values. Not among them are id and prompt, and what the prompt was made of."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class MetaRow:
     """The step, counted from 1, in which the error lies."""
 
 
-Row = TypeVar("Row", PromptRow, QARow, MetaRow)
+Row = TypeVar("Row", PromptRow, QARow, EvaluationRow, MetaRow)
 
 
 def stable_id(*texts: str) -> str:
@@ -186,7 +186,7 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
         raise
 
 
-def objects_of(source: str | os.PathLike[str]) -> tuple[str, Iterator[tuple[int, dict[str, Any]]]]:
+def _objects_of(source: str | os.PathLike[str]) -> tuple[str, Iterator[tuple[int, dict[str, Any]]]]:
     """The name of a source, and its objects with their lines."""
     name = os.fspath(source)
     if name.startswith(PREFIX):
@@ -195,33 +195,36 @@ def objects_of(source: str | os.PathLike[str]) -> tuple[str, Iterator[tuple[int,
     return name, _json_list(name, path) if path.suffix == ".json" else _json_lines(name, path)
 
 
-def read_rows(
+def read_rows(source: str | os.PathLike[str], kind: type[Row], skip: int, limit: int | None) -> list[Row]:
+    return [row for _, row in numbered_rows(source, kind, skip, limit)]
+
+
+def numbered_rows(
     source: str | os.PathLike[str],
     kind: type[Row],
-    skip: int,
-    limit: int | None,
-    check: Callable[[str, int, Row], None] | None = None,
-) -> list[Row]:
+    skip: int = 0,
+    limit: int | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> list[tuple[int, Row]]:
+    """Rows with their lines; `columns`: our name of a field -> the file's. Arguments and errors: `read_prompts`."""
     name = os.fspath(source)
     if skip < 0 or (limit is not None and limit < 1):
         raise DataError(name, None, None, f"skip {skip} and limit {limit}: skip is 0 or more, limit 1 or more or none")
-    _, objects = objects_of(source)
+    _, objects = _objects_of(source)
     adapter = TypeAdapter(kind)
-    rows: list[Row] = []
+    rows: list[tuple[int, Row]] = []
     lines: dict[str, int] = {}
     seen = 0
     for line, fields in objects:
         seen += 1
         if seen <= skip:
             continue
-        row = row_of(name, line, fields, kind, adapter)
-        if check is not None:
-            check(name, line, row)
+        row = _row_of(name, line, _renamed(fields, columns), kind, adapter)
         if row.id in lines:
             remedy = "give each row its own id" if "id" in fields or "ID" in fields else "remove one of the two rows"
             raise DataError(name, line, "id", f"'{row.id}' is the id of line {lines[row.id]} too; {remedy}")
         lines[row.id] = line
-        rows.append(row)
+        rows.append((line, row))
         if len(rows) == limit:
             break
     if not rows:
@@ -232,8 +235,19 @@ def read_rows(
     return rows
 
 
-def row_of(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapter: TypeAdapter[Row]) -> Row:
-    values = our_names(fields)
+def _renamed(fields: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Fields under our names; `columns` as for `numbered_rows`. A name that is not there changes nothing."""
+    ours = {our: fields[theirs] for our, theirs in columns.items() if theirs in fields}
+    return {name: value for name, value in fields.items() if name not in columns.values()} | ours if ours else fields
+
+
+def _row_of(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapter: TypeAdapter[Row]) -> Row:
+    values = _our_names(fields)
+    if kind is EvaluationRow:
+        prompt = values.get("prompt")
+        values["columns"] = {
+            key: value for key, value in values.items() if key not in ("id", "prompt") and value != prompt
+        }
     names = [f.name for f in fields_of(kind)]
     missing = [f for f in names if f not in values and f not in ("id", "error", "step")]
     if missing:
@@ -256,7 +270,7 @@ def row_of(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapte
         raise DataError(name, line, field, problem) from None
 
 
-def our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(fields)
     if "prompt" in values:
         return values
@@ -292,11 +306,6 @@ def _with_input(instruction: object, given: object, instances: object) -> object
     if isinstance(instruction, str) and isinstance(given, str) and given.strip():
         return f"{instruction.strip()}\n\n{given.strip()}"
     return instruction
-
-
-def shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

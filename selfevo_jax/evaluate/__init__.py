@@ -1,6 +1,15 @@
 """Measuring: accuracy with intervals, checkpoints compared row by row, flips, verdict quality, data accuracy."""
 
-from selfevo_jax.evaluate.benchmark import Accuracy, DataAccuracy, Evaluation, data_accuracy, is_right, score, vote
+from selfevo_jax.evaluate.benchmark import (
+    Accuracy,
+    DataAccuracy,
+    Evaluation,
+    EvaluationSet,
+    data_accuracy,
+    rollout_of,
+    score,
+    vote,
+)
 from selfevo_jax.evaluate.metrics import (
     Paired,
     Proportion,
@@ -20,6 +29,7 @@ __all__ = [
     "DataAccuracy",
     "Estimate",
     "Evaluation",
+    "EvaluationSet",
     "MeanRating",
     "Paired",
     "Proportion",
@@ -28,13 +38,13 @@ __all__ = [
     "data_accuracy",
     "distinct_ngrams",
     "entropy",
-    "is_right",
     "length_controlled",
     "majority",
     "mean",
     "mean_rating",
     "paired",
     "proportion",
+    "rollout_of",
     "score",
     "verdict_quality",
     "vote",

@@ -4,11 +4,12 @@ from selfevo_jax.report.comparison import Comparison, compare
 from selfevo_jax.report.comparison_table import as_markdown, as_text
 from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, summarize
-from selfevo_jax.report.table import LEGEND, WIDTH, beside, percent, tables, verdict_on_run
+from selfevo_jax.report.table import LEGEND, MODES, WIDTH, beside, percent, tables, verdict_on_run
 from selfevo_jax.report.transcripts import Transcript, pick, transcripts
 
 __all__ = [
     "LEGEND",
+    "MODES",
     "WIDTH",
     "Comparison",
     "Phase",

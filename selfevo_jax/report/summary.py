@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
 
@@ -28,6 +28,8 @@ class Row:
     right_to_wrong: int = 0
     wrong_to_right: int = 0
     verdict: dict[str, Any] | None = None
+    further: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Scorer beside the primary one -> mode -> its figures."""
     gain: dict[str, Any] | None = None
     """Direct answers against those of M_meta on the same rows: a `Paired` as plain values, and whether it is `better`
     or `worse` measurably."""
@@ -59,7 +61,7 @@ class Summary:
         return asdict(self)
 
 
-_FIGURES = ("direct", "refined", "consistency", "both", "right_to_wrong", "wrong_to_right", "verdict")
+_FIGURES = ("direct", "refined", "consistency", "both", "right_to_wrong", "wrong_to_right", "verdict", "further")
 
 
 def _rows(
@@ -79,10 +81,11 @@ def _rows(
     found = _evaluation(run, name)
     if not found and metrics:
         return [Row(shown, "-", **of_round)]
-    return [
-        Row(shown, key, **{f: figures[f] for f in _FIGURES}, gain=_gain((start or {}).get(key), figures), **of_round)
-        for key, figures in found.items()
-    ]
+    rows = []
+    for key, figures in found.items():
+        of_set = {name: figures[name] for name in _FIGURES if name in figures}
+        rows.append(Row(shown, key, **of_set, gain=_gain((start or {}).get(key), figures), **of_round))
+    return rows
 
 
 def _evaluation(run: RunDir, name: str) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from selfevo_jax.report.summary import Row, Summary
 WIDTH = 80
 """Columns that the tables need at most."""
 MODES = ("direct", "refined", "consistency", "both")
-_FAULTS = {"failed": "failed", "no_answer": "no answer", "clipped": "clipped"}
+_FAULTS = {"failed": "failed", "not_scored": "not scored", "no_answer": "no answer", "clipped": "clipped"}
 
 LEGEND = (
-    "[low, high]: the 95 % interval (Wilson). failed: rows that could not be run, which are in no share. no answer: "
-    "rows without one, not right. clipped: answers cut at a limit. gain: direct against meta on the same rows, ± the "
+    "[low, high]: the 95 % interval (Wilson). failed, not scored: rows that could not be run, or not be scored, which "
+    "are in no share. no answer: rows without one, not right. mean: of grades between right and wrong. demands: those "
+    "met, of all that rows have. clipped: answers cut at a limit. gain: direct against meta on the same rows, ± the "
     "paired standard error, with McNemar's exact p. mended, spoilt: answers that refinement made right, or wrong. "
     "precision: of the answers judged good, those that are right; recall: of the right ones, those judged good. kept: "
     "rows of the round that passed the model's own filter. first, candidates, kept right: how many of the round's "
@@ -36,8 +37,13 @@ def percent(value: Mapping[str, Any] | None, between: str = " ") -> str:
 
 
 def beside(accuracy: Mapping[str, Any]) -> list[str]:
-    """What was not run, not answered or cut, where there is any."""
-    return [f"{word} {accuracy[key]}" for key, word in _FAULTS.items() if accuracy[key]]
+    """What was not run, not scored, not answered or cut, where there is any; and figures of a scorer that knows more
+    than right and wrong. Runs of before have not all of these."""
+    found = [f"{word} {accuracy[key]}" for key, word in _FAULTS.items() if accuracy.get(key)]
+    mean, demands = accuracy.get("mean"), accuracy.get("demands")
+    if mean is not None and mean != accuracy["share"]:
+        found.append(f"mean {100 * mean:.1f} ± {100 * accuracy['mean_error']:.1f}")
+    return found if demands is None or demands["share"] is None else [*found, f"demands {100 * demands['share']:.1f}"]
 
 
 def _accuracy(value: Mapping[str, Any] | None, between: str) -> str:
@@ -73,6 +79,8 @@ def tables(summary: Summary) -> Iterator[Table]:
     for name in dict.fromkeys(row.set for row in summary.rows if row.direct is not None):
         rows = [row for row in summary.rows if row.set == name]
         yield _accuracies(name, rows)
+        if any(row.further for row in rows):
+            yield _further(name, rows)
         if any(row.verdict for row in rows):
             yield _feedback(name, rows)
     first = {row.checkpoint: row for row in reversed(summary.rows) if row.counts is not None}
@@ -88,6 +96,18 @@ def _accuracies(name: str, rows: Sequence[Row]) -> Table:
         for row in rows
     ]
     return plain_table(f"{name}: accuracy in %", ["model", *modes, "gain"], cells, gap=3 if len(modes) == 2 else 1)
+
+
+def _further(name: str, rows: Sequence[Row]) -> Table:
+    """By the scorers beside the primary one."""
+    modes = [mode for mode in MODES if any(mode in found for row in rows for found in row.further.values())]
+    between = " " if len(modes) <= 2 else "\n"
+    cells = [
+        [row.checkpoint, scorer, *(_accuracy(found.get(mode), between) for mode in modes)]
+        for row in rows
+        for scorer, found in row.further.items()
+    ]
+    return plain_table(f"{name}: by other scorers in %", ["model", "scorer", *modes], cells)
 
 
 def _feedback(name: str, rows: Sequence[Row]) -> Table:

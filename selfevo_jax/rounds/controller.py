@@ -93,7 +93,7 @@ class Controller:
         data = self.config.data
         sources = {"prompts": data.prompts, "meta_skill": data.meta_skill, "qa": data.qa}
         sources |= {"meta_from_solutions": data.meta_from_solutions}
-        sources |= {f"evaluation.{name}": source for name, source in data.evaluation.items()}
+        sources |= {f"evaluation.{name}": of.source for name, of in data.evaluation.items()}
         prints = {f"data.{name}": source_checksum(source) for name, source in sources.items() if source is not None}
         with hosts.working("reading the model for its checksum"):
             prints["model"] = model_checksum(self.config.model.source, self.reporter)
@@ -110,12 +110,12 @@ class Controller:
         """Figures of a checkpoint on every evaluation set, into the run directory, with the texts beside them."""
         file = self.dir.evaluation(name)
         record: dict[str, Any] = self.dir.load(file) or {}
-        for set_name, rows in self.pools.evaluation().items():
+        for set_name, of in self.pools.evaluation().items():
             if set_name in record and not self.dir.lost(self.dir.texts(name, set_name)):
                 continue
             title = f"evaluating {name} on {set_name}"
-            found, rollouts = measure(self.bench, params(), rows, title, self.reporter, judge)
-            self.dir.write_rows(self.dir.texts(name, set_name), [r.to_dict() for r in rollouts])
+            found, texts = measure(self.bench, params(), of, title, self.reporter, judge)
+            self.dir.write_rows(self.dir.texts(name, set_name), texts)
             self.dir.write_json(file, record := record | {set_name: found})
 
     # --- phases
@@ -219,7 +219,7 @@ class Controller:
             bench, seed = self.bench, self.config.seed * 1000 + round
             chains = [
                 ControlChain(rollout, wrong, bench.format, bench.stages().feedback, bench.judge, round)
-                for rollout, wrong in plan_controls(rollouts, count, seed)
+                for rollout, wrong in plan_controls(rollouts, count, seed, self.pools.scorer)
             ]
             bench.run(
                 self.checkpoints.params(name_of(round - 1)),
@@ -311,7 +311,7 @@ class Controller:
             self.learn(round, chosen.kept)
         self.checkpoints.finish(name_of(round))
         # gold answers are read here, after the round has learnt, to measure alone
-        accuracy = data_accuracy(self.pools.gold(round), rollouts, chosen.kept)
+        accuracy = data_accuracy(self.pools.gold(round), self.pools.scorer, rollouts, chosen.kept)
         self.dir.write_json(
             self.dir.round(round, "metrics.json"),
             {

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from selfevo_jax.chains import Rollout
+from selfevo_jax.data import EvaluationRow
 from selfevo_jax.judges import ChainJudge
 from selfevo_jax.sample import Completion, DrawKey, Request, SamplingParams
-from selfevo_jax.text import PromptFormat, extract_answer, same_answer
-
-_DIGITS = re.compile(r"[0-9]{1,18}(?![0-9])")
-
-
-def spoil(text: str, rng: random.Random) -> str | None:
-    """A wrong answer from one that is thought right: a number changed so that the scorer reads another answer.
-
-    None where no number of the text can be changed so; a number of a step, say, is not the answer.
-    """
-    if extract_answer(text) is None:
-        return None
-    for found in reversed(list(_DIGITS.finditer(text))):
-        value = int(found.group())
-        changed = value + rng.choice([d for d in (-3, -2, -1, 1, 2, 3) if value + d >= 0])
-        wrong = f"{text[: found.start()]}{changed:0{len(found.group())}d}{text[found.end() :]}"
-        if extract_answer(wrong) is not None and not same_answer(wrong, text):
-            return wrong
-    return None
+from selfevo_jax.scorers import Scorer
+from selfevo_jax.text import PromptFormat
 
 
 class ControlChain:
@@ -62,11 +46,12 @@ class ControlChain:
         return None
 
 
-def plan_controls(rollouts: Sequence[Rollout], count: int, seed: int) -> list[tuple[Rollout, str]]:
+def plan_controls(rollouts: Sequence[Rollout], count: int, seed: int, scorer: Scorer) -> list[tuple[Rollout, str]]:
     """(rollout, planted wrong answer) for up to `count` rows that the critic called good: those are likeliest right.
 
-    An answer without a number is replaced by that of another prompt, where one reads differently. Rows for which no
-    wrong answer is found are passed over, so there may be fewer than `count`.
+    An answer that the scorer cannot spoil is replaced by that of another prompt, where one has other words and another
+    key. Rows for which no wrong answer is found are passed over, so there may be fewer than `count`. The scorer sees
+    prompts and texts alone: no label is read.
     """
     usable = [r for r in rollouts if r.error is None and r.candidates[r.chosen].text.strip()]
 
@@ -78,12 +63,19 @@ def plan_controls(rollouts: Sequence[Rollout], count: int, seed: int) -> list[tu
     order = sorted(usable, key=lambda r: (not called_good(r), r.id, r.sample))
     # one answer of each wording is enough to find another one for any row
     others = {_wording(r.candidates[0].text): r for r in reversed(order)}
+    keys: dict[str, Hashable | None] = {}
     planted: list[tuple[Rollout, str]] = []
     for row in order:
         if len(planted) == count:
             break
         text = row.candidates[row.chosen].text
-        if (wrong := spoil(text, rng) or _another(text, row.id, others)) is not None:
+        wrong = scorer.spoil(_bare(row), text, rng)
+        if wrong is None:
+            if not keys:
+                answers = [(r, r.candidates[0].text) for r in others.values()]
+                keys = dict(zip(others, _keys(scorer, answers), strict=True))
+            wrong = _another(text, row.id, others, keys, _keys(scorer, [(row, text)])[0])
+        if wrong is not None:
             planted.append((row, wrong))
     return planted
 
@@ -92,11 +84,20 @@ def _wording(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
-def _another(text: str, id: str, others: Mapping[str, Rollout]) -> str | None:
-    """The answer to another prompt, where it has other words and another number."""
+def _bare(rollout: Rollout) -> EvaluationRow:
+    return EvaluationRow(rollout.id, rollout.prompt)
+
+
+def _keys(scorer: Scorer, answers: Sequence[tuple[Rollout, str]]) -> list[Hashable | None]:
+    return scorer.keys([_bare(rollout) for rollout, _ in answers], [text for _, text in answers])
+
+
+def _another(
+    text: str, id: str, others: Mapping[str, Rollout], keys: Mapping[str, Hashable | None], own_key: Hashable | None
+) -> str | None:
+    """The answer to another prompt, where it has other words and not the same key."""
     own = _wording(text)
     for wording, other in others.items():
-        found = other.candidates[0].text
-        if wording not in ("", own) and other.id != id and not same_answer(found, text):
-            return found
+        if wording not in ("", own) and other.id != id and (own_key is None or keys[wording] != own_key):
+            return other.candidates[0].text
     return None

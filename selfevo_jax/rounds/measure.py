@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from selfevo_jax import hosts
 from selfevo_jax.chains import Rollout
-from selfevo_jax.data import QARow
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.evaluate import score, vote
+from selfevo_jax.evaluate import EvaluationSet, score, vote
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import clipped, not_run
 from selfevo_jax.rounds.workbench import Workbench
@@ -19,9 +19,10 @@ UNJUDGED = ("direct", "consistency")
 
 
 def measure(
-    bench: Workbench, params: Any, rows: Sequence[QARow], title: str, reporter: Reporter, judge: bool = True
-) -> tuple[dict[str, Any], list[Rollout]]:
-    """Figures (an `Evaluation` as plain values) and the greedy rollouts. `judge=False` leaves modes with feedback out.
+    bench: Workbench, params: Any, of: EvaluationSet, title: str, reporter: Reporter, judge: bool = True
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Figures (an `Evaluation` as plain values); and on process 0, which alone scores, the greedy texts with columns
+    and grades (see `score`). `judge=False` leaves modes with feedback out.
 
     Self-refinement takes at least one turn here, also when the rounds of the run refine nothing. Rows that could not be
     run and texts that were cut are warned of; raises ConfigError, naming the limit, where no row could be run.
@@ -29,28 +30,36 @@ def measure(
     settings = bench.config.evaluate
     modes = [mode for mode in settings.modes if judge or mode in UNJUDGED]
     turns = max(1, bench.config.rounds.turns)
-    gold = {row.id: row.answer for row in rows}
     greedy = bench.stages(greedy=True)
-    chains = [bench.chain(row, greedy, round=0, judge="refined" in modes, turns=turns) for row in rows]
+    chains = [bench.chain(row, greedy, round=0, judge="refined" in modes, turns=turns) for row in of.rows]
     rollouts = bench.roll_out(params, chains, reporter, title)
     _warn(bench, rollouts, title, reporter)
-    found = asdict(score(gold, rollouts))
     voting = [mode for mode in ("consistency", "both") if mode in modes]
+    drawn: list[Rollout] = []
     if voting:
         stages = bench.stages(temperature=settings.temperature)
         samples = [
             bench.chain(row, stages, round=0, sample=k + 1, judge="both" in modes, turns=turns)
-            for row in rows
+            for row in of.rows
             for k in range(settings.k)
         ]
         sampled = f"{title}, {settings.k} samples a row"
         drawn = bench.roll_out(params, samples, reporter, sampled)
         _warn(bench, drawn, sampled, reporter)
+    texts: list[dict[str, Any]] = []
+
+    def figures() -> dict[str, Any]:
+        evaluation, rows = score(of, rollouts)
+        texts.extend(rows)
+        found = asdict(evaluation) | {"scorers": list(evaluation.scorers)}
         for mode in voting:
-            right, accuracy = vote(gold, drawn, mode == "both")
-            found[mode] = asdict(accuracy)
-            found["right"][mode] = right
-    return found, rollouts
+            found["right"][mode], by_scorer = vote(of, drawn, mode == "both")
+            found[mode], *others = (asdict(by_scorer[name]) for name in evaluation.scorers)
+            for name, accuracy in zip(evaluation.scorers[1:], others, strict=True):
+                found["further"][name][mode] = accuracy
+        return found
+
+    return hosts.agree(f"scoring {title}", figures), texts
 
 
 def _warn(bench: Workbench, rollouts: Sequence[Rollout], title: str, reporter: Reporter) -> None:

@@ -9,19 +9,23 @@ from typing import Protocol
 
 from selfevo_jax.config import Config, DataSection
 from selfevo_jax.data import (
+    EvaluationRow,
     KnownGold,
     MetaRow,
     PromptRow,
     QARow,
     build_meta_rows,
+    read_evaluation,
     read_gold,
     read_meta,
     read_prompts,
     read_qa,
-    read_scored,
     stories,
 )
 from selfevo_jax.errors import DataError
+from selfevo_jax.evaluate import EvaluationSet
+from selfevo_jax.scorers import Scorer, open_scorers
+from selfevo_jax.scorers.number import Number
 
 
 class Prompt(Protocol):
@@ -38,10 +42,13 @@ class FilePools:
         assert data.prompts is not None
         self._data, self._seed, self._rounds = data, seed, rounds
         self._prompts = read_prompts(data.prompts)
-        self._gold = read_gold(data.prompts)
-        self._evaluation = {
-            name: read_scored(source, limit=data.evaluation_rows) for name, source in data.evaluation.items()
-        }
+        self._evaluation = dict[str, EvaluationSet]()
+        for name, section in data.evaluation.items():
+            scorers = open_scorers(section.scorers, f"data.evaluation.{name}.scorers")
+            rows = read_evaluation(section.source, scorers, columns=section.columns, limit=data.evaluation_rows)
+            self._evaluation[name] = EvaluationSet(rows, scorers)
+        self.scorer, columns = primary(data, self._evaluation)
+        self._gold = read_gold(data.prompts, self.scorer, columns=columns)
         if data.meta_skill is not None:
             self._meta = read_meta(data.meta_skill, limit=data.meta_rows)
         elif data.meta_from_solutions is not None:
@@ -51,7 +58,9 @@ class FilePools:
         self._qa = [] if data.qa is None else read_qa(data.qa)
         meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
         self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}
-        check_overlap(self._evaluation, {"prompts": self._prompts, **self._supervised})
+        check_overlap(
+            {name: of.rows for name, of in self._evaluation.items()}, {"prompts": self._prompts, **self._supervised}
+        )
 
     def prompts(self, round: int) -> list[PromptRow]:
         """The round's part of the pile, which is shuffled with the run's seed. No row comes twice before all came once,
@@ -70,9 +79,9 @@ class FilePools:
         size = len(self._prompts)
         return random.Random(f"prompts {self._seed} {number}").sample(range(size), size)
 
-    def gold(self, round: int) -> dict[str, str]:
-        """Prompt id -> gold answer, where one is known: to measure with, after the round has chosen."""
-        return self._gold.answers
+    def gold(self, round: int) -> dict[str, EvaluationRow]:
+        """Prompt id -> row, where its gold answer is known: to measure with, after the round has chosen."""
+        return self._gold.rows
 
     def notices(self) -> list[str]:
         """What the user should know of the pile of prompts, with the counts."""
@@ -94,7 +103,7 @@ class FilePools:
             )
         return found
 
-    def evaluation(self) -> dict[str, list[QARow]]:
+    def evaluation(self) -> dict[str, EvaluationSet]:
         return self._evaluation
 
     def meta_rows(self) -> list[MetaRow]:
@@ -118,7 +127,8 @@ class StoryPools:
         )
         # evaluation stories do not depend on the run's seed, so that seeds are compared on the same rows
         rows = stories.make_stories(split, settings.evaluation_rows, changes=self._changes)
-        self._evaluation = [QARow(row.id, row.text, str(row.answer)) for row in rows]
+        self.scorer: Scorer = Number()
+        self._evaluation = EvaluationSet([_with_answer(row) for row in rows], (self.scorer,))
         texts = [row.text for number in range(1, self._rounds + 1) for row in self._stories(number)]
         stories.check_disjoint(
             meta=[row.text for row in self.meta_questions], prompts=texts, evaluation=[row.text for row in rows]
@@ -141,19 +151,31 @@ class StoryPools:
     def prompts(self, round: int) -> list[PromptRow]:
         return [PromptRow(row.id, row.text) for row in self._stories(round)]
 
-    def gold(self, round: int) -> dict[str, str]:
-        return {row.id: str(row.answer) for row in self._stories(round)}
+    def gold(self, round: int) -> dict[str, EvaluationRow]:
+        return {row.id: _with_answer(row) for row in self._stories(round)}
 
-    def evaluation(self) -> dict[str, list[QARow]]:
+    def evaluation(self) -> dict[str, EvaluationSet]:
         return {"stories": self._evaluation}
 
     def qa_rows(self) -> list[QARow]:
         return []
 
 
+def _with_answer(story: stories.Story) -> EvaluationRow:
+    return EvaluationRow(story.id, story.text, {"answer": str(story.answer)})
+
+
+def primary(data: DataSection, sets: Mapping[str, EvaluationSet]) -> tuple[Scorer, Mapping[str, str]]:
+    """The scorer that reads the gold answers of the prompts, where they have any, and the names of their columns: those
+    of the first evaluation set."""
+    for name, section in data.evaluation.items():
+        return sets[name].scorers[0], section.columns
+    return Number(), {}
+
+
 def _of_gold(gold: KnownGold) -> list[str]:
     """What the user should know of the gold answers in the prompts' own file."""
-    known, bad, found = len(gold.answers), gold.unscorable, []
+    known, bad, found = len(gold.rows), gold.unscorable, []
     rows = known + gold.missing + len(bad)
     if bad:
         found.append(

@@ -50,8 +50,8 @@ def run_phases(bench: Workbench, pools: FilePools | StoryPools) -> list[Phase]:
     """All that a run samples: evaluations, responses for D_meta, rounds, controls; by its config and rows alone."""
     config, found = bench.config, list[Phase]()
     number, stories = config.rounds.number, config.data.stories
-    for rows in pools.evaluation().values():
-        found += evaluation_phases(bench, rows, 1, judge=False) + evaluation_phases(bench, rows, 1 + number)
+    for of in pools.evaluation().values():
+        found += evaluation_phases(bench, of.rows, 1, judge=False) + evaluation_phases(bench, of.rows, 1 + number)
     if isinstance(pools, StoryPools) and stories is not None:
         questions = [PromptRow(story.id, story.text) for story in pools.meta_questions]
         found.append(Phase(questions, stories.responses_per_question, judge=False))

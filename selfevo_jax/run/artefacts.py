@@ -14,6 +14,7 @@ from selfevo_jax.config import Config
 from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
 from selfevo_jax.run.joining import REMOVED
 from selfevo_jax.run.run_dir import COMMITTED, META, name_of
+from selfevo_jax.scorers import EvaluationSection
 
 ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
 """What is computed before the rounds: the base's own answers that D_meta is written about, D_meta, M_meta."""
@@ -77,6 +78,7 @@ _READ: dict[str, _Read] = {
     # what phases read of several keys together: see `inputs`
     "whether rounds judge": _read(ROLLOUTS, CONTROLS),
     "the judge's default text": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
+    "the scorer of the prompts": _read(ROUND),
     "turns of evaluation": _read(EVALUATION),
     "seed of evaluation": _read(EVALUATION),
 }
@@ -106,6 +108,12 @@ def came_from(key: str) -> str:
     return _found(key).why
 
 
+def _scorer_of_prompts(config: Config) -> dict[str, Any]:
+    """What the accuracy of a round's data is measured by: the primary scorer of the first set, or else a number."""
+    first = next(iter(config.data.evaluation.values()), EvaluationSection(source=""))
+    return {"scorer": first.scorers[0].model_dump(mode="json"), "columns": first.columns}
+
+
 def inputs(config: Config) -> dict[str, Any]:
     """Every dotted key with its value, and what phases read of several keys together."""
     voting = {"consistency", "both"} & set(config.evaluate.modes)
@@ -113,6 +121,7 @@ def inputs(config: Config) -> dict[str, Any]:
     return dict(flat(config.model_dump(mode="json"))) | {
         "whether rounds judge": config.rounds.judges,
         "the judge's default text": config.judge.kind if own_text else None,
+        "the scorer of the prompts": _scorer_of_prompts(config),
         "turns of evaluation": max(1, config.rounds.turns),
         "seed of evaluation": config.seed if voting else None,
     }

@@ -1,5 +1,17 @@
 """What grades an answer: one small file each."""
 
 from selfevo_jax.scorers.base import NO_ANSWER, NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
+from selfevo_jax.scorers.registry import open_scorers
+from selfevo_jax.scorers.section import EvaluationSection
 
-__all__ = ["NOT_SCORED", "NO_ANSWER", "Fault", "Grade", "ScoredRow", "Scorer", "ScorerSection"]
+__all__ = [
+    "NOT_SCORED",
+    "NO_ANSWER",
+    "EvaluationSection",
+    "Fault",
+    "Grade",
+    "ScoredRow",
+    "Scorer",
+    "ScorerSection",
+    "open_scorers",
+]

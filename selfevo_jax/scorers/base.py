@@ -89,11 +89,12 @@ class ScorerSection(Section):
     """A scorer that is its own section of the config: its settings are the fields. A kind of scorer is a subclass with
     `grade`, and as it needs them `fault`, `key` and `spoil`; see `exact`, the smallest one."""
 
+    in_words: ClassVar[str] = "a kind such as number, or a section such as {kind: choice, last: D}"
     short: ClassVar[str | None] = None
     """The setting that `{KIND: VALUE}` sets."""
 
     kind: str
-    name: Annotated[str, Field(pattern=r"\S")]
+    name: Annotated[str, Field(pattern=r"\S")] = ""
     """In reports; not given, it is the kind."""
     columns: dict[str, str] = Field(default_factory=dict)
     """The scorer's word for a column -> the row's: `{answer: target}`."""
@@ -101,8 +102,35 @@ class ScorerSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, tree: Any) -> Any:
-        kind = cls.model_fields["kind"].default
-        return {"name": tree.get("kind", kind), **tree} if isinstance(tree, dict) else tree
+        kind = cls.model_fields["kind"]
+        if not isinstance(tree, dict) or (kind.is_required() and "kind" not in tree):
+            return tree
+        return {"name": tree.get("kind", kind.default), **tree}
+
+    @classmethod
+    def written_out(cls, value: Any) -> Any:
+        """From `number`, `{regex: PATTERN}` (and further settings) or `{choice: {last: D}}`."""
+        if isinstance(value, str):
+            return {"kind": value}
+        if not isinstance(value, dict) or not value or "kind" in value:
+            return value
+        (kind, inner), *others = value.items()
+        try:
+            short = cls.of({"kind": kind}).short
+        except ValueError:
+            if others:
+                return value  # a section that names no kind
+            raise
+        if isinstance(inner, dict):
+            return {"kind": kind, **inner, **dict(others)}
+        return value if short is None else {"kind": kind, short: inner, **dict(others)}
+
+    @classmethod
+    def of(cls, value: Any) -> type[Any]:
+        from selfevo_jax.scorers.registry import section_of
+
+        kind = value.get("kind") if isinstance(value, dict) else None
+        return section_of(kind) if isinstance(kind, str) else cls
 
     def open(self, key: str) -> Scorer:
         """The scorer; `key` is the config's, for errors. Raises ConfigError where it cannot work here."""

@@ -1,9 +1,18 @@
 """Text: tokenizers, incremental decoding, prompt formats, verdicts and numeric answers. Knows no arrays."""
 
-from selfevo_jax.text.answers import RULES, cut_run_on, extract_answer, is_scorable, same_answer
+from selfevo_jax.text.answers import (
+    RULES,
+    before_next_question,
+    boxed,
+    cut_run_on,
+    extract_answer,
+    is_scorable,
+    same_answer,
+)
 from selfevo_jax.text.export import check_exported, exported_tokenizer
 from selfevo_jax.text.format import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatConfig, PromptFormat
 from selfevo_jax.text.gguf_header import read_gguf_fields
+from selfevo_jax.text.normal import normal, number_as_text
 from selfevo_jax.text.rating import RATINGS
 from selfevo_jax.text.stream import StreamDecoder, first_stop
 from selfevo_jax.text.templates import ChatTemplate
@@ -25,6 +34,8 @@ __all__ = [
     "Tokenizer",
     "Verdict",
     "VerdictRule",
+    "before_next_question",
+    "boxed",
     "check_exported",
     "cut_run_on",
     "exported_tokenizer",
@@ -32,6 +43,8 @@ __all__ = [
     "first_stop",
     "is_scorable",
     "load_tokenizer",
+    "normal",
+    "number_as_text",
     "parse_verdict",
     "read_gguf_fields",
     "same_answer",

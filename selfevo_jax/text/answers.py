@@ -94,6 +94,12 @@ def extract_answer(text: str) -> Fraction | None:
     return None if last is None else last.value
 
 
+def before_next_question(text: str) -> str:
+    """The text up to the first line that opens as a next question does (rule 2), for answers of any kind."""
+    head = _NEXT_QUESTION.search(text)
+    return text if head is None else text[: head.start()]
+
+
 def is_scorable(gold: str) -> bool:
     """Whether a gold answer can be scored by RULES: it gives a number, and as a single line no more than that one."""
     answer = extract_answer(gold)
@@ -110,8 +116,8 @@ def _marked(text: str) -> str | None:
     """What stands where a marker says that the answer stands; None without a marker (rule 3)."""
     if (hashes := _final_hashes(text)) is not None:
         return hashes["below"] or hashes["line"] or ""
-    if (boxed := _boxed(text)) is not None:
-        return boxed
+    if (framed := boxed(text)) is not None:
+        return framed
     marks = [mark for mark in _ANSWER.finditer(text) if not _opens_solution(text, mark)]
     return _behind(text, marks[-1]) if marks else None
 
@@ -120,9 +126,9 @@ def _run_on(text: str) -> int:
     """Where the invented next question begins, or the length of the text."""
     hashes = _final_hashes(text)
     end = len(text) if hashes is None else hashes.end()
-    boxed = text.find("\\boxed", 0, end)
+    framed = text.find("\\boxed", 0, end)
     stated = next((mark for mark in _ANSWER.finditer(text, 0, end) if _is_final(text, mark)), None)
-    finals = [at for at in (boxed, -1 if stated is None else stated.end(), -1 if hashes is None else end) if at >= 0]
+    finals = [at for at in (framed, -1 if stated is None else stated.end(), -1 if hashes is None else end) if at >= 0]
     for head in _NEXT_QUESTION.finditer(text, 0, end):
         if min(finals) <= head.start() if finals else _says_it_is(text[: head.start()]):
             end = head.start()
@@ -193,7 +199,7 @@ def _said_at(text: str, mark: re.Match[str]) -> int:
     return blank.end()
 
 
-def _boxed(text: str) -> str | None:
+def boxed(text: str) -> str | None:
     r"""What stands in the last \boxed{...}, by its matching brace (or to the end of the text without one)."""
     start = text.rfind("\\boxed")
     if start < 0:

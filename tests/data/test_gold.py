@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from selfevo_jax.data import read_scored
+from selfevo_jax.data import read_evaluation, read_gold
 from selfevo_jax.errors import DataError
+from selfevo_jax.scorers.choice import Choice
+from selfevo_jax.scorers.exact import Exact
+from selfevo_jax.scorers.number import Number
 
 
 def written(path: Path, answers: list) -> str:
@@ -34,7 +37,7 @@ def test_a_gold_answer_that_cannot_be_scored_is_refused_by_file_line_and_remedy(
     with pytest.raises(
         DataError, match=r"held\.jsonl:2, field 'answer': found .*, expected one number .*'#### 18'.*remove"
     ):
-        read_scored(written(tmp_path / "held.jsonl", [1, gold]))
+        read_evaluation(written(tmp_path / "held.jsonl", [1, gold]), [Number()])
 
 
 @pytest.mark.parametrize("gold", ["1e999", "-1e999"])
@@ -42,7 +45,7 @@ def test_a_number_beyond_those_of_json_is_refused_by_its_line(tmp_path: Path, go
     held = tmp_path / "held.jsonl"
     held.write_text(f'{{"prompt": "e", "answer": {gold}}}\n')
     with pytest.raises(DataError, match=r"held\.jsonl:1, field 'answer': the number is too large"):
-        read_scored(held)
+        read_evaluation(held, [Number()])
 
 
 def test_gold_answers_in_every_written_form_are_scored(tmp_path: Path) -> None:
@@ -59,6 +62,33 @@ def test_gold_answers_in_every_written_form_are_scored(tmp_path: Path) -> None:
         "1e3",
         "x = 5",
     ]
-    assert len(read_scored(written(tmp_path / "held.jsonl", golds))) == len(golds)
+    assert len(read_evaluation(written(tmp_path / "held.jsonl", golds), [Number()])) == len(golds)
     for source in ("builtin:gsm8k/test", "builtin:gsm8k/train"):
-        assert read_scored(source)
+        assert read_evaluation(source, [Number()])
+
+
+def test_a_row_is_refused_for_the_scorer_that_cannot_read_it(tmp_path: Path) -> None:
+    held = written(tmp_path / "held.jsonl", ["A", "B", "18"])
+    assert len(read_evaluation(held, [Exact()])) == 3
+    with pytest.raises(DataError, match=r"held.jsonl:3, field 'answer': found \"18\".*\(for the scorer 'choice'\)"):
+        read_evaluation(held, [Exact(), Choice()])
+
+
+def test_all_that_a_row_has_is_a_column_and_a_map_gives_columns_our_names(tmp_path: Path) -> None:
+    held = tmp_path / "held.jsonl"
+    fields = {"question": "q", "problem": "p", "options": ["x", "y"], "target": 1, "key": 7}
+    held.write_text(json.dumps(fields) + "\n")
+    (row,) = read_evaluation(held, [Choice()], columns={"answer": "target", "choices": "options"})
+    assert (row.prompt, row.columns) == ("q", {"problem": "p", "key": 7, "choices": ["x", "y"], "answer": 1})
+    (row,) = read_evaluation(held, [], columns={"prompt": "problem", "id": "key"})
+    assert (row.prompt, row.id, row.columns.keys()) == ("p", "7", {"question", "options", "target"})
+
+
+def test_gold_of_prompts_is_read_by_the_scorer_and_what_it_cannot_read_is_counted(tmp_path: Path) -> None:
+    prompts = written(tmp_path / "prompts.jsonl", ["A", None, "Paris", 2])
+    found = read_gold(prompts, Choice())
+    assert [row.columns["answer"] for row in found.rows.values()] == ["A", 2]
+    assert (found.missing, len(found.unscorable)) == (1, 1)
+    assert "prompts.jsonl:3, field 'answer': found \"Paris\"" in found.unscorable[0]
+    elsewhere = read_gold(prompts, Exact(), columns={"answer": "absent", "id": "prompt"})
+    assert [row.columns["answer"] for row in elsewhere.rows.values()] == ["A", "Paris", 2]

@@ -1,11 +1,13 @@
 import math
 import random
+from dataclasses import dataclass
 
 import pytest
 from scipy.stats import binomtest
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
-from selfevo_jax.evaluate import Paired, score, vote
+from selfevo_jax.data import EvaluationRow
+from selfevo_jax.evaluate import EvaluationSet, Paired, data_accuracy, rollout_of, score, vote
 from selfevo_jax.evaluate.metrics import (
     distinct_ngrams,
     entropy,
@@ -16,6 +18,8 @@ from selfevo_jax.evaluate.metrics import (
     verdict_quality,
     wilson,
 )
+from selfevo_jax.scorers import Grade
+from selfevo_jax.scorers.number import Number
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 32), (32, 32), (0, 1), (1, 1), (3, 7), (30, 100), (660, 1319)])
@@ -58,6 +62,11 @@ def test_rows_that_one_of_two_did_not_answer_are_in_no_comparison() -> None:
     assert paired({"a": None}, {"a": True}) is None
 
 
+def fives(ids: str) -> EvaluationSet:
+    """Rows whose answer is 5."""
+    return EvaluationSet([EvaluationRow(id, id, {"answer": "5"}) for id in ids], [Number()])
+
+
 def answered(id: str, text: str, finish: str = "stop", sample: int = 0, error: str | None = None) -> Rollout:
     return Rollout(id, sample, id, (Candidate(text, finish, (1,) * len(text)),), 0, error)
 
@@ -65,12 +74,12 @@ def answered(id: str, text: str, finish: str = "stop", sample: int = 0, error: s
 def test_rows_that_could_not_be_run_are_counted_and_are_in_no_share() -> None:
     rows = [answered("a", "5"), answered("b", "6"), answered("c", "none"), answered("d", "5 and", "length")]
     rows += [answered(id, "", "error", error="too long") for id in "efgh"]
-    found = score(dict.fromkeys("abcdefgh", "5"), rows)
+    found, _ = score(fives("abcdefgh"), rows)
     assert (found.direct.n, found.direct.share) == (4, 0.5)
     assert (found.rows, found.direct.failed, found.direct.no_answer, found.direct.clipped) == (8, 4, 1, 1)
     assert found.right["direct"] == dict(zip("abcdefgh", [True, False, False, True, *[None] * 4], strict=True))
     assert found.refined is None
-    alone = score({"e": "5"}, rows[4:5]).direct
+    alone = score(fives("e"), rows[4:5])[0].direct
     assert (alone.share, alone.n, alone.failed) == (None, 0, 1)
 
 
@@ -80,7 +89,7 @@ def test_a_row_whose_feedback_could_not_be_run_keeps_its_response_and_has_no_ref
         Rollout("a", 0, "a", (Candidate("5", "stop", (1,), good),), 0),
         Rollout("b", 0, "b", (Candidate("5", "stop", (1,), none),), 0, "too long"),
     ]
-    found = score({"a": "5", "b": "5"}, rows)
+    found, _ = score(fives("ab"), rows)
     assert (found.direct.share, found.direct.n, found.direct.failed) == (1.0, 2, 0)
     assert found.refined is not None
     assert (found.refined.share, found.refined.n, found.refined.failed) == (1.0, 1, 1)
@@ -92,9 +101,74 @@ def test_a_vote_is_among_the_samples_that_were_run() -> None:
     rows = [answered("a", "5", sample=0), answered("a", "6", sample=1), answered("a", "5", sample=2)]
     rows += [answered("b", "", "error", 0, "too long"), answered("b", "5", sample=1), answered("c", "no")]
     rows += [answered("d", "", "error", s, "too long") for s in (0, 1)]
-    right, found = vote(dict.fromkeys("abcd", "5"), rows, refined=False)
+    right, by_scorer = vote(fives("abcd"), rows, refined=False)
+    found = by_scorer["number"]
     assert right == {"a": True, "b": True, "c": False, "d": None}
     assert (found.n, found.failed, found.no_answer) == (3, 1, 1)
+
+
+@dataclass(frozen=True)
+class ByLength:
+    """Grades a tenth for each letter; three letters cannot be scored; digits are demands."""
+
+    name = "length"
+
+    def faults(self, rows):
+        return [None for _ in rows]
+
+    def grades(self, rows, texts):
+        demands = [{str(i): None if c == "?" else c == "1" for i, c in enumerate(text) if c in "01?"} for text in texts]
+        return [
+            Grade(None if len(text) == 3 else min(1.0, len(text) / 10), parts=parts)
+            for text, parts in zip(texts, demands, strict=True)
+        ]
+
+    def keys(self, rows, texts):
+        return list(texts)
+
+    def spoil(self, row, text, rng):
+        return None
+
+
+def test_what_cannot_be_scored_is_counted_and_in_no_share_and_further_scorers_have_figures_of_their_own() -> None:
+    texts = {"a": "1" * 10, "b": "55555", "c": "abc", "d": "01?"}
+    rows = [answered(id, text) for id, text in texts.items()] + [answered("e", "", "error", error="too long")]
+    of = EvaluationSet([EvaluationRow(id, id, {"answer": "5"}) for id in "abcde"], [ByLength(), Number()])
+    found, kept = score(of, rows)
+    direct = found.direct
+    assert (direct.n, direct.share, direct.not_scored, direct.failed) == (2, 0.5, 2, 1)
+    assert direct.mean == pytest.approx(0.75)
+    assert direct.mean_error == pytest.approx(0.25 / math.sqrt(2))
+    assert direct.demands is not None
+    assert (direct.demands.n, direct.demands.share, direct.demands_not_scored) == (12, pytest.approx(11 / 12), 1)
+    assert found.right["direct"] == {"a": True, "b": False, "c": None, "d": None, "e": None}
+    assert found.scorers == ("length", "number")
+    number = found.further["number"]["direct"]
+    assert (number.n, number.no_answer, number.failed, number.demands) == (4, 1, 1, None)
+    values = [row["grades"]["direct"] and row["grades"]["direct"]["length"]["value"] for row in kept]
+    assert values == [1.0, 0.5, None, None, None]
+    assert kept[0]["columns"] == {"answer": "5"}
+    assert rollout_of(kept[0]) == rows[0]
+
+
+def test_a_vote_is_by_the_primary_scorers_keys_and_every_scorer_grades_the_winner() -> None:
+    rows = [answered("a", text, sample=n) for n, text in enumerate(["it is 5", "x" * 10, "5.0", "x" * 10])]
+    of = EvaluationSet([EvaluationRow("a", "a", {"answer": "5"})], [Number(), ByLength()])
+    right, found = vote(of, rows, refined=False)
+    assert right == {"a": True}
+    assert (found["number"].share, found["length"].mean) == (1.0, 0.7)
+    right, found = vote(EvaluationSet(of.rows, [ByLength(), Number()]), rows, refined=False)
+    assert right == {"a": True}
+    assert found["number"].no_answer == 1
+
+
+def test_the_rounds_data_is_measured_where_gold_is_known_and_can_be_scored() -> None:
+    rows = [answered("a", "1" * 10), answered("b", "abc"), answered("c", "55"), answered("d", "7")]
+    gold = {id: EvaluationRow(id, id) for id in "abc"}
+    found = data_accuracy(gold, ByLength(), rows, rows[:1])
+    assert found is not None
+    assert (found.first.n, found.candidates.share, found.kept.share, found.not_scored) == (2, 0.5, 1.0, 1)
+    assert data_accuracy({}, ByLength(), rows, rows) is None
 
 
 def test_a_verdict_that_cannot_be_read_is_counted_and_in_no_share() -> None:

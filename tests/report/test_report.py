@@ -6,10 +6,12 @@ import pytest
 from rich.console import Console
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
-from selfevo_jax.evaluate import Accuracy, paired, proportion
+from selfevo_jax.data import EvaluationRow
+from selfevo_jax.evaluate import Accuracy, EvaluationSet, paired, proportion, score
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import WIDTH, pick, tables, verdict_on_run
 from selfevo_jax.report.summary import Row, Summary
+from selfevo_jax.scorers.number import Number
 
 
 def rollout(name: str, texts: list[str], chosen: int) -> Rollout:
@@ -24,7 +26,8 @@ def test_one_transcript_of_each_kind_is_found() -> None:
         rollout("alone", ["9"], 0),
         rollout("spoilt", ["9", "3"], 1),
     ]
-    found = pick([("meta", r) for r in rows], {r.id: "9" for r in rows})
+    _, texts = score(EvaluationSet([EvaluationRow(r.id, r.id, {"answer": 9}) for r in rows], [Number()]), rows)
+    found = pick([("meta", text) for text in texts])
     assert [t.rollout.id for t in found] == ["mended", "alone", "spoilt"]
 
 

@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
-from selfevo_jax.rounds.controls import plan_controls, spoil
+from selfevo_jax.data import EvaluationRow
+from selfevo_jax.rounds.controls import plan_controls
+from selfevo_jax.scorers.choice import Choice
+from selfevo_jax.scorers.number import Number, spoil
 from selfevo_jax.text import extract_answer
 
 
@@ -45,15 +48,19 @@ def answered(*texts: str) -> list[Rollout]:
 
 
 def test_an_answer_without_a_number_is_replaced_by_one_that_reads_differently() -> None:
-    planned = plan_controls(answered("Paris", "paris.", "London"), 3, 0)
+    planned = plan_controls(answered("Paris", "paris.", "London"), 3, 0, Number())
     assert [(r.id, wrong) for r, wrong in planned] == [("p0", "London"), ("p1", "London"), ("p2", "Paris")]
 
 
 def test_where_no_wrong_answer_is_known_none_is_planted() -> None:
-    assert plan_controls(answered("Yes", "yes.", " Yes"), 3, 0) == []
+    assert plan_controls(answered("Yes", "yes.", " Yes"), 3, 0, Number()) == []
     one_prompt = [Rollout("p", i, "p", (Candidate(text, "stop", (1,)),), 0) for i, text in enumerate(("Paris", "Rome"))]
-    assert plan_controls(one_prompt, 2, 0) == []
-    assert [r.id for r, _ in plan_controls(answered("Yes", "Yes", "The answer is 5."), 3, 0)] == ["p0", "p1", "p2"]
+    assert plan_controls(one_prompt, 2, 0, Number()) == []
+    assert [r.id for r, _ in plan_controls(answered("Yes", "Yes", "The answer is 5."), 3, 0, Number())] == [
+        "p0",
+        "p1",
+        "p2",
+    ]
 
 
 def test_controls_are_made_of_what_the_critic_called_good() -> None:
@@ -61,6 +68,15 @@ def test_controls_are_made_of_what_the_critic_called_good() -> None:
         feedback = Feedback("f", "stop", good, None)
         return Rollout(name, 0, name, (Candidate(f"The answer is {len(name)}.", "stop", (1, 2, 3), feedback),), 0)
 
-    planned = plan_controls([row("bad", False), row("good1", True), row("good2", True)], 2, 0)
+    planned = plan_controls([row("bad", False), row("good1", True), row("good2", True)], 2, 0, Number())
     assert [r.id for r, _ in planned] == ["good1", "good2"]
     assert all(text != r.candidates[0].text for r, text in planned)
+
+
+def test_where_answers_are_choices_another_choice_is_planted() -> None:
+    planned = plan_controls(answered("The answer is B.", "(C)"), 2, 0, Choice(last="C"))
+    bare = [EvaluationRow(r.id, r.prompt) for r, _ in planned]
+    read = Choice(last="C").keys(bare, [wrong for _, wrong in planned])
+    assert None not in read
+    assert read[0] != "B"
+    assert read[1] != "C"

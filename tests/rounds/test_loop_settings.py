@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -14,8 +15,9 @@ from loop_helpers import TRAIN, Heard, config, run
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.checkpoint import is_complete, open_model
 from selfevo_jax.config import Config
-from selfevo_jax.data import MetaRow, QARow
+from selfevo_jax.data import EvaluationRow, MetaRow, jsonl_lines
 from selfevo_jax.errors import ConfigError, DataError, EmptySelectionError
+from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.judges import VerdictJudge
 from selfevo_jax.report import status, summarize, transcripts, verdict_on_run
 from selfevo_jax.rounds import Controller
@@ -26,6 +28,7 @@ from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.files import read_json, read_rows
 from selfevo_jax.run.retention import worse_than_best
 from selfevo_jax.run.run_dir import STOPPED
+from selfevo_jax.scorers.number import Number
 
 slow = pytest.mark.slow
 
@@ -58,7 +61,7 @@ def test_several_turns_and_samples_and_every_mode_of_evaluation(tmp_path: Path) 
     assert base["refined"] is None  # a base that was taught no feedback is not asked for any
 
 
-def own_files(folder: Path, **rounds: object) -> Config:
+def own_files(folder: Path, held: Sequence[object] = ("number", {"regex": "(?s)(.*)", "name": "whole"})) -> Config:
     """A run on JSONL files with ratings in place of verdicts."""
 
     def write(name: str, rows: list[dict]) -> str:
@@ -80,16 +83,22 @@ def own_files(folder: Path, **rounds: object) -> Config:
         for given in (i + 5, i + 6)
     ]
     data = {
-        "prompts": write("prompts.jsonl", [{"prompt": story(i)} for i in range(4, 8)]),
+        "prompts": write("prompts.jsonl", [{"prompt": story(i), "target": i + 5} for i in range(4, 8)]),
         "meta_skill": write("meta.jsonl", meta),
         "qa": write("qa.jsonl", [{"prompt": story(8), "answer": "The answer is 13."}]),
-        "evaluation": {"held": write("held.jsonl", [{"prompt": story(9), "answer": "14"}])},
+        "evaluation": {
+            "held": {
+                "source": write("held.jsonl", [{"prompt": story(9), "target": "14"}]),
+                "scorers": held,
+                "columns": {"answer": "target"},
+            }
+        },
     }
     return config(
         folder / "run",
         data=data,
         judge={"kind": "rating", "good_rating": 8},
-        rounds={"number": 1, "variant": "restart", "select": "none", "controls": 0, **rounds},
+        rounds={"number": 1, "variant": "restart", "select": "none", "controls": 0},
     )
 
 
@@ -102,6 +111,18 @@ def test_own_files_with_ratings_run_and_changed_files_are_refused(tmp_path: Path
     assert [(row.checkpoint, row.set) for row in summary.rows] == [(n, "held") for n in ("base", "meta", "round 1")]
     training = read_json(tmp_path / "run/rounds/0001/metrics.json")["training"]
     assert set(training["examples"]) == {"self", "direct", "meta", "qa"}
+    assert read_json(tmp_path / "run/rounds/0001/metrics.json")["data_accuracy"]["first"]["n"] == 4
+    assert [row.further["whole"]["direct"]["n"] for row in summary.rows] == [1, 1, 1]
+    (text,) = read_rows(tmp_path / "run/evaluations/0001/held.jsonl")
+    assert text["columns"] == {"answer": "14"}
+    assert text["grades"]["direct"].keys() == {"number", "whole"}
+    with pytest.raises(ConfigError, match="data.evaluation.held.scorers: "):
+        run(own_files(tmp_path, held=["exact"]))
+    held = tmp_path / "held.jsonl"
+    held.write_text(held.read_text() + json.dumps({"prompt": "one more", "target": 1}) + "\n")
+    with pytest.raises(ConfigError, match="data.evaluation.held: other content than at the start"):
+        run(c)
+    own_files(tmp_path)
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(prompts.read_text() + '{"prompt": "one more"}\n')
     with pytest.raises(ConfigError, match="data.prompts: other content than at the start"):
@@ -198,15 +219,17 @@ def test_a_removal_that_a_kill_broke_off_is_finished_at_the_next_start(
 @slow
 def test_rows_that_do_not_fit_in_the_cache_are_told_with_their_counts_and_are_in_no_figure(tmp_path: Path) -> None:
     bench, heard = open_workbench(config(tmp_path / "run", sampling__slots=4)), Heard()
-    short = [QARow(f"s{i}", f"Mia has {i} shells. Then Mia finds 5. How many now?", f"{i + 5}") for i in range(2)]
-    long = [QARow(f"l{i}", f"Mia has {i} shells." * 60, "1") for i in range(6)]
-    found, _ = measure(bench, bench.base_params(), [*short, *long], "held", heard, judge=False)
+    question = "Mia has {} shells. Then Mia finds 5. How many now?"
+    short = [EvaluationRow(f"s{i}", question.format(i), {"answer": i + 5}) for i in range(2)]
+    long = [EvaluationRow(f"l{i}", f"Mia has {i} shells." * 60, {"answer": 1}) for i in range(6)]
+    both, alone = (EvaluationSet(rows, [Number()]) for rows in ([*short, *long], long))
+    found, _ = measure(bench, bench.base_params(), both, "held", heard, judge=False)
     assert (found["direct"]["n"], found["direct"]["failed"]) == (2, 6)
     assert found["right"]["direct"].keys() == {row.id for row in [*short, *long]}
     told = "6 of 8 rows could not be run; sampling.cache_length is 128; the first: prompt 'l0'"
     assert any(line.startswith(f"warning: held: {told}") for line in heard.lines)
     with pytest.raises(ConfigError, match="6 of 6 rows could not be run.*raise sampling.cache_length"):
-        measure(bench, bench.base_params(), long, "held", heard, judge=False)
+        measure(bench, bench.base_params(), alone, "held", heard, judge=False)
 
 
 @slow
@@ -246,12 +269,17 @@ def test_every_step_of_a_training_lies_beside_its_checkpoint_and_under_its_check
 
 
 @slow
-def test_transcripts_of_a_run_come_from_its_last_checkpoint_that_has_one(finished: Path) -> None:
-    rows = read_rows(finished / "evaluations/0002/stories.jsonl")
-    gold = {row["id"]: row["candidates"][0]["text"] for row in rows}
-    found = transcripts(RunDir(finished), "stories", gold)
-    assert found
-    assert all(t.checkpoint == "0002" and t.gold in gold.values() for t in found)
+def test_transcripts_of_a_run_come_from_its_last_checkpoint_that_has_one(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "evaluations", tmp_path / "evaluations")
+    for name in ("0001", "0002"):
+        texts = tmp_path / "evaluations" / name / "stories.jsonl"
+        rows = read_rows(texts)
+        for number, row in enumerate(rows):
+            row["grades"]["direct"]["number"]["value"] = float(name == "0002" or number == 0)
+        texts.write_bytes(b"".join(jsonl_lines(rows)))
+    found = transcripts(RunDir(tmp_path), "stories")
+    assert [t.checkpoint for t in found] == ["0002"]
+    assert found[0].gold in {row["columns"]["answer"] for row in rows}
 
 
 ROW = MetaRow("1", "p", "r", "It holds. Verdict: correct.", "r", True)

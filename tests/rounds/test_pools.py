@@ -63,8 +63,8 @@ def test_a_pile_that_is_sorted_by_topic_gives_every_round_the_same_mixture_by_th
 def test_gold_beside_the_prompts_is_kept_from_the_rounds(tmp_path: Path) -> None:
     pools = open_pools(config(tmp_path, ["e"], prompts_per_round=2))
     assert isinstance(pools, FilePools)
-    assert set(pools.gold(1).values()) == {"0", "1", "2", "3", "4"}
-    assert not hasattr(pools.prompts(1)[0], "answer")
+    assert {row.columns["answer"] for row in pools.gold(1).values()} == {"0", "1", "2", "3", "4"}
+    assert vars(pools.prompts(1)[0]).keys() == {"id", "prompt"}
 
 
 def test_an_evaluation_row_whose_gold_answer_cannot_be_scored_is_refused_at_the_start(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_gold_answers_of_the_prompts_are_known_row_by_row_and_the_others_are_cou
     ]
     prompts = write(tmp_path / "mixed.jsonl", rows)
     pools = open_pools(config(tmp_path, ["e"], prompts=prompts, prompts_per_round=1))
-    assert sorted(pools.gold(1).values()) == ["1", "2"]
+    assert sorted(row.columns["answer"] for row in pools.gold(1).values()) == [1, 2]
     assert set(pools.gold(1)) <= {
         row.id for row in pools.prompts(1) + pools.prompts(2) + pools.prompts(3) + pools.prompts(4)
     }
@@ -119,7 +119,7 @@ def test_splits_of_the_stories_share_no_skeleton_and_cover_less_than_a_tenth_of_
     )
     assert isinstance(pools, StoryPools)
     prompts = {stories.read_skeleton(row.prompt) for r in (1, 2, 3) for row in pools.prompts(r)}
-    held = {stories.read_skeleton(row.prompt) for row in pools.evaluation()["stories"]}
+    held = {stories.read_skeleton(row.prompt) for row in pools.evaluation()["stories"].rows}
     meta = {row.skeleton for row in pools.meta_questions}
     assert not prompts & held
     assert not prompts & meta

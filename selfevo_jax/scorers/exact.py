@@ -1,0 +1,58 @@
+"""Answers that are a text of their own, compared after they are brought into one form."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Literal
+
+from selfevo_jax.errors import shown
+from selfevo_jax.scorers.base import NO_ANSWER, Fault, Grade, ScoredRow, ScorerSection
+from selfevo_jax.text import normal, number_as_text
+
+
+class Compared(ScorerSection):
+    """How two texts are compared, and what the gold texts of a row are: the column `answer`, one text (or number) or a
+    list of those that are right."""
+
+    case: bool = False
+    """Whether capitals count."""
+    punctuation: bool = True
+    """Whether punctuation counts."""
+    articles: bool = True
+    """Whether "a", "an" and "the" count."""
+
+    def form(self, text: str) -> str:
+        return normal(text, self.case, self.punctuation, self.articles)
+
+    def golds(self, row: ScoredRow) -> list[str]:
+        """In the form in which they are compared."""
+        found = self.value(row, "answer")
+        return [self.form(str(number_as_text(one))) for one in (found if isinstance(found, list) else [found])]
+
+    def fault(self, row: ScoredRow) -> Fault | None:
+        if (missing := self.missing(row, "answer")) is not None:
+            return missing
+        found, column = self.value(row, "answer"), self.column("answer")
+        for one in found if isinstance(found, list) and found else [found]:
+            try:
+                text = number_as_text(one)
+            except ValueError as error:
+                return Fault(column, str(error))
+            if not isinstance(text, str):
+                return Fault(column, f"found {shown(found)}, expected a text, or a list of texts that are right")
+            if not self.form(text):
+                return Fault(column, f"found {shown(one)}, of which nothing is left to compare; fill it in")
+        return None
+
+
+class Exact(Compared):
+    """Right is a text that is, as a whole, one of the gold texts."""
+
+    kind: Literal["exact"] = "exact"
+
+    def grade(self, row: ScoredRow, text: str) -> Grade:
+        given = self.form(text)
+        return Grade(float(given in self.golds(row))) if given else NO_ANSWER
+
+    def key(self, row: ScoredRow, text: str) -> Hashable | None:
+        return self.form(text) or None
