@@ -186,7 +186,7 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
         raise
 
 
-def _objects_of(source: str | os.PathLike[str]) -> tuple[str, Iterator[tuple[int, dict[str, Any]]]]:
+def objects_of(source: str | os.PathLike[str]) -> tuple[str, Iterator[tuple[int, dict[str, Any]]]]:
     """The name of a source, and its objects with their lines."""
     name = os.fspath(source)
     if name.startswith(PREFIX):
@@ -210,7 +210,7 @@ def numbered_rows(
     name = os.fspath(source)
     if skip < 0 or (limit is not None and limit < 1):
         raise DataError(name, None, None, f"skip {skip} and limit {limit}: skip is 0 or more, limit 1 or more or none")
-    _, objects = _objects_of(source)
+    _, objects = objects_of(source)
     adapter = TypeAdapter(kind)
     rows: list[tuple[int, Row]] = []
     lines: dict[str, int] = {}
@@ -242,7 +242,7 @@ def _renamed(fields: dict[str, Any], columns: Mapping[str, str]) -> dict[str, An
 
 
 def _row_of(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapter: TypeAdapter[Row]) -> Row:
-    values = _our_names(fields)
+    values = our_names(fields)
     if kind is EvaluationRow:
         prompt = values.get("prompt")
         values["columns"] = {
@@ -270,7 +270,7 @@ def _row_of(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapt
         raise DataError(name, line, field, problem) from None
 
 
-def _our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
+def our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(fields)
     if "prompt" in values:
         return values
