@@ -29,9 +29,9 @@ from selfevo_jax.model import Transformer, abstract_params, init_cache, quantize
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import percent
 from selfevo_jax.rounds.measure import measure
-from selfevo_jax.rounds.pools import open_pools
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample.memory import tree_bytes
+from selfevo_jax.tasks import open_task
 from selfevo_jax.text import FormatConfig, PromptFormat
 
 ROOT = Path(__file__).parent.parent
@@ -97,9 +97,9 @@ def stories() -> None:
         config = load_config(
             ROOT / "configs" / "quickstart.yaml", (*changes, "data.stories.evaluation_split=development")
         )
-        bench, pools = open_workbench(config), open_pools(config)
+        bench, task = open_workbench(config), open_task(config)
         params = bench.base_params()
-        (held_out,) = pools.evaluation().values()
+        (held_out,) = task.evaluation().values()
         found, given = measure(bench, params, held_out, "stories", Reporter(quiet=True), judge=False)
         texts = [row["candidates"][0]["text"] for row in given]
         plain = plain or texts

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from importlib.metadata import entry_points
 from typing import Any
 
-from selfevo_jax.errors import ConfigError, first_line
+from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 
 
 def known(group: str) -> list[str]:
@@ -46,6 +46,17 @@ def imported(path: str, key: str) -> Any:
             "PYTHONPATH, and the name in it?"
         ) from error
     return found
+
+
+def made(group: str, name: str, key: str, *arguments: Any, **settings: Any) -> Any:
+    """What `load` finds, called. Raises ConfigError, with the key, where that fails in its own code."""
+    part = load(group, name, key)
+    try:
+        return part(*arguments, **settings)
+    except SelfevoError:
+        raise
+    except Exception as error:  # code of the user's
+        raise ConfigError(f"{key}: {name} fails: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _is_path(name: str) -> bool:

@@ -115,7 +115,7 @@ def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
     _show(run, keep=True)
     if not hosts.is_writer():
         return
-    for name in controller.pools.evaluation():
+    for name in controller.loop.task.evaluation():
         for found in transcripts(run, name):
             reporter.line(f"\n{found.text()}")
     reporter.line(f"\nThe run is in {run.root} (its table: {run.report_file.name})")
@@ -235,16 +235,16 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     from selfevo_jax.data import jsonl_lines
     from selfevo_jax.progress import Reporter
     from selfevo_jax.rounds.measure import measure
-    from selfevo_jax.rounds.pools import open_pools
     from selfevo_jax.rounds.survey import evaluation_phases, survey
     from selfevo_jax.rounds.workbench import open_workbench
     from selfevo_jax.storage import storage_of
+    from selfevo_jax.tasks import open_task
 
     reporter = Reporter(console, quiet=console.quiet)
-    pools = open_pools(loaded)  # first: its rows are refused before a model is opened
-    if not pools.evaluation():
+    task = open_task(loaded)  # first: its rows are refused before a model is opened
+    if not task.evaluation():
         raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
-    texts = {name: out.with_name(f"{out.stem}-{name}.jsonl") for name in pools.evaluation()} if out is not None else {}
+    texts = {name: out.with_name(f"{out.stem}-{name}.jsonl") for name in task.evaluation()} if out is not None else {}
 
     def check() -> None:
         for file in (out, *texts.values()) if out is not None else ():
@@ -252,11 +252,11 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
 
     hosts.agree("looking at the output", check)
     bench = open_workbench(loaded)
-    phases = [phase for of in pools.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
+    phases = [phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
     bench.engine.fit(survey(bench, phases))
     params = bench.base_params()
     found = {}
-    for name, of in pools.evaluation().items():
+    for name, of in task.evaluation().items():
         found[name], rows = measure(bench, params, of, name, reporter)
         _say_figures(name, found[name])
         if name in texts and hosts.is_writer():

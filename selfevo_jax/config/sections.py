@@ -120,6 +120,11 @@ class StoriesSection(Section):
 class DataSection(Section):
     stories: StoriesSection | None = None
     """Set it to use the embedded task in place of the files below."""
+    task: str | None = None
+    """A task from outside the package, in place of the files below: one of an installed package (entry points
+    `selfevo_jax.tasks`), or `module:name`."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of that task."""
     prompts: str | None = None
     """Unlabeled prompts: JSONL, or `builtin:gsm8k/prompts`."""
     meta_skill: str | None = None
@@ -142,7 +147,12 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _some_source(self) -> DataSection:
-        if self.stories is not None:
+        own = "stories" if self.stories is not None else "task"
+        if self.settings and self.task is None:
+            raise ValueError("settings are those of a task from outside the package; name it in `task`")
+        if self.stories is not None and self.task is not None:
+            raise ValueError("stories stands beside task; remove one of the two")
+        if self.stories is not None or self.task is not None:
             fields = (
                 "prompts",
                 "meta_skill",
@@ -154,7 +164,7 @@ class DataSection(Section):
             )
             given = [f for f in fields if getattr(self, f)]
             if given:
-                raise ValueError(f"stories stands beside {', '.join(given)}; remove `stories` to use your own files")
+                raise ValueError(f"{own} stands beside {', '.join(given)}; remove `{own}` to use your own files")
         else:
             if self.prompts is None:
                 raise ValueError("prompts: missing; name a JSONL file of prompts, or set `data.stories`")
@@ -165,7 +175,7 @@ class DataSection(Section):
     @property
     def has_meta(self) -> bool:
         """Whether there is a D_meta."""
-        return self.stories is not None or self.meta_skill is not None or self.meta_from_solutions is not None
+        return any(given is not None for given in (self.stories, self.task, self.meta_skill, self.meta_from_solutions))
 
 
 class LoraSection(Section):
@@ -281,6 +291,17 @@ class RoundsSection(Section):
         return self.turns > 0 or self.select != "none"
 
 
+class MethodSection(Section):
+    """What a round does."""
+
+    name: str = "self_refine"
+    """`self_refine` (SELF), `self_training` (first responses, unjudged), one of an installed package (entry points
+    `selfevo_jax.methods`), or `module:name`."""
+
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of a method from outside the package; those of ours are in `rounds`."""
+
+
 class EvaluateSection(Section):
     modes: Annotated[tuple[Literal["direct", "refined", "consistency", "both"], ...], Field(min_length=1)] = (
         "direct",
@@ -322,6 +343,7 @@ class Config(Section):
     meta: MetaSection = MetaSection()
     learn: TrainSection = TrainSection()
     """The fine-tuning inside each round."""
+    method: MethodSection = MethodSection()
     rounds: RoundsSection = RoundsSection()
     evaluate: EvaluateSection = EvaluateSection()
     saving: SavingSection = SavingSection()
@@ -347,6 +369,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _worse_by_some_figure(self) -> Config:
-        if self.rounds.stop_when_worse and self.data.stories is None and not self.data.evaluation:
+        if self.rounds.stop_when_worse and self.data.stories is self.data.task is None and not self.data.evaluation:
             raise ValueError("rounds.stop_when_worse: there is nothing to compare by; name a set in data.evaluation")
         return self

@@ -28,6 +28,12 @@ class ChainJudge(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def instruction(self) -> str | None:
+        """What asks for the feedback where the config has no text of its own and the format is a chat; None: what the
+        format asks by default."""
+        ...
+
     def read(self, feedback: str) -> Judged:
         """What feedback says of the answer before it."""
         ...

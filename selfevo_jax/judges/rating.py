@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfevo_jax.text import Verdict, VerdictRule, parse_verdict
+from selfevo_jax.text import JUDGE_RATING, Verdict, VerdictRule, parse_verdict
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class RatingJudge:
     good_rating: float = 10.0
     scale: float = 10.0
     name: str = "rating"
+    instruction: str | None = JUDGE_RATING
 
     def __post_init__(self) -> None:
         self._rule()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
+from selfevo_jax import plugins
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges.base import ChainJudge
 from selfevo_jax.judges.rating import RatingJudge
 from selfevo_jax.judges.verdict import VerdictJudge
@@ -44,16 +46,36 @@ class EndpointSection(Section):
         return url.rstrip("/")
 
 
+GROUP = "selfevo_jax.judges"
+BUILT_IN = ("verdict", "rating")
+
+
 class JudgeSection(Section):
     """What the loop believes of an answer: feedback of the model's own, as a turn of the chain."""
 
-    kind: Literal["verdict", "rating"] = "verdict"
+    kind: str = "verdict"
+    """`verdict`, `rating`, one of an installed package (entry points `selfevo_jax.judges`), or `module:name`."""
     good_rating: float = 10.0
     """With `rating`: the least rating that lets a row through."""
     scale: float = 10.0
     """With `rating`: the top mark."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of a judge from outside the package."""
+
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        plugins.check_name(GROUP, kind, BUILT_IN)
+        return kind
 
 
 def open_judge(section: JudgeSection) -> ChainJudge:
     """Raises ConfigError for settings that cannot be."""
-    return VerdictJudge() if section.kind == "verdict" else RatingJudge(section.good_rating, section.scale)
+    if section.kind in BUILT_IN and section.settings:
+        raise ConfigError(f"judge.settings: {section.kind} has none here; set judge.good_rating and judge.scale")
+    if section.kind == "verdict":
+        return VerdictJudge()
+    if section.kind == "rating":
+        return RatingJudge(section.good_rating, section.scale)
+    judge: ChainJudge = plugins.made(GROUP, section.kind, "judge.kind", **section.settings)
+    return judge

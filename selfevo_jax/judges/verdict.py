@@ -12,6 +12,7 @@ class VerdictJudge:
     """Good is what a clause of the written list of verdicts says (see `selfevo_jax.text.VERDICTS`)."""
 
     name: str = "verdict"
+    instruction: str | None = None
 
     def read(self, feedback: str) -> Verdict:
         return parse_verdict(feedback, VerdictRule())

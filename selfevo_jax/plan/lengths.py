@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.config import Config
+from selfevo_jax.methods import open_method
 
 PROMPT, INSTRUCTION = 256, 32
 
@@ -26,7 +27,7 @@ class Lengths:
     def of(cls, config: Config, prompt: int | None = None) -> Lengths:
         """`prompt` tokens, by default 256 or what the completions leave of the cache."""
         s, turns = config.sampling, config.rounds.turns
-        judged = config.rounds.judges
+        judged = open_method(config).judges
         lengths = cls(
             0,
             INSTRUCTION,

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from selfevo_jax.config import Config
+from selfevo_jax.methods import open_method
 from selfevo_jax.model import ModelConfig, abstract_params, cache_shardings, param_shardings
 from selfevo_jax.plan.accounting import KernelRule
 from selfevo_jax.plan.kernels import attention_cost, causal_share
@@ -108,7 +109,7 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
 def held_copies(config: Config) -> int:
     """fp32 trees that a run keeps beside a training: `restart` M_0, and the newest checkpoint until the next is learnt;
     the others go on from the latter."""
-    return 2 if config.rounds.variant == "restart" else 1
+    return 2 if open_method(config).keeps_base else 1
 
 
 def shard_bytes(tree: Any) -> int:

@@ -63,7 +63,7 @@ def status(run: RunDir) -> Status:
 
 
 def _status(run: RunDir, config: Config) -> Status:
-    sets = ["stories"] if config.data.stories else list(config.data.evaluation)
+    sets = evaluation_sets(run, config)
     phases = [*_evaluation(run, "base", sets), *_meta(run, config), *_evaluation(run, META, sets)]
     for number in range(1, config.rounds.number + 1):
         phases += [*_round(run, config, number), *_evaluation(run, name_of(number), sets)]
@@ -73,6 +73,14 @@ def _status(run: RunDir, config: Config) -> Status:
     seen = RunLock(run.root).seen()
     owner = None if seen is None else f"running: {seen[0]} (last sign of life {max(0.0, seen[1]):.0f} s ago)"
     return Status(str(run.root), owner, why, phases)
+
+
+def evaluation_sets(run: RunDir, config: Config) -> list[str]:
+    """Names of the sets that a run measures by; of a task from outside, those that the base was measured by."""
+    if config.data.task is not None:
+        file = run.evaluation("base")
+        return list(read_json(file)) if file.exists() else []
+    return ["stories"] if config.data.stories else list(config.data.evaluation)
 
 
 def _time(path: Path) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from selfevo_jax.config import Config
 from selfevo_jax.evaluate import paired
+from selfevo_jax.report.status import evaluation_sets
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 
@@ -115,8 +116,7 @@ def _summarize(run: RunDir, config: Config) -> Summary:
             break
         rounds.append(read_json(run.round(number, "metrics.json")))
         rows += _rows(run, name_of(number), f"round {number}", rounds[-1], start)
-    sets = 1 if config.data.stories else len(config.data.evaluation)
-    measured = sets == len(_evaluation(run, name_of(len(rounds))))
+    measured = len(evaluation_sets(run, config)) == len(_evaluation(run, name_of(len(rounds))))
     # a run that was ended goes on where the config no longer asks for that
     ended = config.rounds.stop_when_worse and (run.root / STOPPED).exists()
     stopped = read_json(run.root / STOPPED)["round"] if ended else None

@@ -14,9 +14,9 @@ from selfevo_jax.checkpoint import MARK, TrainingStore, open_weights, save_adapt
 from selfevo_jax.config import TrainSection
 from selfevo_jax.data import Batches, Example, jsonl_lines
 from selfevo_jax.errors import NonFiniteLossError, SelfevoError
+from selfevo_jax.methods.mixture import fitted, mixture
 from selfevo_jax.model import merge_adapters, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
-from selfevo_jax.rounds.mixture import fitted, mixture
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.retention import require_room, training_room
 from selfevo_jax.run.run_dir import LOSSES, META, RunDir

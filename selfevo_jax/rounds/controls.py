@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 from selfevo_jax.chains import Rollout
 from selfevo_jax.data import EvaluationRow
 from selfevo_jax.judges import ChainJudge
+from selfevo_jax.rounds.loop import Loop
+from selfevo_jax.run.run_dir import name_of
 from selfevo_jax.sample import Completion, DrawKey, Request, SamplingParams
 from selfevo_jax.scorers import Scorer
 from selfevo_jax.text import PromptFormat
@@ -101,3 +104,30 @@ def _another(
         if wording not in ("", own) and other.id != id and (own_key is None or keys[wording] != own_key):
             return other.candidates[0].text
     return None
+
+
+def judge_planted(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:
+    """How many planted wrong answers the critic lets through; None where there is no critic, or none is planted."""
+    settings, file = loop.config.rounds, loop.dir.round(round, "controls.json")
+    if settings.controls == 0 or not loop.method.judges:
+        return None
+    found: dict[str, Any] | None = loop.dir.load(file)
+    if found is None:
+        bench = loop.bench
+        chains = [
+            ControlChain(rollout, wrong, bench.format, bench.stages().feedback, bench.judge, round)
+            for rollout, wrong in plan_controls(rollouts, settings.controls, loop.seed(round), loop.task.scorer)
+        ]
+        params = loop.checkpoints.params(name_of(round - 1))
+        bench.run(params, chains, loop.reporter, f"round {round}: judge planted answers")
+        rows = [{"prompt": c.prompt, "wrong": c.wrong, "feedback": c.text, "good": c.good} for c in chains]
+        passed = sum(row["good"] is True for row in rows)
+        found = {"rows": len(rows), "passed": passed, "controls": rows}
+        loop.dir.write_json(file, found)
+    share = found["passed"] / max(1, found["rows"])
+    if share > settings.controls_warn_above:
+        loop.reporter.warn(
+            f"round {round}: the critic calls {found['passed']} of {found['rows']} planted wrong answers good "
+            f"({share:.0%}); its filter does not discriminate"
+        )
+    return {"rows": found["rows"], "passed": found["passed"]}

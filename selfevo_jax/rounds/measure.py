@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,7 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import EvaluationSet, score, vote
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import clipped, not_run
+from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.workbench import Workbench
 
 UNJUDGED = ("direct", "consistency")
@@ -70,3 +71,16 @@ def _warn(bench: Workbench, rollouts: Sequence[Rollout], title: str, reporter: R
         reporter.warn(f"{title}: {lost}. They are counted as failed, and are in no share")
     for line in clipped(rollouts, sampling):
         reporter.warn(f"{title}: {line}")
+
+
+def evaluate(loop: Loop, name: str, params: Callable[[], Any], judge: bool = True) -> None:
+    """Figures of a checkpoint on every evaluation set, into the run directory, with the texts beside them."""
+    file = loop.dir.evaluation(name)
+    record: dict[str, Any] = loop.dir.load(file) or {}
+    for set_name, of in loop.task.evaluation().items():
+        if set_name in record and not loop.dir.lost(loop.dir.texts(name, set_name)):
+            continue
+        title = f"evaluating {name} on {set_name}"
+        found, texts = measure(loop.bench, params(), of, title, loop.reporter, judge)
+        loop.dir.write_rows(loop.dir.texts(name, set_name), texts)
+        loop.dir.write_json(file, record := record | {set_name: found})

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from selfevo_jax.data import PromptRow
 from selfevo_jax.rounds.measure import UNJUDGED
-from selfevo_jax.rounds.pools import FilePools, StoryPools
 from selfevo_jax.rounds.workbench import Prompt, Workbench
 from selfevo_jax.sample import SHARE_FROM, common_prefix
+from selfevo_jax.tasks import Task
 
 SURVEYED = 512
 """Chains looked at, about, spread evenly over all that a run samples."""
@@ -46,20 +45,19 @@ def evaluation_phases(bench: Workbench, rows: Sequence[Prompt], times: float, ju
     return [greedy, voting] if {"consistency", "both"} & set(modes) else [greedy]
 
 
-def run_phases(bench: Workbench, pools: FilePools | StoryPools) -> list[Phase]:
+def run_phases(bench: Workbench, task: Task) -> list[Phase]:
     """All that a run samples: evaluations, responses for D_meta, rounds, controls; by its config and rows alone."""
     config, found = bench.config, list[Phase]()
-    number, stories = config.rounds.number, config.data.stories
-    for of in pools.evaluation().values():
+    number, judges = config.rounds.number, bench.method.judges
+    for of in task.evaluation().values():
         found += evaluation_phases(bench, of.rows, 1, judge=False) + evaluation_phases(bench, of.rows, 1 + number)
-    if isinstance(pools, StoryPools) and stories is not None:
-        questions = [PromptRow(story.id, story.text) for story in pools.meta_questions]
-        found.append(Phase(questions, stories.responses_per_question, judge=False))
+    if (questions := task.questions()) is not None:
+        found.append(Phase(questions.rows, questions.samples, judge=False))
     shown = sorted({1 + i * number // min(number, _ROUNDS) for i in range(min(number, _ROUNDS))})
     for round in shown:
-        prompts, times = pools.prompts(round), number / len(shown)
-        found.append(Phase(prompts, config.data.samples_per_prompt, judge=config.rounds.judges, times=times))
-        if config.rounds.judges and config.rounds.controls:
+        prompts, times = task.prompts(round), number / len(shown)
+        found.append(Phase(prompts, config.data.samples_per_prompt, judge=judges, times=times))
+        if judges and config.rounds.controls:
             found.append(Phase(prompts[: config.rounds.controls], times=times, planted=True))
     return found
 

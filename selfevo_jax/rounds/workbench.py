@@ -20,13 +20,15 @@ from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, StageSection
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.judges import ChainJudge, open_judge
+from selfevo_jax.methods import Method, open_method
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, require_finite
 from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.sample import Chain, Engine, SamplingParams, SlotPlan, available_bytes, make_engine, sampler_memory
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-from selfevo_jax.text import JUDGE_RATING, FormatConfig, PromptFormat, cut_run_on
+from selfevo_jax.tasks import Cut, cut_of
+from selfevo_jax.text import FormatConfig, PromptFormat
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
 _CORES_A_PROGRAM = 2
@@ -87,6 +89,8 @@ class Workbench:
     judge: ChainJudge
     slots: SlotPlan
     engine: Engine
+    method: Method
+    cut: Cut | None
     record: Callable[[dict[str, Any]], None] | None = None
     """Takes what each rollout has cost, as plain JSON values."""
 
@@ -132,8 +136,7 @@ class Workbench:
         judge: bool = True,
         turns: int | None = None,
     ) -> RefineChain:
-        """One prompt through the stages. Numeric tasks have an invented next question cut off."""
-        numeric = self.config.judge.kind == "verdict"
+        """One prompt through the stages; what runs on behind an answer is cut off, where the task knows it."""
         return RefineChain(
             row.id,
             row.prompt,
@@ -144,7 +147,7 @@ class Workbench:
             turns=self.config.rounds.turns if turns is None else turns,
             round=round,
             sample=sample,
-            cut=cut_run_on if numeric else None,
+            cut=self.cut,
         )
 
     def roll_out(
@@ -252,9 +255,9 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     source = open_model(config.model.source, config.model.tokenizer)
     check_preset(config.model.preset, source)
     check_positions(config, source.config)
-    texts = config.format.model_dump()
-    if config.judge.kind == "rating" and config.format.kind == "chat" and texts["judge"] is None:
-        texts["judge"] = JUDGE_RATING
+    judge, texts = open_judge(config.judge), config.format.model_dump()
+    if config.format.kind == "chat" and texts["judge"] is None:
+        texts["judge"] = judge.instruction
     fmt = PromptFormat(FormatConfig(**texts), source.tokenizer)
     memory = sampler_memory(config.sampling, source.config, mesh)
     # all hosts take the slots that fit in the smallest
@@ -262,4 +265,4 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
     plan = memory.plan(config.sampling.slots, chains, available)
     engine = make_engine(memory, source.tokenizer, plan.slots, config.seed)
-    return Workbench(config, mesh, source, fmt, open_judge(config.judge), plan, engine, record)
+    return Workbench(config, mesh, source, fmt, judge, plan, engine, open_method(config), cut_of(config), record)

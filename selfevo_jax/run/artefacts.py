@@ -69,6 +69,7 @@ _READ: dict[str, _Read] = {
     "sampling.refine.temperature": _read(ROLLOUTS),
     "meta": _read(META_SKILL, why="the training of M_meta"),
     "learn": _read(ROUND),
+    "method": _read(ROLLOUTS, CONTROLS, ROUND),
     "rounds": _read(ROLLOUTS, CONTROLS, ROUND),
     "rounds.turns": _read(ROLLOUTS),
     "rounds.controls": _read(CONTROLS),

@@ -14,11 +14,11 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError, NonFiniteLossEr
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import as_markdown, as_text, compare, summarize
 from selfevo_jax.rounds import Controller
-from selfevo_jax.rounds.pools import open_pools
 from selfevo_jax.run import RunDir, share, shared
 from selfevo_jax.run.files import read_json, to_json, write_file
 from selfevo_jax.run.identity import config_differences
 from selfevo_jax.study.spec import Study, StudyRun
+from selfevo_jax.tasks import open_task
 
 RECORD, TABLE = "study.json", "table"
 COMPLETE = "complete"
@@ -127,7 +127,7 @@ def _check_rows(runs: Iterable[StudyRun]) -> None:
     first = {run.variant: run for run in reversed(list(runs))}
     for name, run in first.items():
         try:
-            open_pools(run.config)
+            open_task(run.config)
         except SelfevoError as error:
             raise ConfigError(f"variant {name}: {error}") from error
 

@@ -4,7 +4,7 @@ import pytest
 
 from selfevo_jax.data import MetaRow
 from selfevo_jax.judges import RatingJudge, VerdictJudge
-from selfevo_jax.rounds.meta_skill import verdicts_alone
+from selfevo_jax.rounds.meta_stage import verdicts_alone
 
 
 @pytest.mark.parametrize("good", [True, False])

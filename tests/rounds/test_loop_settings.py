@@ -21,8 +21,10 @@ from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.judges import VerdictJudge
 from selfevo_jax.report import status, summarize, transcripts, verdict_on_run
 from selfevo_jax.rounds import Controller
+from selfevo_jax.rounds.controls import judge_planted
+from selfevo_jax.rounds.curation import curate
 from selfevo_jax.rounds.measure import measure
-from selfevo_jax.rounds.meta_skill import check_verdicts, warn_unbalanced
+from selfevo_jax.rounds.meta_stage import check_verdicts, warn_unbalanced
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.files import read_json, read_rows
@@ -138,7 +140,7 @@ def test_a_critic_that_passes_planted_wrong_answers_is_warned_of(finished: Path,
     assert all(row["wrong"] and row["feedback"] for row in found["controls"])
     RunDir(copy).write_json(file, {**found, "passed": found["rows"] - 1})
     heard = Heard()
-    Controller(config(copy), heard).controls(2, [])
+    judge_planted(Controller(config(copy), heard).loop, 2, [])
     assert [line for line in heard.lines if line.startswith("warning")] == [
         "warning: round 2: the critic calls 3 of 4 planted wrong answers good (75%); its filter does not discriminate"
     ]
@@ -246,9 +248,9 @@ def test_a_round_that_keeps_too_little_says_why_and_names_the_command_that_goes_
         with pytest.raises(
             EmptySelectionError, match=r"9 of 9 rows could not be run; sampling.cache_length is 128"
         ) as e:
-            controller.selection(1, long)
+            curate(controller.loop, 1, long)
         assert str(e.value).endswith(way_on)
-        controller.selection(1, [*unread, good])
+        curate(controller.loop, 1, [*unread, good])
     assert heard.lines[-1].startswith(
         "warning: round 1 is weak: 1 of 10 rows passed the filter (clipped 0, unparseable"
     )

@@ -81,12 +81,14 @@ def bench(tmp_path_factory):
 def test_a_survey_holds_lengths_of_all_phases_and_repeats_itself(bench):
     short = [QARow(f"q{i}", "How many?", "1") for i in range(900)]
     long = [PromptRow(f"p{i}", "Mia has 7 shells. " * 4) for i in range(300)]
-    pools = SimpleNamespace(evaluation=lambda: {"x": short}, prompts=lambda round: long)
-    found = survey(bench, run_phases(bench, pools))
+    task = SimpleNamespace(
+        evaluation=lambda: {"x": SimpleNamespace(rows=short)}, prompts=lambda round: long, questions=lambda: None
+    )
+    found = survey(bench, run_phases(bench, task))
     brief, wide = (len(bench.format.respond(row.prompt)) for row in (short[0], long[0]))
     assert max(found) > wide  # a planted answer is judged behind its prompt
     assert {brief, wide} <= set(found)
-    assert found == survey(bench, run_phases(bench, pools))
+    assert found == survey(bench, run_phases(bench, task))
     assert len(found) < 16 * 512
     assert max(survey(bench, evaluation_phases(bench, short, 1))) < wide
 

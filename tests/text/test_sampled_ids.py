@@ -12,8 +12,8 @@ import pytest
 import sentencepiece
 
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
+from selfevo_jax.methods.lessons import self_pool
 from selfevo_jax.model import ModelConfig, abstract_params
-from selfevo_jax.rounds.meta_skill import self_pool
 from selfevo_jax.sample import DrawKey, Engine, SamplingParams
 from selfevo_jax.sample.slot import Slot
 from selfevo_jax.text import FormatConfig, PromptFormat, Verdict, load_tokenizer

@@ -138,10 +138,10 @@ FEW_KEPT, MANY_UNPARSEABLE = 0.1, 0.25
 """A round is weak where less of its rows is kept, or (with a filter) the feedback of more of them cannot be read."""
 
 
-def weakness(counts: Counts, policy: Policy) -> str | None:
-    """Why a round has little to learn from, with the counts; None where it has enough."""
+def weakness(counts: Counts, filtered: bool) -> str | None:
+    """Why a round has little to learn from, with the counts; None where it has enough. `filtered`: by feedback."""
     few = counts.kept < FEW_KEPT * counts.sampled
-    blind = policy != "none" and counts.unparseable > MANY_UNPARSEABLE * counts.sampled
+    blind = filtered and counts.unparseable > MANY_UNPARSEABLE * counts.sampled
     return _summary(counts) if few or blind else None
 
 

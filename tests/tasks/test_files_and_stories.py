@@ -6,7 +6,8 @@ import pytest
 from selfevo_jax.config import parse_config
 from selfevo_jax.data import stories
 from selfevo_jax.errors import DataError
-from selfevo_jax.rounds.pools import FilePools, StoryPools, open_pools
+from selfevo_jax.tasks import open_task
+from selfevo_jax.tasks.stories import Stories
 
 
 def write(path: Path, rows: list[dict]) -> str:
@@ -32,18 +33,18 @@ def config(tmp_path: Path, evaluation: list[str], **data: object):
 
 def test_an_evaluation_row_that_is_also_a_prompt_is_refused_with_the_count(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"2 of its 3 prompts are also in data.prompts"):
-        open_pools(config(tmp_path, ["p1", " p3 ", "new"]))
+        open_task(config(tmp_path, ["p1", " p3 ", "new"]))
     with pytest.raises(DataError, match=r"1 of its 1 prompts are also in data.meta_skill"):
-        open_pools(config(tmp_path, ["m"]))
+        open_task(config(tmp_path, ["m"]))
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 9])
 def test_the_pile_is_shuffled_and_no_row_comes_twice_before_all_came_once_nor_twice_in_a_round(
     tmp_path: Path, wanted: int
 ) -> None:
-    pools = open_pools(config(tmp_path, ["e"], prompts_per_round=wanted))
-    rounds = [[row.prompt for row in pools.prompts(r)] for r in range(1, 41)]
-    assert rounds == [[row.prompt for row in pools.prompts(r)] for r in range(1, 41)]
+    task = open_task(config(tmp_path, ["e"], prompts_per_round=wanted))
+    rounds = [[row.prompt for row in task.prompts(r)] for r in range(1, 41)]
+    assert rounds == [[row.prompt for row in task.prompts(r)] for r in range(1, 41)]
     assert all(len(set(row)) == len(row) == min(wanted, 5) for row in rounds)
     drawn = [prompt for row in rounds for prompt in row]
     passes = [drawn[at : at + 5] for at in range(0, len(drawn) - 4, 5)]
@@ -54,24 +55,23 @@ def test_the_pile_is_shuffled_and_no_row_comes_twice_before_all_came_once_nor_tw
 def test_a_pile_that_is_sorted_by_topic_gives_every_round_the_same_mixture_by_the_seed(tmp_path: Path) -> None:
     topics = write(tmp_path / "t.jsonl", [{"prompt": f"{topic} {i}"} for topic in "abcd" for i in range(250)])
     c = config(tmp_path, ["e"], prompts=topics, prompts_per_round=250)
-    first = [open_pools(c).prompts(r) for r in (1, 2, 3, 4)]
+    first = [open_task(c).prompts(r) for r in (1, 2, 3, 4)]
     for rows in first:
         assert all(40 <= sum(row.prompt[0] == topic for row in rows) <= 85 for topic in "abcd")
-    assert open_pools(c.model_copy(update={"seed": 1})).prompts(1) != first[0]
+    assert open_task(c.model_copy(update={"seed": 1})).prompts(1) != first[0]
 
 
 def test_gold_beside_the_prompts_is_kept_from_the_rounds(tmp_path: Path) -> None:
-    pools = open_pools(config(tmp_path, ["e"], prompts_per_round=2))
-    assert isinstance(pools, FilePools)
-    assert {row.columns["answer"] for row in pools.gold(1).values()} == {"0", "1", "2", "3", "4"}
-    assert vars(pools.prompts(1)[0]).keys() == {"id", "prompt"}
+    task = open_task(config(tmp_path, ["e"], prompts_per_round=2))
+    assert {row.columns["answer"] for row in task.gold(1).values()} == {"0", "1", "2", "3", "4"}
+    assert vars(task.prompts(1)[0]).keys() == {"id", "prompt"}
 
 
 def test_an_evaluation_row_whose_gold_answer_cannot_be_scored_is_refused_at_the_start(tmp_path: Path) -> None:
     asked = config(tmp_path, ["e", "f"])
     write(tmp_path / "e.jsonl", [{"prompt": "e", "answer": "1"}, {"prompt": "f", "answer": "Paris"}])
     with pytest.raises(DataError, match=r"e\.jsonl:2, field 'answer': found \"Paris\", expected one number"):
-        open_pools(asked)
+        open_task(asked)
 
 
 def test_gold_answers_of_the_prompts_are_known_row_by_row_and_the_others_are_counted_aloud(tmp_path: Path) -> None:
@@ -82,12 +82,12 @@ def test_gold_answers_of_the_prompts_are_known_row_by_row_and_the_others_are_cou
         {"prompt": "d", "answer": 2},
     ]
     prompts = write(tmp_path / "mixed.jsonl", rows)
-    pools = open_pools(config(tmp_path, ["e"], prompts=prompts, prompts_per_round=1))
-    assert sorted(row.columns["answer"] for row in pools.gold(1).values()) == [1, 2]
-    assert set(pools.gold(1)) <= {
-        row.id for row in pools.prompts(1) + pools.prompts(2) + pools.prompts(3) + pools.prompts(4)
+    task = open_task(config(tmp_path, ["e"], prompts=prompts, prompts_per_round=1))
+    assert sorted(row.columns["answer"] for row in task.gold(1).values()) == [1, 2]
+    assert set(task.gold(1)) <= {
+        row.id for row in task.prompts(1) + task.prompts(2) + task.prompts(3) + task.prompts(4)
     }
-    said = str(pools.notices())
+    said = str(task.notices())
     assert "1 of the 4 rows of data.prompts have a gold answer that cannot be scored" in said
     assert "mixed.jsonl:3" in said
     assert "1 of the 4 rows of data.prompts have no gold answer" in said
@@ -95,34 +95,33 @@ def test_gold_answers_of_the_prompts_are_known_row_by_row_and_the_others_are_cou
 
 def test_prompts_without_any_gold_answer_are_no_matter(tmp_path: Path) -> None:
     prompts = write(tmp_path / "bare.jsonl", [{"prompt": t} for t in "abc"])
-    pools = open_pools(config(tmp_path, ["e"], prompts=prompts, prompts_per_round=1))
-    assert pools.gold(1) == {}
-    assert "gold" not in str(pools.notices())
+    task = open_task(config(tmp_path, ["e"], prompts=prompts, prompts_per_round=1))
+    assert task.gold(1) == {}
+    assert "gold" not in str(task.notices())
 
 
 def test_prompts_that_are_also_trained_on_or_copies_of_others_are_counted_aloud(tmp_path: Path) -> None:
     qa = write(tmp_path / "qa.jsonl", [{"prompt": " p1", "answer": "1"}, {"prompt": "p3  ", "answer": "3"}])
     prompts = write(tmp_path / "t.jsonl", [{"prompt": text} for text in ("p1", "p3", "m", "p 4", "p  4", "p3 ")])
-    found = open_pools(config(tmp_path, ["e"], prompts=prompts, qa=qa, prompts_per_round=2)).notices()
+    found = open_task(config(tmp_path, ["e"], prompts=prompts, qa=qa, prompts_per_round=2)).notices()
     assert [line.split(" (")[0].split(":")[0] for line in found] == [
         "1 of the 6 rows of data.prompts are also in data.meta_skill",
         "3 of the 6 rows of data.prompts are also in data.qa",
         "2 of the 6 rows of data.prompts are copies of others",
     ]
-    assert open_pools(config(tmp_path, ["e"], prompts_per_round=1)).notices() == []
-    assert "prompts come up again" in open_pools(config(tmp_path, ["e"], prompts_per_round=2)).notices()[0]
+    assert open_task(config(tmp_path, ["e"], prompts_per_round=1)).notices() == []
+    assert "prompts come up again" in open_task(config(tmp_path, ["e"], prompts_per_round=2)).notices()[0]
 
 
 def test_splits_of_the_stories_share_no_skeleton_and_cover_less_than_a_tenth_of_the_space() -> None:
-    pools = open_pools(
+    task = Stories(
         parse_config({"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}, "seed": 5})
     )
-    assert isinstance(pools, StoryPools)
-    prompts = {stories.read_skeleton(row.prompt) for r in (1, 2, 3) for row in pools.prompts(r)}
-    held = {stories.read_skeleton(row.prompt) for row in pools.evaluation()["stories"].rows}
-    meta = {row.skeleton for row in pools.meta_questions}
+    prompts = {stories.read_skeleton(row.prompt) for r in (1, 2, 3) for row in task.prompts(r)}
+    held = {stories.read_skeleton(row.prompt) for row in task.evaluation()["stories"].rows}
+    meta = {stories.read_skeleton(row.prompt) for row in task.questions().rows}
     assert not prompts & held
     assert not prompts & meta
     assert not held & meta
-    assert pools.coverage == len(prompts) / stories.space_size(3, "prompts") < 0.1
-    assert len({row.id for r in (1, 2, 3) for row in pools.prompts(r)}) == 3 * 1024
+    assert task.coverage == len(prompts) / stories.space_size(3, "prompts") < 0.1
+    assert len({row.id for r in (1, 2, 3) for row in task.prompts(r)}) == 3 * 1024

@@ -9,7 +9,7 @@ from loop_helpers import Heard
 from selfevo_jax.config import TrainSection, parse_config
 from selfevo_jax.data import Batches, Example
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.rounds.mixture import fitted, mixture
+from selfevo_jax.methods.mixture import fitted, mixture
 from selfevo_jax.train import train_settings
 
 

@@ -5,8 +5,8 @@ import pytest
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.config import SamplingSection
 from selfevo_jax.errors import EmptySelectionError
+from selfevo_jax.methods.selection import require, select, weakness
 from selfevo_jax.rounds.limits import not_run
-from selfevo_jax.rounds.select import require, select, weakness
 
 
 def candidate(text: str, good: bool | None, finish: str = "stop") -> Candidate:
@@ -101,11 +101,11 @@ def test_a_random_filter_keeps_as_many_as_feedback_would_under_the_cap_too() -> 
 def test_a_weak_round_is_named_with_its_counts() -> None:
     unread = [rollout(f"u{i}", candidate("The answer is 1.", None)) for i in range(18)]
     weak = select([*unread, *samples("a", ["So 1."]), *samples("b", ["So 2."], good=False)], "feedback", 0)
-    assert "1 of 20 rows passed the filter" in str(weakness(weak.counts, "feedback"))
-    assert "unparseable feedback 18" in str(weakness(weak.counts, "feedback"))
+    assert "1 of 20 rows passed the filter" in str(weakness(weak.counts, filtered=True))
+    assert "unparseable feedback 18" in str(weakness(weak.counts, filtered=True))
     fine = select([*unread[:4], *(r for i in range(16) for r in samples(f"{i}", ["So 1."]))], "feedback", 0)
-    assert weakness(fine.counts, "feedback") is None
-    assert weakness(select(unread, "none", 0).counts, "none") is None
+    assert weakness(fine.counts, filtered=True) is None
+    assert weakness(select(unread, "none", 0).counts, filtered=False) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""SELF: the model answers, criticises and refines; what its own feedback lets through is learnt.
+
+Source: Lu et al., "SELF: Self-Evolution with Language Feedback", arXiv 2310.00533.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfevo_jax.chains import RefineChain, Rollout, StageParams
+from selfevo_jax.config import Config
+from selfevo_jax.methods.base import BASE, Bench, Learning, Made
+from selfevo_jax.methods.lessons import self_pool, supervised_examples
+from selfevo_jax.methods.mixture import SELF
+from selfevo_jax.methods.selection import Selection, select
+
+
+@dataclass(frozen=True)
+class SelfRefine:
+    """`rounds.turns`, `rounds.select`, `rounds.variant`, `rounds.pool` and `rounds.per_prompt` are its settings."""
+
+    config: Config
+    name: str = "self_refine"
+    reads_labels: bool = False
+
+    @property
+    def judges(self) -> bool:
+        return self.config.rounds.judges
+
+    @property
+    def filters(self) -> bool:
+        return self.config.rounds.select != "none"
+
+    @property
+    def keeps_base(self) -> bool:
+        return self.config.rounds.variant == "restart"
+
+    def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
+        return bench.chain(row, stages, round=round, sample=sample, judge=self.judges)
+
+    def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
+        rounds = self.config.rounds
+        return select(rollouts, rounds.select, self.config.seed * 1000 + round, rounds.per_prompt)
+
+    def learning(self, made: Made, round: int) -> Learning:
+        """D_self of this round or of all so far, with D_meta and D_QA, by the variant."""
+        section, variant = self.config.learn, self.config.rounds.variant
+        everything = (self.config.rounds.pool or ("all" if variant == "restart" else "last")) == "all"
+        # the newest first: of equal rows the pool takes the first one
+        rounds = [round, *(range(1, round) if everything else ())]
+        learnt = [row for number in rounds for row in self.select(made.rollouts(number), number).kept]
+        groups = {SELF: self_pool(learnt, made.format)}
+        if variant != "continual_self_only" and section.meta_share != 0:
+            groups |= supervised_examples(made.meta_rows(), made.qa_rows(), made.format, section)
+        endless = sum(not made.format.ends(r.candidates[r.chosen].end) for r in learnt)
+        told = (
+            f"{endless} of {len(learnt)} kept answers are taught without an end: a run-on was cut, or a stop string "
+            "ended them",
+        )
+        return Learning(BASE if self.keeps_base else round - 1, groups, told if endless else ())

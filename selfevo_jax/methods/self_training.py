@@ -1,0 +1,28 @@
+"""Plain self-training: the model learns its own first responses, unjudged. The baseline without feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selfevo_jax.chains import Rollout
+from selfevo_jax.methods.selection import Selection, select
+from selfevo_jax.methods.self_refine import SelfRefine
+
+
+@dataclass(frozen=True)
+class SelfTraining(SelfRefine):
+    """As `self_refine`, without feedback, refinement and filter."""
+
+    name: str = "self_training"
+
+    @property
+    def judges(self) -> bool:
+        return False
+
+    @property
+    def filters(self) -> bool:
+        return False
+
+    def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
+        return select(rollouts, "none", self.config.seed * 1000 + round, self.config.rounds.per_prompt)

@@ -1,0 +1,38 @@
+"""A round's filter: what its method keeps, whether that is enough, and D_self as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfevo_jax.chains import Rollout
+from selfevo_jax.methods.selection import Selection, require, weakness
+from selfevo_jax.rounds.limits import clipped, not_run
+from selfevo_jax.rounds.loop import Loop
+
+
+def curate(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> Selection:
+    """D_self of the round. Raises EmptySelectionError where it is too small to learn from."""
+    method, reporter, sampling = loop.method, loop.reporter, loop.config.sampling
+    chosen = method.select(rollouts, round)
+    for line in clipped(rollouts, sampling):
+        reporter.warn(f"round {round}: {line}")
+    lost = not_run(rollouts, sampling)
+    require(chosen, loop.config.rounds.minimum_kept, round, lost, loop.way_on(round))
+    if lost is not None:
+        reporter.warn(f"round {round}: {lost}")
+    if (weak := weakness(chosen.counts, method.filters)) is not None:
+        reporter.warn(f"round {round} is weak: {weak}; it is trained on all the same. {loop.way_on(round)}")
+    if method.filters and chosen.counts.judged_good == chosen.counts.sampled:
+        reporter.warn(f"round {round}: the critic calls every row good; the filter keeps all")
+    rows = [
+        {
+            "id": r.id,
+            "sample": r.sample,
+            "prompt": r.prompt,
+            "answer": r.candidates[r.chosen].text,
+            "refined": r.chosen > 0,
+        }
+        for r in chosen.kept
+    ]
+    loop.dir.write_rows(loop.dir.round(round, "self_curated.jsonl"), rows)
+    return chosen

@@ -1,0 +1,66 @@
+"""The start of a run: everything that could stop it later, and can be seen now, is looked at."""
+
+from __future__ import annotations
+
+import jax
+
+from selfevo_jax import hosts
+from selfevo_jax.accelerators import overlooked
+from selfevo_jax.checkpoint import model_checksum
+from selfevo_jax.config import Config
+from selfevo_jax.data import source_checksum
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.checkpoints import Checkpoints, tell_aside
+from selfevo_jax.rounds.limits import check_first_round
+from selfevo_jax.rounds.loop import Loop
+from selfevo_jax.rounds.meta_stage import check_verdicts
+from selfevo_jax.rounds.survey import run_phases, survey
+from selfevo_jax.rounds.workbench import Workbench, open_workbench
+from selfevo_jax.run.run_dir import RunDir
+from selfevo_jax.tasks import Task, open_task
+from selfevo_jax.train import check_settings, train_settings
+
+
+def open_loop(config: Config, reporter: Reporter) -> Loop:
+    """Opens the run of a config, begun or not, and owns it until its `dir` is closed."""
+    task, dir = open_task(config), RunDir(config.run_dir)
+    bench = open_workbench(config, dir.append_cost)
+    bench.engine.fit(survey(bench, run_phases(bench, task)))
+    _check(config, task, bench, reporter)
+    if (before := dir.open(config, _fingerprints(config, task, bench, reporter))) is not None:
+        reporter.line(f"{dir.root}: taken over from {before}, which is gone")
+    loop = Loop(config, reporter, task, dir, bench, Checkpoints(bench, dir, reporter))
+    loop.tell_notes()
+    tell_aside(dir.aside, reporter)
+    for name in dir.finish_removals():
+        reporter.line(f"  the removal of checkpoint {name} had been broken off; it is finished (saving.keep_last)")
+    return loop
+
+
+def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> None:
+    for name, section in (("meta", config.meta), ("learn", config.learn)):
+        if section.steps == 0:
+            continue
+        try:
+            check_settings(train_settings(section, config.seed), bench.mesh)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    if task.has_meta and task.questions() is None:
+        files = task.files()
+        source = next((files[key] for key in files if key.startswith("data.meta")), "D_meta")
+        check_verdicts(task.meta_rows(()), bench.judge, source)
+    lost = check_first_round(config, task.prompts(1), bench.format) if config.rounds.number > 0 else None
+    labels = f"method {bench.method.name} reads labels in its rounds" if bench.method.reads_labels else None
+    platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
+    for said in (*task.notices(), bench.format.notice(), lost, labels, platform):
+        if said is not None:
+            reporter.warn(said)
+
+
+def _fingerprints(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> dict[str, str]:
+    """What the stored artefacts rest on besides the config: a change is refused on resume."""
+    prints = {key: source_checksum(source) for key, source in task.files().items()}
+    with hosts.working("reading the model for its checksum"):
+        prints["model"] = model_checksum(config.model.source, reporter)
+    return prints | {"tokenizer": bench.tokenizer.fingerprint, "format": bench.format.fingerprint}

@@ -1,0 +1,151 @@
+"""Rows of the user's own files."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from selfevo_jax.config import Config, DataSection
+from selfevo_jax.data import (
+    EvaluationRow,
+    KnownGold,
+    MetaRow,
+    PromptRow,
+    QARow,
+    build_meta_rows,
+    read_evaluation,
+    read_gold,
+    read_meta,
+    read_prompts,
+    read_qa,
+)
+from selfevo_jax.evaluate import EvaluationSet
+from selfevo_jax.scorers import Scorer, open_scorers
+from selfevo_jax.scorers.number import Number
+from selfevo_jax.tasks.base import Answer, Cut, Questions
+from selfevo_jax.tasks.overlap import Prompt, check_overlap, plain, shared
+from selfevo_jax.text import cut_run_on
+
+
+class Files:
+    """Rows from JSONL files and shipped slices. Everything is read, and so checked, at the start.
+
+    Raises DataError naming file, line and field of a row that cannot be used.
+    """
+
+    name = "files"
+
+    def __init__(self, config: Config) -> None:
+        data, seed = config.data, config.seed
+        assert data.prompts is not None
+        self._data, self._seed, self._rounds = data, seed, config.rounds.number
+        self._prompts = read_prompts(data.prompts)
+        self._evaluation = dict[str, EvaluationSet]()
+        for name, section in data.evaluation.items():
+            scorers = open_scorers(section.scorers, f"data.evaluation.{name}.scorers")
+            rows = read_evaluation(section.source, scorers, columns=section.columns, limit=data.evaluation_rows)
+            self._evaluation[name] = EvaluationSet(rows, scorers)
+        self.scorer, columns = primary(data, self._evaluation)
+        self._gold = read_gold(data.prompts, self.scorer, columns=columns)
+        if data.meta_skill is not None:
+            self._meta = read_meta(data.meta_skill, limit=data.meta_rows)
+        elif data.meta_from_solutions is not None:
+            self._meta = build_meta_rows(read_qa(data.meta_from_solutions), seed, limit=data.meta_rows)
+        else:
+            self._meta = []
+        self._qa = [] if data.qa is None else read_qa(data.qa)
+        meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
+        self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}
+        check_overlap(
+            {name: of.rows for name, of in self._evaluation.items()}, {"prompts": self._prompts, **self._supervised}
+        )
+
+    def prompts(self, round: int) -> list[PromptRow]:
+        """The round's part of the pile, which is shuffled with the run's seed. No row comes twice before all came once,
+        nor twice in a round; each pass over the pile has an order of its own."""
+        wanted, passes = min(self._data.prompts_per_round, len(self._prompts)), 0
+        order: list[int] = []
+        for _ in range(round):
+            order = order[wanted:]
+            if len(order) < wanted:
+                fresh, passes = self._pass(passes), passes + 1
+                # what is left of the pass before is this round's too: it comes last in the next
+                order += sorted(fresh, key=set(order).__contains__)
+        return [self._prompts[i] for i in order[:wanted]]
+
+    def _pass(self, number: int) -> list[int]:
+        size = len(self._prompts)
+        return random.Random(f"prompts {self._seed} {number}").sample(range(size), size)
+
+    def gold(self, round: int) -> dict[str, EvaluationRow]:
+        """Prompt id -> row, where its gold answer is known: to measure with, after the round has chosen."""
+        return self._gold.rows
+
+    def notices(self) -> list[str]:
+        """What the user should know of the pile of prompts, with the counts."""
+        found = _of_gold(self._gold)
+        found += [
+            f"{len(both)} of the {len(self._prompts)} rows of data.prompts are also in data.{kind} (such as "
+            f"{min(both)[:80]!r}): the model was trained on an answer to them, and rounds teach less with them"
+            for kind, rows in self._supervised.items()
+            if (both := shared(rows, self._prompts))
+        ]
+        copies = len(self._prompts) - len({plain(row.prompt) for row in self._prompts})
+        if copies:
+            found.append(f"{copies} of the {len(self._prompts)} rows of data.prompts are copies of others")
+        wanted = self._data.prompts_per_round * self._rounds
+        if wanted > len(self._prompts):
+            found.append(
+                f"rounds.number {self._rounds} with data.prompts_per_round {self._data.prompts_per_round} takes "
+                f"{wanted} prompts, but data.prompts has {len(self._prompts)}: prompts come up again"
+            )
+        return found
+
+    def evaluation(self) -> dict[str, EvaluationSet]:
+        return self._evaluation
+
+    def files(self) -> dict[str, str]:
+        data = self._data
+        found = {"prompts": data.prompts, "meta_skill": data.meta_skill, "qa": data.qa}
+        found |= {"meta_from_solutions": data.meta_from_solutions}
+        found |= {f"evaluation.{name}": of.source for name, of in data.evaluation.items()}
+        return {f"data.{name}": source for name, source in found.items() if source is not None}
+
+    @property
+    def has_meta(self) -> bool:
+        return bool(self._meta)
+
+    def questions(self) -> Questions | None:
+        return None
+
+    def meta_rows(self, answers: Sequence[Answer]) -> list[MetaRow]:
+        return self._meta
+
+    @staticmethod
+    def cut_for(config: Config) -> Cut | None:
+        return cut_run_on if config.judge.kind == "verdict" else None
+
+    def qa_rows(self) -> list[QARow]:
+        return self._qa
+
+
+def primary(data: DataSection, sets: Mapping[str, EvaluationSet]) -> tuple[Scorer, Mapping[str, str]]:
+    """The scorer that reads the gold answers of the prompts, where they have any, and the names of their columns: those
+    of the first evaluation set."""
+    for name, section in data.evaluation.items():
+        return sets[name].scorers[0], section.columns
+    return Number(), {}
+
+
+def _of_gold(gold: KnownGold) -> list[str]:
+    """What the user should know of the gold answers in the prompts' own file."""
+    known, bad, found = len(gold.rows), gold.unscorable, []
+    rows = known + gold.missing + len(bad)
+    if bad:
+        found.append(
+            f"{len(bad)} of the {rows} rows of data.prompts have a gold answer that cannot be scored; it counts as not "
+            f"known (the first: {bad[0]})"
+        )
+    if gold.missing and (known or bad):
+        found.append(f"{gold.missing} of the {rows} rows of data.prompts have no gold answer; it counts as not known")
+    return found

@@ -1,0 +1,34 @@
+"""Which task a config names."""
+
+from __future__ import annotations
+
+from selfevo_jax import plugins
+from selfevo_jax.config import Config
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.tasks.base import Cut, Task
+from selfevo_jax.tasks.files import Files
+from selfevo_jax.tasks.stories import Stories
+
+GROUP, KEY = "selfevo_jax.tasks", "data.task"
+
+
+def open_task(config: Config) -> Task:
+    """Reads and checks every row of the config. Raises DataError naming file, line and field of a bad one, ConfigError
+    where there is no such task."""
+    name = config.data.task
+    if name is None:
+        return Stories(config) if config.data.stories is not None else Files(config)
+    try:
+        plugins.check_name(GROUP, name, ())
+    except ValueError as error:
+        raise ConfigError(f"{KEY}: {error}") from error
+    task: Task = plugins.made(GROUP, name, KEY, config)
+    return task
+
+
+def cut_of(config: Config) -> Cut | None:
+    """See `Task.cut_for`."""
+    if config.data.task is not None:
+        cut: Cut | None = plugins.load(GROUP, config.data.task, KEY).cut_for(config)
+        return cut
+    return Stories.cut_for(config) if config.data.stories is not None else Files.cut_for(config)

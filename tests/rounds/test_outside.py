@@ -1,0 +1,54 @@
+"""Parts from outside the package: named in the config, they make a round as ours do."""
+
+import json
+from pathlib import Path
+
+import pytest
+from loop_helpers import config, run
+
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.judges import open_judge
+from selfevo_jax.methods import open_method
+from selfevo_jax.report import summarize
+from selfevo_jax.run import RunDir, verify
+from selfevo_jax.tasks import open_task
+
+
+@pytest.mark.slow
+def test_a_task_a_scorer_a_judge_and_a_method_from_outside_make_a_round(tmp_path: Path) -> None:
+    heard = run(
+        config(
+            tmp_path / "run",
+            data={"task": "toys:Shouting", "settings": {"prompts": 9}},
+            judge={"kind": "toys:Loudness", "settings": {"word": "quiet"}},
+            method={"name": "toys:Twice", "settings": {"factor": 2}},
+            rounds={"number": 1, "controls": 2},
+        )
+    )
+    metrics = json.loads((tmp_path / "run/rounds/0001/metrics.json").read_text())
+    assert metrics["counts"]["sampled"] == 9
+    assert metrics["counts"]["refined"] == 0
+    assert 0 < metrics["training"]["examples"]["self"] == 2 * metrics["counts"]["kept"]
+    assert metrics["controls"] == {"rows": 2, "passed": 2}
+    held = json.loads((tmp_path / "run/evaluations/0001.json").read_text())["held"]
+    assert held["scorers"] == ["letters"]
+    assert any("method twice reads labels in its rounds" in line for line in heard.lines)
+    assert summarize(RunDir(tmp_path / "run")).complete
+    assert verify(RunDir(tmp_path / "run")).faults == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "open_part", "message"),
+    [
+        ({"data": {"task": "toys:Shouting"}}, open_task, r"data.task: toys:Shouting fails: KeyError"),
+        ({"data": {"task": "toys:Whispering"}}, open_task, r"data.task: 'toys:Whispering' cannot be imported"),
+        ({"data": {"task": "shouting"}}, open_task, r"data.task: no 'shouting'"),
+        ({"judge": {"kind": "toys:Loudness"}}, lambda c: open_judge(c.judge), r"judge.kind: toys:Loudness fails"),
+        ({"judge": {"settings": {"a": 1}}}, lambda c: open_judge(c.judge), r"judge.settings: verdict has none here"),
+        ({"method": {"name": "self_refin"}}, open_method, r"method.name: no 'self_refin'; did you mean 'self_refine'"),
+        ({"method": {"settings": {"a": 1}}}, open_method, r"method.settings: self_refine has none here"),
+    ],
+)
+def test_a_part_that_is_not_there_or_fails_is_told_with_its_key(tmp_path: Path, changes, open_part, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        open_part(config(tmp_path, **changes))

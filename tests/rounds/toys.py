@@ -1,0 +1,106 @@
+"""A task, a judge, a scorer and a method from outside the package, each as small as can be."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow
+from selfevo_jax.evaluate import EvaluationSet
+from selfevo_jax.methods import BASE, Learning
+from selfevo_jax.methods.lessons import self_pool
+from selfevo_jax.methods.selection import select
+from selfevo_jax.scorers import Grade
+
+
+class Letters:
+    """Scorer: a text is as right as its share of a letter that the row names."""
+
+    name = "letters"
+
+    def faults(self, rows):
+        return [None for _ in rows]
+
+    def grades(self, rows, texts):
+        return [
+            Grade(text.count(row.columns["letter"]) / max(1, len(text))) for row, text in zip(rows, texts, strict=True)
+        ]
+
+    def keys(self, rows, texts):
+        return [text[:1] or None for text in texts]
+
+    def spoil(self, row, text, rng):
+        return text + "!"
+
+
+class Shouting:
+    """Task: say something with a letter in it."""
+
+    name, has_meta, scorer = "shouting", True, Letters()
+
+    def __init__(self, config):
+        self._count = config.data.settings["prompts"]
+
+    def prompts(self, round):
+        return [PromptRow(f"{round}-{i}", f"Say {i} things.") for i in range(self._count)]
+
+    def gold(self, round):
+        return {row.id: EvaluationRow(row.id, row.prompt, {"letter": "1"}) for row in self.prompts(round)}
+
+    def evaluation(self):
+        return {"held": EvaluationSet([EvaluationRow("h", "Say something.", {"letter": "1"})], (self.scorer,))}
+
+    def meta_rows(self, answers):
+        return [MetaRow(f"m{i}", f"Say {i}.", "1", "loud", "1", True) for i in range(8)]
+
+    def notices(self):
+        return ["shouting is loud"]
+
+    def files(self):
+        return {}
+
+    def qa_rows(self):
+        return []
+
+    def questions(self):
+        return None
+
+    @staticmethod
+    def cut_for(config):
+        return None
+
+
+@dataclass(frozen=True)
+class Loudness:
+    """Judge: whatever the model says of an answer, it is good, unless it says a word."""
+
+    word: str
+    name: str = "loudness"
+    instruction: str = "Is it loud?"
+
+    def read(self, feedback):
+        return SimpleNamespace(good=self.word not in feedback, rating=None, end=None)
+
+    def bare(self, feedback, good):
+        return feedback
+
+
+@dataclass(frozen=True)
+class Twice:
+    """Method: every answer is asked for, judged, and learnt from the base on, whatever its feedback."""
+
+    config: object
+    factor: int
+    name: str = "twice"
+    reads_labels: bool = True
+    judges: bool = True
+    filters: bool = False
+    keeps_base: bool = True
+
+    def chain(self, bench, row, stages, *, round, sample):
+        return bench.chain(row, stages, round=round, sample=sample, judge=True, turns=0)
+
+    def select(self, rollouts, round):
+        return select(rollouts, "none", 0)
+
+    def learning(self, made, round):
+        kept = self.select(made.rollouts(round), round).kept
+        return Learning(BASE, {"self": self_pool(kept, made.format) * self.factor}, ("learnt twice",))
