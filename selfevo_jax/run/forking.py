@@ -127,7 +127,7 @@ def fork(run: RunDir, new: Config, point: str, reporter: Reporter) -> Forked:
         for name in run.sums.names()
         if (of := _level(name)) is not None and of <= level and (measured or not name.startswith("evaluations/"))
     ]
-    require_sound(run, names)
+    require_sound(run, names, "restore the file from a copy, or fork from an earlier point")
     kinds = (*(_HELD if level >= 0 else ()), *((EVALUATION,) if measured else ()))
     record = {
         "from": str(run.root),
@@ -140,12 +140,11 @@ def fork(run: RunDir, new: Config, point: str, reporter: Reporter) -> Forked:
     return Forked(len(names), told, not measured)
 
 
-def require_sound(run: RunDir, names: Iterable[str]) -> None:
+def require_sound(run: RunDir, names: Iterable[str], remedy: str) -> None:
     """Raises SelfevoError where one of these files of a run, or a record of its checksums, is not what it was."""
     if (faults := run.sums.record_faults()) or (faults := [f for n in names if (f := run.sums.fault(run.root / n))]):
         raise SelfevoError(
-            f"{run.root}/{faults[0]}; a fork would carry it on. `selfevo verify {run.root}` names every fault; restore "
-            "the file from a copy, or fork from an earlier point"
+            f"{run.root}/{faults[0]}; a fork would carry it on. `selfevo verify {run.root}` names every fault; {remedy}"
         )
 
 

@@ -392,6 +392,10 @@ class RunDir:
         if any(not file.name.startswith(".") and file.exists() for file in self.root.iterdir()):
             raise ConfigError(f"{self.root}: not empty and not a run directory; choose another run_dir")
 
+    def is_begun(self) -> bool:
+        """Whether a run is here, and not what a fork that was broken off has left."""
+        return self.config_file.exists() and not (self.root / FORKING).exists()
+
     def require_run(self) -> None:
         """Raises ConfigError where there is no run, or one of another format."""
         self.sums.require_format()

@@ -11,7 +11,7 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.run.artefacts import Artefact, artefacts, inputs
 from selfevo_jax.run.files import read_json
 from selfevo_jax.run.forking import RECORD, bring, prints_of, require_sound
-from selfevo_jax.run.run_dir import RunDir
+from selfevo_jax.run.run_dir import FORKING, RunDir
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def share(config: Config, sources: Sequence[RunDir], reporter: Reporter) -> list
     fingerprints of the model and the files behind them, which the run compares when it is opened. Of several sources
     the first counts. Files are compared with their checksums, then linked (on one disk) or copied; `fork.json` names
     where each came from. Where there is nothing to take no run is begun. A call that was broken off is made whole by
-    the same call; call it only where no run is.
+    the same call; where a run is begun already, call `shared`.
 
     Raises SelfevoError where a file to take is not what its run has written, or sources rest on other contents of the
     same file.
@@ -56,10 +56,11 @@ def share(config: Config, sources: Sequence[RunDir], reporter: Reporter) -> list
             prints |= rested
             files |= dict.fromkeys(taken, run)
             break
-    if not found:
+    if not found and not (to.root / FORKING).exists():
         return []
     for source in {run.root: run for run in files.values()}.values():
-        require_sound(source, [name for name, run in files.items() if run is source])
+        remedy = "restore the file from a copy, or remove that run to have it made anew"
+        require_sound(source, [name for name, run in files.items() if run is source], remedy)
     record = {
         "shared": {artefact.name: str(run.root) for artefact, run, _ in found},
         "files": {name: run.sums.digest(run.root / name) for name, run in files.items()},
@@ -76,6 +77,8 @@ def shared(run: RunDir) -> list[Shared]:
 
 
 def _is_own(run: RunDir) -> bool:
-    """Whether what a run holds was made by its own config: the kept rounds of a fork may have had another one."""
+    """Whether a run is there, and made by its own config: the kept rounds of a fork may have had another one."""
     record = run.root / RECORD
+    if not run.is_begun():
+        return False
     return not record.exists() or not read_json(record).get("changed")

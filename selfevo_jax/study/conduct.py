@@ -47,7 +47,7 @@ def conduct(study: Study, reporter: Reporter) -> bool:
 def _make(study: Study, run: StudyRun, title: str, reporter: Reporter) -> None:
     reporter.line(f"\n== {title}")
     there = RunDir(run.config.run_dir)
-    begun = there.has(there.config_file)
+    begun = hosts.agree("whether the run is begun", there.is_begun)
     taken = hosts.agree("what other runs have for this one", lambda: _share(study, run, reporter))
     for source, names in taken.items():
         reporter.line(f"  from {source}: {', '.join(names)}")
@@ -76,9 +76,8 @@ def _ran(controller: Controller) -> str:
 def _share(study: Study, run: StudyRun, reporter: Reporter) -> dict[str, list[str]]:
     """What a run that is not begun takes from the others: the other run's name -> artefacts."""
     new = RunDir(run.config.run_dir)
-    if not new.config_file.exists():
-        others = [RunDir(other.config.run_dir) for other in study.runs if other is not run]
-        share(run.config, [other for other in others if other.config_file.exists()], reporter)
+    if not new.is_begun():
+        share(run.config, [RunDir(other.config.run_dir) for other in study.runs if other is not run], reporter)
     taken: dict[str, list[str]] = {}
     for one in shared(new):
         taken.setdefault(one.source, []).append(one.artefact)
@@ -102,7 +101,7 @@ def _note(study: Study, run: StudyRun, ended: str, seconds: float | None) -> Non
 def _ended(study: Study, run: StudyRun) -> bool:
     """Whether a run has come to its end. Raises ConfigError where its folder holds another run."""
     there = RunDir(run.config.run_dir)
-    if not there.config_file.exists():
+    if not there.is_begun():
         return False
     begun, wanted = there.read_config(), run.config
     if differences := config_differences(begun, wanted):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from selfevo_jax.cli import app
 from selfevo_jax.config import Config, load_config
 from selfevo_jax.errors import ConfigError, SelfevoError
-from selfevo_jax.run import RunDir, fork, verify
+from selfevo_jax.run import RunDir, fork, share, shared, verify
 
 pytestmark = pytest.mark.slow
 
@@ -137,3 +137,53 @@ def test_a_fork_takes_no_place_of_another_run(finished: Path, tmp_path: Path) ->
     with pytest.raises(ConfigError, match="not empty and not a run directory"):
         fork(RunDir(finished), config(tmp_path / "other"), "base", Heard())
     assert (tmp_path / "other/notes.txt").read_text() == "mine"
+
+
+def test_what_a_run_takes_from_another_is_whole_or_taken_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, source = config(tmp_path / "new", rounds__variant="continual_self_only"), RunDir(finished)
+    with monkeypatch.context() as patched:
+        unlink = Path.unlink
+
+        def broken_off(self: Path, missing_ok: bool = False) -> None:
+            if self.name == ".forking":  # the last of all
+                raise KeyboardInterrupt
+            unlink(self, missing_ok)
+
+        patched.setattr(Path, "unlink", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            share(new, [source], Heard())
+    assert (tmp_path / "new/config.yaml").exists()
+    assert not RunDir(new.run_dir).is_begun()
+    assert share(config(tmp_path / "third"), [RunDir(new.run_dir)], Heard()) == []
+    taken = share(new, [source], Heard())
+    assert [one.artefact for one in taken][-1] == "controls of round 1"
+    assert shared(RunDir(new.run_dir)) == taken
+    assert verify(RunDir(new.run_dir)).faults == []
+
+
+def test_what_a_broken_off_call_has_left_is_cleared_where_nothing_can_be_taken_any_more(
+    finished: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "new"
+    shutil.copytree(finished / "meta", root / "meta")
+    (root / ".forking").touch()
+    assert share(config(root), [], Heard()) == []
+    assert not (root / "meta").exists()
+    assert RunDir(root).is_begun()
+    assert verify(RunDir(root)).faults == []
+
+
+def test_a_run_takes_nothing_from_a_fork_whose_rounds_had_other_settings(finished: Path, tmp_path: Path) -> None:
+    other = config(tmp_path / "fork", rounds__select="random")
+    fork(RunDir(finished), other, "1", Heard())
+    assert share(config(tmp_path / "new", rounds__select="random"), [RunDir(other.run_dir)], Heard()) == []
+
+
+def test_a_changed_file_is_not_taken(finished: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(finished, source)
+    (source / "evaluations/meta.json").write_text("{}")
+    with pytest.raises(SelfevoError, match=r"meta.json: its content has changed; .* remove that run to have it made"):
+        share(config(tmp_path / "new"), [RunDir(source)], Heard())
