@@ -46,7 +46,9 @@ def winrate_command(
     model: Annotated[str | None, typer.Option(help="The model, or its answers; default: the config's.")] = None,
     judge: Annotated[str, typer.Option(help="self (the model), another model, or the URL of a server.")] = SELF,
     judge_model: Annotated[str | None, typer.Option(help="With a URL: the model's name there.")] = None,
-    judge_key: Annotated[str, typer.Option(help="With a URL: the variable that holds the key.")] = "OPENAI_API_KEY",
+    judge_key_variable: Annotated[
+        str, typer.Option(help="With a URL: the environment variable that holds the key.")
+    ] = "OPENAI_API_KEY",
     judge_concurrency: Annotated[int, typer.Option(help="With a URL: questions side by side at most.")] = 16,
     brief: Annotated[
         bool, typer.Option("--brief", help="A judging model gives its verdict at once, without an explanation.")
@@ -78,7 +80,7 @@ def winrate_command(
 
     refuse_secrets({"--judge": judge, "--against": against, "--model": model, "--prompts": prompts})
     loaded = load_config(config, overrides or [])
-    server = _server(judge, judge_model, judge_key, judge_concurrency)
+    server = _server(judge, judge_model, judge_key_variable, judge_concurrency)
     call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, out)
     with together(coordinator, processes, process_id, start_limit, lambda: loaded.run_dir):
         from selfevo_jax import hosts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator
@@ -44,6 +45,13 @@ class EndpointSection(Section):
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"found {url!r}, expected a URL such as https://HOST/v1")
         return url.rstrip("/")
+
+    @field_validator("key_variable")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:  # it may be a key: it is not repeated
+            raise ValueError("expected the name of an environment variable; the key itself does not belong here")
+        return name
 
 
 GROUP = "selfevo_jax.judges"

@@ -187,3 +187,5 @@ def test_an_endpoint_is_a_url(tmp_path):
     assert EndpointSection(url="https://host/v1/", model="m").url == "https://host/v1"
     with pytest.raises(ValueError, match="expected a URL"):
         EndpointSection(url="host", model="m")
+    with pytest.raises(ValueError, match="the key itself does not belong here"):
+        EndpointSection(url="https://host/v1", model="m", key_variable=KEY)
