@@ -269,7 +269,7 @@ class RoundsSection(Section):
     pool: Literal["all", "last"] | None = None
     """Self-curated rows to learn from: of all rounds so far, or of the last one. None: all for `restart`, else last."""
     turns: Count = 1
-    """Feedback-refine turns at most; 0 is plain self-training on first responses."""
+    """Feedback-refine turns at most; 0 judges first responses alone."""
     select: Literal["feedback", "none", "random"] = "feedback"
     """`random` keeps as many rows as the feedback would, drawn blindly (an ablation)."""
     per_prompt: Positive | None = 4

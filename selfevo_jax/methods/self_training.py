@@ -6,15 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.chains import Rollout
+from selfevo_jax.config.sections import RoundsSection
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
 
 
 @dataclass(frozen=True)
 class SelfTraining(SelfRefine):
-    """As `self_refine`, without feedback, refinement and filter."""
+    """As `self_refine`, without feedback, refinement and filter. Raises ConfigError for settings of these."""
 
     name: str = "self_training"
+
+    def __post_init__(self) -> None:
+        for key in ("turns", "select"):
+            found, usual = getattr(self.config.rounds, key), RoundsSection.model_fields[key].default
+            if found != usual:
+                raise ConfigError(f"rounds.{key}: found {found}, but {self.name} has no feedback; set it to {usual}")
 
     @property
     def judges(self) -> bool:

@@ -46,6 +46,11 @@ def test_a_task_a_scorer_a_judge_and_a_method_from_outside_make_a_round(tmp_path
         ({"judge": {"kind": "toys:Loudness"}}, lambda c: open_judge(c.judge), r"judge.kind: toys:Loudness fails"),
         ({"judge": {"settings": {"a": 1}}}, lambda c: open_judge(c.judge), r"judge.settings: verdict has none here"),
         ({"method": {"name": "self_refin"}}, open_method, r"method.name: no 'self_refin'; did you mean 'self_refine'"),
+        (
+            {"method": {"name": "self_training"}},
+            open_method,
+            r"rounds.select: found none, but self_train",
+        ),
         ({"method": {"settings": {"a": 1}}}, open_method, r"method.settings: self_refine has none here"),
     ],
 )
