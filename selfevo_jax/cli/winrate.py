@@ -150,9 +150,8 @@ def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list
     from selfevo_jax.judges import mt_bench_pair, mt_bench_single
     from selfevo_jax.progress import Reporter
     from selfevo_jax.rounds import winrate
-    from selfevo_jax.rounds.texts import Kept, Models, Said, journal_of
+    from selfevo_jax.rounds.texts import Kept, Models, Said, journal_of, settings_of
     from selfevo_jax.rounds.workbench import select_platform
-    from selfevo_jax.run.identity import identity
     from selfevo_jax.storage import storage_of
 
     model, against, judging = call.model, call.against, call.judging
@@ -173,13 +172,12 @@ def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list
         asked = {"brief": str(call.brief), "prompts": f"{mt_bench_pair()} {mt_bench_single()}"}
         sums = {file: source_checksum(file) for file in (call.prompts, *files)}
         used = {source for source in (model, against, judging) if source is not None and source not in given}
-        return identity(config, {**names, **asked, **sums, **{s: model_checksum(s) for s in sorted(used)}})
+        models = {source: model_checksum(source) for source in sorted(used)}
+        return json.dumps([names, asked, sums, models, settings_of(config)], sort_keys=True)
 
     mark = hosts.agree("checksums", belongs) if unfinished is not None else ""
-    with notice.heeded(), journal_of(unfinished, mark) as journal:
+    with notice.heeded(), journal_of(unfinished, mark, reporter) as journal:
         kept = Kept(journal)
-        if len(kept):
-            reporter.line(f"{unfinished}: going on; {len(kept)} texts of an earlier call are there")
         models = Models(config, kept, reporter, lambda bench: winrate.lengths(bench, rows))
         # the judge's model last, so that it is loaded once where it is a side's too
         texts: dict[str, dict[str, Said]] = {}

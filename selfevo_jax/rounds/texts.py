@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import CLIPPED_WARN_ABOVE
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
+from selfevo_jax.run.files import write_file
 from selfevo_jax.run.journal import Journal
 from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.sample import Chain, Request, Single, is_whole
@@ -42,9 +46,6 @@ class Kept:
         rows = hosts.share("texts of an earlier call", journal.rows if journal is not None else [])
         self._found = {row["id"]: row for row in rows}
 
-    def __len__(self) -> int:
-        return len(self._found)
-
     def __contains__(self, key: str) -> bool:
         return key in self._found
 
@@ -59,9 +60,31 @@ class Kept:
             self.journal.append(row)
 
 
-def journal_of(path: Path | None, belongs: str) -> Any:
-    """A journal on process 0, as a context; None elsewhere, and without a path."""
-    return Journal(path, belongs=belongs) if path is not None and hosts.is_writer() else nullcontext()
+def journal_of(path: Path | None, belongs: str, reporter: Reporter) -> Any:
+    """A journal on process 0, as a context; None elsewhere, and without a path.
+
+    Texts in the file that belong to something else are moved to a file beside it, with a warning.
+    """
+    if path is None or not hosts.is_writer():
+        return nullcontext()
+    journal = Journal(path, belongs=belongs)
+    if journal.bad:
+        there = next(free for n in count(1) if not (free := path.with_name(f"{path.name}.{n}")).exists())
+        write_file(there, b"".join(line + b"\n" for line in journal.bad))
+        reporter.warn(
+            f"{path}: {len(journal.bad)} texts are changed, or of a call with other models, prompts or settings; they "
+            f"are moved to {there}, and what is missing is sampled or asked again"
+        )
+    elif journal.rows:
+        reporter.line(f"{path}: going on; {len(journal.rows)} texts of an earlier call are there")
+    return journal
+
+
+def settings_of(config: Config) -> str:
+    """A digest of the settings that greedy texts depend on."""
+    sampling = config.sampling.model_dump(mode="json", exclude={"slots", "tensor"})
+    told = [config.format.model_dump(mode="json"), config.model.tokenizer, sampling]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 class Models:

@@ -153,6 +153,23 @@ def test_a_call_that_was_broken_off_goes_on_and_asks_nothing_twice(files, tmp_pa
     assert len(out.read_text().splitlines()) == 12
 
 
+def test_texts_of_another_call_are_put_beside_with_a_warning(files, tmp_path) -> None:
+    pytest.importorskip("openai")
+    out = tmp_path / "rows.jsonl"
+    with serving(lambda prompt, n: "401" if "prompt 8?" in prompt else prefers_long(prompt, n)) as server:
+        call(files, server, "--out", str(out), "--judge-concurrency", "1")
+        said = call(files, server, "--out", str(out), "--limit", "8").output
+    assert "16 texts are changed, or of a call with other models, prompts or settings" in said
+    assert len((tmp_path / "rows.jsonl.unfinished.1").read_bytes().splitlines()) == 16
+    assert len(out.read_text().splitlines()) == 8
+
+
+def test_settings_that_no_text_depends_on_do_not_begin_anew(tmp_path) -> None:
+    one = texts.settings_of(config(tmp_path))
+    assert texts.settings_of(config(tmp_path / "x", sampling__slots=2, learn={"steps": 9}, seed=7)) == one
+    assert texts.settings_of(config(tmp_path, sampling__dtype="bfloat16")) != one
+
+
 def test_what_the_command_cannot_do_is_one_clear_line(files, tmp_path) -> None:
     def refused(*more: str) -> str:
         sides = ["--against", str(files["theirs"]), "--prompts", str(files["prompts"])]
