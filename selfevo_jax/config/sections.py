@@ -148,8 +148,6 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _some_source(self) -> DataSection:
         own = "stories" if self.stories is not None else "task"
-        if self.settings and self.task is None:
-            raise ValueError("settings are those of a task from outside the package; name it in `task`")
         if self.stories is not None and self.task is not None:
             raise ValueError("stories stands beside task; remove one of the two")
         if self.stories is not None or self.task is not None:

@@ -84,7 +84,7 @@ def _rows(
         return [Row(shown, "-", **of_round)]
     rows = []
     for key, figures in found.items():
-        of_set = {name: figures[name] for name in _FIGURES if name in figures}
+        of_set = {"direct": figures["direct"], **{name: figures[name] for name in _FIGURES if name in figures}}
         rows.append(Row(shown, key, **of_set, gain=_gain((start or {}).get(key), figures), **of_round))
     return rows
 

@@ -17,6 +17,8 @@ def open_task(config: Config) -> Task:
     where there is no such task."""
     name = config.data.task
     if name is None:
+        if config.data.settings:
+            raise ConfigError("data.settings: those of a task from outside the package, but data.task names none")
         return Stories(config) if config.data.stories is not None else Files(config)
     try:
         plugins.check_name(GROUP, name, ())

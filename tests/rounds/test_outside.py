@@ -42,6 +42,11 @@ def test_a_task_a_scorer_a_judge_and_a_method_from_outside_make_a_round(tmp_path
     [
         ({"data": {"task": "toys:Shouting"}}, open_task, r"data.task: toys:Shouting fails: KeyError"),
         ({"data": {"task": "toys:Whispering"}}, open_task, r"data.task: 'toys:Whispering' cannot be imported"),
+        (
+            {"data__settings": {"prompts": 9}},
+            open_task,
+            r"data.settings: those of a task from outside the package, but",
+        ),
         ({"data": {"task": "shouting"}}, open_task, r"data.task: no 'shouting'"),
         ({"judge": {"kind": "toys:Loudness"}}, lambda c: open_judge(c.judge), r"judge.kind: toys:Loudness fails"),
         ({"judge": {"settings": {"a": 1}}}, lambda c: open_judge(c.judge), r"judge.settings: verdict has none here"),
