@@ -1,7 +1,9 @@
 """Every test runs on 8 virtual CPU devices, in fp32, with no network and no data outside the repository."""
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
@@ -11,10 +13,20 @@ from quick_compiles import flags
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = flags(8, os.environ.get("XLA_FLAGS", ""))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is read from the home folder, nothing left there
+# a program is compiled once for all processes of all tests; nothing is read from the home folder, nothing left there
+OWN = "SELFEVO_TESTS_PROGRAMS" not in os.environ
+PROGRAMS = os.environ.setdefault("SELFEVO_TESTS_PROGRAMS", tempfile.mkdtemp(prefix="selfevo-programs-") if OWN else "")
+os.environ["JAX_ENABLE_COMPILATION_CACHE"], os.environ["JAX_COMPILATION_CACHE_DIR"] = "true", PROGRAMS
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 
 def pytest_collection_modifyitems(items):
     """Files with slow tests first: a long one that a process begins last would keep the other waiting."""
     slow = {item.path for item in items if {"slow", "tpu_compiler"} & set(item.keywords)}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_unconfigure(config):
+    if OWN:
+        shutil.rmtree(PROGRAMS, ignore_errors=True)
