@@ -20,12 +20,14 @@ def say(*words):
     print(*words, flush=True)
 
 
-def meet(me):
+def meet(me, url="", path=""):
     say("peers", *hosts.peers())
     say("brought", hosts.gather("bringing", {"number": me * 10}))
     say("agreed", hosts.agree("deciding", lambda: f"by {me}"))
     hosts.barrier("tea")
     say("writer", hosts.is_writer(), hosts.count())
+    if url:
+        ask(url, path)
 
 
 def peak():
@@ -180,7 +182,7 @@ def open_run(me, *roots):
     say("open")
 
 
-def ask(me, url, path):
+def ask(url, path):
     """Questions to a server: process 0 asks, and keeps the answers."""
     import contextlib
 
@@ -192,7 +194,7 @@ def ask(me, url, path):
     questions = [Question.of(f"q{i}", "be fair", f"prompt {i}") for i in range(300)]
     section = EndpointSection(url=url, model="m", concurrency=8)
     with Journal(Path(path)) if hosts.is_writer() else contextlib.nullcontext() as log:
-        answers = ask_endpoint(section, questions, log, Reporter(quiet=me > 0), "asking")
+        answers = ask_endpoint(section, questions, log, Reporter(quiet=not hosts.is_writer()), "asking")
     say("last", len(answers), answers[-1].text)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from completions_server import Server, serving
 from host_helpers import Ended, Process, free_port, name, together, workers
 from small_training import Batched, train
 from strangers import is_closed, messages, send
@@ -26,8 +28,17 @@ def was_ended(ended: Ended) -> None:
     assert "stack trace" not in ended.err
 
 
-def test_processes_meet_and_end_well(tmp_path: Path) -> None:
-    first, second = together(tmp_path, workers("meet"))
+@pytest.fixture(scope="module")
+def met(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Ended], Server]:
+    """Two processes that have met, and asked a server where there is a client for it."""
+    folder = tmp_path_factory.mktemp("met")
+    with serving(lambda prompt, n: "500" if prompt == "prompt 7" and n == 1 else None) as server:
+        asked = [server.url, str(folder / "answers.jsonl")] if find_spec("openai") else []
+        return together(folder, workers("meet", *asked)), server
+
+
+def test_processes_meet_and_end_well(met: tuple[list[Ended], Server]) -> None:
+    first, second = met[0]
     for ended, writer in ((first, True), (second, False)):
         assert ended.code == 0, ended.err[-3000:]
         assert "brought [{'number': 0}, {'number': 10}]" in ended.out
@@ -37,15 +48,10 @@ def test_processes_meet_and_end_well(tmp_path: Path) -> None:
         assert "error" not in ended.err
 
 
-def test_process_0_alone_asks_a_server_and_all_have_its_answers(tmp_path: Path) -> None:
+def test_process_0_alone_asks_a_server_and_all_have_its_answers(met: tuple[list[Ended], Server]) -> None:
     pytest.importorskip("openai")
-    from completions_server import serving
-
-    with serving(lambda prompt, n: "500" if prompt == "prompt 7" and n == 1 else None) as server:
-        ended = together(tmp_path, workers("ask", server.url, str(tmp_path / "answers.jsonl")))
-    for process in ended:
-        assert process.code == 0, process.err[-3000:]
-        assert "last 300 said to prompt 299" in process.out
+    processes, server = met
+    assert all("last 300 said to prompt 299" in process.out for process in processes)
     assert len(server.answered) == 300
     assert server.asked["prompt 7"] == 2
 
