@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -18,6 +19,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     in_words: ClassVar[str] = ""
     """What a message says is expected; empty: a section with such keys."""
+
+    read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Of a task's settings: key -> the artefacts of a run that are made of it (`selfevo_jax.run.artefacts` names them);
+    every artefact is made of a key that is not named."""
 
     @classmethod
     def written_out(cls, value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
@@ -115,6 +116,12 @@ class StoriesSection(Section):
     """Copies of a right response for each D_meta question: too few, and the critic says only `incorrect`."""
     evaluation_rows: Positive = 512
     evaluation_split: Literal["development", "test"] = "test"
+
+    read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "changes": ("answers", "D_meta", "evaluation", "rollouts"),
+        **dict.fromkeys(("meta_questions", "responses_per_question", "right_copies"), ("D_meta",)),
+        **dict.fromkeys(("evaluation_rows", "evaluation_split"), ("evaluation",)),
+    }
 
 
 class DataSection(Section):

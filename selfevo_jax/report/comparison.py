@@ -16,6 +16,7 @@ from typing import Any
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import paired
 from selfevo_jax.report.summary import Summary, summarize
+from selfevo_jax.run.artefacts import EVALUATION, below, is_read_by
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
 from selfevo_jax.run.joining import PRINTS
@@ -25,6 +26,7 @@ MODES = ("direct", "refined", "consistency", "both")
 DATA = {"data_first": "first", "data_candidates": "candidates", "data_kept": "kept"}
 """Shares of right rows in the data of the rounds, as `report.Row` names them."""
 GAIN = "gain"
+_CONTENT = "content of "
 _ANYWHERE = (*(key for key in SAFE_TO_CHANGE if not key.startswith("rounds.")), "seed")
 """Keys in which runs of one row may differ."""
 
@@ -174,7 +176,7 @@ def _member(run: RunDir, ended: str | None, sets: Sequence[str]) -> Member:
     with understood(run.root):
         told = read_json(prints) if prints.exists() else {}
         facts = dict(flat(config.model_dump(mode="json"))) | {
-            f"content of {key}": value for key, value in told.items() if key != "config"
+            f"{_CONTENT}{key}": value for key, value in told.items() if key != "config"
         }
         right: dict[tuple[str, str, str], Right] = {}
         for shown in dict.fromkeys(row.checkpoint for row in summary.rows):
@@ -226,7 +228,7 @@ def _rows(members: Sequence[Member], names: Mapping[str, str]) -> list[Row]:
 
 
 def _may_differ(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in _ANYWHERE)
+    return below(key, _ANYWHERE)
 
 
 def _without_seed(member: Member) -> str:
@@ -266,17 +268,17 @@ def _refuse_others(rows: Sequence[Row]) -> None:
 
 
 def _rule(member: Member, set_name: str) -> dict[str, Any]:
-    """What says which rows a set has and how they are scored."""
-    keys = (f"data.evaluation.{set_name}", f"content of data.evaluation.{set_name}", "data.stories")
-    apart = ("meta_questions", "responses_per_question", "right_copies")
-    return {
-        key: value
-        for key, value in member.config.items()
-        if any(key == name or key.startswith(f"{name}.") for name in keys)
-        and key.rpartition(".")[2] not in apart
-        # where the file lies is nothing to its rows: its content is compared
-        and key not in (keys[0], f"{keys[0]}.source")
-    }
+    """What says which rows a set has and how they are scored. Where a file lies is nothing to its rows: its content is
+    compared, and how many of its rows are taken shows in the rows themselves."""
+    own = f"data.evaluation.{set_name}"
+    found = {}
+    for key, value in member.config.items():
+        bare = key.removeprefix(_CONTENT)
+        of_another = below(bare, ("data.evaluation",)) and not below(bare, (own,))
+        place = key in (own, f"{own}.source", "data.evaluation_rows")
+        if bare.startswith("data.") and is_read_by(bare, (EVALUATION,)) and not of_another and not place:
+            found[key] = value
+    return found
 
 
 # --- figures

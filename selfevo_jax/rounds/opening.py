@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 
 from selfevo_jax import hosts
@@ -24,10 +27,8 @@ from selfevo_jax.train import check_settings, train_settings
 
 def open_loop(config: Config, reporter: Reporter) -> Loop:
     """Opens the run of a config, begun or not, and owns it until its `dir` is closed."""
-    task, dir = open_task(config), RunDir(config.run_dir)
-    bench = open_workbench(config, dir.append_cost)
-    bench.engine.fit(survey(bench, run_phases(bench, task)))
-    _check(config, task, bench, reporter)
+    dir = RunDir(config.run_dir)
+    task, bench = prepare(config, reporter, dir.append_cost)
     if (before := dir.open(config, _fingerprints(config, task, bench, reporter))) is not None:
         reporter.line(f"{dir.root}: taken over from {before}, which is gone")
     loop = Loop(config, reporter, task, dir, bench, Checkpoints(bench, dir, reporter))
@@ -36,6 +37,17 @@ def open_loop(config: Config, reporter: Reporter) -> Loop:
     for name in dir.finish_removals():
         reporter.line(f"  the removal of checkpoint {name} had been broken off; it is finished (saving.keep_last)")
     return loop
+
+
+def prepare(
+    config: Config, reporter: Reporter, record: Callable[[dict[str, Any]], None] | None = None
+) -> tuple[Task, Workbench]:
+    """Task and workbench of a run, and what the user should know of them. Raises SelfevoError for everything that could
+    stop the run later, and can be seen without its directory."""
+    task, bench = open_task(config), open_workbench(config, record)
+    bench.engine.fit(survey(bench, run_phases(bench, task)))
+    _check(config, task, bench, reporter)
+    return task, bench
 
 
 def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> None:

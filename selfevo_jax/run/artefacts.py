@@ -6,11 +6,14 @@ A key that the table does not name is one that everything rests on, until somebo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from selfevo_jax import plugins
 from selfevo_jax.config import Config
+from selfevo_jax.config.forms import fields, section_at
 from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
 from selfevo_jax.run.joining import REMOVED
 from selfevo_jax.run.run_dir import COMMITTED, META, name_of
@@ -53,12 +56,6 @@ _READ: dict[str, _Read] = {
     "data.qa": _read(META_SKILL, ROUND, why="D_QA"),
     "data.evaluation": _read(EVALUATION),
     "data.evaluation_rows": _read(EVALUATION),
-    "data.stories.changes": _read(ANSWERS, META_DATA, EVALUATION, ROLLOUTS, why="D_meta"),
-    "data.stories.meta_questions": _read(META_DATA, why="D_meta"),
-    "data.stories.responses_per_question": _read(META_DATA, why="D_meta"),
-    "data.stories.right_copies": _read(META_DATA, why="D_meta"),
-    "data.stories.evaluation_rows": _read(EVALUATION),
-    "data.stories.evaluation_split": _read(EVALUATION),
     "sampling": _Read(_SAMPLED),
     # evaluation is greedy, or has a temperature of its own, as the answers for D_meta have
     "sampling.respond": _Read(_SAMPLED - {CONTROLS}),
@@ -78,12 +75,26 @@ _READ: dict[str, _Read] = {
     "evaluate": _read(EVALUATION),
     # what phases read of several keys together: see `inputs`
     "whether rounds judge": _read(ROLLOUTS, CONTROLS),
+    "what a method from outside may read": _read(ROLLOUTS, CONTROLS),
     "the judge's default text": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
     "the scorer of the prompts": _read(ROUND),
     "turns of evaluation": _read(EVALUATION),
     "seed of evaluation": _read(EVALUATION),
 }
-"""Keys of a config (and, by the same names, fingerprints); the longest that a key lies below counts."""
+"""Keys of a config (and, by the same names, fingerprints); the longest that a key lies below counts. What reads the
+settings of a task is said where they are declared (`Section.read_by`)."""
+
+
+def _declared() -> Iterator[tuple[str, _Read]]:
+    for name, _ in fields():
+        *path, last = name.split(".")
+        section = section_at(tuple(path))
+        if section is not None and last in section.read_by:
+            by = section.read_by[last]
+            yield name, _read(*by, why=META_DATA if META_DATA in by else "the kept files")
+
+
+_READ |= dict(_declared())
 
 
 def below(key: str, names: Iterable[str]) -> bool:
@@ -115,12 +126,28 @@ def _scorer_of_prompts(config: Config) -> dict[str, Any]:
     return {"scorer": first.scorers[0].model_dump(mode="json"), "columns": first.columns}
 
 
+@functools.cache
+def _offered() -> list[str]:
+    """Methods of installed packages."""
+    return plugins.known("selfevo_jax.methods")
+
+
+def _of_outside(config: Config) -> dict[str, Any] | None:
+    """The settings of rounds and of their fine-tuning, where chains may be made by them in a way that is not known."""
+    name = config.method.name
+    if ":" not in name and name not in _offered():
+        return None
+    read = {"rounds": config.rounds.model_dump(mode="json"), "learn": config.learn.model_dump(mode="json")}
+    return {key: value for key, value in flat(read) if _found(key).by}
+
+
 def inputs(config: Config) -> dict[str, Any]:
     """Every dotted key with its value, and what phases read of several keys together."""
     voting = {"consistency", "both"} & set(config.evaluate.modes)
     own_text = config.format.kind == "chat" and config.format.judge is None
     return dict(flat(config.model_dump(mode="json"))) | {
         "whether rounds judge": config.rounds.judges,
+        "what a method from outside may read": _of_outside(config),
         "the judge's default text": config.judge.kind if own_text else None,
         "the scorer of the prompts": _scorer_of_prompts(config),
         "turns of evaluation": max(1, config.rounds.turns),

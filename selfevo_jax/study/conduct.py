@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from selfevo_jax import hosts, notice
 from selfevo_jax.errors import ConfigError, EmptySelectionError, NonFiniteLossError, SelfevoError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import as_markdown, as_text, compare, summarize
 from selfevo_jax.rounds import Controller
+from selfevo_jax.rounds.opening import prepare
 from selfevo_jax.run import RunDir, share, shared
 from selfevo_jax.run.files import read_json, to_json, write_file
 from selfevo_jax.run.identity import config_differences
 from selfevo_jax.study.spec import Study, StudyRun
-from selfevo_jax.tasks import open_task
 
 RECORD, TABLE = "study.json", "table"
 COMPLETE = "complete"
@@ -30,11 +32,12 @@ def conduct(study: Study, reporter: Reporter) -> bool:
     """Makes what is left of a study, and its table. Returns whether there was anything to do.
 
     Of several processes every one calls it. It can be killed at any instant, and the same call goes on. Raises
-    ConfigError, before any work, for a folder that holds a run with another config, or rows that cannot be read.
+    ConfigError, before any work, for a folder that holds a run with another config, or a variant that cannot be
+    run.
     """
     left = hosts.agree("what is left of the study", lambda: [run.name for run in study.runs if not _ended(study, run)])
     if left:
-        _check_rows(run for run in study.runs if run.name in left)
+        _check(run for run in study.runs if run.name in left)
         reporter.line(f"{study.file}: {len(left)} of {len(study.runs)} runs are left")
     for number, run in enumerate(study.runs, start=1):
         if run.name in left:
@@ -121,12 +124,13 @@ def _stopped(study: Study, run: StudyRun) -> str | None:
     return None if ended == COMPLETE else str(ended)
 
 
-def _check_rows(runs: Iterable[StudyRun]) -> None:
-    """Reads the data of each variant, so that what cannot be read is found before any work."""
+def _check(runs: Iterable[StudyRun]) -> None:
+    """Each variant's data, model and settings, so that what cannot be run is found before any work."""
+    silent = Reporter(Console(quiet=True))  # each run says for itself what is to be known
     first = {run.variant: run for run in reversed(list(runs))}
     for name, run in first.items():
         try:
-            open_task(run.config)
+            prepare(run.config, silent)
         except SelfevoError as error:
             raise ConfigError(f"variant {name}: {error}") from error
 

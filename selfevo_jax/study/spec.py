@@ -11,7 +11,7 @@ from typing import Any
 
 from selfevo_jax.config import Config, override, parse_config, read_tree, set_key
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.run.artefacts import below
+from selfevo_jax.run.artefacts import EVALUATION, is_read_by
 from selfevo_jax.run.identity import flat
 from selfevo_jax.storage import is_remote, place
 
@@ -116,9 +116,8 @@ def _check_compared(file: Path, configs: Mapping[str, Config]) -> None:
 
 def _evaluated(config: Config) -> dict[str, Any]:
     """The keys that say which rows the evaluation sets have, and how they are scored."""
-    keys = ("data.evaluation", "data.evaluation_rows", "data.stories.changes", "data.stories.evaluation_rows")
-    found = dict(flat(config.model_dump(mode="json")))
-    return {key: found[key] for key in found if below(key, (*keys, "data.stories.evaluation_split"))}
+    keys = flat({"data": config.data.model_dump(mode="json")})
+    return {key: value for key, value in keys if is_read_by(key, (EVALUATION,))}
 
 
 def _set_of(key: str) -> str:

@@ -3,7 +3,7 @@
 import pytest
 
 from selfevo_jax.config import Config, parse_config
-from selfevo_jax.config.forms import fields
+from selfevo_jax.config.forms import fields, section_at
 from selfevo_jax.run.artefacts import artefacts, inputs, is_read_by
 
 
@@ -59,6 +59,31 @@ def test_d_meta_of_a_file_rests_on_no_setting_of_the_sampler() -> None:
 def test_figures_with_drawn_samples_rest_on_the_seed() -> None:
     voting = {"evaluate": {"modes": ["direct", "consistency"]}}
     assert shared(config(**voting), config(**voting, seed=1)) == []
+
+
+def test_settings_of_a_task_are_read_by_what_its_section_says() -> None:
+    assert shared(config(), config(data={"stories": {"evaluation_rows": 3}})) == [
+        META_DATA,
+        META,
+        ROLLOUTS,
+        CONTROLS,
+        ROUND,
+    ]
+    assert shared(config(), config(data={"stories": {"right_copies": 5}})) == [BASE]
+    declared = {kind for name, _ in fields() for kind in _declared(name)}
+    assert declared <= {kind for artefact in MADE for kind in artefact.kinds}
+
+
+def _declared(name: str) -> tuple[str, ...]:
+    *path, last = name.split(".")
+    section = section_at(tuple(path))
+    return () if section is None else section.read_by.get(last, ())
+
+
+def test_chains_of_a_method_from_outside_rest_on_all_settings_of_rounds() -> None:
+    outside = {"method": {"name": "my.parts:Mine"}}
+    assert shared(config(**outside), config(**outside, learn={"steps": 3})) == [BASE, META_DATA, META, META_FIGURES]
+    assert shared(config(**outside), config(**outside, rounds={"number": 9})) == ALL
 
 
 def test_a_rating_changes_the_default_text_of_a_chat_format_and_so_m_meta() -> None:
