@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
+import sys
 from collections.abc import Collection
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
@@ -28,7 +31,19 @@ def check_name(group: str, name: str, built_in: Collection[str]) -> None:
 
 def load(group: str, name: str, key: str) -> Any:
     """What an entry point of a group, or `module:name`, names. Errors: `imported`."""
-    return imported(next((point.value for point in entry_points(group=group) if point.name == name), name), key)
+    return imported(path_of(group, name), key)
+
+
+def path_of(group: str, name: str) -> str:
+    """The `module:name` of an entry point; another name stays as it is."""
+    return next((point.value for point in entry_points(group=group) if point.name == name), name)
+
+
+def checksum(path: str, key: str) -> str:
+    """sha256 of the file of the module in `module:name`, as hex. Raises ConfigError where it cannot be imported."""
+    imported(path, key)
+    file = getattr(sys.modules[path.partition(":")[0]], "__file__", None)
+    return hashlib.sha256(b"" if file is None else Path(file).read_bytes()).hexdigest()
 
 
 def imported(path: str, key: str) -> Any:

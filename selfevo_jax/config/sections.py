@@ -178,6 +178,12 @@ class DataSection(Section):
         return self
 
     @property
+    def primary(self) -> EvaluationSection:
+        """The first evaluation set: gold answers of the prompts, where they have any, are read as its own. Without one
+        they are numbers."""
+        return next(iter(self.evaluation.values()), EvaluationSection(source=""))
+
+    @property
     def has_meta(self) -> bool:
         """Whether there is a D_meta."""
         return any(given is not None for given in (self.stories, self.task, self.meta_skill, self.meta_from_solutions))

@@ -21,6 +21,7 @@ from selfevo_jax.rounds.meta_stage import check_verdicts
 from selfevo_jax.rounds.survey import run_phases, survey
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.run.run_dir import RunDir
+from selfevo_jax.scorers import code_checksums
 from selfevo_jax.tasks import Task, open_task
 from selfevo_jax.train import check_settings, train_settings
 
@@ -73,6 +74,8 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> 
 def _fingerprints(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> dict[str, str]:
     """What the stored artefacts rest on besides the config: a change is refused on resume."""
     prints = {key: source_checksum(source) for key, source in task.files().items()}
+    for name, of in config.data.evaluation.items():
+        prints |= code_checksums(of.scorers, f"data.evaluation.{name}.scorers")
     with hosts.working("reading the model for its checksum"):
         prints["model"] = model_checksum(config.model.source, reporter)
     return prints | {"tokenizer": bench.tokenizer.fingerprint, "format": bench.format.fingerprint}

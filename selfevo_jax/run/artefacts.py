@@ -17,7 +17,6 @@ from selfevo_jax.config.forms import fields, section_at
 from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
 from selfevo_jax.run.joining import REMOVED
 from selfevo_jax.run.run_dir import COMMITTED, META, name_of
-from selfevo_jax.scorers import EvaluationSection
 
 ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
 """What is computed before the rounds: the base's own answers that D_meta is written about, D_meta, M_meta."""
@@ -77,7 +76,7 @@ _READ: dict[str, _Read] = {
     "whether rounds judge": _read(ROLLOUTS, CONTROLS),
     "what a method from outside may read": _read(ROLLOUTS, CONTROLS),
     "the judge's default text": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
-    "the scorer of the prompts": _read(ROUND),
+    "the scorer of the prompts": _Read(_SAMPLED | {ROUND}),
     "turns of evaluation": _read(EVALUATION),
     "seed of evaluation": _read(EVALUATION),
 }
@@ -121,8 +120,8 @@ def came_from(key: str) -> str:
 
 
 def _scorer_of_prompts(config: Config) -> dict[str, Any]:
-    """What the accuracy of a round's data is measured by: the primary scorer of the first set, or else a number."""
-    first = next(iter(config.data.evaluation.values()), EvaluationSection(source=""))
+    """What cuts and spoils answers, and measures the data of rounds: the primary scorer of the first set."""
+    first = config.data.primary
     return {"scorer": first.scorers[0].model_dump(mode="json"), "columns": first.columns}
 
 

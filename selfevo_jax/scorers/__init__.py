@@ -1,7 +1,7 @@
 """What grades an answer: one small file each."""
 
 from selfevo_jax.scorers.base import NO_ANSWER, NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
-from selfevo_jax.scorers.registry import open_scorers
+from selfevo_jax.scorers.registry import code_checksums, open_scorers
 from selfevo_jax.scorers.section import EvaluationSection
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "ScoredRow",
     "Scorer",
     "ScorerSection",
+    "code_checksums",
     "open_scorers",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -135,6 +135,16 @@ class ScorerSection(Section):
     def open(self, key: str) -> Scorer:
         """The scorer; `key` is the config's, for errors. Raises ConfigError where it cannot work here."""
         return self
+
+    @property
+    def cut(self) -> Callable[[str], str] | None:
+        """What cuts off what runs on behind the end of an answer (an invented next question); None: nothing does."""
+        return None
+
+    @property
+    def code(self) -> str | None:
+        """`module:name` of code of the user's that it runs."""
+        return None
 
     def value(self, row: ScoredRow, column: str) -> Any:
         """What a row has in a column; None where it has nothing."""

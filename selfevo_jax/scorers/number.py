@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Literal
 
 from selfevo_jax.errors import shown
 from selfevo_jax.scorers.base import NO_ANSWER, Fault, Grade, ScoredRow, ScorerSection
-from selfevo_jax.text import extract_answer, is_scorable, number_as_text, same_answer
+from selfevo_jax.text import cut_run_on, extract_answer, is_scorable, number_as_text, same_answer
 
 _DIGITS = re.compile(r"[0-9]{1,18}(?![0-9])")
 
@@ -18,6 +18,10 @@ class Number(ScorerSection):
     """Right is a text that gives the number of the column `answer`, which may be a number or a worked solution."""
 
     kind: Literal["number"] = "number"
+
+    @property
+    def cut(self) -> Callable[[str], str] | None:
+        return cut_run_on
 
     def fault(self, row: ScoredRow) -> Fault | None:
         if (missing := self.missing(row, "answer")) is not None:

@@ -35,6 +35,10 @@ class Python(ScorerSection):
     messages: bool = False
     """Give prompts and completions as lists of one message, {"role", "content"}, as TRL does for chats."""
 
+    @property
+    def code(self) -> str | None:
+        return self.function
+
     def open(self, key: str) -> Scorer:
         wanted = self._needs(key)
         if lacking := [name for name in wanted if name in _OF_A_TRAINER]:

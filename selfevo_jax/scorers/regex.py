@@ -32,7 +32,8 @@ def _with_a_group(pattern: str) -> str:
 class Regex(Compared):
     """Right is a text in which the group of the pattern's last match is one of the gold texts.
 
-    A text on which the pattern takes more than `seconds` is not scored; after twenty of them no further one is tried.
+    A text on which the pattern takes more than `seconds` is not scored; after twenty of them, where they are half of
+    all, no further one is tried.
     """
 
     short: ClassVar[str | None] = "pattern"

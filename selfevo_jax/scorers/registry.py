@@ -34,6 +34,10 @@ class PlugIn(ScorerSection):
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, JsonValue]
 
+    @property
+    def code(self) -> str | None:
+        return plugins.path_of(GROUP, self.kind)
+
     def open(self, key: str) -> Scorer:
         made = plugins.load(GROUP, self.kind, f"{key}.kind")
         settings = dict(self.__pydantic_extra__)
@@ -62,3 +66,9 @@ def section_of(kind: str) -> type[ScorerSection]:
 def open_scorers(sections: Sequence[ScorerSection], key: str) -> tuple[Scorer, ...]:
     """Those that a set names. Raises ConfigError where one cannot work here."""
     return tuple(section.open(f"{key}.{number}") for number, section in enumerate(sections))
+
+
+def code_checksums(sections: Sequence[ScorerSection], key: str) -> dict[str, str]:
+    """What figures rest on besides the config and the rows: key -> checksum of the file of the user's code."""
+    codes = {f"{key}.{number}": section.code for number, section in enumerate(sections)}
+    return {where: plugins.checksum(code, where) for where, code in codes.items() if code is not None}

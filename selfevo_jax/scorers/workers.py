@@ -21,7 +21,8 @@ from typing import Any
 from selfevo_jax.errors import SelfevoError
 
 MOST_LATE = 20
-"""Of one `map`: after so many requests without an answer the others are not tried."""
+"""Of one `map`: after so many requests without an answer the others are not tried, where half of those tried had none:
+it is the work that never ends, then, and not some of the texts."""
 _START_SECONDS = 120.0
 """For a process to load what it needs; it says so with a line."""
 _READ = 1 << 16
@@ -103,20 +104,20 @@ class Workers:
     def map(self, requests: Sequence[dict[str, Any]], seconds: float) -> list[Any]:
         """The answers in the order of the requests, `Late` where none came in `seconds`."""
         found: list[Any] = [Late.LATE] * len(requests)
-        left, late = iter(range(len(requests))), 0
+        left, tried, late = iter(range(len(requests))), 0, 0
         take = threading.Lock()
 
         def work(child: _Child) -> None:
-            nonlocal late
+            nonlocal tried, late
             while True:
                 with take:
                     at = next(left, None)
-                    if at is None or late >= MOST_LATE:
+                    if at is None or (late >= MOST_LATE and 2 * late >= tried):
                         return
                 found[at] = child.ask(requests[at], seconds)
-                if found[at] is Late.LATE:
-                    with take:
-                        late += 1
+                with take:
+                    tried += 1
+                    late += found[at] is Late.LATE
 
         with self._turn:
             children = self._children[: max(1, min(len(self._children), len(requests) // 8))]

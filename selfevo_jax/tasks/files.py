@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from selfevo_jax.config import Config, DataSection
+from selfevo_jax.config import Config
 from selfevo_jax.data import (
     EvaluationRow,
     KnownGold,
@@ -21,10 +21,8 @@ from selfevo_jax.data import (
 )
 from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import Scorer, open_scorers
-from selfevo_jax.scorers.number import Number
 from selfevo_jax.tasks.base import Answer, Cut, Questions
 from selfevo_jax.tasks.overlap import Prompt, check_overlap, plain, shared
-from selfevo_jax.text import cut_run_on
 
 
 class Files:
@@ -45,8 +43,9 @@ class Files:
             scorers = open_scorers(section.scorers, f"data.evaluation.{name}.scorers")
             rows = read_evaluation(section.source, scorers, columns=section.columns, limit=data.evaluation_rows)
             self._evaluation[name] = EvaluationSet(rows, scorers)
-        self.scorer, columns = primary(data, self._evaluation)
-        self._gold = read_gold(data.prompts, self.scorer, columns=columns)
+        opened = [of.scorers[0] for of in self._evaluation.values()]
+        self.scorer: Scorer = opened[0] if opened else data.primary.scorers[0]
+        self._gold = read_gold(data.prompts, self.scorer, columns=data.primary.columns)
         if data.meta_skill is not None:
             self._meta = read_meta(data.meta_skill, limit=data.meta_rows)
         elif data.meta_from_solutions is not None:
@@ -123,18 +122,10 @@ class Files:
 
     @staticmethod
     def cut_for(config: Config) -> Cut | None:
-        return cut_run_on if config.judge.kind == "verdict" else None
+        return config.data.primary.scorers[0].cut if config.judge.kind == "verdict" else None
 
     def qa_rows(self) -> list[QARow]:
         return self._qa
-
-
-def primary(data: DataSection, sets: Mapping[str, EvaluationSet]) -> tuple[Scorer, Mapping[str, str]]:
-    """The scorer that reads the gold answers of the prompts, where they have any, and the names of their columns: those
-    of the first evaluation set."""
-    for name, section in data.evaluation.items():
-        return sets[name].scorers[0], section.columns
-    return Number(), {}
 
 
 def _of_gold(gold: KnownGold) -> list[str]:

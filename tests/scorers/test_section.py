@@ -1,6 +1,9 @@
 """Evaluation sets in the config: short forms, overrides, and messages."""
 
+import hashlib
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from selfevo_jax.config import Config, dump_config, load_config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.run.identity import config_differences
-from selfevo_jax.scorers import open_scorers
+from selfevo_jax.scorers import code_checksums, open_scorers
 
 BEGIN = "run_dir: x\nmodel: {source: builtin:stories}\ndata: {prompts: p.jsonl, meta_skill: m.jsonl, evaluation: "
 
@@ -112,14 +115,15 @@ def broken(**settings): raise RuntimeError("no")
 
 
 @pytest.fixture
-def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "toy_scorers.py").write_text(TOY)
     info = tmp_path / "toy-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[selfevo_jax.scorers]\nplain_toy = toy_scorers:Plain\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("toy_scorers", None)
 
 
 def opened(config: Config):
@@ -133,6 +137,13 @@ def test_a_scorer_comes_from_a_module_or_an_entry_point_with_its_settings(load, 
     assert plain.grades([None], ["x"])[0].value == 0.5
     (toys / "again.yaml").write_text(dump_config(config))
     assert load_config(toys / "again.yaml") == config
+
+
+def test_the_users_code_is_among_what_figures_rest_on(load, toys: Path) -> None:
+    written = "{s: {source: a, scorers: [number, plain_toy, {python: 'toy_scorers:broken'}]}}"
+    sections = load(written).data.evaluation["s"].scorers
+    digest = hashlib.sha256((toys / "toy_scorers.py").read_bytes()).hexdigest()
+    assert code_checksums(sections, "k") == {"k.1": digest, "k.2": digest}
 
 
 @pytest.mark.parametrize(

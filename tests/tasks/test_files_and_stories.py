@@ -6,7 +6,7 @@ import pytest
 from selfevo_jax.config import parse_config
 from selfevo_jax.data import stories
 from selfevo_jax.errors import DataError
-from selfevo_jax.tasks import open_task
+from selfevo_jax.tasks import cut_of, open_task
 from selfevo_jax.tasks.stories import Stories
 
 
@@ -29,6 +29,19 @@ def config(tmp_path: Path, evaluation: list[str], **data: object):
             },
         }
     )
+
+
+def test_only_where_answers_are_numbers_are_they_cut_behind_one(tmp_path: Path) -> None:
+    numbers = config(tmp_path, ["e"])
+    told = "The answer is 7.\n\nQuestion: And now?"
+    cut = cut_of(numbers)
+    assert cut is not None
+    assert cut(told) == "The answer is 7."
+    for scorers in (["choice"], ["exact", "number"], ["mine:Scorer"]):
+        held = {"held": {"source": str(tmp_path / "e.jsonl"), "scorers": scorers}}
+        tree = numbers.model_dump(mode="json")
+        tree["data"]["evaluation"] = held
+        assert cut_of(parse_config(tree)) is None
 
 
 def test_an_evaluation_row_that_is_also_a_prompt_is_refused_with_the_count(tmp_path: Path) -> None:
