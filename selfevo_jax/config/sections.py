@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
+from selfevo_jax.config.instructions import InstructionsSection
 from selfevo_jax.judges import JudgeSection
 from selfevo_jax.scorers import EvaluationSection
 from selfevo_jax.section import Count, Positive, Section, Share
@@ -127,6 +128,8 @@ class StoriesSection(Section):
 class DataSection(Section):
     stories: StoriesSection | None = None
     """Set it to use the embedded task in place of the files below."""
+    instructions: InstructionsSection | None = None
+    """Set it to use prompts with verifiable instructions in place of files of prompts and D_meta."""
     task: str | None = None
     """A task from outside the package, in place of the files below: one of an installed package (entry points
     `selfevo_jax.tasks`), or `module:name`."""
@@ -154,27 +157,21 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _some_source(self) -> DataSection:
-        own = "stories" if self.stories is not None else "task"
-        if self.stories is not None and self.task is not None:
-            raise ValueError("stories stands beside task; remove one of the two")
-        if self.stories is not None or self.task is not None:
-            fields = (
-                "prompts",
-                "meta_skill",
-                "meta_from_solutions",
-                "meta_rows",
-                "qa",
-                "evaluation",
-                "evaluation_rows",
-            )
-            given = [f for f in fields if getattr(self, f)]
-            if given:
-                raise ValueError(f"{own} stands beside {', '.join(given)}; remove `{own}` to use your own files")
-        else:
+        made = [name for name in ("stories", "instructions", "task") if getattr(self, name) is not None]
+        if len(made) > 1:
+            raise ValueError(f"{made[0]} stands beside {made[1]}; remove one of the two")
+        files = ["prompts", "meta_skill", "meta_from_solutions", "meta_rows"]
+        if made != ["instructions"]:
+            files += ["qa", "evaluation", "evaluation_rows"]
+        if made and (given := [field for field in files if getattr(self, field)]):
+            raise ValueError(f"{made[0]} stands beside {', '.join(given)}; remove `{made[0]}` to use your own files")
+        if not made:
             if self.prompts is None:
                 raise ValueError("prompts: missing; name a JSONL file of prompts, or set `data.stories`")
             if self.meta_skill is not None and self.meta_from_solutions is not None:
                 raise ValueError("name exactly one of meta_skill and meta_from_solutions")
+        if twice := next((name for name in self.evaluation if self.set_names.count(name) > 1), None):
+            raise ValueError(f"evaluation.{twice}: `instructions` has a set of this name; give the file's another one")
         return self
 
     @property
@@ -184,9 +181,18 @@ class DataSection(Section):
         return next(iter(self.evaluation.values()), EvaluationSection(source=""))
 
     @property
+    def set_names(self) -> list[str]:
+        """The evaluation sets that the config tells of: a task's own, then those of files."""
+        made = ["stories"] if self.stories is not None else []
+        if self.instructions is not None:
+            made += self.instructions.set_names
+        return [*made, *self.evaluation]
+
+    @property
     def has_meta(self) -> bool:
         """Whether there is a D_meta."""
-        return any(given is not None for given in (self.stories, self.task, self.meta_skill, self.meta_from_solutions))
+        made = (self.stories, self.instructions, self.task)
+        return any(given is not None for given in (*made, self.meta_skill, self.meta_from_solutions))
 
 
 class LoraSection(Section):
@@ -380,6 +386,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _worse_by_some_figure(self) -> Config:
-        if self.rounds.stop_when_worse and self.data.stories is self.data.task is None and not self.data.evaluation:
+        if self.rounds.stop_when_worse and self.data.task is None and not self.data.set_names:
             raise ValueError("rounds.stop_when_worse: there is nothing to compare by; name a set in data.evaluation")
         return self

@@ -80,7 +80,7 @@ def evaluation_sets(run: RunDir, config: Config) -> list[str]:
     if config.data.task is not None:
         file = run.evaluation("base")
         return list(read_json(file)) if file.exists() else []
-    return ["stories"] if config.data.stories else list(config.data.evaluation)
+    return config.data.set_names
 
 
 def _time(path: Path) -> float:

@@ -58,7 +58,8 @@ class Fault:
 class Scorer(Protocol):
     """Grades texts. It reads labels, so that nothing inside a round may ask it but a method that says so.
 
-    It takes many rows at once, so that it may work on them side by side; what is at one place belongs together.
+    It takes many rows at once, so that it may work on them side by side; what is at one place belongs together. It may
+    have `notice(rows)`, too (see `ScorerSection`).
     """
 
     @property
@@ -164,6 +165,10 @@ class ScorerSection(Section):
         return Fault(name, f"is missing; the row has the columns: {there}; {remedy}", missing=True)
 
     def fault(self, row: ScoredRow) -> Fault | None:
+        return None
+
+    def notice(self, rows: Sequence[ScoredRow]) -> str | None:
+        """What the user should know before any work, with the counts (what cannot be scored here)."""
         return None
 
     def grade(self, row: ScoredRow, text: str) -> Grade:

@@ -1,14 +1,13 @@
 """The scorer `constraints`: whether a text does what verifiable instructions say, strictly or loosely (IFEval).
 
 A row holds `instruction_id_list` and `kwargs`, one object of arguments for each, as IFEval's own file does. A text is
-right when it meets all; `Grade.parts` holds each, so that accuracy by prompt and by instruction follow (`tally`).
+right when it meets all; `Grade.parts` holds each, so that accuracy by prompt and by instruction follow.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -75,6 +74,14 @@ class Constraints(ScorerSection):
                 return Fault(self.column(ARGUMENTS), f"of '{kind}', {fault}")
         return None
 
+    def notice(self, rows: Sequence[ScoredRow]) -> str | None:
+        ids = Counter(kind for row in rows for kind in self.value(row, IDS))
+        lacking = [(kind, why) for kind in sorted(ids) if (why := KINDS[kind].missing()) is not None]
+        if not lacking:
+            return None
+        kinds = "; ".join(f"{ids[kind]} of {kind}, which needs {why}" for kind, why in lacking)
+        return f"{sum(ids[kind] for kind, _ in lacking)} of {ids.total()} instructions are not scored: {kinds}"
+
     def grade(self, row: ScoredRow, text: str) -> Grade:
         parts: dict[str, bool | None] = {}
         seen: Counter[str] = Counter()
@@ -89,38 +96,3 @@ class Constraints(ScorerSection):
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Followed of scored, by prompt and by instruction; and what was not scored, by kind."""
-
-    prompts: tuple[int, int]
-    """(followed, scored)."""
-    instructions: tuple[int, int]
-    """(followed, scored): in prompts with an instruction that is not scored, the others count."""
-    kinds: Mapping[str, tuple[int, int]]
-    not_scored: Mapping[str, int]
-    """Kind -> instructions that were not scored."""
-
-
-def tally(grades: Iterable[Grade]) -> Tally:
-    """IFEval's accuracies from grades: by prompt, by instruction and by kind, all as (followed, scored)."""
-    prompts = Counter[bool | None]()
-    kinds: dict[str, Counter[bool | None]] = {}
-    for grade in grades:
-        prompts[grade.right] += 1
-        for name, met in grade.parts.items():
-            kinds.setdefault(name.partition("#")[0], Counter())[met] += 1
-    by_kind = {kind: (count[True], count[True] + count[False]) for kind, count in sorted(kinds.items())}
-    return Tally(
-        prompts=(prompts[True], prompts[True] + prompts[False]),
-        instructions=(sum(f for f, _ in by_kind.values()), sum(n for _, n in by_kind.values())),
-        kinds={kind: pair for kind, pair in by_kind.items() if pair[1]},
-        not_scored={kind: count[None] for kind, count in sorted(kinds.items()) if count[None]},
-    )
-
-
-def missing(ids: Iterable[str]) -> dict[str, str]:
-    """Kinds of those given that cannot be scored on this machine -> what is missing."""
-    return {kind: why for kind in sorted(set(ids)) if (why := KINDS[kind].missing()) is not None}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from selfevo_jax.config import Config
+from selfevo_jax.config import Config, DataSection
 from selfevo_jax.data import (
     EvaluationRow,
     KnownGold,
@@ -38,11 +38,7 @@ class Files:
         assert data.prompts is not None
         self._data, self._seed, self._rounds = data, seed, config.rounds.number
         self._prompts = read_prompts(data.prompts)
-        self._evaluation = dict[str, EvaluationSet]()
-        for name, section in data.evaluation.items():
-            scorers = open_scorers(section.scorers, f"data.evaluation.{name}.scorers")
-            rows = read_evaluation(section.source, scorers, columns=section.columns, limit=data.evaluation_rows)
-            self._evaluation[name] = EvaluationSet(rows, scorers)
+        self._evaluation = read_sets(data)
         opened = [of.scorers[0] for of in self._evaluation.values()]
         self.scorer: Scorer = opened[0] if opened else data.primary.scorers[0]
         self._gold = read_gold(data.prompts, self.scorer, columns=data.primary.columns)
@@ -82,7 +78,7 @@ class Files:
 
     def notices(self) -> list[str]:
         """What the user should know of the pile of prompts, with the counts."""
-        found = _of_gold(self._gold)
+        found = [*_of_gold(self._gold), *scorer_notices(self._evaluation)]
         found += [
             f"{len(both)} of the {len(self._prompts)} rows of data.prompts are also in data.{kind} (such as "
             f"{min(both)[:80]!r}): the model was trained on an answer to them, and rounds teach less with them"
@@ -126,6 +122,27 @@ class Files:
 
     def qa_rows(self) -> list[QARow]:
         return self._qa
+
+
+def read_sets(data: DataSection) -> dict[str, EvaluationSet]:
+    """The evaluation sets that are files, each row checked by its scorers."""
+    found = {}
+    for name, section in data.evaluation.items():
+        scorers = open_scorers(section.scorers, f"data.evaluation.{name}.scorers")
+        rows = read_evaluation(section.source, scorers, columns=section.columns, limit=data.evaluation_rows)
+        found[name] = EvaluationSet(rows, scorers)
+    return found
+
+
+def scorer_notices(sets: Mapping[str, EvaluationSet]) -> list[str]:
+    """What scorers have to say of the rows of a set; once, where several say the same."""
+    found = [
+        f"evaluation set '{name}': {said}"
+        for name, of in sets.items()
+        for scorer in of.scorers
+        if (ask := getattr(scorer, "notice", None)) is not None and (said := ask(of.rows)) is not None
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _of_gold(gold: KnownGold) -> list[str]:

@@ -7,6 +7,7 @@ from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.tasks.base import Cut, Task
 from selfevo_jax.tasks.files import Files
+from selfevo_jax.tasks.instructions.task import Instructions
 from selfevo_jax.tasks.stories import Stories
 
 GROUP, KEY = "selfevo_jax.tasks", "data.task"
@@ -19,7 +20,7 @@ def open_task(config: Config) -> Task:
     if name is None:
         if config.data.settings:
             raise ConfigError("data.settings: those of a task from outside the package, but data.task names none")
-        return Stories(config) if config.data.stories is not None else Files(config)
+        return _built_in(config)(config)
     try:
         plugins.check_name(GROUP, name, ())
     except ValueError as error:
@@ -33,4 +34,10 @@ def cut_of(config: Config) -> Cut | None:
     if config.data.task is not None:
         cut: Cut | None = plugins.load(GROUP, config.data.task, KEY).cut_for(config)
         return cut
-    return Stories.cut_for(config) if config.data.stories is not None else Files.cut_for(config)
+    return _built_in(config).cut_for(config)
+
+
+def _built_in(config: Config) -> type[Stories] | type[Instructions] | type[Files]:
+    if config.data.stories is not None:
+        return Stories
+    return Instructions if config.data.instructions is not None else Files

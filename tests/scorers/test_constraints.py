@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from selfevo_jax.scorers.checks import KINDS, OFFICIAL, letters, tokens
-from selfevo_jax.scorers.constraints import Constraints, follows, loose_forms, missing, tally
+from selfevo_jax.scorers.constraints import Constraints, follows, loose_forms
 
 MORE, FEWER = {"relation": "at least"}, {"relation": "less than"}
 CASES = [
@@ -247,12 +247,17 @@ def test_kinds_without_their_data_are_named_and_neither_passed_nor_failed(bare):
         "language:response_language",
         "length_constraints:number_sentences",
     }
-    assert set(missing(KINDS)) == lacking
-    assert all("pip install" in why for why in missing(KINDS).values())
+    assert {kind for kind in KINDS if KINDS[kind].missing() is not None} == lacking
     row = _row(**{"change_case:english_lowercase": {}, "punctuation:no_comma": {}})
     grade = Constraints().grades([row], ["Not small, at all."])[0]
     assert grade.value is None
     assert grade.parts == {"change_case:english_lowercase": None, "punctuation:no_comma": False}
+    said = Constraints().notice([row, row, _row(**{"punctuation:no_comma": {}})])
+    assert said.startswith(
+        "2 of 5 instructions are not scored: 2 of change_case:english_lowercase, which needs the package"
+    )
+    assert "pip install" in said
+    assert Constraints().notice([_row(**{"punctuation:no_comma": {}})]) is None
 
 
 def test_languages_are_told_where_langdetect_is_there():
@@ -330,17 +335,6 @@ def test_a_row_that_cannot_be_scored_says_why(ids, arguments, words):
     fault = f"{found.column}: {found.problem}"
     assert "\n" not in fault
     assert [word for word in words if word not in fault] == []
-
-
-def test_accuracies_by_prompt_by_instruction_and_by_kind_leave_out_what_was_not_scored(bare):
-    one = _row(**{"punctuation:no_comma": {}, "startend:quotation": {}})
-    two = _row(**{"punctuation:no_comma": {}, "language:response_language": {"language": "de"}})
-    found = tally(Constraints().grades([one, one, two], ['"a"', "a", "a, b"]))
-    assert found.prompts == (1, 2)
-    assert found.instructions == (3, 5)
-    assert found.kinds == {"punctuation:no_comma": (2, 3), "startend:quotation": (1, 2)}
-    assert found.not_scored == {"language:response_language": 1}
-    assert tally([]).prompts == (0, 0)
 
 
 def test_every_kind_says_what_its_arguments_are():

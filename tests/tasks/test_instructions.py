@@ -1,6 +1,7 @@
 """The task of verifiable instructions: prompts, what is set apart, feedback that quotes, D_meta of given responses."""
 
 import itertools
+import json
 import random
 from collections import Counter
 
@@ -9,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 from pydantic import ValidationError
 
+from selfevo_jax.config import parse_config
+from selfevo_jax.config.instructions import TAUGHT, InstructionsSection
 from selfevo_jax.data import PromptRow, read_prompts
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.scorers.checks import KINDS
+from selfevo_jax.scorers.checks import KINDS, letters
 from selfevo_jax.scorers.constraints import Constraints
+from selfevo_jax.tasks import Answer, open_task
 from selfevo_jax.tasks.instructions import (
     Demand,
-    InstructionsSection,
     build_meta,
     check_apart,
     feedback,
@@ -168,8 +171,10 @@ def test_evaluation_shares_neither_base_nor_wording_nor_argument_with_the_rest(s
 
 
 def test_what_is_not_set_apart_is_that_of_the_rounds(base):
-    parts = split(base, InstructionsSection(apart=()))
-    assert parts.evaluation == parts.prompts
+    parts = split(base, InstructionsSection(apart=("wordings",)))
+    assert parts.evaluation.base == parts.prompts.base
+    assert parts.evaluation.atoms == parts.prompts.atoms
+    assert not set(parts.evaluation.wordings["keywords:existence"]) & set(parts.prompts.wordings["keywords:existence"])
     parts = split(base, InstructionsSection(apart=("base",)))
     assert not set(parts.evaluation.base) & set(parts.prompts.base)
     assert parts.evaluation.wordings == parts.prompts.wordings
@@ -208,7 +213,10 @@ def test_copies_among_base_instructions_do_not_cross_the_parts():
     [
         ({"meta": {"base": 120}}, ["data.instructions.source", "133", "meta.base 120", "154"]),
         ({"prompts": {"wordings": 13}}, ["data.instructions.prompts.wordings", "14 wordings", "lower"]),
-        ({"evaluation": {"arguments": 0.5}}, ["data.instructions.evaluation.arguments", "0.5 and 0.75", "lower"]),
+        (
+            {"evaluation": {"arguments": 0.5}},
+            ["evaluation.arguments: 0.5", "prompts.arguments 0.75", "lower"],
+        ),
     ],
 )
 def test_too_little_to_set_apart_is_told_with_the_key(base, settings, words):
@@ -219,8 +227,23 @@ def test_too_little_to_set_apart_is_told_with_the_key(base, settings, words):
 
 def test_unknown_kinds_and_kinds_named_twice_are_refused():
     for kinds in (("keywords:exists",), ("punctuation:no_comma",) * 2, ()):
-        with pytest.raises(ValidationError, match=r"keywords:exists|twice|at least 1"):
+        with pytest.raises(ValidationError, match=r"did you mean 'keywords:existence'|twice|at least 1"):
             InstructionsSection(kinds=kinds)
+    with pytest.raises(ValidationError, match=r"meta\.wordings: found 12, expected at most prompts\.wordings, 9"):
+        InstructionsSection(meta={"wordings": 12})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"apart": ["arguments"]}, r"found arguments, expected base or wordings"),
+        ({"apart": []}, r"found nothing, expected base or wordings"),
+        ({"apart": ["wordings"], "evaluation": {"seen_rows": 5}}, r"evaluation\.seen_rows: needs base"),
+    ],
+)
+def test_an_evaluation_whose_prompts_could_be_those_of_the_rounds_is_refused(settings, words):
+    with pytest.raises(ValidationError, match=words):
+        InstructionsSection(**settings)
 
 
 def test_prompts_are_the_same_for_a_seed_each_once_and_scored_by_their_own_columns(base):
@@ -321,8 +344,83 @@ def test_demands_drawn_for_a_response_are_those_of_the_kinds_asked(part):
     assert {len(draw_demands(part, kinds, 1.0, rng)) for _ in range(20)} == {1}
 
 
+def _config(tmp_path, **instructions):
+    ifeval = {
+        "prompt": "Say it.",
+        "instruction_id_list": ["language:response_language"],
+        "kwargs": [{"language": "de"}],
+    }
+    (tmp_path / "ifeval.jsonl").write_text(json.dumps(ifeval) + "\n")
+    rows = {"source": str(tmp_path / "ifeval.jsonl"), "scorers": ["constraints", {"constraints": {"loose": True}}]}
+    data = {"instructions": instructions, "evaluation": {"ifeval": rows}, "prompts_per_round": 40}
+    return parse_config({"run_dir": "x", "seed": 7, "model": {"source": "builtin:stories"}, "data": data})
+
+
+def test_a_run_gets_its_prompts_questions_and_sets_and_official_prompts_of_a_file_beside_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(letters, "_detectors", lambda: None)
+    config = _config(tmp_path, evaluation={"rows": 30, "seen_rows": 10}, meta={"prompts": 20, "responses": 2})
+    task = open_task(config)
+    assert list(task.evaluation()) == config.data.set_names == ["instructions", "instructions_seen", "ifeval"]
+    assert [len(of.rows) for of in task.evaluation().values()] == [30, 10, 1]
+    assert {scorer.name for of in task.evaluation().values() for scorer in of.scorers} == {
+        "constraints",
+        "constraints, loose",
+    }
+    rounds = [row.prompt for number in (1, 2, 3) for row in task.prompts(number)]
+    assert len(set(rounds)) == 120
+    assert set(task.gold(2)) == {row.id for row in task.prompts(2)}
+    assert task.scorer.faults(list(task.gold(2).values())) == [None] * 40
+    assert (len(task.questions().rows), task.questions().samples) == (20, 2)
+    assert "data.instructions.source" in task.files()
+    assert any("'ifeval': 1 of 1 instructions are not scored" in said for said in task.notices())
+    assert task.cut_for(config) is None
+
+
+def test_d_meta_of_a_run_is_made_of_answers_that_came_to_their_end(tmp_path):
+    task = open_task(_config(tmp_path, meta={"prompts": 12}))
+    rows = task.questions().rows
+    answers = [Answer(row.id, 0, f"{TEXTS[n % 6]} {n}", n % 2 == 0) for n, row in enumerate(rows)]
+    made = task.meta_rows(answers)
+    assert made
+    whole = {row.prompt[:25] for row, answer in zip(rows, answers, strict=True) if answer.finished}
+    assert {row.prompt[:25] for row in made} <= whole
+
+
+def test_other_seeds_are_measured_on_the_same_rows_and_draw_other_prompts(tmp_path):
+    one = _config(tmp_path)
+    other = one.model_copy(update={"seed": 8})
+    first, second = open_task(one), open_task(other)
+    assert first.evaluation()["instructions"].rows == second.evaluation()["instructions"].rows
+    assert first.prompts(1) != second.prompts(1)
+    assert first.questions() != second.questions()
+
+
+def test_controls_are_near_misses_of_what_the_prompt_asks(tmp_path):
+    task = open_task(_config(tmp_path))
+    rng = random.Random(0)
+    gold = task.gold(1)
+    for row in task.prompts(1):
+        wrong = [task.scorer.spoil(row, text, rng) for text in TEXTS]
+        assert any(wrong)
+        assert not any(task.scorer.grade(gold[row.id], text).right for text in wrong if text)
+    assert task.scorer.spoil(PromptRow("x", "Unknown."), TEXTS[0], rng) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"stories": {}}, "stories stands beside instructions"),
+        ({"prompts": "p.jsonl"}, "instructions stands beside prompts"),
+        ({"evaluation": {"instructions": "x.jsonl"}}, "evaluation.instructions: `instructions` has a set of this name"),
+    ],
+)
+def test_what_does_not_go_beside_the_task_is_refused(data, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_config({"run_dir": "x", "model": {"source": "a"}, "data": {"instructions": {}, **data}})
+
+
 def test_wordings_are_each_once_and_every_kind_has_enough():
-    assert set(CRAFTS) == set(WORDINGS)
+    assert set(CRAFTS) == set(WORDINGS) == set(TAUGHT)
     every = [*BRIEF, *(wording for wordings in WORDINGS.values() for wording in wordings)]
     assert len(set(every)) == len(every)
     assert min(map(len, WORDINGS.values())) >= 12

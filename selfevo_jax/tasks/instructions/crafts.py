@@ -89,3 +89,13 @@ def near_miss(demands: Sequence[Demand], text: str, rng: random.Random) -> str |
     text = text.strip()
     spoilt = CRAFTS[demand.kind].spoil(text, demand.arguments, rng).strip()
     return spoilt if spoilt and unmet(demands, spoilt) == [demand] else None
+
+
+def missed(demands: Sequence[Demand], text: str, rng: random.Random) -> str | None:
+    """A text that fails one of the demands at least, made of one that is thought to meet them; None where that does not
+    succeed with any."""
+    for demand in rng.sample(list(demands), len(demands)):
+        spoilt = CRAFTS[demand.kind].spoil(text.strip(), demand.arguments, rng).strip()
+        if spoilt and not demand.met(spoilt):
+            return spoilt
+    return None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfevo_jax.data import stable_id
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.scorers.constraints import ARGUMENTS, IDS
 from selfevo_jax.tasks.instructions.crafts import CLASHES, CRAFTS, Demand
@@ -71,4 +72,4 @@ def make_rows(part: Part, kinds: Sequence[str], two_share: float, seed: str, tag
             continue
         tries = 0
         seen.add(prompt)
-        yield InstructionRow(f"{tag}{len(seen) - 1}", prompt, base, demands)
+        yield InstructionRow(stable_id(prompt), prompt, base, demands)

@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfevo_jax.config.instructions import InstructionsSection
 from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.tasks.instructions.crafts import CRAFTS
-from selfevo_jax.tasks.instructions.section import InstructionsSection
 from selfevo_jax.tasks.instructions.wordings import BRIEF, WORDINGS
 
 KEY = "data.instructions"
@@ -93,7 +93,7 @@ def _wordings(kind: str, known: Sequence[str], section: InstructionsSection) -> 
     order = random.Random(f"instructions/wordings/{kind}/{section.seed}").sample(list(known), len(known))
     apart = "wordings" in section.apart
     meta, prompts, evaluation = section.meta.wordings, section.prompts.wordings, section.evaluation.wordings
-    wanted = max(meta, prompts) + (evaluation if apart else 0)
+    wanted = prompts + (evaluation if apart else 0)
     if kind == "brief":
         scale = min(1.0, len(known) / wanted)
         meta, prompts, evaluation = (max(1, math.floor(scale * n)) for n in (meta, prompts, evaluation))
@@ -102,7 +102,7 @@ def _wordings(kind: str, known: Sequence[str], section: InstructionsSection) -> 
             f"{KEY}.prompts.wordings: '{kind}' has {len(known)} wordings, but meta.wordings {meta} (among "
             f"prompts.wordings {prompts}) and evaluation.wordings {evaluation} take {wanted}; lower one of them"
         )
-    used = tuple(order[: max(meta, prompts)])
+    used = tuple(order[:prompts])
     return tuple(order[:meta]), used, tuple(order[len(used) :][:evaluation]) if apart else used
 
 
@@ -114,13 +114,12 @@ def _atoms(kind: str, section: InstructionsSection) -> Three:
     order = random.Random(f"instructions/arguments/{kind}/{section.seed}").sample(list(known), len(known))
     apart = "arguments" in section.apart
     shares = section.meta.arguments, section.prompts.arguments, section.evaluation.arguments
-    most = max(shares[:2])
-    if apart and most + shares[2] > 1 + 1e-9:
+    if apart and shares[1] + shares[2] > 1 + 1e-9:
         raise ConfigError(
-            f"{KEY}.evaluation.arguments: {shares[2]:g} and {most:g} (the larger of meta.arguments and "
-            "prompts.arguments) are more than 1; lower one of them, or take 'arguments' out of apart"
+            f"{KEY}.evaluation.arguments: {shares[2]:g}, and prompts.arguments {shares[1]:g}, are more than 1; lower "
+            "one of them, or take 'arguments' out of apart"
         )
-    meta, used, evaluation = (max(2, math.floor(share * len(known))) for share in (shares[0], most, shares[2]))
+    meta, used, evaluation = (max(2, math.floor(share * len(known))) for share in shares)
     return tuple(order[:meta]), tuple(order[:used]), tuple(order[-evaluation:]) if apart else tuple(order[:used])
 
 
