@@ -7,7 +7,6 @@ run share the directory: process 0 alone writes, and what is there is what proce
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,11 @@ from selfevo_jax.data import jsonl_lines
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.run.checksums import Checksums
 from selfevo_jax.run.files import read_json, read_rows, to_json, write_file
-from selfevo_jax.run.identity import flat, identity
+from selfevo_jax.run.identity import identity
 from selfevo_jax.run.joining import CONFIG, REMOVED, Joining, finished_files
 from selfevo_jax.run.journal import Journal, encoded
 from selfevo_jax.run.lock import Owner, RunLock
+from selfevo_jax.run.same import check_hosts
 from selfevo_jax.storage import place, storage_of
 
 FORKING = ".forking"
@@ -280,7 +280,7 @@ class RunDir:
         processes of this run do not agree on them or on the directory; LockError when another process owns it;
         SelfevoError where records of the run are lost.
         """
-        self._check_hosts(config, fingerprints)
+        check_hosts(self.root, config, fingerprints)
         self.identity = identity(config, fingerprints)
         before = None
         if hosts.is_writer():
@@ -343,41 +343,6 @@ class RunDir:
     def close(self) -> None:
         """Lets other processes in."""
         self._lock.release()
-
-    def _check_hosts(self, config: Config, fingerprints: dict[str, str]) -> None:
-        """That all processes were given the same run: config, data, tokenizer, and one directory."""
-        if hosts.count() == 1:
-            return
-        given = hosts.gather("comparing configs", (config.model_dump(mode="json"), fingerprints))
-        old = dict(flat(given[0][0]))
-        for peer, (tree, prints) in zip(hosts.peers(), given, strict=True):
-            new = dict(flat(tree))
-            names = [k for k in {**old, **new} if old.get(k) != new.get(k) and k != "run_dir"]
-            differences = [f"{k}: {old.get(k)!r} on process 0, {new.get(k)!r} there" for k in names]
-            differences += [f"{k}: other content" for k in given[0][1] if given[0][1][k] != prints.get(k)]
-            if differences:
-                raise ConfigError(
-                    f"{peer} was given another run than process 0:\n  "
-                    + "\n  ".join(differences)
-                    + "\nGive all hosts the same config, overrides and data"
-                )
-        self._check_shared()
-
-    def _check_shared(self) -> None:
-        def leave() -> str:
-            token = f".seen-{secrets.token_hex(8)}"
-            write_file(self.root / token, token.encode())
-            return token
-
-        token = self.root / hosts.agree("placing a file in run_dir", leave)
-        blind = hosts.blind("looking for that file", token.exists)
-        if hosts.is_writer():
-            token.unlink(missing_ok=True)
-        if blind:
-            raise ConfigError(
-                f"run_dir={self.root} is not the same directory on all hosts: {', '.join(map(str, blind))} did not see "
-                f"what {hosts.peers()[0]} wrote there; put it on storage that all share"
-            )
 
     def _refuse_others(self) -> None:
         """That this is a run directory or can become one, before anything is written."""
