@@ -31,9 +31,8 @@ quickstart: $(VENV)/.run
 smollm2: $(VENV)/.smollm2
 	$(BIN)/selfevo evolve configs/smollm2_gsm8k_smoke.yaml
 
-# three at once on two cores: tests of several processes wait for each other much of their time
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -37,7 +37,7 @@ def test_gold_that_is_no_expression_is_a_fault(gold: object) -> None:
 def test_what_takes_too_long_is_not_scored_and_what_comes_after_it_is() -> None:
     begun = time.monotonic()
     hurried = Math(processes=1, seconds=1.0)
-    hostile = "The answer is $\\sum_{n=1}^{9^{9^{9}}} \\sin(n^{n})^{n!}$ or $9^{9^{9^{9}}}$"
+    hostile = "The answer is $9^{9^{9^{9}}}$"
     found = hurried.grades([row(answer="2")] * 2, [hostile, "$2$"])
     assert found[0].value is None or not found[0].answered
     assert found[1].right
