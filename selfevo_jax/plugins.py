@@ -63,8 +63,13 @@ def imported(path: str, key: str) -> Any:
     return found
 
 
-def made(group: str, name: str, key: str, *arguments: Any, **settings: Any) -> Any:
-    """What `load` finds, called. Raises ConfigError, with the key, where that fails in its own code."""
+def made(group: str, name: str, key: str, built_in: Collection[str], *arguments: Any, **settings: Any) -> Any:
+    """What `load` finds, called. Raises ConfigError, with the key, for an unknown name (see `check_name`), and where
+    the call fails in code that is not ours."""
+    try:
+        check_name(group, name, built_in)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
     part = load(group, name, key)
     try:
         return part(*arguments, **settings)

@@ -85,5 +85,5 @@ def open_judge(section: JudgeSection) -> ChainJudge:
         return VerdictJudge()
     if section.kind == "rating":
         return RatingJudge(section.good_rating, section.scale)
-    judge: ChainJudge = plugins.made(GROUP, section.kind, "judge.kind", **section.settings)
+    judge: ChainJudge = plugins.made(GROUP, section.kind, "judge.kind", BUILT_IN, **section.settings)
     return judge

@@ -23,9 +23,5 @@ def open_method(config: Config) -> Method:
         if settings:
             raise ConfigError(f"method.settings: {name} has none here; its own are in `rounds`")
         return BUILT_IN[name](config)
-    try:
-        plugins.check_name(GROUP, name, list(BUILT_IN))
-    except ValueError as error:
-        raise ConfigError(f"method.name: {error}") from error
-    method: Method = plugins.made(GROUP, name, "method.name", config, **settings)
+    method: Method = plugins.made(GROUP, name, "method.name", BUILT_IN, config, **settings)
     return method

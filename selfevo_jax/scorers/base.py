@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import Field, model_validator
 
 from selfevo_jax.section import Section
+from selfevo_jax.text import number_as_text
 
 
 class ScoredRow(Protocol):
@@ -163,6 +164,15 @@ class ScorerSection(Section):
         name = self.column(column)
         remedy = "add it, or name another with `columns`"
         return Fault(name, f"is missing; the row has the columns: {there}; {remedy}", missing=True)
+
+    def answer(self, row: ScoredRow) -> Any:
+        """What a row has in the column `answer`, a number as its text; or the Fault of a row without one."""
+        if (missing := self.missing(row, "answer")) is not None:
+            return missing
+        try:
+            return number_as_text(self.value(row, "answer"))
+        except ValueError as error:
+            return Fault(self.column("answer"), str(error))
 
     def fault(self, row: ScoredRow) -> Fault | None:
         return None

@@ -14,7 +14,6 @@ from pydantic import Field
 from selfevo_jax.errors import ConfigError, shown
 from selfevo_jax.scorers.base import NO_ANSWER, NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
 from selfevo_jax.scorers.workers import Late, workers
-from selfevo_jax.text import number_as_text
 
 _CHILD = Path(__file__).with_name("math_child.py")
 _MARKED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\begin")
@@ -65,13 +64,9 @@ class Math(ScorerSection):
 
     def _gold(self, row: ScoredRow) -> str | Fault:
         """What `math-verify` is given to read."""
-        if (missing := self.missing(row, "answer")) is not None:
-            return missing
-        found, column = self.value(row, "answer"), self.column("answer")
-        try:
-            gold = number_as_text(found)
-        except ValueError as error:
-            return Fault(column, str(error))
+        gold = self.answer(row)
+        if isinstance(gold, Fault):
+            return gold
         text = gold.rpartition("####")[2].strip() if isinstance(gold, str) else ""
         if not text or (not _MARKED.search(text) and _WORD.search(_IN_WORDS.sub("", text))):
             return self._no_expression(row)

@@ -24,20 +24,16 @@ class Number(ScorerSection):
         return cut_run_on
 
     def fault(self, row: ScoredRow) -> Fault | None:
-        if (missing := self.missing(row, "answer")) is not None:
-            return missing
-        found, column = self.value(row, "answer"), self.column("answer")
-        try:
-            gold = number_as_text(found)
-        except ValueError as error:
-            return Fault(column, str(error))
+        gold = self.answer(row)
+        if isinstance(gold, Fault):
+            return gold
         if isinstance(gold, str) and is_scorable(gold):
             return None
         return Fault(
-            column,
-            f"found {shown(found)}, expected one number (18, -3/4, $1,250.50) or a worked solution that ends in "
-            "'#### 18': answers are compared as numbers, and none would be right here; correct the row or remove it, "
-            "or name another scorer",
+            self.column("answer"),
+            f"found {shown(self.value(row, 'answer'))}, expected one number (18, -3/4, $1,250.50) or a worked solution "
+            "that ends in '#### 18': answers are compared as numbers, and none would be right here; correct the row or "
+            "remove it, or name another scorer",
         )
 
     def grade(self, row: ScoredRow, text: str) -> Grade:

@@ -21,11 +21,7 @@ def open_task(config: Config) -> Task:
         if config.data.settings:
             raise ConfigError("data.settings: those of a task from outside the package, but data.task names none")
         return _built_in(config)(config)
-    try:
-        plugins.check_name(GROUP, name, ())
-    except ValueError as error:
-        raise ConfigError(f"{KEY}: {error}") from error
-    task: Task = plugins.made(GROUP, name, KEY, config)
+    task: Task = plugins.made(GROUP, name, KEY, (), config)
     return task
 
 
