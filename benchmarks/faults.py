@@ -145,8 +145,8 @@ def kill_at_random(place: Place, rng: random.Random, counts: Counts, least: int)
     process = place.start()
     try:
         deadline, phase = time.monotonic() + LIMIT, None
-        few = [kind for kind in PHASES if counts.phases[kind] < least]
-        while process.poll() is None and ("Run " not in place.said() or phase not in (few or PHASES)):
+        wanted = [kind for kind in PHASES if counts.phases[kind] < least] or [rng.choice(PHASES)]
+        while process.poll() is None and ("Run " not in place.said() or phase not in wanted):
             assert time.monotonic() < deadline, place.said()
             time.sleep(0.02)
             phase = place.phase()
@@ -174,7 +174,7 @@ def killed(root: Path, programs: Path, wanted: dict[str, Any], kills: int, seed:
     rng, counts = random.Random(seed), Counts()
     while counts.kills < kills:
         place = Place(root / f"killed-{counts.runs}", programs)
-        while counts.kills < kills and kill_at_random(place, rng, counts, kills // 10):
+        while counts.kills < kills and kill_at_random(place, rng, counts, -(-kills // 10)):
             print(f"kill {counts.kills} of {kills}: {dict(counts.phases)}", file=sys.stderr)
         code = place.finish()
         counts.differences += [f"run {counts.runs}: exit code {code}"] if code else []
