@@ -31,9 +31,10 @@ from peers import serve, start, torch_model, tunix_model
 from sampling_common import MODEL, QUESTIONS, conclude, load, spread, table, tell_turn, use_threads
 
 from selfevo_jax.checkpoint import open_model
-from selfevo_jax.data import Batches, Example, build_meta_rows, fit_length, meta_examples, read_qa
+from selfevo_jax.data import Batches, Example, fit_length, meta_examples, read_qa
 from selfevo_jax.model import ModelConfig, param_count
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.tasks.solutions import build_meta_rows
 from selfevo_jax.text import FormatConfig, PromptFormat
 from selfevo_jax.train import TrainConfig, init_state, make_train_step
 

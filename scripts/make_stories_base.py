@@ -20,9 +20,10 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from selfevo_jax.data import Batches, Example, stories
+from selfevo_jax.data import Batches, Example
 from selfevo_jax.model import ModelConfig, Transformer, init_params, param_count
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.tasks.stories import generate as stories
 from selfevo_jax.text import Tokenizer, load_tokenizer
 from selfevo_jax.train import TrainConfig, fit
 

@@ -2,9 +2,12 @@
 
 import ast
 import itertools
+import re
 from pathlib import Path
 
 import pytest
+
+from selfevo_jax.methods.registry import BUILT_IN as METHODS
 
 PACKAGE = Path(__file__).parents[1] / "selfevo_jax"
 LEVELS = [
@@ -57,6 +60,23 @@ def test_a_room_imports_only_from_rooms_below(room):
         if parts[0] == room
         for other in imported(file)
         if other and other[0] != room and LEVEL[other[0]] <= LEVEL[room]
+    ]
+    assert found == []
+
+
+ANY_TASK_ANY_METHOD = ("run", "rounds", "study", "report", "plan")
+
+
+def test_what_runs_any_task_and_any_method_names_none_of_ours():
+    methods = "|".join([*METHODS, *(method.__name__ for method in METHODS.values())])
+    tasks = "|".join(p.parent.name for p in (PACKAGE / "tasks").glob("*/__init__.py"))
+    named = re.compile(rf"(?<![A-Za-z])({methods})(?![A-Za-z])|(data\.|tasks\.|from_|[\"'])({tasks})\b")
+    found = [
+        f"{'/'.join(parts)}:{number}: {line.strip()}"
+        for file, parts in MODULES.items()
+        if parts[0] in ANY_TASK_ANY_METHOD
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if named.search(line)
     ]
     assert found == []
 

@@ -118,7 +118,8 @@ def meta_data(
 
         selfevo meta-data builtin:gsm8k/train meta.jsonl --limit 200
     """
-    from selfevo_jax.data import build_meta_rows, meta_balance, read_qa, write_jsonl
+    from selfevo_jax.data import meta_balance, read_qa, write_jsonl
+    from selfevo_jax.tasks.solutions import build_meta_rows
 
     check_output(out, force)
     questions = read_qa(solutions)

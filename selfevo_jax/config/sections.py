@@ -141,6 +141,7 @@ class DataSection(Section):
     """D_meta rows (JSONL of prompt, response, feedback, refinement, good)."""
     meta_from_solutions: str | None = None
     """Build D_meta from worked solutions with planted errors, from this file, in place of `meta_skill`."""
+    read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {"meta_from_solutions": ("D_meta",)}
     meta_rows: Positive | None = None
     """Use this many D_meta rows; None takes all."""
     meta_feedback: Literal["words", "verdict"] = "words"
@@ -189,10 +190,14 @@ class DataSection(Section):
         return [*made, *self.evaluation]
 
     @property
+    def meta_from_file(self) -> bool:
+        """Whether D_meta is made from a file's rows, and so of no answers of the base."""
+        return self.meta_skill is not None or self.meta_from_solutions is not None
+
+    @property
     def has_meta(self) -> bool:
         """Whether there is a D_meta."""
-        made = (self.stories, self.instructions, self.task)
-        return any(given is not None for given in (*made, self.meta_skill, self.meta_from_solutions))
+        return self.meta_from_file or any(made is not None for made in (self.stories, self.instructions, self.task))
 
 
 class LoraSection(Section):

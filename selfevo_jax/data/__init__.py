@@ -1,5 +1,6 @@
 """Rows, examples and batches."""
 
+from selfevo_jax.data.balance import MetaBalance, meta_balance
 from selfevo_jax.data.batches import Batch, Batches
 from selfevo_jax.data.examples import (
     Example,
@@ -12,8 +13,6 @@ from selfevo_jax.data.examples import (
 )
 from selfevo_jax.data.gold import KnownGold, read_evaluation, read_gold
 from selfevo_jax.data.packing import PackedRows, pack
-from selfevo_jax.data.planted import MetaBalance, build_meta_rows, meta_balance
-from selfevo_jax.data.solutions import parse_solution
 from selfevo_jax.data.sources import (
     EvaluationRow,
     MetaRow,
@@ -41,7 +40,6 @@ __all__ = [
     "PromptRow",
     "QARow",
     "TermWeights",
-    "build_meta_rows",
     "builtin_sources",
     "by_term",
     "fit_length",
@@ -49,7 +47,6 @@ __all__ = [
     "meta_balance",
     "meta_examples",
     "pack",
-    "parse_solution",
     "qa_example",
     "read_evaluation",
     "read_gold",

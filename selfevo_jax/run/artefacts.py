@@ -49,7 +49,6 @@ _READ: dict[str, _Read] = {
     "data.prompts_per_round": _read(ROLLOUTS),
     "data.samples_per_prompt": _read(ROLLOUTS),
     "data.meta_skill": _read(META_DATA, why="D_meta"),
-    "data.meta_from_solutions": _read(META_DATA, why="D_meta"),
     "data.meta_rows": _read(META_DATA, why="D_meta"),
     "data.meta_feedback": _read(META_DATA, why="D_meta"),
     "data.qa": _read(META_SKILL, ROUND, why="D_QA"),
@@ -188,8 +187,7 @@ def _within(name: str, folders: Iterable[str]) -> bool:
 def artefacts(config: Config) -> Iterator[Artefact]:
     """All that the run of a config makes, in its order."""
     yield _evaluation("base", frozenset())
-    from_file = config.data.meta_skill is not None or config.data.meta_from_solutions is not None
-    data = frozenset((META_DATA,) if from_file else (ANSWERS, META_DATA))
+    data = frozenset((META_DATA,) if config.data.meta_from_file else (ANSWERS, META_DATA))
     mark = f"meta/{COMMITTED}"
     yield Artefact("D_meta", data, "meta/meta_skill.jsonl", ("meta",), (mark,))
     made = data | {META_SKILL}

@@ -12,7 +12,6 @@ from selfevo_jax.data import (
     MetaRow,
     PromptRow,
     QARow,
-    build_meta_rows,
     read_evaluation,
     read_gold,
     read_meta,
@@ -23,6 +22,7 @@ from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import Scorer, open_scorers
 from selfevo_jax.tasks.base import Answer, Cut, Questions
 from selfevo_jax.tasks.overlap import Prompt, check_overlap, plain, shared
+from selfevo_jax.tasks.solutions import build_meta_rows
 
 
 class Files:

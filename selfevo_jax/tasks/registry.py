@@ -8,7 +8,7 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.tasks.base import Cut, Task
 from selfevo_jax.tasks.files import Files
 from selfevo_jax.tasks.instructions.task import Instructions
-from selfevo_jax.tasks.stories import Stories
+from selfevo_jax.tasks.stories.task import Stories
 
 GROUP, KEY = "selfevo_jax.tasks", "data.task"
 

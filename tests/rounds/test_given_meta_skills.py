@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from loop_helpers import config, run, weights
 
-from selfevo_jax.data import stories
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.report import status, summarize
 from selfevo_jax.run import RunDir, verify
+from selfevo_jax.tasks.stories import generate as stories
 
 pytestmark = pytest.mark.slow
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from selfevo_jax.config import parse_config
-from selfevo_jax.data import stories
 from selfevo_jax.errors import DataError
 from selfevo_jax.tasks import cut_of, open_task
-from selfevo_jax.tasks.stories import Stories
+from selfevo_jax.tasks.stories import generate as stories
+from selfevo_jax.tasks.stories.task import Stories
 
 
 def write(path: Path, rows: list[dict]) -> str:

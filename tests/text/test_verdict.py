@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfevo_jax.data import build_meta_rows, read_qa, stories
+from selfevo_jax.data import read_qa
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.tasks.solutions import build_meta_rows
+from selfevo_jax.tasks.stories import generate as stories
 from selfevo_jax.text import VerdictRule, parse_verdict
 
 RULE = VerdictRule()

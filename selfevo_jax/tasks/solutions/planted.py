@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from selfevo_jax.data.mistakes import KINDS, Kind, Mistake, plant
-from selfevo_jax.data.phrases import criticism, praise
-from selfevo_jax.data.solutions import Solution, format_number, numbers, parse_solution
-from selfevo_jax.data.sources import MetaRow, QARow
+from selfevo_jax.data import MetaRow, QARow
 from selfevo_jax.errors import ConfigError, EmptySelectionError
-
-LOWEST_RIGHT_SHARE, HIGHEST_RIGHT_SHARE = 0.25, 0.75
+from selfevo_jax.tasks.solutions.mistakes import KINDS, Kind, Mistake, plant
+from selfevo_jax.tasks.solutions.phrases import criticism, praise
+from selfevo_jax.tasks.solutions.worked import Solution, format_number, numbers, parse_solution
 
 
 def build_meta_rows(
@@ -79,43 +75,6 @@ def build_meta_rows(
             "'#### answer'"
         )
     return built
-
-
-@dataclass(frozen=True)
-class MetaBalance:
-    """How D_meta divides; `warning` is None when the critic can learn both verdicts from it."""
-
-    rows: int
-    right: int
-    wrong: int
-    kinds: dict[str, int]
-    """Wrong rows by kind of mistake; rows that do not say theirs count as `unknown`."""
-    warning: str | None
-
-    @property
-    def right_share(self) -> float:
-        return self.right / self.rows if self.rows else 0.0
-
-
-def meta_balance(rows: Sequence[MetaRow]) -> MetaBalance:
-    """Counts right and wrong responses in D_meta, and warns when either is below a quarter."""
-    right = sum(row.good for row in rows)
-    kinds = Counter(row.error or "unknown" for row in rows if not row.good)
-    warning = None
-    if not rows:
-        warning = "D_meta has no rows: the critic learns nothing"
-    elif right < LOWEST_RIGHT_SHARE * len(rows):
-        warning = _warning("right", right, len(rows), "incorrect")
-    elif right > HIGHEST_RIGHT_SHARE * len(rows):
-        warning = _warning("wrong", len(rows) - right, len(rows), "correct")
-    return MetaBalance(len(rows), right, len(rows) - right, dict(sorted(kinds.items())), warning)
-
-
-def _warning(rare: str, count: int, rows: int, verdict: str) -> str:
-    return (
-        f"D_meta is unbalanced: {count} of {rows} responses are {rare} ({count / rows:.0%}, expected 25% to 75%); the "
-        f"critic may learn to say '{verdict}' to everything. Add rows with {rare} responses"
-    )
 
 
 def _check(per_row: int, right_share: float, kinds: Sequence[Kind], limit: int | None) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 import re
 
-from selfevo_jax.data.mistakes import Mistake
-from selfevo_jax.data.solutions import Solution, Step, format_number
+from selfevo_jax.tasks.solutions.mistakes import Mistake
+from selfevo_jax.tasks.solutions.worked import Solution, Step, format_number
 
 VERDICT_RIGHT = "Verdict: correct"
 VERDICT_WRONG = "Verdict: incorrect"

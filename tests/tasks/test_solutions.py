@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfevo_jax.data.solutions import (
+from selfevo_jax.data.sources import read_qa
+from selfevo_jax.tasks.solutions.worked import (
     evaluate,
     format_like,
     format_number,
@@ -19,7 +20,6 @@ from selfevo_jax.data.solutions import (
     replace_numbers,
     stated_numbers,
 )
-from selfevo_jax.data.sources import read_qa
 
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 

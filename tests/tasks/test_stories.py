@@ -4,13 +4,13 @@ import itertools
 import json
 import random
 import string
-from pathlib import Path
 
 import pytest
 import sentencepiece
 
-from selfevo_jax.data import stories
+from selfevo_jax.data.sources import ASSETS
 from selfevo_jax.errors import DataError
+from selfevo_jax.tasks.stories import generate as stories
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_pieces_tokenize_as_the_whole_text_does(words: sentencepiece.SentencePie
 def test_the_shipped_base_is_small_and_has_the_vocabulary_of_the_generator(
     words: sentencepiece.SentencePieceProcessor,
 ) -> None:
-    folder = Path(stories.__file__).parent.parent / "assets" / "stories"
+    folder = ASSETS / "stories"
     shipped = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     assert [shipped.id_to_piece(i) for i in range(len(shipped))] == [words.id_to_piece(i) for i in range(len(words))]
     assert (folder / "model.safetensors").stat().st_size <= 4_000_000

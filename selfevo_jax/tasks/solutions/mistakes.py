@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, TypeVar, get_args
 
-from selfevo_jax.data.solutions import (
+from selfevo_jax.tasks.solutions.worked import (
     NUMBER,
     Solution,
     Step,

@@ -6,11 +6,12 @@ import functools
 from collections.abc import Sequence
 
 from selfevo_jax.config import Config
-from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow, QARow, stories
+from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow, QARow
 from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import Scorer
 from selfevo_jax.scorers.number import Number
 from selfevo_jax.tasks.base import Answer, Cut, Questions
+from selfevo_jax.tasks.stories import generate as stories
 from selfevo_jax.text import cut_run_on
 
 

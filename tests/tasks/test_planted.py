@@ -6,10 +6,11 @@ from fractions import Fraction
 
 import pytest
 
-from selfevo_jax.data.mistakes import KINDS
-from selfevo_jax.data.planted import build_meta_rows, meta_balance
+from selfevo_jax.data import meta_balance
 from selfevo_jax.data.sources import MetaRow, QARow, read_meta, read_qa, write_jsonl
 from selfevo_jax.errors import ConfigError, EmptySelectionError
+from selfevo_jax.tasks.solutions.mistakes import KINDS
+from selfevo_jax.tasks.solutions.planted import build_meta_rows
 
 MARK = re.compile(r"<<([^=]*)=([^>]*)>>([\d,.]*\d)")
 DIGITS = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+")

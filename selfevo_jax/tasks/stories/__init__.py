@@ -1,0 +1,1 @@
+"""The task `stories`: counting stories, made by a seed."""
