@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -45,3 +54,29 @@ class Section(BaseModel):
         if isinstance(value, bool) != truths and (truths or isinstance(value, bool)) and value is not None:
             raise PydanticCustomError("kind", "another kind of value")
         return value
+
+
+class RowsSection(Section):
+    """Rows of a file. A file alone, as a text, is a section of it."""
+
+    in_words: ClassVar[str] = "a file, or a section such as {source: FILE, columns: {prompt: question}}"
+
+    source: str
+    """A file of rows: JSONL, a shipped slice (`builtin:`) or `tfds:`."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our name of a column -> the file's: `{prompt: problem, answer: target}`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, tree: Any) -> Any:
+        return cls.written_out(tree)
+
+    @classmethod
+    def written_out(cls, value: Any) -> Any:
+        """From a file alone."""
+        return {"source": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: SerializerFunctionWrapHandler) -> Any:
+        """A file alone, where nothing else is set."""
+        return self.source if self == type(self)(source=self.source) else whole(self)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from selfevo_jax.config.instructions import InstructionsSection
 from selfevo_jax.judges import JudgeSection
 from selfevo_jax.scorers import EvaluationSection
-from selfevo_jax.section import Count, Positive, Section, Share
+from selfevo_jax.section import Count, Positive, RowsSection, Section, Share
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -135,8 +135,8 @@ class DataSection(Section):
     `selfevo_jax.tasks`), or `module:name`."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of that task."""
-    prompts: str | None = None
-    """Unlabeled prompts: JSONL, or `builtin:gsm8k/prompts`."""
+    prompts: RowsSection | None = None
+    """Unlabeled prompts: JSONL, or `builtin:gsm8k/prompts`; or a section of it and the names of its columns."""
     meta_skill: str | None = None
     """D_meta rows (JSONL of prompt, response, feedback, refinement, good)."""
     meta_from_solutions: str | None = None

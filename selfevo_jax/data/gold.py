@@ -51,10 +51,23 @@ def read_evaluation(
     return rows
 
 
-def read_gold(source: str | os.PathLike[str], scorer: Scorer, *, columns: Mapping[str, str] | None = None) -> KnownGold:
-    """What a file of prompts says of their answers. Errors: `read_prompts`; an answer is never one."""
+def read_gold(
+    source: str | os.PathLike[str],
+    scorer: Scorer,
+    *,
+    columns: Mapping[str, str] | None = None,
+    own: Mapping[str, str] | None = None,
+) -> KnownGold:
+    """What a file of prompts says of their answers. Errors: `read_prompts`; an answer is never one.
+
+    Args:
+      source: as for `read_prompts`.
+      scorer: reads the answers.
+      columns: our name of a field -> that of an evaluation set, whose ids and prompts are not this file's.
+      own: our name of a field -> this file's.
+    """
     others = {ours: theirs for ours, theirs in (columns or {}).items() if ours not in ("id", "prompt")}
-    numbered = numbered_rows(source, EvaluationRow, columns=others)
+    numbered = numbered_rows(source, EvaluationRow, columns={**others, **(own or {})})
     faults = scorer.faults([row for _, row in numbered])
     unscorable = [
         str(DataError(os.fspath(source), line, fault.column, fault.problem))

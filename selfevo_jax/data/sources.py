@@ -138,18 +138,25 @@ def builtin_sources() -> tuple[str, ...]:
     return tuple(sorted(BUILTIN + p.relative_to(ASSETS).with_suffix("").as_posix() for p in ASSETS.glob("*/*.jsonl")))
 
 
-def read_prompts(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[PromptRow]:
+def read_prompts(
+    source: str | os.PathLike[str],
+    *,
+    skip: int = 0,
+    limit: int | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> list[PromptRow]:
     """Prompts `{prompt}` or one of the other forms above, with an optional `id`; an answer beside them is not read.
 
     Args:
       source: path or `builtin:` name.
       skip: rows to leave out at the start; they are not checked for their fields.
       limit: rows to return at most; None returns all. Rows after the last one returned are not read.
+      columns: our name of a field -> the file's.
 
     Raises:
       DataError: a row cannot be used (file, line, field), two rows share an id, or no row is left.
     """
-    return read_rows(source, PromptRow, skip, limit)
+    return [row for _, row in numbered_rows(source, PromptRow, skip, limit, columns)]
 
 
 def read_qa(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[QARow]:

@@ -37,11 +37,12 @@ class Files:
         data, seed = config.data, config.seed
         assert data.prompts is not None
         self._data, self._seed, self._rounds = data, seed, config.rounds.number
-        self._prompts = read_prompts(data.prompts)
+        self._prompts = read_prompts(data.prompts.source, columns=data.prompts.columns)
         self._evaluation = read_sets(data)
         opened = [of.scorers[0] for of in self._evaluation.values()]
         self.scorer: Scorer = opened[0] if opened else data.primary.scorers[0]
-        self._gold = read_gold(data.prompts, self.scorer, columns=data.primary.columns)
+        own = data.prompts.columns
+        self._gold = read_gold(data.prompts.source, self.scorer, columns=data.primary.columns, own=own)
         if data.meta_skill is not None:
             self._meta = read_meta(data.meta_skill, limit=data.meta_rows)
         elif data.meta_from_solutions is not None:
@@ -101,7 +102,8 @@ class Files:
 
     def files(self) -> dict[str, str]:
         data = self._data
-        found = {"prompts": data.prompts, "meta_skill": data.meta_skill, "qa": data.qa}
+        prompts = None if data.prompts is None else data.prompts.source
+        found = {"prompts": prompts, "meta_skill": data.meta_skill, "qa": data.qa}
         found |= {"meta_from_solutions": data.meta_from_solutions}
         found |= {f"evaluation.{name}": of.source for name, of in data.evaluation.items()}
         return {f"data.{name}": source for name, source in found.items() if source is not None}

@@ -138,3 +138,22 @@ def test_splits_of_the_stories_share_no_skeleton_and_cover_less_than_a_tenth_of_
     assert not held & meta
     assert task.coverage == len(prompts) / stories.space_size(3, "prompts") < 0.1
     assert len({row.id for r in (1, 2, 3) for row in task.prompts(r)}) == 3 * 1024
+
+
+def test_prompts_are_read_under_the_names_that_their_own_file_has(tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"query": "Say hi.", "key": "a", "target": 7}\n')
+    section = {"source": str(prompts), "columns": {"prompt": "query", "id": "key", "answer": "target"}}
+    config = parse_config(
+        {
+            "run_dir": "x",
+            "model": {"source": "builtin:stories"},
+            "meta": {"steps": 0},
+            "data": {"prompts": section},
+        }
+    )
+    task = open_task(config)
+    assert [(row.id, row.prompt) for row in task.prompts(1)] == [("a", "Say hi.")]
+    assert task.gold(1)["a"].columns["answer"] == 7
+    assert task.files()["data.prompts"] == str(prompts)
+    assert config.model_dump(mode="json")["data"]["prompts"] == section
