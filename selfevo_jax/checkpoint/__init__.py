@@ -6,6 +6,7 @@ from selfevo_jax.checkpoint.digest import model_checksum
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import export_huggingface, read_huggingface
 from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
+from selfevo_jax.checkpoint.section import ModelSection
 from selfevo_jax.checkpoint.source import (
     ModelSource,
     base_of,
@@ -31,6 +32,7 @@ __all__ = [
     "KEPT",
     "MARK",
     "NOTE",
+    "ModelSection",
     "ModelSource",
     "TrainingStore",
     "base_of",

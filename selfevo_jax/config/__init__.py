@@ -1,22 +1,12 @@
 """The configuration of a run: YAML plus dotted overrides, checked in full before any work starts."""
 
 from selfevo_jax.config.load import dump_config, load_config, override, parse_config, read_tree, set_key
-from selfevo_jax.config.sections import (
-    Config,
-    DataSection,
-    SamplingSection,
-    SavingSection,
-    StageSection,
-    TrainSection,
-)
+from selfevo_jax.config.rounds import RoundsSection
+from selfevo_jax.config.sections import Config
 
 __all__ = [
     "Config",
-    "DataSection",
-    "SamplingSection",
-    "SavingSection",
-    "StageSection",
-    "TrainSection",
+    "RoundsSection",
     "dump_config",
     "load_config",
     "override",

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from selfevo_jax.config.sections import Config, Section
+from selfevo_jax.config.sections import Config
+from selfevo_jax.section import Section
 
 Location = tuple[str | int, ...]
 

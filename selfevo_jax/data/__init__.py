@@ -13,6 +13,7 @@ from selfevo_jax.data.examples import (
 )
 from selfevo_jax.data.gold import KnownGold, read_evaluation, read_gold
 from selfevo_jax.data.packing import PackedRows, pack
+from selfevo_jax.data.section import DataSection
 from selfevo_jax.data.sources import (
     EvaluationRow,
     MetaRow,
@@ -31,6 +32,7 @@ from selfevo_jax.data.sources import (
 __all__ = [
     "Batch",
     "Batches",
+    "DataSection",
     "EvaluationRow",
     "Example",
     "KnownGold",

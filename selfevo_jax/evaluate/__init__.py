@@ -22,12 +22,14 @@ from selfevo_jax.evaluate.metrics import (
     verdict_quality,
     wilson,
 )
+from selfevo_jax.evaluate.section import EvaluateSection
 from selfevo_jax.evaluate.winrate import Estimate, MeanRating, WinRate, length_controlled, mean, mean_rating, win_rate
 
 __all__ = [
     "Accuracy",
     "DataAccuracy",
     "Estimate",
+    "EvaluateSection",
     "Evaluation",
     "EvaluationSet",
     "MeanRating",

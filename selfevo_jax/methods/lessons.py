@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from selfevo_jax.chains import Rollout
-from selfevo_jax.config import TrainSection
 from selfevo_jax.data import Example, MetaRow, QARow, TermWeights, by_term, meta_examples, qa_example, self_example
 from selfevo_jax.text import PromptFormat
+from selfevo_jax.train import TrainSection
 
 
 def _unique_direct(examples: Sequence[Example]) -> list[Example]:

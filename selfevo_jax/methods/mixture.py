@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from selfevo_jax.config import TrainSection
 from selfevo_jax.data import Example, fit_length
 from selfevo_jax.progress import Reporter
+from selfevo_jax.train import TrainSection
 
 PoolMap = dict[str, tuple[Sequence[Example], float]]
 """Name -> examples and their share of the examples drawn."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.chains import Rollout
-from selfevo_jax.config.sections import RoundsSection
+from selfevo_jax.config import RoundsSection
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine

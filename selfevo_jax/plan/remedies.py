@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from selfevo_jax.config import Config, TrainSection
+from selfevo_jax.config import Config
 from selfevo_jax.plan.programs import TRAIN, Program
+from selfevo_jax.train import TrainSection
 
 
 def remedies(program: Program, config: Config) -> list[str]:

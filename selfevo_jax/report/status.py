@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from selfevo_jax.config import Config, TrainSection
+from selfevo_jax.config import Config
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.lock import RunLock
 from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 from selfevo_jax.storage import storage_of
+from selfevo_jax.train import TrainSection
 
 DONE, PARTLY, LEFT = "done", "partly", "left"
 

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint import MARK, TrainingStore, open_weights, save_adapters, save_model
-from selfevo_jax.config import TrainSection
 from selfevo_jax.data import Batches, Example, jsonl_lines
 from selfevo_jax.errors import NonFiniteLossError, SelfevoError
 from selfevo_jax.methods.mixture import fitted, mixture
@@ -21,7 +20,7 @@ from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.retention import require_room, training_room
 from selfevo_jax.run.run_dir import LOSSES, META, RunDir
 from selfevo_jax.sharding import TRAIN_RULES
-from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, fit, train_settings
+from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, TrainSection, fit, train_settings
 
 
 class Checkpoints:

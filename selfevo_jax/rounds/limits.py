@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from selfevo_jax.chains import Rollout
-from selfevo_jax.config import Config, SamplingSection
+from selfevo_jax.config import Config
 from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.sample import SamplingSection
 from selfevo_jax.text import PromptFormat
 
 CLIPPED_WARN_ABOVE = 0.05

@@ -17,7 +17,7 @@ from selfevo_jax import hosts, notice
 from selfevo_jax.accelerators import JAX_NAMES, remedy
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.checkpoint import ModelSource, open_model
-from selfevo_jax.config import Config, StageSection
+from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.judges import ChainJudge, open_judge
 from selfevo_jax.methods import Method, open_method
@@ -25,7 +25,16 @@ from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, requir
 from selfevo_jax.process import give_back_freed_memory
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.sources import require_unchanged
-from selfevo_jax.sample import Chain, Engine, SamplingParams, SlotPlan, available_bytes, make_engine, sampler_memory
+from selfevo_jax.sample import (
+    Chain,
+    Engine,
+    SamplingParams,
+    SlotPlan,
+    StageSection,
+    available_bytes,
+    make_engine,
+    sampler_memory,
+)
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.tasks import Cut, cut_of
 from selfevo_jax.text import FormatConfig, PromptFormat

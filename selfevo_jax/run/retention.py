@@ -10,12 +10,12 @@ from statistics import fmean
 import jax
 
 from selfevo_jax.checkpoint import KEPT
-from selfevo_jax.config import SavingSection
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.evaluate import paired
 from selfevo_jax.model import LoraConfig, ModelConfig, abstract_adapters, param_count
 from selfevo_jax.run.run_dir import RunDir, name_of
 from selfevo_jax.storage import storage_of
+from selfevo_jax.train import SavingSection
 
 
 def direct_answers(run: RunDir, newest: int) -> dict[int, Mapping[str, bool | None]]:

@@ -4,6 +4,7 @@ from selfevo_jax.sample.engine import Engine
 from selfevo_jax.sample.memory import SamplerMemory, SlotPlan, available_bytes
 from selfevo_jax.sample.methods import SamplingParams, draw, filter_logits
 from selfevo_jax.sample.request import Chain, Completion, DrawKey, Finish, Request, Single, is_whole
+from selfevo_jax.sample.section import SamplingSection, StageSection
 from selfevo_jax.sample.setup import make_engine, sampler_memory
 from selfevo_jax.sample.sharing import SHARE_FROM, common_prefix
 from selfevo_jax.sample.stats import EngineStats
@@ -19,8 +20,10 @@ __all__ = [
     "Request",
     "SamplerMemory",
     "SamplingParams",
+    "SamplingSection",
     "Single",
     "SlotPlan",
+    "StageSection",
     "available_bytes",
     "common_prefix",
     "draw",

@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from selfevo_jax.config import SamplingSection
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sample.engine import Engine
 from selfevo_jax.sample.memory import SamplerMemory
+from selfevo_jax.sample.section import SamplingSection
 from selfevo_jax.sharding import make_mesh
 
 

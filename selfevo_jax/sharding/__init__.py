@@ -11,11 +11,13 @@ from selfevo_jax.sharding.rules import (
     reshard,
     shardings,
 )
+from selfevo_jax.sharding.section import MeshSection
 
 __all__ = [
     "AXES",
     "DECODE_RULES",
     "TRAIN_RULES",
+    "MeshSection",
     "ShardingRules",
     "batch_sharding",
     "laid_out",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from selfevo_jax.config import Config, DataSection
+from selfevo_jax.config import Config
 from selfevo_jax.data import (
+    DataSection,
     EvaluationRow,
     KnownGold,
     MetaRow,

@@ -14,6 +14,7 @@ from selfevo_jax.text.format import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatC
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.normal import normal, number_as_text
 from selfevo_jax.text.rating import RATINGS
+from selfevo_jax.text.section import FormatSection
 from selfevo_jax.text.stream import StreamDecoder, first_stop
 from selfevo_jax.text.templates import ChatTemplate
 from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
@@ -29,6 +30,7 @@ __all__ = [
     "BaseTokenizer",
     "ChatTemplate",
     "FormatConfig",
+    "FormatSection",
     "PromptFormat",
     "StreamDecoder",
     "Tokenizer",

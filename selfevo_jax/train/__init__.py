@@ -4,14 +4,19 @@ from selfevo_jax.train.keep import SavePolicy, TrainingKeeper
 from selfevo_jax.train.loop import TrainReport, fit, run_steps
 from selfevo_jax.train.loss import token_loss_sums
 from selfevo_jax.train.optimizer import learning_rates
+from selfevo_jax.train.section import LoraSection, MetaSection, SavingSection, TrainSection
 from selfevo_jax.train.settings import TrainConfig, train_settings
 from selfevo_jax.train.state import TrainState, init_state
 from selfevo_jax.train.step import check_settings, gradient_shapes, lower_train_step, make_train_step
 
 __all__ = [
+    "LoraSection",
+    "MetaSection",
     "SavePolicy",
+    "SavingSection",
     "TrainConfig",
     "TrainReport",
+    "TrainSection",
     "TrainState",
     "TrainingKeeper",
     "check_settings",

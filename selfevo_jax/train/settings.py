@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from selfevo_jax.config import TrainSection
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import LoraConfig, Remat
+from selfevo_jax.train.section import TrainSection
 
 WARMUP_STEPS = 20
 """Of a fine-tuning whose config names none, where that is at most a fifth of its steps."""

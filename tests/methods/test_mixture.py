@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from loop_helpers import Heard
 
-from selfevo_jax.config import TrainSection, parse_config
+from selfevo_jax.config import parse_config
 from selfevo_jax.data import Batches, Example
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.mixture import fitted, mixture
-from selfevo_jax.train import train_settings
+from selfevo_jax.train import TrainSection, train_settings
 
 
 def examples(term: str, count: int, length: int = 6) -> list[Example]:

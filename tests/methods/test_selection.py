@@ -3,10 +3,10 @@
 import pytest
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
-from selfevo_jax.config import SamplingSection
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.methods.selection import require, select, weakness
 from selfevo_jax.rounds.limits import not_run
+from selfevo_jax.sample import SamplingSection
 
 
 def candidate(text: str, good: bool | None, finish: str = "stop") -> Candidate:

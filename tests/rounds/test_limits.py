@@ -3,10 +3,11 @@
 import pytest
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
-from selfevo_jax.config import SamplingSection, parse_config
+from selfevo_jax.config import parse_config
 from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.rounds.limits import check_first_round, clipped, not_run
+from selfevo_jax.sample import SamplingSection
 
 BASE = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
 SAMPLING: SamplingSection = parse_config({**BASE, "sampling": {"refine": {"max_new_tokens": 9}}}).sampling

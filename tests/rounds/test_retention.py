@@ -4,10 +4,10 @@ import jax
 import pytest
 
 from selfevo_jax.checkpoint import TrainingStore
-from selfevo_jax.config import SavingSection
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.model import LoraConfig, init_params, param_count, preset_shape
 from selfevo_jax.run.retention import best, kept, require_room, training_room
+from selfevo_jax.train import SavingSection
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from pydantic import ValidationError
 
 from selfevo_jax.config import parse_config
-from selfevo_jax.config.instructions import TAUGHT, InstructionsSection
 from selfevo_jax.data import PromptRow, read_prompts
+from selfevo_jax.data.instructions_section import TAUGHT, InstructionsSection
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.scorers.checks import KINDS, letters
 from selfevo_jax.scorers.constraints import Constraints

@@ -10,12 +10,11 @@ import optax
 import pytest
 from train_helpers import assert_close
 
-from selfevo_jax.config import TrainSection
 from selfevo_jax.data import Batch, Batches, Example, pack
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig, Transformer, init_params, param_shardings
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-from selfevo_jax.train import TrainConfig, fit, init_state, learning_rates, run_steps, token_loss_sums
+from selfevo_jax.train import TrainConfig, TrainSection, fit, init_state, learning_rates, run_steps, token_loss_sums
 from selfevo_jax.train.optimizer import decayed
 from selfevo_jax.train.settings import train_settings
 from selfevo_jax.train.state import Form

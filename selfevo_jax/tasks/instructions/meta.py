@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from selfevo_jax.config.instructions import MetaPart
 from selfevo_jax.data import MetaRow
+from selfevo_jax.data.instructions_section import MetaPart
 from selfevo_jax.tasks.instructions.crafts import Demand, feedback, near_miss, repaired, unmet
 from selfevo_jax.tasks.instructions.generate import InstructionRow, draw_demands, prompt_text
 from selfevo_jax.tasks.instructions.splits import Part

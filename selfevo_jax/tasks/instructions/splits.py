@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfevo_jax.config.instructions import InstructionsSection
 from selfevo_jax.data import PromptRow
+from selfevo_jax.data.instructions_section import InstructionsSection
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.tasks.instructions.crafts import CRAFTS
 from selfevo_jax.tasks.instructions.wordings import BRIEF, WORDINGS

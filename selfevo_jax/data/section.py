@@ -1,0 +1,108 @@
+"""Where rows come from: the settings of files, and of the tasks that are ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from selfevo_jax.data.instructions_section import InstructionsSection
+from selfevo_jax.scorers import EvaluationSection
+from selfevo_jax.section import Count, Positive, RowsSection, Section
+
+SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\z")]
+
+
+class StoriesSection(Section):
+    """The embedded task: counting stories, made by a generator with a seed."""
+
+    changes: Annotated[int, Field(ge=2, le=4)] = 3
+    meta_questions: Positive = 300
+    responses_per_question: Positive = 4
+    """Responses sampled from the base for each D_meta question; the annotator writes the feedback."""
+    right_copies: Count = 3
+    """Copies of a right response for each D_meta question: too few, and the critic says only `incorrect`."""
+    evaluation_rows: Positive = 512
+    evaluation_split: Literal["development", "test"] = "test"
+
+    read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "changes": ("answers", "D_meta", "evaluation", "rollouts"),
+        **dict.fromkeys(("meta_questions", "responses_per_question", "right_copies"), ("D_meta",)),
+        **dict.fromkeys(("evaluation_rows", "evaluation_split"), ("evaluation",)),
+    }
+
+
+class DataSection(Section):
+    stories: StoriesSection | None = None
+    """Set it to use the embedded task in place of the files below."""
+    instructions: InstructionsSection | None = None
+    """Set it to use prompts with verifiable instructions in place of files of prompts and D_meta."""
+    task: str | None = None
+    """A task from outside the package, in place of the files below: one of an installed package (entry points
+    `selfevo_jax.tasks`), or `module:name`."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of that task."""
+    prompts: RowsSection | None = None
+    """Unlabeled prompts: JSONL, or `builtin:gsm8k/prompts`; or a section of it and the names of its columns."""
+    meta_skill: str | None = None
+    """D_meta rows (JSONL of prompt, response, feedback, refinement, good)."""
+    meta_from_solutions: str | None = None
+    """Build D_meta from worked solutions with planted errors, from this file, in place of `meta_skill`."""
+    read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {"meta_from_solutions": ("D_meta",)}
+    meta_rows: Positive | None = None
+    """Use this many D_meta rows; None takes all."""
+    meta_feedback: Literal["words", "verdict"] = "words"
+    """`verdict` leaves of D_meta's feedback the verdict (or rating) alone, without its words: an ablation."""
+    qa: str | None = None
+    """D_QA rows (prompt, answer): plain supervised rows beside D_meta, or without one: a supervised baseline."""
+    evaluation: dict[SetName, EvaluationSection] = Field(default_factory=dict)
+    """Name -> file of (prompt, answer) rows, or a section that says what its answers are. Gold answers are read by
+    evaluation alone. Names become file names: letters, digits, '_', '-' and '.'."""
+    evaluation_rows: Positive | None = None
+    """Use this many rows of each set; None takes all."""
+    prompts_per_round: Positive = 1024
+    samples_per_prompt: Positive = 1
+
+    @model_validator(mode="after")
+    def _some_source(self) -> DataSection:
+        made = [name for name in ("stories", "instructions", "task") if getattr(self, name) is not None]
+        if len(made) > 1:
+            raise ValueError(f"{made[0]} stands beside {made[1]}; remove one of the two")
+        files = ["prompts", "meta_skill", "meta_from_solutions", "meta_rows"]
+        if made != ["instructions"]:
+            files += ["qa", "evaluation", "evaluation_rows"]
+        if made and (given := [field for field in files if getattr(self, field)]):
+            raise ValueError(f"{made[0]} stands beside {', '.join(given)}; remove `{made[0]}` to use your own files")
+        if not made:
+            if self.prompts is None:
+                raise ValueError("prompts: missing; name a JSONL file of prompts, or set `data.stories`")
+            if self.meta_skill is not None and self.meta_from_solutions is not None:
+                raise ValueError("name exactly one of meta_skill and meta_from_solutions")
+        if twice := next((name for name in self.evaluation if self.set_names.count(name) > 1), None):
+            raise ValueError(f"evaluation.{twice}: `instructions` has a set of this name; give the file's another one")
+        return self
+
+    @property
+    def primary(self) -> EvaluationSection:
+        """The first evaluation set: gold answers of the prompts, where they have any, are read as its own. Without one
+        they are numbers."""
+        return next(iter(self.evaluation.values()), EvaluationSection(source=""))
+
+    @property
+    def set_names(self) -> list[str]:
+        """The evaluation sets that the config tells of: a task's own, then those of files."""
+        made = ["stories"] if self.stories is not None else []
+        if self.instructions is not None:
+            made += self.instructions.set_names
+        return [*made, *self.evaluation]
+
+    @property
+    def meta_from_file(self) -> bool:
+        """Whether D_meta is made from a file's rows, and so of no answers of the base."""
+        return self.meta_skill is not None or self.meta_from_solutions is not None
+
+    @property
+    def has_meta(self) -> bool:
+        """Whether there is a D_meta."""
+        return self.meta_from_file or any(made is not None for made in (self.stories, self.instructions, self.task))

@@ -1,0 +1,20 @@
+"""How a checkpoint is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from selfevo_jax.section import Positive, Section
+
+
+class EvaluateSection(Section):
+    modes: Annotated[tuple[Literal["direct", "refined", "consistency", "both"], ...], Field(min_length=1)] = (
+        "direct",
+        "refined",
+    )
+    """`consistency`: majority of k samples. `both`: majority of k refined samples."""
+    k: Positive = 5
+    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.7
+    """Of the k samples; `direct` and `refined` are greedy."""
