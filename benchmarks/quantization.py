@@ -32,7 +32,7 @@ from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample.memory import tree_bytes
 from selfevo_jax.tasks import open_task
-from selfevo_jax.text import FormatConfig, PromptFormat
+from selfevo_jax.text import FormatSection, PromptFormat
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = {
@@ -60,7 +60,7 @@ def compare(wide: jax.Array, found: jax.Array, n: int) -> tuple[jax.Array, ...]:
 def logits(n_rows: int, length: int, cache_length: int) -> None:
     """Differences of the logits over all positions of `n_rows` texts, cut at `length` tokens."""
     source = open_model(MODEL)
-    config, fmt = source.config, PromptFormat(FormatConfig(kind="chat"), source.tokenizer)
+    config, fmt = source.config, PromptFormat(FormatSection(kind="chat"), source.tokenizer)
     texts = [qa_example(row, fmt).tokens.tolist()[:length] for row in read_qa(QUESTIONS, limit=n_rows)]
     params = source.load(None, jnp.float32)
     small = jax.jit(partial(quantize_params, declared=abstract_params(config, jnp.int8)))(params)

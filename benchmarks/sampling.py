@@ -34,7 +34,7 @@ from selfevo_jax.checkpoint import open_model
 from selfevo_jax.data import read_qa
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sample import Engine, Request, SamplingParams
-from selfevo_jax.text import FormatConfig, PromptFormat
+from selfevo_jax.text import FormatSection, PromptFormat
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ SAMPLERS: dict[str, Callable[..., Any]] = {"ours": Ours, "transformers": Transfo
 def compare(args: argparse.Namespace) -> dict[str, Any]:
     """The engine and its peers, in turns."""
     source = open_model(MODEL)
-    fmt = PromptFormat(FormatConfig(kind="chat"), source.tokenizer)
+    fmt = PromptFormat(FormatSection(kind="chat"), source.tokenizer)
     texts = (fmt.respond(row.prompt) for row in read_qa(QUESTIONS))
     prompts = list(islice((text for text in texts if 64 <= len(text) <= 192), args.prompts))
     used, stops, n = {i for prompt in prompts for i in prompt}, list(fmt.stop_ids), len(prompts)

@@ -35,7 +35,7 @@ from selfevo_jax.data import Batches, Example, fit_length, meta_examples, read_q
 from selfevo_jax.model import ModelConfig, param_count
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.tasks.solutions import build_meta_rows
-from selfevo_jax.text import FormatConfig, PromptFormat
+from selfevo_jax.text import FormatSection, PromptFormat
 from selfevo_jax.train import TrainConfig, init_state, make_train_step
 
 RATE = 1e-5
@@ -43,7 +43,7 @@ RATE = 1e-5
 
 def examples_of(length: int, rows: int) -> list[Example]:
     """Examples of D_meta in the chat format of the model."""
-    fmt = PromptFormat(FormatConfig(kind="chat"), open_model(MODEL).tokenizer)
+    fmt = PromptFormat(FormatSection(kind="chat"), open_model(MODEL).tokenizer)
     meta = build_meta_rows(read_qa(QUESTIONS), seed=0, limit=rows)
     return fit_length([e for row in meta for e in meta_examples(row, fmt) if e.term == "meta"], length)[0]
 

@@ -37,7 +37,7 @@ from selfevo_jax.sample import (
 )
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.tasks import Cut, cut_of
-from selfevo_jax.text import FormatConfig, PromptFormat
+from selfevo_jax.text import PromptFormat
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
 _CORES_A_PROGRAM = 2
@@ -264,10 +264,10 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     source = open_model(config.model.source, config.model.tokenizer)
     check_preset(config.model.preset, source)
     check_positions(config, source.config)
-    judge, texts = open_judge(config.judge), config.format.model_dump()
-    if config.format.kind == "chat" and texts["judge"] is None:
-        texts["judge"] = judge.instruction
-    fmt = PromptFormat(FormatConfig(**texts), source.tokenizer)
+    judge, format = open_judge(config.judge), config.format
+    if format.kind == "chat" and format.judge is None:
+        format = format.model_copy(update={"judge": judge.instruction})
+    fmt = PromptFormat(format, source.tokenizer)
     memory = sampler_memory(config.sampling, source.config, mesh)
     # all hosts take the slots that fit in the smallest
     available = min(hosts.gather("comparing memory", available_bytes(mesh)))

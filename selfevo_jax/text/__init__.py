@@ -10,11 +10,11 @@ from selfevo_jax.text.answers import (
     same_answer,
 )
 from selfevo_jax.text.export import check_exported, exported_tokenizer
-from selfevo_jax.text.format import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatConfig, PromptFormat
+from selfevo_jax.text.format import PromptFormat
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.normal import normal, number_as_text
 from selfevo_jax.text.rating import RATINGS
-from selfevo_jax.text.section import FormatSection
+from selfevo_jax.text.section import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatSection
 from selfevo_jax.text.stream import StreamDecoder, first_stop
 from selfevo_jax.text.templates import ChatTemplate
 from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
@@ -29,7 +29,6 @@ __all__ = [
     "VERDICTS",
     "BaseTokenizer",
     "ChatTemplate",
-    "FormatConfig",
     "FormatSection",
     "PromptFormat",
     "StreamDecoder",

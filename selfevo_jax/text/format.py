@@ -4,84 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
 
 from selfevo_jax.errors import ConfigError, ModelError
 from selfevo_jax.text.earlier_turns import check_earlier_turns
+from selfevo_jax.text.section import FormatSection, space_behind
 from selfevo_jax.text.templates import ChatTemplate
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
-JUDGE_VERDICT = (
-    "Check the answer above step by step. Name the first mistake, if there is one, and say what is right instead. "
-    'End with one line: "Verdict: correct" or "Verdict: incorrect".'
-)
-"""The default instruction for feedback on verifiable tasks (chat)."""
-JUDGE_RATING = (
-    "Say what is good and what is lacking in the answer above: is it helpful, true, clear and complete? "
-    'End with one line: "Rating: n/10", where 10 leaves nothing to wish for.'
-)
-"""An instruction for feedback on open-ended tasks (chat, with the judge kind `rating`)."""
-REFINE = "Write the answer again by the light of this feedback. Give only the improved answer."
-"""The default instruction for the refinement (chat)."""
-
 _NO_PIECE = "\U000f0000"
 """A character for private use, which vocabularies do without."""
-
-_PLAIN = {"respond": "{prompt}\nAnswer:", "judge": "\nFeedback:", "refine": "\nRevision:"}
-_CHAT = {"respond": "{prompt}", "judge": JUDGE_VERDICT, "refine": REFINE}
-
-
-@dataclass(frozen=True)
-class FormatConfig:
-    """How prompts are written.
-
-    plain: `respond` is the text around `{prompt}`; `judge` and `refine` are what stands between an answer and the
-    feedback, and between the feedback and the refinement. chat: the model's own template; `respond` is the text of
-    the first user turn, `judge` and `refine` those of the turns that ask. None takes the default of the kind.
-    """
-
-    kind: Literal["plain", "chat"] = "plain"
-    system: str | None = None
-    respond: str | None = None
-    judge: str | None = None
-    refine: str | None = None
-    stop_strings: tuple[str, ...] = ()
-    template: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the chat template's own, as `enable_thinking`: plain JSON values."""
-
-    def filled(self) -> FormatConfig:
-        """With the defaults of the kind in place of None. Raises ConfigError naming a field that cannot be used."""
-        if self.kind not in ("plain", "chat"):
-            raise ConfigError(f"format.kind: found '{self.kind}', expected plain or chat")
-        defaults = _PLAIN if self.kind == "plain" else _CHAT
-        texts = {k: d if getattr(self, k) is None else getattr(self, k) for k, d in defaults.items()}
-        if self.kind == "plain":
-            # a refinement is also taught as an answer: it should begin behind the same white space
-            space = _space_behind(texts["respond"])
-            texts |= {k: defaults[k] + space for k in ("judge", "refine") if getattr(self, k) is None}
-        if texts["respond"].count("{prompt}") != 1:
-            raise ConfigError(f"format.respond: expected {{prompt}} once in it, found {texts['respond']!r}")
-        for key in ("judge", "refine"):
-            if not texts[key].strip():
-                raise ConfigError(f"format.{key}: the text is empty; leave the key out for the default")
-        if "" in self.stop_strings:
-            raise ConfigError("format.stop_strings: an empty string would stop every text; remove it")
-        self._check_template()
-        stops = tuple(self.stop_strings)
-        return FormatConfig(self.kind, self.system, stop_strings=stops, template=dict(self.template), **texts)
-
-    def _check_template(self) -> None:
-        if self.template and self.kind != "chat":
-            raise ConfigError("format.template: settings of a chat template, but format.kind is plain; set it to chat")
-        for key, value in self.template.items():
-            if key in ("messages", "add_generation_prompt"):
-                raise ConfigError(f"format.template.{key}: is set for each prompt; remove it")
-            try:
-                json.dumps(value, allow_nan=False)
-            except (TypeError, ValueError):
-                raise ConfigError(f"format.template.{key}: found {value!r}, expected a plain JSON value") from None
 
 
 class PromptFormat:
@@ -103,7 +35,7 @@ class PromptFormat:
     fingerprint: str
     """Of the format and of the tokenizer: what tokens prepared with it depend on."""
 
-    def __init__(self, config: FormatConfig, tokenizer: BaseTokenizer) -> None:
+    def __init__(self, config: FormatSection, tokenizer: BaseTokenizer) -> None:
         self.config = config.filled()
         self._texts = {key: getattr(self.config, key) for key in ("respond", "judge", "refine")}
         stops = self.config.stop_strings
@@ -123,7 +55,7 @@ class PromptFormat:
         named = [tokenizer.controls[text] for text in stops if text in tokenizer.controls]
         ends = self.end[:1] if self._ends_by_control() else ()
         self.stop_ids = tuple(dict.fromkeys((*tokenizer.eos_ids, *ends, *named)))
-        shown = [asdict(self.config), tokenizer.fingerprint, list(self.end), self._judge, self._refine]
+        shown = [self.config.model_dump(mode="json"), tokenizer.fingerprint, list(self.end), self._judge, self._refine]
         self.fingerprint = hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
     def respond(self, prompt: str) -> list[int]:
@@ -172,7 +104,7 @@ class PromptFormat:
     def notice(self) -> str | None:
         """What is worth a warning about the texts of this format; None where nothing is."""
         respond, refine = self._texts["respond"], self._texts["refine"]
-        apart = bool(_space_behind(respond)) != bool(_space_behind(refine)) and not respond.endswith("{prompt}")
+        apart = bool(space_behind(respond)) != bool(space_behind(refine)) and not respond.endswith("{prompt}")
         if self.config.kind == "chat" or not apart:
             return None
         return (
@@ -280,11 +212,6 @@ class PromptFormat:
             ids.append(tokenizer.eos_ids[0])
             runs[0] = (runs[0][0], None, False)
         return ids + tokenizer.encode_runs(runs, lambda part: _fill(part, texts))
-
-
-def _space_behind(text: str) -> str:
-    """The white space at its end."""
-    return text[len(text.rstrip()) :]
 
 
 def _text(rendered: str | ModelError) -> str:

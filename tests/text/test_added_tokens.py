@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.text import FormatConfig, PromptFormat, load_tokenizer
+from selfevo_jax.text import FormatSection, PromptFormat, load_tokenizer
 
 transformers = pytest.importorskip("transformers")
 SIZE = 380
@@ -70,7 +70,10 @@ def test_tokens_declared_beside_a_sentencepiece_model_have_the_ids_of_transforme
     tok = load_tokenizer(folder)
     assert (tok.vocab_size, tok.eos_ids) == (SIZE + 2, (SIZE,))
     assert tok.encode(OPENING, special=True) == reference_ids(folder, OPENING)
-    assert PromptFormat(FormatConfig("chat"), tok).respond("How many apples?") == [1, *reference_ids(folder, OPENING)]
+    assert PromptFormat(FormatSection(kind="chat"), tok).respond("How many apples?") == [
+        1,
+        *reference_ids(folder, OPENING),
+    ]
     assert not set(tok.encode(OPENING)) & set(tok.controls.values())
 
 
@@ -154,7 +157,7 @@ def test_an_end_of_turn_that_is_a_user_defined_piece_is_a_control_token(by, fold
     tok = load_tokenizer(folder)
     assert tok.controls["<|im_end|>"] == SIZE - 1
     assert not {SIZE - 1, SIZE - 2} & set(tok.encode("<|im_end|> a <|im_start|>"))
-    judge = PromptFormat(FormatConfig("chat"), tok).judge([])
+    judge = PromptFormat(FormatSection(kind="chat"), tok).judge([])
     assert judge[0] == SIZE - 1
     assert judge.count(SIZE - 1) == 2  # of the answer and of the question about it
     assert tok.decode([SIZE - 1]) == ""
@@ -250,7 +253,7 @@ def test_a_template_token_takes_the_white_space_of_the_prompt_beside_it(folders,
     )
     added = [{"content": "<u>", "rstrip": True}, {"content": "<e>", "lstrip": True}, {"content": "<a>"}]
     json_folder(folders, tmp_path, added, chat_template=template)
-    fmt = PromptFormat(FormatConfig("chat"), load_tokenizer(tmp_path))
+    fmt = PromptFormat(FormatSection(kind="chat"), load_tokenizer(tmp_path))
     reference = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
     for prompt in ("a", " \n a \n", "\ta"):
         turns = [{"role": "user", "content": prompt}]

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.text import FormatConfig, PromptFormat, load_tokenizer
+from selfevo_jax.text import FormatSection, PromptFormat, load_tokenizer
 
 NAMES = ("sp_bpe", "sp_bare", "bytes", "chatml", "no_system", "metaspace")
 SHAPES = {
-    "plain": FormatConfig("plain"),
-    "spaced": FormatConfig("plain", respond="{prompt}\nAnswer: "),
-    "lines": FormatConfig("plain", respond="{prompt}\nAnswer:\n"),
-    "open": FormatConfig("plain", respond="{prompt}"),
+    "plain": FormatSection(kind="plain"),
+    "spaced": FormatSection(kind="plain", respond="{prompt}\nAnswer: "),
+    "lines": FormatSection(kind="plain", respond="{prompt}\nAnswer:\n"),
+    "open": FormatSection(kind="plain", respond="{prompt}"),
 }
 
 
@@ -70,7 +70,7 @@ def test_a_written_text_has_the_ids_of_the_joined_text(words, formats, tokens_of
 @pytest.mark.parametrize("respond", ["{prompt}\nAnswer", "{prompt}\nAnswer "])
 def test_white_space_of_a_written_text_collapses_where_it_does_in_the_joined_text(text, respond, loaded):
     tok = loaded["sp_unigram"]
-    fmt = PromptFormat(FormatConfig(respond=respond, judge=" correct", refine=" incorrect"), tok)
+    fmt = PromptFormat(FormatSection(respond=respond, judge=" correct", refine=" incorrect"), tok)
     head = fmt.respond("How many apples")
     assert [*head, *fmt.continuation(head, text)] == [tok.bos_id, *tok.encode("How many apples\nAnswer " + text)]
 
@@ -78,7 +78,7 @@ def test_white_space_of_a_written_text_collapses_where_it_does_in_the_joined_tex
 @pytest.mark.parametrize("text", ["12", "\nis"])
 def test_a_prompt_that_ends_in_what_the_vocabulary_lacks_ends_in_no_white_space(text, loaded):
     tok = loaded["sp_unigram"]
-    fmt = PromptFormat(FormatConfig(respond="{prompt}"), tok)
+    fmt = PromptFormat(FormatSection(respond="{prompt}"), tok)
     head = fmt.respond("apples 🙂")
     assert tok.decode(head).endswith(" ")  # as an unknown piece is shown
     assert [*head, *fmt.continuation(head, text)] == [tok.bos_id, *tok.encode(f"apples 🙂 {text}")]
@@ -97,7 +97,7 @@ def test_a_leading_newline_gains_no_piece_and_a_number_none_behind_a_space(forma
 @pytest.mark.parametrize("name", ["sp_bpe", "metaspace"])
 def test_a_chat_answer_begins_as_the_template_has_it_behind_a_prompt_that_ends_in_text(name, folders, loaded):
     reference = tokenizers.Tokenizer.from_file(str(folders["metaspace"] / "tokenizer.json"))
-    fmt = PromptFormat(FormatConfig("chat", judge="Check", refine="Again"), loaded[name])
+    fmt = PromptFormat(FormatSection(kind="chat", judge="Check", refine="Again"), loaded[name])
     so_far, text = fmt.respond("the apple"), "<s>[INST] the apple [/INST]"
     for answer, ask, ids in (("12 apples", "Check", fmt.judge), ("correct", "Again", fmt.refine)):
         so_far, text = [*so_far, *fmt.continuation(so_far, answer)], f"{text} {answer}"
@@ -107,7 +107,7 @@ def test_a_chat_answer_begins_as_the_template_has_it_behind_a_prompt_that_ends_i
 
 @pytest.mark.parametrize("name", ["chatml", "no_system"])
 def test_a_chat_answer_gets_no_space_behind_the_line_that_opens_its_turn(name, loaded):
-    fmt, tok = PromptFormat(FormatConfig("chat"), loaded[name]), loaded[name]
+    fmt, tok = PromptFormat(FormatSection(kind="chat"), loaded[name]), loaded[name]
     head = fmt.respond("How many")
     assert fmt.continuation(head, "12 apples") == tok.encode_run("12 apples", prefix=False)
     assert fmt.continuation(head, "\n12") == tok.encode_run("\n12", prefix=False)
@@ -128,7 +128,7 @@ def test_behind_a_control_token_a_chat_answer_begins_as_the_tokenizer_has_it_the
             tree["added_tokens"][2]["rstrip"] = True
             (folder / "tokenizer.json").write_text(json.dumps(tree))
         tok = load_tokenizer(folder)
-        fmt = PromptFormat(FormatConfig("chat", judge="Check", refine="Again"), tok)
+        fmt = PromptFormat(FormatSection(kind="chat", judge="Check", refine="Again"), tok)
         head = fmt.respond("the apple")
         assert head[-1] == tok.controls["</s>"]
         for text in ("12", "\n12", " 12"):
@@ -138,40 +138,40 @@ def test_behind_a_control_token_a_chat_answer_begins_as_the_tokenizer_has_it_the
 
 def test_the_texts_that_ask_end_as_the_prompt_does_since_a_refinement_is_also_an_answer(loaded):
     for space in ("", " ", "\n"):
-        filled = FormatConfig(respond="{prompt}\nAnswer:" + space).filled()
+        filled = FormatSection(respond="{prompt}\nAnswer:" + space).filled()
         assert (filled.judge, filled.refine) == (f"\nFeedback:{space}", f"\nRevision:{space}")
-    given = FormatConfig(respond="{prompt}\nAnswer: ", judge="\nJ:", refine="\nR: ")
+    given = FormatSection(respond="{prompt}\nAnswer: ", judge="\nJ:", refine="\nR: ")
     assert (given.filled().judge, PromptFormat(given, loaded["bytes"]).notice()) == ("\nJ:", None)
-    apart = PromptFormat(FormatConfig(respond="{prompt}\nAnswer: ", refine="\nR:"), loaded["bytes"])
+    apart = PromptFormat(FormatSection(respond="{prompt}\nAnswer: ", refine="\nR:"), loaded["bytes"])
     assert "format.refine" in apart.notice()
-    assert PromptFormat(FormatConfig("chat", refine="Again "), loaded["chatml"]).notice() is None
+    assert PromptFormat(FormatSection(kind="chat", refine="Again "), loaded["chatml"]).notice() is None
 
 
 def test_a_stop_string_that_is_a_control_token_is_a_stop_id_and_not_looked_for_in_text(loaded):
     for kind in ("plain", "chat"):
-        fmt = PromptFormat(FormatConfig(kind, stop_strings=("\n\n", "<|im_start|>")), loaded["chatml"])
+        fmt = PromptFormat(FormatSection(kind=kind, stop_strings=("\n\n", "<|im_start|>")), loaded["chatml"])
         assert fmt.stop_strings == ("\n\n",)
         assert set(fmt.stop_ids) == {2, 0, loaded["chatml"].controls["<|im_start|>"]}
     with pytest.raises(ConfigError, match=r"format.stop_strings.*'<\|im_end\|>', which is never part of a text"):
-        PromptFormat(FormatConfig(stop_strings=("<|im_end|>\n",)), loaded["chatml"])
+        PromptFormat(FormatSection(stop_strings=("<|im_end|>\n",)), loaded["chatml"])
 
 
 def test_a_control_token_can_be_the_end_where_the_tokenizer_names_none(loaded, tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(loaded["chatml"].files()["tokenizer.json"])
     tok = load_tokenizer(tmp_path)
-    fmt = PromptFormat(FormatConfig(stop_strings=("<|im_end|>",)), tok)
+    fmt = PromptFormat(FormatSection(stop_strings=("<|im_end|>",)), tok)
     id = tok.controls["<|im_end|>"]
     assert (fmt.end, fmt.stop_ids, fmt.stop_strings) == ((id,), (id,), ())
 
 
 def test_only_what_ends_texts_of_the_format_may_be_taught_as_an_end(loaded, tmp_path):
     tok = loaded["chatml"]
-    fmt = PromptFormat(FormatConfig(stop_strings=("\n\n",)), tok)
+    fmt = PromptFormat(FormatSection(stop_strings=("\n\n",)), tok)
     taught = [end for end in ((2,), (0,), (), (1,), tok.encode("\n\n")) if fmt.ends(end)]
     assert taught == [(2,), (0,)]  # not the stop string: there is an end of text beside it
     (tmp_path / "tokenizer.json").write_bytes(loaded["bytes"].files()["tokenizer.json"])
     endless = load_tokenizer(tmp_path)
-    by_string = PromptFormat(FormatConfig(stop_strings=("\n\n", "Q")), endless)
+    by_string = PromptFormat(FormatSection(stop_strings=("\n\n", "Q")), endless)
     newline = endless.encode("\n")
     said = [by_string.end, (*newline, *newline), endless.encode("Q"), (*newline, *endless.encode("\nx"))]
     assert [by_string.ends(end) for end in said] == [True, True, False, False]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.text import FormatConfig, PromptFormat, check_exported, exported_tokenizer, load_tokenizer
+from selfevo_jax.text import FormatSection, PromptFormat, check_exported, exported_tokenizer, load_tokenizer
 from selfevo_jax.text.export import checked_texts
 
 transformers = pytest.importorskip("transformers")
@@ -198,7 +198,7 @@ def test_template_and_every_taught_stop_id_are_written(exported):
     tok, reference, _folder = exported["chatml"]
     turns = [{"role": "user", "content": "How many?"}]
     assert reference.apply_chat_template(turns, add_generation_prompt=True)["input_ids"] == PromptFormat(
-        FormatConfig("chat"), tok
+        FormatSection(kind="chat"), tok
     ).respond("How many?")
     files = exported_tokenizer(tok, stop_ids=(1, 2))
     assert json.loads(files["generation_config.json"])["eos_token_id"] == [2, 0, 1]

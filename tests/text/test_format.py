@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfevo_jax.errors import ConfigError, ModelError
-from selfevo_jax.text import FormatConfig, PromptFormat, load_tokenizer
+from selfevo_jax.text import FormatSection, PromptFormat, load_tokenizer
 
 CASES = [(name, "plain") for name in ("sp_bpe", "sp_unigram", "bytes", "chatml", "no_system", "metaspace")]
 CASES += [(name, "chat") for name in ("sp_bpe", "chatml", "no_system", "metaspace")]
@@ -14,7 +14,7 @@ CASES += [(name, "chat") for name in ("sp_bpe", "chatml", "no_system", "metaspac
 
 @pytest.fixture(scope="module")
 def formats(loaded):
-    return {(n, k): PromptFormat(FormatConfig(k, system="You help."), loaded[n]) for n, k in CASES}
+    return {(n, k): PromptFormat(FormatSection(kind=k, system="You help."), loaded[n]) for n, k in CASES}
 
 
 def with_template(loaded, tmp_path, template, name="chatml"):
@@ -59,7 +59,7 @@ def test_the_end_of_a_turn_begins_what_is_appended_and_stops_sampling(formats):
 
 
 def test_plain_prompts_read_as_written(loaded):
-    fmt = PromptFormat(FormatConfig(system="Count.", judge="\nFeedback:", refine="\nRevision:"), loaded["bytes"])
+    fmt = PromptFormat(FormatSection(system="Count.", judge="\nFeedback:", refine="\nRevision:"), loaded["bytes"])
     tok = loaded["bytes"]
     assert tok.decode(fmt.respond("How many {prompt}?")) == "Count.\nHow many {prompt}?\nAnswer:"
     assert fmt.judge([]) == [0, *tok.encode("\nFeedback:")]
@@ -69,7 +69,9 @@ def test_plain_prompts_read_as_written(loaded):
 @pytest.mark.parametrize("prompt", ["How many apples?", "1 + 1", "é 🙂\n\nx"])
 def test_chat_ids_equal_those_of_the_whole_rendered_text(prompt, folders, loaded):
     reference = tokenizers.Tokenizer.from_file(str(folders["chatml"] / "tokenizer.json"))
-    fmt = PromptFormat(FormatConfig("chat", system="You help.", judge="Check it.", refine="Again."), loaded["chatml"])
+    fmt = PromptFormat(
+        FormatSection(kind="chat", system="You help.", judge="Check it.", refine="Again."), loaded["chatml"]
+    )
     text = f"<|im_start|>system\nYou help.<|im_end|>\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
     assert fmt.respond(prompt) == reference.encode(text).ids
     answer = loaded["chatml"].encode("2 apples")
@@ -84,7 +86,7 @@ def test_chat_ids_equal_those_of_the_whole_rendered_text(prompt, folders, loaded
 def test_chat_ids_equal_those_of_transformers(name, folders, loaded):
     transformers = pytest.importorskip("transformers")
     reference = transformers.PreTrainedTokenizerFast.from_pretrained(str(folders[name]))
-    fmt = PromptFormat(FormatConfig("chat", judge="Check it.", refine="Again."), loaded[name])
+    fmt = PromptFormat(FormatSection(kind="chat", judge="Check it.", refine="Again."), loaded[name])
     turns = [{"role": "user", "content": "How many apples?"}]
 
     def rendered():
@@ -102,7 +104,7 @@ def test_chat_ids_equal_those_of_transformers(name, folders, loaded):
 
 def test_metaspace_chat_ids_equal_those_of_the_whole_rendered_text(folders, loaded):
     reference = tokenizers.Tokenizer.from_file(str(folders["metaspace"] / "tokenizer.json"))
-    fmt = PromptFormat(FormatConfig("chat", judge="Check", refine="Again"), loaded["metaspace"])
+    fmt = PromptFormat(FormatSection(kind="chat", judge="Check", refine="Again"), loaded["metaspace"])
     text = "<s>[INST] the apple [/INST]"
     assert fmt.respond("the apple") == reference.encode(text, add_special_tokens=False).ids
     suffix = reference.encode("</s><s>[INST] Check [/INST]", add_special_tokens=False).ids
@@ -119,7 +121,7 @@ def test_both_backends_of_one_vocabulary_give_the_same_prompts(formats, loaded):
 
 def test_a_template_without_a_system_role_gets_it_in_the_first_user_turn(loaded):
     tok = loaded["no_system"]
-    fmt = PromptFormat(FormatConfig("chat", system="You help."), tok)
+    fmt = PromptFormat(FormatSection(kind="chat", system="You help."), tok)
     assert tok.decode(fmt.respond("How many?")) == "user\nYou help.\n\nHow many?\nassistant\n"
     assert fmt.respond("How many?").count(tok.controls["<|im_start|>"]) == 2
 
@@ -130,14 +132,14 @@ def test_a_template_that_ignores_the_system_role_gets_it_in_the_first_user_turn(
         "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     tok = with_template(loaded, tmp_path, template)
-    fmt = PromptFormat(FormatConfig("chat", system="You help."), tok)
+    fmt = PromptFormat(FormatSection(kind="chat", system="You help."), tok)
     assert "You help.\n\nHow many?" in tok.decode(fmt.respond("How many?"))
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused_by_name(loaded, tmp_path):
     template = "{{ messages | length }}{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
     with pytest.raises(ModelError, match="append-only") as caught:
-        PromptFormat(FormatConfig("chat"), with_template(loaded, tmp_path, template))
+        PromptFormat(FormatSection(kind="chat"), with_template(loaded, tmp_path, template))
     assert str(tmp_path) in str(caught.value)
 
 
@@ -165,20 +167,21 @@ HISTORY = (
 def test_a_template_that_rewrites_what_was_said_is_refused_with_the_reason(rewrite, loaded, tmp_path):
     tok = with_template(loaded, tmp_path, HISTORY.replace("REWRITE", rewrite))
     with pytest.raises(ModelError, match="changes what the assistant said|not append-only") as caught:
-        PromptFormat(FormatConfig("chat"), tok)
+        PromptFormat(FormatSection(kind="chat"), tok)
     assert str(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize("rewrite", ["", "{% set said = said | trim %}", "{% if '</think>' in said %}{% endif %}"])
 def test_a_template_that_keeps_or_trims_what_was_said_is_used(rewrite, loaded, tmp_path):
-    PromptFormat(FormatConfig("chat"), with_template(loaded, tmp_path, HISTORY.replace("REWRITE", rewrite)))
+    PromptFormat(FormatSection(kind="chat"), with_template(loaded, tmp_path, HISTORY.replace("REWRITE", rewrite)))
 
 
 def test_settings_of_the_chat_template_reach_the_prompts_and_the_fingerprint(loaded, tmp_path):
     switch = "{% if enable_thinking is defined and not enable_thinking %}/no_think {% endif %}"
     tok = with_template(loaded, tmp_path, switch + HISTORY.replace("REWRITE", ""))
     plain, quiet = (
-        PromptFormat(FormatConfig("chat", template=settings), tok) for settings in ({}, {"enable_thinking": False})
+        PromptFormat(FormatSection(kind="chat", template=settings), tok)
+        for settings in ({}, {"enable_thinking": False})
     )
     assert tok.decode(quiet.respond("Hi")) == "/no_think " + tok.decode(plain.respond("Hi"))
     assert plain.fingerprint != quiet.fingerprint
@@ -188,13 +191,13 @@ def test_a_template_that_asks_whether_there_are_tools_has_none(loaded, tmp_path)
     tok = with_template(
         loaded, tmp_path, "{% if tools is not none %}You have tools.{% endif %}" + HISTORY.replace("REWRITE", "")
     )
-    assert "tools" not in tok.decode(PromptFormat(FormatConfig("chat"), tok).respond("Hi"))
+    assert "tools" not in tok.decode(PromptFormat(FormatSection(kind="chat"), tok).respond("Hi"))
 
 
 @pytest.mark.parametrize("template", ["{{ raise_exception('never') }}", "{{ messages[0].nothing.more }}", "no turns"])
 def test_a_template_that_shows_no_user_turn_is_refused_by_name(template, loaded, tmp_path):
     with pytest.raises(ModelError, match="chat template") as caught:
-        PromptFormat(FormatConfig("chat"), with_template(loaded, tmp_path, template))
+        PromptFormat(FormatSection(kind="chat"), with_template(loaded, tmp_path, template))
     assert str(tmp_path) in str(caught.value)
 
 
@@ -204,19 +207,19 @@ def test_a_template_without_an_end_of_turn_gets_the_end_of_text(loaded, tmp_path
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     tok = with_template(loaded, tmp_path, template, "bytes")
-    fmt = PromptFormat(FormatConfig("chat", judge="Check"), tok)
+    fmt = PromptFormat(FormatSection(kind="chat", judge="Check"), tok)
     assert fmt.end == (0,)
     assert tok.decode(fmt.judge([])) == "\nuser: Check\nassistant: "
 
 
 def test_no_template_and_no_end_of_text_are_refused(loaded, tmp_path):
     with pytest.raises(ModelError, match="no chat template"):
-        PromptFormat(FormatConfig("chat"), loaded["bytes"])
+        PromptFormat(FormatSection(kind="chat"), loaded["bytes"])
     (tmp_path / "tokenizer.json").write_bytes(loaded["bytes"].files()["tokenizer.json"])
     tok = load_tokenizer(tmp_path)
     with pytest.raises(ModelError, match="stop_strings"):
-        PromptFormat(FormatConfig(), tok)
-    fmt = PromptFormat(FormatConfig(stop_strings=("\n\n",)), tok)
+        PromptFormat(FormatSection(), tok)
+    fmt = PromptFormat(FormatSection(stop_strings=("\n\n",)), tok)
     assert tok.decode(fmt.end) == "\n\n"
     assert fmt.stop_ids == ()
     assert fmt.stop_strings == ("\n\n",)
@@ -225,7 +228,6 @@ def test_no_template_and_no_end_of_text_are_refused(loaded, tmp_path):
 @pytest.mark.parametrize(
     "bad",
     [
-        {"kind": "other"},
         {"respond": "no slot"},
         {"respond": "{prompt}{prompt}"},
         {"judge": " "},
@@ -233,12 +235,12 @@ def test_no_template_and_no_end_of_text_are_refused(loaded, tmp_path):
         {"stop_strings": ("",)},
         {"template": {"enable_thinking": False}},
         {"template": {"messages": []}, "kind": "chat"},
-        {"template": {"enable_thinking": object()}, "kind": "chat"},
+        {"template": {"enable_thinking": float("nan")}, "kind": "chat"},
     ],
 )
 def test_formats_that_cannot_be_used_are_refused_by_key(bad, loaded):
     with pytest.raises(ConfigError, match=f"format.{next(iter(bad))}"):
-        PromptFormat(FormatConfig(**bad), loaded["bytes"])
+        PromptFormat(FormatSection(**bad), loaded["bytes"])
 
 
 def test_an_empty_prompt_is_a_prompt(formats):
@@ -247,8 +249,8 @@ def test_an_empty_prompt_is_a_prompt(formats):
 
 
 def test_the_fingerprint_depends_on_format_and_tokenizer(formats, loaded):
-    again = PromptFormat(FormatConfig("chat", system="You help."), loaded["chatml"])
+    again = PromptFormat(FormatSection(kind="chat", system="You help."), loaded["chatml"])
     assert again.fingerprint == formats["chatml", "chat"].fingerprint
-    changed = PromptFormat(FormatConfig("chat", system="You help.", refine="Again."), loaded["chatml"])
+    changed = PromptFormat(FormatSection(kind="chat", system="You help.", refine="Again."), loaded["chatml"])
     prints = {fmt.fingerprint for fmt in formats.values()} | {changed.fingerprint}
     assert len(prints) == len(formats) + 1

@@ -9,7 +9,7 @@ import sentencepiece
 import tokenizers
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.text import FormatConfig, PromptFormat, load_tokenizer, read_gguf_fields
+from selfevo_jax.text import FormatSection, PromptFormat, load_tokenizer, read_gguf_fields
 
 gguf = pytest.importorskip("gguf")
 TEXTS = ["the answer is 12.", "  two  blanks\n\n\n", "it's 1234 🙂 é日本", "</s><|im_end|> 7+5=12?", ""]
@@ -70,7 +70,7 @@ def test_padding_of_a_gguf_vocabulary_is_not_drawn_also_once_the_tokenizer_was_s
 
 
 def test_chat_prompts_equal_those_of_the_tokenizer_json(byte_level_gguf, loaded):
-    config = FormatConfig("chat", system="You help.")
+    config = FormatSection(kind="chat", system="You help.")
     a, b = PromptFormat(config, load_tokenizer(byte_level_gguf)), PromptFormat(config, loaded["chatml"])
     assert (a.respond("How many?"), a.judge([]), a.refine([])) == (b.respond("How many?"), b.judge([]), b.refine([]))
 
@@ -105,7 +105,7 @@ def test_texts_begin_with_bos_where_llama_cpp_begins_them_so(pre, begins, tmp_pa
         )
         tok = load_tokenizer(path)
         assert tok.add_bos == given.get("add_bos_token", begins)
-        ids_of = PromptFormat(FormatConfig(), tok).respond("a")
+        ids_of = PromptFormat(FormatSection(), tok).respond("a")
         assert ids_of.count(256) == (ids_of[0] == 256) == tok.add_bos
 
 
@@ -125,7 +125,7 @@ def test_an_end_of_the_type_user_defined_is_a_control_token(model, folders, tmp_
     assert tok.eos_ids == (eot, eot + 1)
     assert not set(tok.eos_ids) & set(tok.encode("<|eot|> a<|eom|>"))
     assert tok.encode("<|eot|>", special=True) == [eot]
-    judge = PromptFormat(FormatConfig(), tok).judge([])
+    judge = PromptFormat(FormatSection(), tok).judge([])
     assert judge[0] == eot
     assert judge.count(eot) == 1
 
@@ -192,7 +192,7 @@ def test_smollm2_tokenizer_and_chat_prompts(smollm2_tokenizer):
         assert tok.decode(tok.encode(text)) == text
     assert len(tok.encode("1234")) == 4  # digits stand alone
     assert len(tok.encode("the answer is")) == 3
-    fmt = PromptFormat(FormatConfig("chat", system="Be brief."), tok)
+    fmt = PromptFormat(FormatSection(kind="chat", system="Be brief."), tok)
     expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     assert fmt.respond("Hi") == tok.encode(expected, special=True)
     assert (fmt.end, fmt.stop_ids) == ((2,), (2,))

@@ -16,7 +16,7 @@ from selfevo_jax.methods.lessons import self_pool
 from selfevo_jax.model import ModelConfig, abstract_params
 from selfevo_jax.sample import DrawKey, Engine, SamplingParams
 from selfevo_jax.sample.slot import Slot
-from selfevo_jax.text import FormatConfig, PromptFormat, Verdict, load_tokenizer
+from selfevo_jax.text import FormatSection, PromptFormat, Verdict, load_tokenizer
 
 MODEL = ModelConfig(380, 16, 1, 2, 2, 8, 32, max_position=256)
 MOST = 8
@@ -103,7 +103,7 @@ def test_the_ids_of_an_example_are_those_that_were_drawn_and_its_end_is_the_one_
     name, kind, tokens_of, drawn
 ):
     tok = tokens_of[name]
-    fmt = PromptFormat(FormatConfig(kind, judge="\nCheck", refine="\nAgain", stop_strings=(STOP,)), tok)
+    fmt = PromptFormat(FormatSection(kind=kind, judge="\nCheck", refine="\nAgain", stop_strings=(STOP,)), tok)
     ends = set()
     for r in rollouts_of(tok, fmt):
         for i, candidate in enumerate(r.candidates):

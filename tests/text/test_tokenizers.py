@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import normalizers, processors
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.text import FormatConfig, PromptFormat, load_tokenizer
+from selfevo_jax.text import FormatSection, PromptFormat, load_tokenizer
 
 NAMES = ["sp_bpe", "sp_unigram", "bytes", "chatml", "no_system", "metaspace"]
 LOSSLESS = ["sp_bpe", "bytes", "chatml", "no_system", "metaspace"]
@@ -173,7 +173,7 @@ def test_a_text_begins_with_what_its_post_processor_puts_first_and_gets_no_end(n
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     made = load_tokenizer(tmp_path)
     assert (made.bos_id, made.add_bos, made.eos_ids) == (1, True, (2,))
-    assert PromptFormat(FormatConfig(), made).respond("the apple") == tok.encode("the apple\nAnswer:").ids[:-1]
+    assert PromptFormat(FormatSection(), made).respond("the apple") == tok.encode("the apple\nAnswer:").ids[:-1]
 
 
 def test_the_setting_goes_before_the_post_processor(folders, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2
 
 from selfevo_jax.errors import ModelError
-from selfevo_jax.text import FormatConfig, PromptFormat, load_tokenizer
+from selfevo_jax.text import FormatSection, PromptFormat, load_tokenizer
 
 DEEP = "[" * 100_000
 
@@ -140,7 +140,7 @@ def test_a_template_that_takes_all_memory_is_refused_with_the_format(folders, tm
     copied(folders, "no_system", tmp_path)
     (tmp_path / "chat_template.jinja").write_text("{{ 'x'.ljust(10 ** 12) }}")
     with pytest.raises(ModelError, match="too much memory"):
-        PromptFormat(FormatConfig("chat"), load_tokenizer(tmp_path))
+        PromptFormat(FormatSection(kind="chat"), load_tokenizer(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["chatml", "sp_bpe"])
