@@ -14,6 +14,7 @@ from selfevo_jax.data.examples import (
 from selfevo_jax.data.gold import KnownGold, read_evaluation, read_gold
 from selfevo_jax.data.packing import PackedRows, pack
 from selfevo_jax.data.section import DataSection
+from selfevo_jax.data.self_written_section import SelfWrittenSection
 from selfevo_jax.data.sources import (
     EvaluationRow,
     MetaRow,
@@ -41,6 +42,7 @@ __all__ = [
     "PackedRows",
     "PromptRow",
     "QARow",
+    "SelfWrittenSection",
     "TermWeights",
     "builtin_sources",
     "by_term",

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from selfevo_jax.data.instructions_section import InstructionsSection
+from selfevo_jax.data.self_written_section import SelfWrittenSection
 from selfevo_jax.scorers import EvaluationSection
 from selfevo_jax.section import Count, Positive, RowsSection, Section
 
@@ -63,6 +64,8 @@ class DataSection(Section):
     """Use this many rows of each set; None takes all."""
     prompts_per_round: Positive = 1024
     samples_per_prompt: Positive = 1
+    self_written: SelfWrittenSection | None = None
+    """Set it (`{}` will do) to have the model write the prompts of later rounds itself. None: all are given."""
 
     @model_validator(mode="after")
     def _some_source(self) -> DataSection:
@@ -88,6 +91,13 @@ class DataSection(Section):
         """The first evaluation set: gold answers of the prompts, where they have any, are read as its own. Without one
         they are numbers."""
         return next(iter(self.evaluation.values()), EvaluationSection(source=""))
+
+    def to_write(self, round: int) -> int:
+        """Prompts that the model writes itself for a round; its other ones are given."""
+        section = self.self_written
+        if section is None or round < section.from_round:
+            return 0
+        return self.prompts_per_round - int(section.given_share * self.prompts_per_round + 0.5)
 
     @property
     def set_names(self) -> list[str]:

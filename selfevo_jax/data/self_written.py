@@ -10,11 +10,12 @@ import random
 import re
 import string
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from selfevo_jax.data.rouge import RougeIndex, rouge_tokens
+from selfevo_jax.data.self_written_section import SelfWrittenSection
 from selfevo_jax.data.sources import PromptRow, stable_id
 from selfevo_jax.errors import ConfigError
 
@@ -32,60 +33,11 @@ REFUSALS: tuple[Refusal, ...] = (
     "similar",
     "evaluation",
 )
-HEAD = "Come up with a series of tasks:"
 _ITEM = re.compile(r"(?:^|\n)[ \t>*#]*(?P<number>\d{1,3})[ \t]?[.)][ \t*]+(?=\S)")
 _BLANK = re.compile(r"\n[ \t]*\n")
 _BAD = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]|<\\|")
 _AS_ONE = 8
 """Tokens of a prompt that lies whole within an evaluation row, or the other way round, from which it counts as it."""
-
-
-@dataclass(frozen=True)
-class WritingSettings:
-    """How prompts are written and sifted; the defaults are Self-Instruct's."""
-
-    examples: int = 8
-    """Prompts that the model is shown."""
-    own_examples: int = 2
-    """Of which so many it wrote itself, where there are enough."""
-    asked: int = 8
-    """Prompts asked for in one text."""
-    similarity: float = 0.7
-    """A prompt whose ROUGE-L with another is above is not kept."""
-    least_words: int = 4
-    most_words: int = 150
-    most_characters: int = 2000
-    unsuitable: tuple[str, ...] = (
-        "image",
-        "images",
-        "graph",
-        "graphs",
-        "picture",
-        "pictures",
-        "file",
-        "files",
-        "map",
-        "maps",
-        "draw",
-        "plot",
-        "go to",
-    )
-    """Words that ask for more than text; whole words, in any case."""
-    unsuitable_starts: tuple[str, ...] = ("write a program",)
-
-    def __post_init__(self) -> None:
-        for name, least in (("examples", 1), ("own_examples", 0), ("asked", 1), ("least_words", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: found {getattr(self, name)}, expected {least} or more")
-        if self.own_examples >= self.examples:
-            raise ConfigError(
-                f"own_examples: found {self.own_examples}, expected less than examples ({self.examples}): what the "
-                "model wrote is shown beside given prompts"
-            )
-        if not 0 < self.similarity <= 1:
-            raise ConfigError(f"similarity: found {self.similarity}, expected above 0 up to 1")
-        if self.most_words < self.least_words:
-            raise ConfigError(f"most_words: found {self.most_words}, expected {self.least_words} (least_words) or more")
 
 
 @dataclass(frozen=True)
@@ -106,6 +58,8 @@ class WrittenText:
     text: str
     whole: bool
     """Whether it came to its own end, or to a stop string."""
+    error: str | None = None
+    """Why there is none."""
 
 
 @dataclass
@@ -119,6 +73,8 @@ class Harvest:
     """Texts that were written."""
     empty: int = 0
     """Of which so many hold no prompt that can be read."""
+    failed: int = 0
+    """Of which so many could not be run."""
 
     def line(self) -> str:
         """The counts in words."""
@@ -126,7 +82,19 @@ class Harvest:
         found = len(self.prompts) + self.refused.total()
         told = f"{self.texts} texts held {found} prompts: {len(self.prompts)} kept"
         empty = f"; {self.empty} texts held none" if self.empty else ""
-        return ", ".join([told, *parts]) + empty
+        failed = f"; {self.failed} texts could not be run" if self.failed else ""
+        return ", ".join([told, *parts]) + empty + failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts as plain JSON values; `of_dict` is the inverse, but for the prompts themselves."""
+        refused = {reason: self.refused[reason] for reason in REFUSALS}
+        counts = {"texts": self.texts, "empty": self.empty, "failed": self.failed}
+        return {"prompts": len(self.prompts), **counts, "refused": refused}
+
+    @classmethod
+    def of_dict(cls, counts: Mapping[str, Any], prompts: Sequence[PromptRow]) -> Harvest:
+        refused = Counter[str]({reason: int(counts["refused"][reason]) for reason in REFUSALS})
+        return cls(list(prompts), refused, counts["texts"], counts["empty"], counts["failed"])
 
 
 _WORDS: dict[Refusal, str] = {
@@ -146,10 +114,10 @@ def one_line(prompt: str) -> str:
     return " ".join(prompt.split()).rstrip(":")
 
 
-def writing_text(examples: Sequence[str]) -> str:
-    """Numbered examples, and the number of the next one."""
+def writing_text(head: str, examples: Sequence[str]) -> str:
+    """A line, numbered examples, and the number of the next one."""
     lines = [f"{number}. {one_line(example)}" for number, example in enumerate(examples, start=1)]
-    return "\n".join([HEAD, *lines, f"{len(examples) + 1}."])
+    return "\n".join([head, *lines, f"{len(examples) + 1}."])
 
 
 def read_written(text: str, first: int, most: int, whole: bool = True) -> tuple[list[str], int]:
@@ -184,15 +152,17 @@ def read_written(text: str, first: int, most: int, whole: bool = True) -> tuple[
 class PromptFilter:
     """Whether a written prompt is kept: it must be well formed, new, and no row of an evaluation set."""
 
-    def __init__(self, there: Iterable[str], evaluation: Iterable[str], settings: WritingSettings) -> None:
+    def __init__(self, there: Iterable[str], evaluation: Iterable[str], settings: SelfWrittenSection) -> None:
         """`there`: prompts that a new one must differ from (given ones, seeds, those written before)."""
         self._settings = settings
         self._there, self._evaluation = RougeIndex(), RougeIndex()
-        self._known = set[str]()
+        self._known, self._evaluated = set[str](), set[str]()
         for prompt in there:
             self.add(prompt)
         for prompt in evaluation:
             self._evaluation.add(rouge_tokens(prompt))
+            self._evaluated.add(one_line(prompt).casefold())
+        self._starts = tuple(start.casefold() for start in settings.unsuitable_starts)
         words = "|".join(map(re.escape, settings.unsuitable))
         self._unsuitable = re.compile(rf"\b(?:{words})\b", re.IGNORECASE) if words else None
 
@@ -212,14 +182,15 @@ class PromptFilter:
             return "characters"
         if self._unsuitable is not None and self._unsuitable.search(prompt):
             return "unsuitable"
-        if prompt.casefold().startswith(settings.unsuitable_starts):
+        if prompt.casefold().startswith(self._starts):
             return "unsuitable"
-        tokens = rouge_tokens(prompt)
-        if self._evaluation.around(tokens, _AS_ONE) is not None or self._evaluation.nearest(
-            tokens, settings.similarity
-        ):
+        tokens, plain = rouge_tokens(prompt), one_line(prompt).casefold()
+        held = self._evaluation
+        if plain in self._evaluated or held.nearest(tokens, settings.similarity) is not None:
             return "evaluation"
-        if one_line(prompt).casefold() in self._known:
+        if held.around(tokens, _AS_ONE) is not None:
+            return "evaluation"
+        if plain in self._known:
             return "copy"
         return None if self._there.nearest(tokens, settings.similarity) is None else "similar"
 
@@ -229,12 +200,10 @@ def write_prompts(
     seeds: Sequence[str],
     own: Sequence[str],
     evaluation: Iterable[str],
-    settings: WritingSettings,
+    settings: SelfWrittenSection,
     *,
     name: str,
     there: Iterable[str] = (),
-    at_once: int = 32,
-    most_texts: int | None = None,
 ) -> Generator[list[WritingAsk], Sequence[WrittenText], Harvest]:
     """Yields what to ask and is sent what was written, until there are enough prompts; returns them with the counts.
 
@@ -246,22 +215,21 @@ def write_prompts(
       settings: see there.
       name: of the run's seed and the round: it chooses the examples, and is part of the ids.
       there: further prompts that a new one must differ from.
-      at_once: asks of a batch at most. Examples of a batch are drawn from what was there before it.
-      most_texts: end after so many texts, with fewer prompts; None: ten times as many as `wanted` would need.
 
     Raises ConfigError where there are too few seeds to show.
     """
-    given = list(dict.fromkeys(seeds))
+    given = [seed for seed in dict.fromkeys(seeds) if len(seed.split()) <= settings.most_words]
     if len(given) < settings.examples:
         raise ConfigError(
-            f"self-written prompts: {len(given)} seeds; at least {settings.examples} (examples) are shown"
+            f"data.self_written.seeds: {len(given)} different prompts of at most {settings.most_words} words "
+            f"(most_words); at least {settings.examples} (examples) are shown"
         )
-    most = most_texts if most_texts is not None else 10 * -(-wanted // settings.asked)
+    most = settings.patience * -(-wanted // settings.asked)
     sieve = PromptFilter([*seeds, *own, *there], evaluation, settings)
     mine, harvest = list(own), Harvest()
     while len(harvest.prompts) < wanted and harvest.texts < most:
         need = -(-(wanted - len(harvest.prompts)) // settings.asked)
-        numbers = range(harvest.texts, min(harvest.texts + min(at_once, need), most))
+        numbers = range(harvest.texts, min(harvest.texts + min(settings.at_once, need), most))
         asks = [_ask(f"{name}-{number}", given, mine, settings) for number in numbers]
         written = yield asks
         if len(written) != len(asks):
@@ -271,20 +239,28 @@ def write_prompts(
     return harvest
 
 
-def _ask(id: str, seeds: Sequence[str], own: Sequence[str], settings: WritingSettings) -> WritingAsk:
+def _ask(id: str, seeds: Sequence[str], own: Sequence[str], settings: SelfWrittenSection) -> WritingAsk:
     rng = random.Random(f"writing {id}")
     shown = rng.sample(own, min(settings.own_examples, len(own)))
     shown += rng.sample(seeds, settings.examples - len(shown))
     rng.shuffle(shown)
-    return WritingAsk(id, writing_text(shown), settings.examples + 1)
+    return WritingAsk(id, writing_text(settings.head, shown), settings.examples + 1)
 
 
 def _sift(
-    ask: WritingAsk, written: WrittenText, sieve: PromptFilter, settings: WritingSettings, harvest: Harvest, wanted: int
+    ask: WritingAsk,
+    written: WrittenText,
+    sieve: PromptFilter,
+    settings: SelfWrittenSection,
+    harvest: Harvest,
+    wanted: int,
 ) -> list[PromptRow]:
     """The prompts of one text that are kept."""
-    prompts, cut = read_written(written.text, ask.first, settings.asked, written.whole)
     harvest.texts += 1
+    if written.error is not None:
+        harvest.failed += 1
+        return []
+    prompts, cut = read_written(written.text, ask.first, settings.asked, written.whole)
     harvest.empty += not prompts and not cut
     harvest.refused["clipped"] += cut
     kept: list[PromptRow] = []
@@ -296,7 +272,7 @@ def _sift(
             harvest.refused[reason] += 1
             continue
         sieve.add(prompt)
-        row = PromptRow(stable_id(ask.id, prompt), prompt)
+        row = PromptRow(f"written-{stable_id(ask.id, prompt)}", prompt)
         harvest.prompts.append(row)
         kept.append(row)
     return kept

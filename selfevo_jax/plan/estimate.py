@@ -26,8 +26,12 @@ class Phases:
     """Extends and decode steps of all chains."""
     learn: Span
     meta: Span
+    writing: Span
+    """Of a round for which the model writes prompts, before its chains."""
     chips: int
     rounds: int
+    writes: int
+    """Rounds for which it does."""
 
     @property
     def round(self) -> Span:
@@ -35,7 +39,7 @@ class Phases:
 
     @property
     def run(self) -> Span:
-        return self.meta + self.round * self.rounds
+        return self.meta + self.round * self.rounds + self.writing * self.writes
 
     def chip_hours(self, span: Span) -> Span:
         return span * (self.chips / 3600)
@@ -62,8 +66,10 @@ def estimate_round(
         sampling=_decoding(chains, config, lengths, decode, slots) + _extending(chains, config, lengths, extend, slots),
         learn=_steps(config.learn.steps, learn),
         meta=_steps(config.meta.steps, meta),
+        writing=_writing(config, lengths, decode, extend, slots),
         chips=chips,
         rounds=config.rounds.number,
+        writes=sum(config.data.to_write(number) > 0 for number in range(1, config.rounds.number + 1)),
     )
 
 
@@ -74,6 +80,30 @@ def _steps(count: int, step: Compiled) -> Span:
 
 def _controls(config: Config, lengths: Lengths) -> int:
     return config.rounds.controls if lengths.feedback else 0
+
+
+def _writing(config: Config, lengths: Lengths, decode: Compiled, extend: Compiled, slots: int) -> Span:
+    """Texts in which the model writes prompts, where each holds as many as are asked for, and all of them are kept."""
+    section, wanted = config.data.self_written, config.data.to_write(config.rounds.number)
+    if section is None or not wanted:
+        return Span.zero()
+    assert decode.time is not None
+    assert extend.time is not None
+    texts, drawn = math.ceil(wanted / section.asked), config.sampling.write.max_new_tokens
+    shown = min(section.examples * lengths.prompt, config.sampling.cache_length - drawn)
+    steps = decode.time * (math.ceil(texts / slots) * drawn / decode.program.steps)
+    return steps + extend.time * (math.ceil(texts / _together(extend, slots)) * _pieces(shown, extend))
+
+
+def _together(extend: Compiled, slots: int) -> int:
+    """Slots that begin in one extend."""
+    rows = extend.program.rows
+    return max(1, slots // 8) if rows == slots else rows
+
+
+def _pieces(tokens: int, extend: Compiled) -> int:
+    """Extends of one text."""
+    return max(1, math.ceil(tokens / extend.program.length))
 
 
 def _decoding(chains: int, config: Config, lengths: Lengths, decode: Compiled, slots: int) -> Span:
@@ -87,10 +117,8 @@ def _decoding(chains: int, config: Config, lengths: Lengths, decode: Compiled, s
 def _extending(chains: int, config: Config, lengths: Lengths, extend: Compiled, slots: int) -> Span:
     """Extends in groups: of the compiled rows, or (where all rows go along) the eighth that ends together."""
     assert extend.time is not None
-    rows, length = extend.program.rows, extend.program.length
-    together = max(1, slots // 8) if rows == slots else rows
-    pieces = math.ceil(lengths.prompt / length)
-    short = min(1.0, lengths.instruction / length)
+    together, pieces = _together(extend, slots), _pieces(lengths.prompt, extend)
+    short = min(1.0, lengths.instruction / extend.program.length)
     calls = math.ceil(chains / together) * (pieces + (lengths.extends - 1) * short)
     calls += math.ceil(_controls(config, lengths) / together) * (pieces + short)
     return extend.time * calls
@@ -106,4 +134,5 @@ def as_dict(phases: Phases | None) -> Mapping[str, object] | None:
         return {"seconds": [span.low, span.high], "chip_hours": [hours.low, hours.high]}
 
     parts = {"sampling": phases.sampling, "learning": phases.learn, "round": phases.round, "meta": phases.meta}
+    parts |= {"writing": phases.writing} if phases.writes else {}
     return {name: both(span) for name, span in parts.items()} | {"run": both(phases.run), "assumed": ASSUMED}

@@ -248,11 +248,16 @@ def round_lines(plan: Plan) -> list[str]:
         hours = phases.chip_hours(span)
         return f"{name}: {_range(span, _time)} ({_range(hours, lambda h: f'{h:.2g}')} chip-hours of {n} chips)"
 
+    own = "whose prompts the model writes"
+    writing = (
+        ["  " + line(f"writing, in each of {phases.writes} rounds {own}", phases.writing)] if phases.writes else []
+    )
     return [
         f"A round, roughly ({NOTE}):",
         "  " + line("sampling", phases.sampling),
         "  " + line("learning", phases.learn),
         "  " + line("round", phases.round),
+        *writing,
         "  " + line(f"run ({phases.rounds} rounds and the meta stage)", phases.run),
         f"  Assumed: prompts of {l.prompt} tokens, instructions of {l.instruction}; {ASSUMED}.",
     ]

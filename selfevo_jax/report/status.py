@@ -10,7 +10,7 @@ from typing import Any
 from selfevo_jax.config import Config
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.lock import RunLock
-from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
+from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, WRITTEN_COUNTS, WRITTEN_TEXTS, RunDir, name_of
 from selfevo_jax.storage import storage_of
 from selfevo_jax.train import TrainSection
 
@@ -122,6 +122,22 @@ def _meta(run: RunDir, config: Config) -> list[Phase]:
     return [made, trained] if config.data.has_meta else [trained]
 
 
+def _prompts(run: RunDir, config: Config, number: int) -> list[Phase]:
+    """What the model writes for a round; none where all prompts are given."""
+    title, wanted = f"round {number}: prompts", config.data.to_write(number)
+    counts, texts = run.round(number, WRITTEN_COUNTS), run.round(number, WRITTEN_TEXTS)
+    if counts.exists():
+        told = read_json(counts)
+        refused = [f"{n} {reason}" for reason, n in told["refused"].items() if n]
+        detail = f"{told['prompts']} of {told['wanted']} written in {told['texts']} texts"
+        detail += f"; refused {', '.join(refused)}" if refused else ""
+        return [Phase(title, DONE, detail, _time(counts))]
+    lines = storage_of(texts).lines(texts)
+    if wanted and (grown := lines.grown()) is not None:
+        return [Phase(title, PARTLY, f"{lines.read().count(10)} texts for {wanted} prompts", grown)]
+    return [Phase(title, LEFT, f"{wanted} prompts to write")] if wanted else []
+
+
 def _round(run: RunDir, config: Config, number: int) -> list[Phase]:
     title = f"round {number}: rollouts"
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
@@ -134,4 +150,8 @@ def _round(run: RunDir, config: Config, number: int) -> list[Phase]:
         rollouts = Phase(title, PARTLY, f"{have} of up to {chains} chains", grown)
     else:
         rollouts = Phase(title, LEFT, f"up to {chains} chains")
-    return [rollouts, _fine_tuning(run, name_of(number), config.learn, run.round(number, COMMITTED))]
+    return [
+        *_prompts(run, config, number),
+        rollouts,
+        _fine_tuning(run, name_of(number), config.learn, run.round(number, COMMITTED)),
+    ]

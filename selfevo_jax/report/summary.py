@@ -45,6 +45,8 @@ class Row:
     data_kept: Figure = None
     """Accuracy of the rows that passed."""
     controls: dict[str, Any] | None = None
+    written: dict[str, Any] | None = None
+    """What the model wrote for the round, where it wrote prompts: how many, in how many texts, and what was refused."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def _rows(
         "data_candidates": data.get("candidates"),
         "data_kept": data.get("kept"),
         "controls": (metrics or {}).get("controls"),
+        "written": (metrics or {}).get("written"),
     }
     found = _evaluation(run, name)
     if not found and metrics:

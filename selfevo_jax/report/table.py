@@ -24,7 +24,8 @@ LEGEND = (
     "precision: of the answers judged good, those that are right; recall: of the right ones, those judged good. kept: "
     "rows of the round that passed the model's own filter. first, candidates, kept right: how many of the round's "
     "first responses, of its chosen answers before the filter, and of the kept ones are right (gold is read after the "
-    "round). controls: planted wrong answers that the critic called good."
+    "round). controls: planted wrong answers that the critic called good. written: prompts of the model's own, of those "
+    "that the round was to have; refused: what else its texts held, by the reason."
 )
 
 
@@ -86,6 +87,8 @@ def tables(summary: Summary) -> Iterator[Table]:
     first = {row.checkpoint: row for row in reversed(summary.rows) if row.counts is not None}
     if first:
         yield _rounds([first[name] for name in reversed(first)])
+        if own := [first[name] for name in reversed(first) if first[name].written is not None]:
+            yield _written(own)
 
 
 def _accuracies(name: str, rows: Sequence[Row]) -> Table:
@@ -137,6 +140,18 @@ def _rounds(rows: Sequence[Row]) -> Table:
         cells.append([row.checkpoint, "\n".join([f"{row.kept}/{row.sampled}", *lost]), *data, controls])
     headers = ["rounds", "kept", "first", "candidates", "kept right", "controls"]
     return plain_table("rows of the rounds, and how many of them are right in %", headers, cells)
+
+
+def _written(rows: Sequence[Row]) -> Table:
+    cells = []
+    for row in rows:
+        own = row.written or {}
+        lost = [f"{n} {reason}" for reason, n in own["refused"].items() if n]
+        texts = [str(own["texts"]), *(f"{what} {own[what]}" for what in ("empty", "failed") if own[what])]
+        kept = f"{own['prompts']}/{own['wanted']}"
+        cells.append([row.checkpoint, kept, str(own["given"]), "\n".join(texts), "\n".join(lost) or "-"])
+    headers = ["rounds", "written", "given", "texts", "refused"]
+    return plain_table("prompts that the model wrote itself", headers, cells)
 
 
 def verdict_on_run(summary: Summary) -> str:

@@ -19,6 +19,7 @@ from selfevo_jax.rounds.loop import History
 from selfevo_jax.rounds.measure import evaluate
 from selfevo_jax.rounds.meta_stage import meta_rows, meta_stage
 from selfevo_jax.rounds.opening import open_loop
+from selfevo_jax.rounds.prompts import write_own
 from selfevo_jax.rounds.rollouts import rollouts
 from selfevo_jax.run.retention import best, direct_answers, kept, worse_than_best
 from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, name_of
@@ -67,6 +68,7 @@ class Controller:
         if self.dir.has(done) and self.dir.complete(name) and not self.dir.lost(done.parent):
             return
         self.reporter.line(f"Round {round}")
+        own = write_own(loop, round)
         traces = rollouts(loop, round)
         controls = judge_planted(loop, round, traces)
         chosen = curate(loop, round, traces)
@@ -82,6 +84,8 @@ class Controller:
             "data_accuracy": None if accuracy is None else asdict(accuracy),
             "training": self.dir.training(name),
         }
+        if own is not None:
+            metrics["written"] = own.to_dict()
         self.dir.write_json(self.dir.round(round, "metrics.json"), metrics)
         self.dir.write_json(done, {"round": round, "checkpoint": name})
 

@@ -17,8 +17,8 @@ CLIPPED_WARN_ABOVE = 0.05
 
 
 def check_first_round(config: Config, prompts: Sequence[PromptRow], format: PromptFormat) -> str | None:
-    """A line where prompts of the first round are too long for a slot. Raises ConfigError where no filter could leave
-    as many rows as a round needs."""
+    """A line where given prompts of the first round are too long for a slot. Raises ConfigError where no filter could
+    leave as many rows as a round needs."""
     room = config.sampling.cache_length
     long = [(row.id, n) for row in prompts if (n := len(format.respond(row.prompt))) > room]
     told = (
@@ -28,7 +28,8 @@ def check_first_round(config: Config, prompts: Sequence[PromptRow], format: Prom
         else None
     )
     a_prompt = min(config.data.samples_per_prompt, config.rounds.per_prompt or config.data.samples_per_prompt)
-    most, least = (len(prompts) - len(long)) * a_prompt, config.rounds.minimum_kept
+    most = (len(prompts) - len(long) + config.data.to_write(1)) * a_prompt
+    least = config.rounds.minimum_kept
     if most < least:
         raise ConfigError(
             f"rounds.minimum_kept is {least}, but a round can keep {most} rows at most: "

@@ -18,6 +18,7 @@ from selfevo_jax.rounds.checkpoints import Checkpoints, tell_aside
 from selfevo_jax.rounds.limits import check_first_round
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import check_verdicts
+from selfevo_jax.rounds.prompts import check_writing, given
 from selfevo_jax.rounds.survey import run_phases, survey
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.run.run_dir import RunDir
@@ -63,10 +64,12 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> 
         files = task.files()
         source = next((files[key] for key in files if key.startswith("data.meta")), "D_meta")
         check_verdicts(task.meta_rows(()), bench.judge, source)
-    lost = check_first_round(config, task.prompts(1), bench.format) if config.rounds.number > 0 else None
+    first = given(task, config.data, 1)
+    lost = check_first_round(config, first, bench.format) if config.rounds.number > 0 else None
+    writing = check_writing(config, task, bench)
     labels = f"method {bench.method.name} reads labels in its rounds" if bench.method.reads_labels else None
     platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
-    for said in (*task.notices(), bench.format.notice(), lost, labels, platform):
+    for said in (*task.notices(), bench.format.notice(), lost, writing, labels, platform):
         if said is not None:
             reporter.warn(said)
 
@@ -74,6 +77,9 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> 
 def _fingerprints(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> dict[str, str]:
     """What the stored artefacts rest on besides the config: a change is refused on resume."""
     prints = {key: source_checksum(source) for key, source in task.files().items()}
+    own = config.data.self_written
+    if own is not None and own.seeds is not None:
+        prints["data.self_written.seeds"] = source_checksum(own.seeds.source)
     for name, of in config.data.evaluation.items():
         prints |= code_checksums(of.scorers, f"data.evaluation.{name}.scorers")
     with hosts.working("reading the model for its checksum"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from selfevo_jax.chains import Rollout
 from selfevo_jax.rounds.loop import Loop
+from selfevo_jax.rounds.prompts import prompts_of
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.journal import by_id
 from selfevo_jax.run.run_dir import SCORES, name_of
@@ -31,7 +32,7 @@ def rollouts(loop: Loop, round: int) -> list[Rollout]:
 def _sample(loop: Loop, round: int, part: Path) -> list[dict[str, object]]:
     """Runs the chains that the journal has not, and writes the log-probabilities beside it."""
     dir, reporter, beside = loop.dir, loop.reporter, loop.dir.round(round, SCORES)
-    prompts, stages = loop.task.prompts(round), loop.bench.stages()
+    prompts, stages = prompts_of(loop, round), loop.bench.stages()
     with dir.journal(part) as journal, dir.journal(beside, {by_id(r) for r in journal.rows}) as scores:
         loop.tell_notes()
 

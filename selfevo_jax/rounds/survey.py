@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from selfevo_jax.data import PromptRow
 from selfevo_jax.rounds.measure import UNJUDGED
+from selfevo_jax.rounds.prompts import Writing, expected, first_asks, writing_rounds
 from selfevo_jax.rounds.workbench import Prompt, Workbench
 from selfevo_jax.sample import SHARE_FROM, common_prefix
 from selfevo_jax.tasks import Task
+from selfevo_jax.text import PromptFormat
 
 SURVEYED = 512
 """Chains looked at, about, spread evenly over all that a run samples."""
@@ -30,6 +33,8 @@ class Phase:
     """How often a run samples them."""
     planted: bool = False
     """Whether they begin with an answer that is given, to be judged (controls)."""
+    format: PromptFormat | None = None
+    """Of single requests; None: those of a run's chains."""
 
     @property
     def chains(self) -> int:
@@ -54,8 +59,12 @@ def run_phases(bench: Workbench, task: Task) -> list[Phase]:
     if (questions := task.questions()) is not None:
         found.append(Phase(questions.rows, questions.samples, judge=False))
     shown = sorted({1 + i * number // min(number, _ROUNDS) for i in range(min(number, _ROUNDS))})
+    section, writing = config.data.self_written, writing_rounds(config)
+    if section is not None and writing:
+        asks = [PromptRow(ask.id, ask.text) for ask in first_asks(config, task, section)]
+        found.append(Phase(asks, times=len(writing), format=Writing.of(bench, section).format))
     for round in shown:
-        prompts, times = task.prompts(round), number / len(shown)
+        prompts, times = expected(config, task, round), number / len(shown)
         found.append(Phase(prompts, config.data.samples_per_prompt, judge=judges, times=times))
         if judges and config.rounds.controls:
             found.append(Phase(prompts[: config.rounds.controls], times=times, planted=True))
@@ -80,13 +89,16 @@ def _of_phase(bench: Workbench, phase: Phase, picks: int) -> Iterator[int]:
     for pick in range(picks if phase.rows else 0):
         at = pick * phase.chains // picks
         row, sample = phase.rows[at // phase.samples], at % phase.samples
-        start = bench.format.respond(row.prompt)
+        start = (phase.format or bench.format).respond(row.prompt)
         if phase.planted:
             yield len(bench.format.judge(start)) + stages.respond.max_new_tokens * (1 + pick % 4) // 4
             continue
         # a slot still holds what begins like the text before, and may copy another sample's prompt
         copied = sample > 0 and bench.engine.shares and len(start) > SHARE_FROM
         held = len(start) - 1 if copied else min(common_prefix(before, start), len(start) - 1)
+        before = start
+        if phase.format is not None:
+            yield len(start) - held
+            continue
         chain = bench.chain(row, stages, round=0, judge=phase.judge, turns=phase.turns)
         yield from chain.extends(held)
-        before = start

@@ -87,6 +87,19 @@ class Prompt(Protocol):
     def prompt(self) -> str: ...
 
 
+def sampling_params(stage: StageSection, format: PromptFormat, temperature: float | None = None) -> SamplingParams:
+    """The settings of a stage, with the stops of a format; a `temperature` replaces the configured one."""
+    return SamplingParams(
+        temperature=stage.temperature if temperature is None else temperature,
+        top_k=stage.top_k,
+        top_p=stage.top_p,
+        min_p=stage.min_p,
+        max_new_tokens=stage.max_new_tokens,
+        stop_ids=format.stop_ids,
+        stop_strings=format.stop_strings,
+    )
+
+
 @dataclass(frozen=True)
 class Workbench:
     """The fixed parts of a run."""
@@ -121,16 +134,7 @@ class Workbench:
         """Sampling settings of the stages; `greedy` or a `temperature` replaces the configured temperatures."""
 
         def params(stage: StageSection) -> SamplingParams:
-            wanted = 0.0 if greedy else stage.temperature if temperature is None else temperature
-            return SamplingParams(
-                temperature=wanted,
-                top_k=stage.top_k,
-                top_p=stage.top_p,
-                min_p=stage.min_p,
-                max_new_tokens=stage.max_new_tokens,
-                stop_ids=self.format.stop_ids,
-                stop_strings=self.format.stop_strings,
-            )
+            return sampling_params(stage, self.format, 0.0 if greedy else temperature)
 
         s = self.config.sampling
         return StageParams(respond=params(s.respond), feedback=params(s.feedback), refine=params(s.refine))

@@ -22,7 +22,9 @@ ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
 """What is computed before the rounds: the base's own answers that D_meta is written about, D_meta, M_meta."""
 EVALUATION, ROLLOUTS, CONTROLS, ROUND = "evaluation", "rollouts", "controls", "round"
 """What is measured; and what a round makes: rollouts, planted controls, the rest (D_self, M_t, its record)."""
-_ALL = frozenset((ANSWERS, META_DATA, META_SKILL, EVALUATION, ROLLOUTS, CONTROLS, ROUND))
+PROMPTS = "prompts"
+"""What the model writes for a round before its rollouts."""
+_ALL = frozenset((ANSWERS, META_DATA, META_SKILL, EVALUATION, ROLLOUTS, CONTROLS, ROUND, PROMPTS))
 _SAMPLED = frozenset((ANSWERS, EVALUATION, ROLLOUTS, CONTROLS))
 
 
@@ -48,6 +50,7 @@ _READ: dict[str, _Read] = {
     "data.prompts": _read(ROLLOUTS),
     "data.prompts_per_round": _read(ROLLOUTS),
     "data.samples_per_prompt": _read(ROLLOUTS),
+    "data.self_written": _read(PROMPTS),
     "data.meta_skill": _read(META_DATA, why="D_meta"),
     "data.meta_rows": _read(META_DATA, why="D_meta"),
     "data.meta_feedback": _read(META_DATA, why="D_meta"),
@@ -62,6 +65,7 @@ _READ: dict[str, _Read] = {
     "sampling.feedback.temperature": _read(ROLLOUTS, CONTROLS),
     "sampling.refine": _read(EVALUATION, ROLLOUTS),
     "sampling.refine.temperature": _read(ROLLOUTS),
+    "sampling.write": _read(PROMPTS),
     "meta": _read(META_SKILL, why="the training of M_meta"),
     "learn": _read(ROUND),
     "method": _read(ROLLOUTS, CONTROLS, ROUND),
@@ -196,14 +200,18 @@ def artefacts(config: Config) -> Iterator[Artefact]:
     for number in range(1, config.rounds.number + 1):
         name = name_of(number)
         folder, checkpoint = f"rounds/{name}", f"checkpoints/{name}"
-        sampled, planted = f"{folder}/rollouts", f"{folder}/controls.json"
+        own, sampled, planted = f"{folder}/prompts", f"{folder}/rollouts", f"{folder}/controls.json"
+        if config.data.to_write(number):
+            # they begin with given prompts, and are held against the rows of evaluations
+            made |= {PROMPTS, ROLLOUTS, EVALUATION}
+            yield Artefact(f"prompts of round {number}", made, f"{own}/manifest.json", (own,))
         made |= {ROLLOUTS}
         yield Artefact(f"rollouts of round {number}", made, f"{sampled}/manifest.json", (sampled,))
         made |= {CONTROLS}
         yield Artefact(f"controls of round {number}", made, planted, (planted,))
         made |= {ROUND}
         mark, files = f"{folder}/{COMMITTED}", (folder, checkpoint)
-        yield Artefact(f"M_{number}", made, mark, files, (sampled, planted), checkpoint)
+        yield Artefact(f"M_{number}", made, mark, files, (own, sampled, planted), checkpoint)
         yield _evaluation(name, made)
 
 

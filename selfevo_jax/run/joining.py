@@ -22,6 +22,8 @@ from selfevo_jax.storage import storage_of
 CONFIG, PRINTS = "config.yaml", "fingerprints.json"
 REMOVED = "REMOVED"
 """What is left of a checkpoint that is not kept."""
+GROWING = ("rollouts", "prompts")
+"""Folders of a round whose lines grow, as their chains end, until `manifest.json` is there."""
 _REMADE = ("meta/", "rounds/", "evaluations/")
 """Where files are that a phase makes anew."""
 _TOLD_ONLY = ("costs.jsonl", "report.json")
@@ -29,11 +31,11 @@ _TOLD_ONLY = ("costs.jsonl", "report.json")
 
 
 def finished_files(root: Path, sums: Checksums) -> list[str]:
-    """The names of the files of which the digest is known, but for rollouts that grow again."""
+    """The names of the files of which the digest is known, but for lines that grow again."""
 
     def grows(name: str) -> bool:
         part = root / name
-        if part.parent.name != "rollouts" or part.suffix != ".jsonl" or (part.parent / "manifest.json").exists():
+        if part.parent.name not in GROWING or part.suffix != ".jsonl" or (part.parent / "manifest.json").exists():
             return False
         return part.exists() and sums.fault(part) is not None
 

@@ -31,6 +31,8 @@ META, COMMITTED, STOPPED = "meta", "COMMITTED", "STOPPED"
 """Name of M_meta; the last file of a phase; what a run leaves that ended before its last round."""
 SCORES = "rollouts/logprobs.jsonl"
 """Of a round: the log-probabilities of its rollouts."""
+WRITTEN, WRITTEN_TEXTS, WRITTEN_COUNTS = "prompts/written.jsonl", "prompts/texts.jsonl", "prompts/manifest.json"
+"""Of a round: prompts that the model wrote for it, the texts in which it did, and how many there are."""
 
 LOSSES = "losses.jsonl"
 """Beside the arrays of a checkpoint: step, loss, learning rate, gradient norm and tokens of every step of its training,
@@ -174,7 +176,7 @@ class RunDir:
         )
 
     def finished_files(self) -> list[str]:
-        """The names of the files of which the digest is known, but for rollouts that grow again."""
+        """The names of the files of which the digest is known, but for lines that grow again."""
         return finished_files(self.root, self.sums)
 
     def require(self, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from selfevo_jax.config import Config
 from selfevo_jax.errors import SelfevoError
@@ -36,15 +37,15 @@ def share(config: Config, sources: Sequence[RunDir], reporter: Reporter) -> list
     same file.
     """
     new, to = inputs(config), RunDir(config.run_dir)
-    known = [(run, inputs(run.read_config()), frozenset(run.sums.names())) for run in sources if _is_own(run)]
+    known = [(run, *_made(run.read_config()), frozenset(run.sums.names())) for run in sources if _is_own(run)]
     files: dict[str, RunDir] = {}
     prints: dict[str, str] = {}
     found: list[tuple[Artefact, RunDir, list[str]]] = []
     for artefact in artefacts(config):
         wanted = artefact.rests_on(new)
-        for run, given, names in known:
+        for run, given, kinds, names in known:
             taken = artefact.of(names)
-            if not taken or artefact.rests_on(given) != wanted:
+            if not taken or kinds.get(artefact.name) != artefact.kinds or artefact.rests_on(given) != wanted:
                 continue
             found.append((artefact, run, taken))
             rested = prints_of(run, artefact.kinds)
@@ -74,6 +75,11 @@ def shared(run: RunDir) -> list[Shared]:
     record = run.root / RECORD
     taken = read_json(record).get("shared", {}) if record.exists() else {}
     return [Shared(artefact, source) for artefact, source in taken.items()]
+
+
+def _made(config: Config) -> tuple[dict[str, Any], dict[str, frozenset[str]]]:
+    """The inputs of a config, and the kinds of each of its artefacts."""
+    return inputs(config), {artefact.name: artefact.kinds for artefact in artefacts(config)}
 
 
 def _is_own(run: RunDir) -> bool:

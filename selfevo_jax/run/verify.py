@@ -12,7 +12,7 @@ from typing import Any
 from selfevo_jax.checkpoint import ASIDE, MARK, folder_faults
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.run.files import read_json
-from selfevo_jax.run.joining import PRINTS
+from selfevo_jax.run.joining import GROWING, PRINTS
 from selfevo_jax.run.journal import Journal
 from selfevo_jax.run.run_dir import COMMITTED, META, SCORES, RunDir, name_of
 from selfevo_jax.storage import is_remote, storage_of
@@ -79,11 +79,11 @@ def _without_times(value: Any) -> Any:
 
 
 def _unfinished(run: RunDir, known: set[str]) -> list[str]:
-    """Of rows of rollouts that still grow: those that cannot be read."""
+    """Of rows of files that still grow: those that cannot be read."""
     record = run.root / PRINTS
     belongs = read_json(record).get("config") if record.exists() and run.sums.fault(record) is None else None
     faults = []
-    for part in sorted(run.root.glob("rounds/*/rollouts/*.jsonl*")):
+    for part in sorted(part for folder in GROWING for part in run.root.glob(f"rounds/*/{folder}/*.jsonl*")):
         path = part.with_name(part.name.removesuffix(".d"))  # the folder of its segments, in a bucket
         name = path.relative_to(run.root).as_posix()
         if name in known or belongs is None:

@@ -27,6 +27,10 @@ class FeedbackSection(StageSection):
     temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.7
 
 
+class WriteSection(StageSection):
+    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.7
+
+
 class SamplingSection(Section):
     slots: Positive | None = None
     """Chains that are decoded side by side; results do not depend on it. None takes as many as fit in memory, at most
@@ -46,3 +50,5 @@ class SamplingSection(Section):
     respond: RespondSection = RespondSection()
     feedback: FeedbackSection = FeedbackSection()
     refine: StageSection = StageSection()
+    write: WriteSection = WriteSection()
+    """Of the texts in which the model writes prompts (`data.self_written`)."""

@@ -90,11 +90,12 @@ class Files:
         copies = len(self._prompts) - len({plain(row.prompt) for row in self._prompts})
         if copies:
             found.append(f"{copies} of the {len(self._prompts)} rows of data.prompts are copies of others")
-        wanted = self._data.prompts_per_round * self._rounds
-        if wanted > len(self._prompts):
+        each = self._data.prompts_per_round
+        rounds = sum(self._data.to_write(number) < each for number in range(1, self._rounds + 1))
+        if (wanted := each * rounds) > len(self._prompts):
             found.append(
-                f"rounds.number {self._rounds} with data.prompts_per_round {self._data.prompts_per_round} takes "
-                f"{wanted} prompts, but data.prompts has {len(self._prompts)}: prompts come up again"
+                f"{rounds} rounds with given prompts (rounds.number {self._rounds}) and data.prompts_per_round {each} "
+                f"take {wanted} prompts, but data.prompts has {len(self._prompts)}: prompts come up again"
             )
         return found
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfevo_jax.data import read_prompts
+from selfevo_jax.config import parse_config
+from selfevo_jax.data import SelfWrittenSection, read_prompts
 from selfevo_jax.data.self_written import (
     Harvest,
     PromptFilter,
-    WritingSettings,
     WrittenText,
     read_written,
     write_prompts,
@@ -22,9 +22,7 @@ SEEDS = [
 
 
 def test_the_examples_are_a_numbered_list_that_ends_in_the_next_number():
-    assert (
-        writing_text(["Name  a\nfruit:", "Sing."]) == "Come up with a series of tasks:\n1. Name a fruit\n2. Sing.\n3."
-    )
+    assert writing_text("Some tasks:", ["Name  a\nfruit:", "Sing."]) == "Some tasks:\n1. Name a fruit\n2. Sing.\n3."
 
 
 @pytest.mark.parametrize(
@@ -94,7 +92,7 @@ def test_a_prompt_is_refused_with_its_reason(prompt, reason):
         evaluation.append(
             "A task. " + prompt + " Then write twenty sentences on what rain is made of, where it goes, " * 2
         )
-    assert PromptFilter(SEEDS, evaluation, WritingSettings()).refusal(prompt) == reason
+    assert PromptFilter(SEEDS, evaluation, SelfWrittenSection()).refusal(prompt) == reason
 
 
 def play(writer, say):
@@ -118,7 +116,7 @@ def fresh(ask):
 
 
 def test_prompts_are_written_until_there_are_enough_and_every_refusal_is_counted():
-    writer = write_prompts(20, SEEDS, [], [], WritingSettings(), name="7-2", at_once=3)
+    writer = write_prompts(20, SEEDS, [], [], SelfWrittenSection(at_once=3), name="7-2")
     harvest, asks = play(writer, fresh)
     assert len(harvest.prompts) == 20
     assert harvest.texts == len(asks) == len({ask.id for ask in asks}) == 10
@@ -128,8 +126,8 @@ def test_prompts_are_written_until_there_are_enough_and_every_refusal_is_counted
 
 
 def test_the_examples_are_given_prompts_and_two_of_the_models_own_where_there_are_some():
-    settings = WritingSettings()
-    _, asks = play(write_prompts(40, SEEDS, [], [], settings, name="7-2", at_once=4), fresh)
+    settings = SelfWrittenSection(at_once=4)
+    _, asks = play(write_prompts(40, SEEDS, [], [], settings, name="7-2"), fresh)
     seeds = set(SEEDS)
     own = [sum(line.partition(". ")[2] not in seeds for line in ask.text.splitlines()[1:9]) for ask in asks]
     assert own[:4] == [0] * 4
@@ -141,32 +139,68 @@ def test_the_examples_are_given_prompts_and_two_of_the_models_own_where_there_ar
 
 def test_the_same_texts_give_the_same_prompts_and_another_round_other_examples():
     def run(name):
-        return play(write_prompts(10, SEEDS, [], [], WritingSettings(), name=name), fresh)
+        return play(write_prompts(10, SEEDS, [], [], SelfWrittenSection(), name=name), fresh)
 
     assert run("7-2") == run("7-2")
     assert run("7-2")[1][0].text != run("7-3")[1][0].text
 
 
 def test_a_model_that_writes_nothing_new_ends_the_writing_with_the_counts():
-    writer = write_prompts(20, SEEDS, [], [], WritingSettings(), name="1-2", most_texts=5, at_once=2)
+    writer = write_prompts(20, SEEDS, [], [], SelfWrittenSection(patience=2, at_once=4), name="1-2")
     harvest, asks = play(writer, lambda ask: WrittenText("", whole=True))
-    assert (len(asks), harvest.prompts, harvest.empty) == (5, [], 5)
-    assert harvest.line() == "5 texts held 0 prompts: 0 kept; 5 texts held none"
+    assert (len(asks), harvest.prompts, harvest.empty) == (6, [], 6)
+    assert harvest.line() == "6 texts held 0 prompts: 0 kept; 6 texts held none"
 
 
-def test_settings_that_cannot_be_are_refused_by_name():
-    with pytest.raises(ConfigError, match="own_examples: found 8, expected less than examples"):
-        WritingSettings(own_examples=8)
-    with pytest.raises(ConfigError, match="similarity: found 1.5"):
-        WritingSettings(similarity=1.5)
-    with pytest.raises(ConfigError, match=r"3 seeds; at least 8 \(examples\)"):
-        next(write_prompts(1, SEEDS[:3], [], [], WritingSettings(), name="x"))
-    assert isinstance(Harvest().line(), str)
+def test_a_text_that_could_not_be_run_is_counted_as_that_and_holds_no_prompt():
+    writer = write_prompts(8, SEEDS, [], [], SelfWrittenSection(patience=1), name="1-2")
+    harvest, _ = play(writer, lambda ask: WrittenText("", whole=False, error="too long"))
+    assert (harvest.texts, harvest.failed, harvest.empty, harvest.refused.total()) == (1, 1, 0, 0)
+    assert harvest.line() == "1 texts held 0 prompts: 0 kept; 1 texts could not be run"
+
+
+def test_counts_come_back_from_plain_values_as_they_were():
+    harvest, _ = play(write_prompts(20, SEEDS, [], [], SelfWrittenSection(), name="7-2"), fresh)
+    assert Harvest.of_dict(harvest.to_dict(), harvest.prompts) == harvest
+
+
+@pytest.mark.parametrize("similarity", [0.7, 1.0])
+def test_a_row_of_an_evaluation_set_is_never_kept_however_short_or_like_it_another_may_be(similarity):
+    sieve = PromptFilter([], ["Add two and three:", "- ! ? *"], SelfWrittenSection(similarity=similarity))
+    assert sieve.refusal("add  two and three") == "evaluation"
+    assert sieve.refusal("Multiply two by seven") is None
+
+
+def test_a_seed_of_more_words_than_a_prompt_may_have_is_not_shown():
+    long = "word " * 151
+    _, asks = play(write_prompts(40, [*SEEDS, long], [], [], SelfWrittenSection(), name="1-2"), fresh)
+    assert not any("word word" in ask.text for ask in asks)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"own_examples": 8}, r"data.self_written: own_examples: found 8, expected less than examples \(8\)"),
+        ({"similarity": 1.5}, r"data.self_written.similarity: found 1.5, expected a number above 0 up to 1"),
+        ({"least_words": 9, "most_words": 8}, r"data.self_written: most_words: found 8, expected 9"),
+        ({"given_share": 1}, r"data.self_written.given_share: found 1, expected a number from 0 below 1"),
+        ({"unsuitable": [" "]}, r"data.self_written.unsuitable.0: found ' '"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(settings, said):
+    tree = {"run_dir": "r", "model": {"source": "m"}, "data": {"stories": {}, "self_written": settings}}
+    with pytest.raises(ConfigError, match=said):
+        parse_config(tree)
+
+
+def test_too_few_seeds_to_show_are_refused():
+    with pytest.raises(ConfigError, match=r"data.self_written.seeds: 3 different prompts .* at least 8 \(examples\)"):
+        next(write_prompts(1, SEEDS[:3], [], [], SelfWrittenSection(), name="x"))
 
 
 def test_the_shipped_seed_tasks_can_be_shown_and_sifted():
     seeds = [row.prompt for row in read_prompts("builtin:self_instruct/seed_tasks")]
-    sieve = PromptFilter(seeds, [], WritingSettings())
+    sieve = PromptFilter(seeds, [], SelfWrittenSection())
     near = "Is there anything I can eat for breakfast that doesn't include eggs, yet includes protein?"
     assert sieve.refusal(near) == "similar"
-    assert next(write_prompts(8, seeds, [], [], WritingSettings(), name="x"))[0].text.count("\n") == 9
+    assert next(write_prompts(8, seeds, [], [], SelfWrittenSection(), name="x"))[0].text.count("\n") == 9

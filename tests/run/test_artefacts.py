@@ -43,6 +43,7 @@ def shared(one: Config, other: Config) -> list[str]:
         ({"sampling__respond": {"max_new_tokens": 9}}, []),
         ({"meta": {"steps": 9}}, [BASE, META_DATA]),
         ({"evaluate": {"k": 9}}, [META_DATA, META, ROLLOUTS, CONTROLS, ROUND]),
+        ({"sampling__write": {"temperature": 0.3}}, ALL),
         ({"seed": 1}, [BASE]),
         ({"model": {"source": "other"}}, []),
     ],
@@ -98,13 +99,50 @@ def test_a_later_round_rests_on_all_before_it() -> None:
     assert second.rests_on(one) != second.rests_on(other)
 
 
+def made_alike(one: Config, other: Config) -> list[str]:
+    """The artefacts that two runs share, as they find out (`run.sharing`)."""
+    theirs = {a.name: a for a in artefacts(other)}
+    return [
+        a.name
+        for a in artefacts(one)
+        if (of := theirs.get(a.name)) is not None
+        and of.kinds == a.kinds
+        and a.rests_on(inputs(one)) == a.rests_on(inputs(other))
+    ]
+
+
+def test_runs_share_all_until_the_model_of_one_writes_prompts_of_its_own() -> None:
+    def writing(**settings: object) -> Config:
+        return config(rounds__number=3, data__self_written=settings)
+
+    first = ALL  # all of round 1
+    second = [name.replace("1", "2") for name in (ROLLOUTS, CONTROLS, ROUND, FIGURES)]
+    assert made_alike(writing(), config(rounds__number=3)) == first
+    assert made_alike(config(rounds__number=3), writing()) == first
+    assert made_alike(writing(from_round=3), writing()) == first
+    assert made_alike(writing(from_round=3), config(rounds__number=3)) == [*first, *second]
+    assert made_alike(writing(asked=3), writing()) == first
+    assert "prompts of round 2" in made_alike(writing(), writing())
+    other = config(rounds__number=3, data__self_written={}, learn={"steps": 3})
+    assert made_alike(writing(), other) == [BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS]
+
+
+def test_written_prompts_rest_on_the_rows_that_they_are_held_against() -> None:
+    one, other = (
+        config(data={"stories": {"evaluation_rows": n}, "self_written": {}}, rounds__number=2) for n in (3, 4)
+    )
+    assert "prompts of round 2" not in made_alike(one, other)
+    assert ROUND in made_alike(one, other)
+
+
 def test_a_key_that_nobody_has_placed_is_one_that_everything_rests_on() -> None:
     for key in ("data.something", "something", "data.stories.something"):
         assert all(is_read_by(key, (kind,)) for a in MADE for kind in a.kinds)
 
 
 def test_every_key_of_a_round_s_own_sections_is_read_by_something() -> None:
-    free = {name for name, _ in fields() if not any(is_read_by(name, a.kinds) for a in MADE)}
+    made = list(artefacts(config(rounds__number=2, data__self_written={})))
+    free = {name for name, _ in fields() if not any(is_read_by(name, a.kinds) for a in made)}
     assert {name.split(".")[0] for name in free} == {"run_dir", "platform", "mesh", "saving", "sampling", "rounds"}
 
 
