@@ -24,8 +24,8 @@ LEGEND = (
     "precision: of the answers judged good, those that are right; recall: of the right ones, those judged good. kept: "
     "rows of the round that passed the model's own filter. first, candidates, kept right: how many of the round's "
     "first responses, of its chosen answers before the filter, and of the kept ones are right (gold is read after the "
-    "round). controls: planted wrong answers that the critic called good. written: prompts of the model's own, of those "
-    "that the round was to have; refused: what else its texts held, by the reason."
+    "round). controls: planted wrong answers that the critic called good. written: prompts by the model, of those that "
+    "the round was to have; refused: what else its texts held, by the reason."
 )
 
 

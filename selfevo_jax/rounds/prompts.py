@@ -18,7 +18,7 @@ from selfevo_jax.run.run_dir import WRITTEN, WRITTEN_COUNTS, WRITTEN_TEXTS, name
 from selfevo_jax.sample import Chain, DrawKey, Request, SamplingParams, Single, is_whole
 from selfevo_jax.tasks import Task
 from selfevo_jax.tasks.overlap import check_overlap
-from selfevo_jax.text import FormatConfig, PromptFormat
+from selfevo_jax.text import FormatSection, PromptFormat
 
 
 def given(task: Task, data: DataSection, round: int) -> Sequence[PromptRow]:
@@ -135,13 +135,13 @@ class Writing:
         own = bench.format.config
         as_text = own.kind == "plain" if section.as_text is None else section.as_text
         if as_text:
-            config = FormatConfig(respond="{prompt}", stop_strings=own.stop_strings)
+            config = FormatSection(respond="{prompt}", stop_strings=own.stop_strings)
         elif own.kind == "plain":
             raise ConfigError(
                 "data.self_written.as_text: false, but format.kind is plain, which has no turns; leave it out"
             )
         else:
-            config = replace(own, respond="{prompt}")
+            config = own.model_copy(update={"respond": "{prompt}"})
         format = PromptFormat(config, bench.tokenizer)
         return cls(format, sampling_params(bench.config.sampling.write, format), section.asked)
 
