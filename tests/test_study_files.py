@@ -111,4 +111,7 @@ def test_the_paper_s_study_is_configs_alone() -> None:
     configs = {run.variant: run.config for run in read_study(STUDIES / "self_paper.yaml").runs}
     assert configs["qa_alone"].data.has_meta is False
     assert configs["self"].data.evaluation.keys() == {"gsm8k", "svamp"}
+    assert [configs["self"].data.to_write(round) > 0 for round in (1, 2, 3)] == [False, True, True]
+    assert not any(configs["given_prompts"].data.to_write(round) for round in (1, 2, 3))
+    assert not configs["one_round"].data.to_write(1)
     assert configs["one_round"].data.prompts_per_round == 3 * configs["self"].data.prompts_per_round

@@ -93,7 +93,9 @@ class EndpointJudge:
 def judge_format(bench: Workbench, prompt: JudgePrompt) -> PromptFormat:
     """How a model is asked to judge: the prompt alone, in the model's own template where the format is one."""
     respond = "{prompt}" if bench.format.config.kind == "chat" else "{prompt}\n\n"
-    return PromptFormat(replace(bench.format.config, system=prompt.system, respond=respond), bench.tokenizer)
+    return PromptFormat(
+        bench.format.config.model_copy(update={"system": prompt.system, "respond": respond}), bench.tokenizer
+    )
 
 
 def answers_of(models: Models, source: str, side: str, rows: Sequence[PromptRow]) -> dict[str, Said]:

@@ -1,10 +1,10 @@
 """A round's time from the programs' times and the config's counts."""
 
 import pytest
-from plan_helpers import compiled, tiny_config
+from plan_helpers import TINY, compiled, tiny_config
 
 from selfevo_jax.plan.compiled import Compiled, Refusal
-from selfevo_jax.plan.estimate import estimate_round
+from selfevo_jax.plan.estimate import as_dict, estimate_round
 from selfevo_jax.plan.lengths import Lengths
 
 
@@ -38,6 +38,23 @@ def test_a_round_is_its_decode_steps_extends_and_training_steps():
     assert found.round.high == pytest.approx(found.sampling.high + found.learn.high)
     assert found.run.low == pytest.approx(30 * 2.0 + 3 * found.round.low)
     assert found.chip_hours(found.round).low == pytest.approx(found.round.low * 4 / 3600)
+
+
+def test_prompts_that_the_model_writes_are_texts_before_the_chains_of_their_rounds():
+    config = tiny_config(
+        data={**TINY["data"], "self_written": {"asked": 4, "given_share": 0.5, "examples": 3}},
+        sampling={**TINY["sampling"], "write": {"max_new_tokens": 24}},
+    )
+    lengths = Lengths.of(config, prompt=32)
+    parts = [compiled(2.0), compiled(0.5, name="extend", kind="extend", rows=4, length=32)]
+    parts.append(compiled(1.0, name="decode", kind="decode", rows=16, length=8))
+    found = estimate_round(config, lengths, parts, slots=4, chips=4)
+    texts = 32 / 4  # half of 64 prompts, four in a text
+    assert found.writing.low == pytest.approx(texts / 4 * 24 / 8 * 1.0 + texts / 1 * 3 * 0.5)
+    assert (found.rounds, found.writes) == (3, 2)
+    assert found.run.low == pytest.approx(found.meta.low + 3 * found.round.low + 2 * found.writing.low)
+    assert "writing" in as_dict(found)
+    assert "writing" not in as_dict(estimate_round(tiny_config(), lengths, parts, slots=4, chips=4))
 
 
 def test_with_two_training_programs_each_stage_takes_its_own():
