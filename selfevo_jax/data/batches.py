@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import flax.struct
+import jax
 import numpy as np
 
 from selfevo_jax.data.examples import Example
@@ -29,10 +30,13 @@ class Batch:
     """int32, 0 is padding."""
     positions: Any
     """int32, from 0 in each segment."""
+    extras: Any = flax.struct.field(default_factory=dict)
+    """Name -> float32 `[B, L]`: the number of each token's example (`Example.extras`); 0 in padding."""
 
     def micro(self, count: int) -> Batch:
         """The same rows as `count` micro-batches: `[count, B / count, L]` each."""
-        return Batch(*(x.reshape(count, -1, x.shape[-1]) for x in self.arrays()))
+        batch: Batch = jax.tree.map(lambda x: x.reshape(count, -1, x.shape[-1]), self)
+        return batch
 
     def arrays(self) -> tuple[Any, Any, Any, Any]:
         return self.tokens, self.weights, self.segment_ids, self.positions
@@ -72,11 +76,14 @@ class Batches:
         length: int,
         seed: int,
         packing: Packing = "tight",
+        extras: Sequence[str] = (),
     ) -> None:
-        """Raises ConfigError on a bad share or size and EmptySelectionError on a pool with a share but no examples."""
+        """`extras`: the numbers of examples that batches are to have. Raises ConfigError on a bad share or size, or an
+        example without one of them, and EmptySelectionError on a pool with a share but no examples."""
         if batch_rows < 1 or length < 2:
             raise ConfigError(f"batches: batch_rows {batch_rows} (1 or more) and length {length} (2 or more)")
         self.batch_rows, self.length, self.seed, self.packing = batch_rows, length, seed, packing
+        self._extras = tuple(extras)
         used = {name: pool for name, pool in pools.items() if pool[1] != 0}
         for name, (examples, share) in used.items():
             if not (math.isfinite(share) and share > 0):
@@ -92,6 +99,13 @@ class Batches:
                     f"batches: row {fit[0].id!r} of pool '{name}' has {len(fit[0])} tokens, but a row holds {length}; "
                     "drop such rows with fit_length first"
                 )
+            for extra in extras:
+                if (bare := next((e for e in examples if extra not in e.extras), None)) is not None:
+                    found = ", ".join(bare.extras) or "none"
+                    raise ConfigError(
+                        f"batches: the objective reads '{extra}' of each example, but row {bare.id!r} of pool '{name}' "
+                        f"has no such number (it has: {found}); the method must set it, or name another objective"
+                    )
         total = sum(share for _, share in used.values())
         epoch_draws = max(len(examples) * total / share for examples, share in used.values())
         self._pools = [
@@ -145,8 +159,8 @@ class Batches:
             epoch = self._epoch(index)
             rows = epoch.rows[place : place + self.batch_rows - len(groups)]
             groups += [[epoch.drawn[i] for i in row] for row in rows]
-        packed = fill_rows(groups, self.length)
-        return Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions), packed.ids
+        packed = fill_rows(groups, self.length, self._extras)
+        return Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras), packed.ids
 
     @property
     def steps_per_epoch(self) -> int:

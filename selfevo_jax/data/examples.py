@@ -7,8 +7,8 @@ padding token cannot move the mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -72,8 +72,13 @@ class Example:
     """Which term of the loss it serves: `meta` (feedback and refinement), `direct`, `qa` or `self`."""
     tokens: np.ndarray
     weights: np.ndarray
+    extras: Mapping[str, float] = field(default_factory=dict)
+    """Finite numbers for an objective that reads more than weights: a verdict, an advantage."""
 
     def __post_init__(self) -> None:
+        for name, value in self.extras.items():
+            if not np.isfinite(value):
+                raise ValueError(f"example {self.id!r}: {name} is {value}, expected a finite number")
         if self.tokens.ndim != 1 or self.tokens.shape != self.weights.shape or not len(self.tokens):
             raise ValueError(f"example {self.id!r}: tokens {self.tokens.shape} and weights {self.weights.shape}")
         if self.weights[0]:

@@ -31,6 +31,8 @@ class PackedRows:
     positions: np.ndarray
     ids: list[list[str]]
     """Ids of the examples in each row, in order."""
+    extras: dict[str, np.ndarray]
+    """Name -> float32 `[N, L]`: the number of each token's example; 0 in padding."""
 
 
 def first_fit(lengths: Sequence[int] | np.ndarray, length: int) -> list[list[int]]:
@@ -93,8 +95,9 @@ def _fill(sizes: Sequence[int], room: int) -> list[int]:
     return out[::-1]
 
 
-def fill_rows(groups: Sequence[Sequence[Example]], length: int) -> PackedRows:
-    """Lays each group of examples in one row of `length` tokens; an empty group gives an empty row.
+def fill_rows(groups: Sequence[Sequence[Example]], length: int, extras: Sequence[str] = ()) -> PackedRows:
+    """Lays each group of examples in one row of `length` tokens, with those of their `extras` that are named; an empty
+    group gives an empty row.
 
     Raises DataError for an example that does not fit: callers drop and count those first (`fit_length`).
     """
@@ -103,6 +106,7 @@ def fill_rows(groups: Sequence[Sequence[Example]], length: int) -> PackedRows:
     weights = np.zeros((count, length), np.float32)
     segment_ids = np.zeros((count, length), np.int32)
     positions = np.zeros((count, length), np.int32)
+    numbers = {name: np.zeros((count, length), np.float32) for name in extras}
     ids: list[list[str]] = [[] for _ in range(count)]
     for row, group in enumerate(groups):
         start = 0
@@ -116,9 +120,11 @@ def fill_rows(groups: Sequence[Sequence[Example]], length: int) -> PackedRows:
             weights[row, start:stop] = example.weights
             segment_ids[row, start:stop] = segment
             positions[row, start:stop] = np.arange(len(example))
+            for name, values in numbers.items():
+                values[row, start:stop] = example.extras[name]
             ids[row].append(example.id)
             start = stop
-    return PackedRows(tokens, weights, segment_ids, positions, ids)
+    return PackedRows(tokens, weights, segment_ids, positions, ids, numbers)
 
 
 def rows_of(lengths: Sequence[int], length: int, packing: Packing) -> list[list[int]]:

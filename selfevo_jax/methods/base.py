@@ -10,6 +10,7 @@ from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.data import Example, MetaRow, QARow
 from selfevo_jax.methods.selection import Selection
 from selfevo_jax.text import PromptFormat
+from selfevo_jax.train import Objective
 
 BASE, META = "base", 0
 """Where a fine-tuning starts from: M_0, M_meta (round 0), or the number of a round."""
@@ -50,6 +51,8 @@ class Learning:
     """Examples by the groups of `selfevo_jax.methods.mixture`."""
     notices: tuple[str, ...] = ()
     """What the user should know of it."""
+    objective: Objective | None = None
+    """What it makes small; None: what `learn.objective` names."""
 
 
 class Method(Protocol):

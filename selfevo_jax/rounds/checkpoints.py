@@ -20,7 +20,16 @@ from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.retention import require_room, training_room
 from selfevo_jax.run.run_dir import LOSSES, META, RunDir
 from selfevo_jax.sharding import TRAIN_RULES
-from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, TrainSection, fit, train_settings
+from selfevo_jax.train import (
+    Objective,
+    SavePolicy,
+    TrainConfig,
+    TrainingKeeper,
+    TrainSection,
+    fit,
+    open_objective,
+    train_settings,
+)
 
 
 class Checkpoints:
@@ -72,12 +81,14 @@ class Checkpoints:
         groups: Mapping[str, Sequence[Example]],
         section: TrainSection,
         seed: int,
+        objective: Objective | None = None,
     ) -> None:
         """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
-        or the parameters are not finite."""
+        or the parameters are not finite. `objective`: in place of the section's."""
+        objective = objective or open_objective(section.objective)
         usable = mixture(fitted(groups, section, self._reporter), section)
-        batches = Batches(usable, section.batch_rows, section.length, seed, section.packing)
-        settings = self._settings(name, section, batches, seed)
+        batches = Batches(usable, section.batch_rows, section.length, seed, section.packing, objective.reads)
+        settings = self._settings(name, section, batches, seed, objective)
         saving, store = self._bench.config.saving, self._states(name)
         seconds = None if saving.every_minutes is None else 60 * saving.every_minutes
         keeper = TrainingKeeper(store, SavePolicy(saving.every_steps, seconds), f"fine-tuning {name}")
@@ -104,6 +115,7 @@ class Checkpoints:
         record = {
             "examples": {pool: len(examples) for pool, (examples, _) in usable.items()},
             "shares": {pool: share for pool, (_, share) in usable.items()},
+            "objective": objective.name,
             "steps": report.steps,
             "loss_first": report.losses[0],
             "loss_last": report.losses[-1],
@@ -130,11 +142,13 @@ class Checkpoints:
     def _states(self, name: str) -> TrainingStore:
         return TrainingStore(self._dir.training_states(name), self._dir.check)
 
-    def _settings(self, name: str, section: TrainSection, batches: Batches, seed: int) -> TrainConfig:
+    def _settings(
+        self, name: str, section: TrainSection, batches: Batches, seed: int, objective: Objective
+    ) -> TrainConfig:
         """The settings of a fine-tuning, its length in steps."""
         if section.epochs is None:
-            return train_settings(section, seed)
-        settings = train_settings(section, seed, batches.steps_in(section.epochs))
+            return train_settings(section, seed, objective=objective)
+        settings = train_settings(section, seed, batches.steps_in(section.epochs), objective)
         self._reporter.line(f"  fine-tuning {name}: {section.epochs:g} epochs are {settings.steps} steps")
         if settings.warmup_steps < (section.warmup_steps or 0):
             key = _section_of(name)

@@ -106,7 +106,8 @@ class Controller:
         else:
             before = name_of(int(lesson.start))
             start, of = checkpoints.params(before), f"beside:{before}"
-        checkpoints.train(name_of(round), start, of, lesson.groups, self.config.learn, loop.seed(round))
+        name, seed = name_of(round), loop.seed(round)
+        checkpoints.train(name, start, of, lesson.groups, self.config.learn, seed, lesson.objective)
 
     def _retain(self, newest: int) -> None:
         """Removes the checkpoints that `saving` does not keep. A run that may end where a round is worse keeps the best

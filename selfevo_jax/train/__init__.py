@@ -3,6 +3,7 @@
 from selfevo_jax.train.keep import SavePolicy, TrainingKeeper
 from selfevo_jax.train.loop import TrainReport, fit, run_steps
 from selfevo_jax.train.loss import token_loss_sums
+from selfevo_jax.train.objectives import Objective, ObjectiveSection, Sequences, Targets, open_objective
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.section import LoraSection, MetaSection, SavingSection, TrainSection
 from selfevo_jax.train.settings import TrainConfig, train_settings
@@ -12,8 +13,12 @@ from selfevo_jax.train.step import check_settings, gradient_shapes, lower_train_
 __all__ = [
     "LoraSection",
     "MetaSection",
+    "Objective",
+    "ObjectiveSection",
     "SavePolicy",
     "SavingSection",
+    "Sequences",
+    "Targets",
     "TrainConfig",
     "TrainReport",
     "TrainSection",
@@ -26,6 +31,7 @@ __all__ = [
     "learning_rates",
     "lower_train_step",
     "make_train_step",
+    "open_objective",
     "run_steps",
     "token_loss_sums",
     "train_settings",

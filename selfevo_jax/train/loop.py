@@ -42,7 +42,7 @@ class TrainReport:
     """What a run of steps did; lists have one entry a step."""
 
     losses: list[float] = field(default_factory=list)
-    """Weighted mean loss of the targets, in nats a token, before the update."""
+    """Of the objective, before the update: for `sft` the weighted mean of the targets, in nats a token."""
     learning_rates: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     """Before clipping."""

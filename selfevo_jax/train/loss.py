@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,14 +38,14 @@ def weighted_nll(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> j
     picked = jnp.sum(jnp.where(hit, logits, 0.0), axis=-1)
     nll = jax.nn.logsumexp(logits, axis=-1) - picked
     # 0 times a non-finite loss would be NaN: an index without a target must not count at all
-    return jnp.sum(jnp.where(weights > 0, nll, 0.0) * weights)
+    return jnp.sum(jnp.where(weights != 0, nll, 0.0) * weights)
 
 
 def token_loss_sums(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
     """Sum of w * nll, sum of w, and metrics (sums too), for logits `[B, L, V]` of the whole batch; `HeadLoss` gives the
     same without holding them."""
     targets, weights = shifted(batch)
-    return weighted_nll(logits, targets, weights), weights.sum(), {"targets": jnp.sum(weights > 0)}
+    return weighted_nll(logits, targets, weights), weights.sum(), {"targets": jnp.sum(weights != 0)}
 
 
 def chunk_count(tokens: int, vocab: int, budget: int = LOGIT_BUDGET, least: int = _LEAST_CHUNK) -> int:
@@ -88,13 +89,26 @@ class HeadLoss:
     least_chunk: int = _LEAST_CHUNK
     piece: int = _PIECE
 
-    def sums(
-        self, hidden: jax.Array, table: jax.Array, batch: Batch
-    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
-        """`token_loss_sums` for states `[B, L, D]`; differentiable in `hidden` and `table`."""
-        targets, weights = shifted(batch)
-        total = _head_loss(self, hidden, table, targets, weights)
-        return total, weights.sum(), {"targets": jnp.sum(weights > 0)}
+    def total(self, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
+        """The sum of weight times -log-probability, for states `[B, L, D]`, targets and weights `[B, L]` (of any sign;
+        0 is no target); differentiable in `hidden` and `table`."""
+        return _head_loss(self, hidden, table, targets, weights)
+
+    def logps(self, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
+        """Log-probabilities `[B, L]` of the targets, 0 where the weight is; not to be differentiated."""
+        vocab_axes, _ = self._axes()
+        rows = PartitionSpec(self.row_axes)
+        local = functools.partial(self._local_logps, vocab_axes=vocab_axes)
+        if self.alone:
+            return local(hidden, table.astype(hidden.dtype), targets, weights)
+        return jax.shard_map(
+            local, mesh=self.mesh, in_specs=(rows, self._vocab(), rows, rows), out_specs=rows, check_vma=False
+        )(hidden, table.astype(hidden.dtype), targets, weights)
+
+    def _vocab(self) -> PartitionSpec:
+        """How the table lies in a computation: its width whole on every device."""
+        vocab_axes, _ = self._axes()
+        return PartitionSpec(vocab_axes) if self.tied else PartitionSpec(None, vocab_axes)
 
     @property
     def mesh(self) -> Mesh:
@@ -119,7 +133,6 @@ class HeadLoss:
     ) -> tuple[jax.Array, ...]:
         """The sum, and with `gradients` those of hidden and (fp32) of the table."""
         vocab_axes, width_axes = self._axes()
-        vocab = PartitionSpec(vocab_axes) if self.tied else PartitionSpec(None, vocab_axes)
         rows = PartitionSpec(self.row_axes)
         local = functools.partial(self._local, gradients=gradients, vocab_axes=vocab_axes, width_axes=width_axes)
         if self.alone:
@@ -127,10 +140,29 @@ class HeadLoss:
         return jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(rows, vocab, rows, rows),
+            in_specs=(rows, self._vocab(), rows, rows),
             out_specs=(PartitionSpec(), rows, self.layout.spec)[: self._outputs(gradients)],
             check_vma=False,
         )(hidden, table.astype(hidden.dtype), targets, weights)
+
+    def _local_logps(
+        self,
+        hidden: jax.Array,
+        table: jax.Array,
+        targets: jax.Array,
+        weights: jax.Array,
+        *,
+        vocab_axes: tuple[str, ...],
+    ) -> jax.Array:
+        made = _Chunks(self, hidden, table, targets, weights, vocab_axes)
+
+        def one(i: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            _, w, nll, *_ = made.scores(i)
+            logps = jnp.where(w != 0, -nll, 0.0)
+            return (jax.lax.dynamic_update_slice_in_dim(found[0], logps, i * made.chunk, 0),)
+
+        (found,) = made.loop(one, (jnp.zeros(made.states.shape[0], jnp.float32),))
+        return made.in_place(found).reshape(targets.shape)
 
     def _local(
         self,
@@ -144,32 +176,15 @@ class HeadLoss:
         width_axes: tuple[str, ...],
     ) -> tuple[jax.Array, ...]:
         v, d = (0, 1) if self.tied else (1, 0)
-        size, n = table.shape[v], targets.size
-        split = not self.alone and bool(vocab_axes)
-        first = jax.lax.axis_index(vocab_axes) * size if split else 0
-        count = chunk_count(n, size, self.budget, self.least_chunk)
-        chunk, cuts = -(-n // count), table_cuts(size, hidden.shape[-1], self.piece)
-        flat = weights.reshape(n)
-        order = jnp.argsort(flat <= 0, stable=True)  # tokens with a target first
-        order = jnp.pad(order, (0, count * chunk - n), constant_values=n)  # places without a token: all zeros
-        sources = (hidden.reshape(n, -1), targets.reshape(n), flat)
-        states, ids, flat = (x.at[order].get(mode="fill", fill_value=0) for x in sources)
-        chunks = -(-jnp.sum(flat > 0) // chunk)
-
-        def over_vocab(x: jax.Array, reduce: Any = jax.lax.psum) -> jax.Array:
-            return reduce(x, vocab_axes) if split else x
+        made = _Chunks(self, hidden, table, targets, weights, vocab_axes)
+        chunk, states = made.chunk, made.states
+        cuts = table_cuts(table.shape[v], hidden.shape[-1], self.piece)
 
         def one(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            h, t, w = (jax.lax.dynamic_slice_in_dim(x, i * chunk, chunk) for x in (states, ids, flat))
-            logits = jax.lax.dot_general(h, table, (((1,), (d,)), ((), ())), preferred_element_type=jnp.float32)
-            top = over_vocab(logits.max(axis=1), jax.lax.pmax)
-            shares = jnp.exp(logits - top[:, None])
-            norm = over_vocab(shares.sum(axis=1))
-            hit = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) + first == t[:, None]
-            picked = over_vocab(jnp.sum(jnp.where(hit, logits, 0.0), axis=1))
+            h, w, nll, shares, norm, hit = made.scores(i)
             # 0 times a non-finite loss would be NaN: an index without a target must not count at all
-            counts = w > 0
-            total = sums[0] + jnp.sum(jnp.where(counts, (jnp.log(norm) + top - picked) * w, 0.0))
+            counts = w != 0
+            total = sums[0] + jnp.sum(jnp.where(counts, nll * w, 0.0))
             if not gradients:
                 return (total,)
             by_logit = jnp.where(counts[:, None], (shares / norm[:, None] - hit) * w[:, None], 0.0).astype(h.dtype)
@@ -189,10 +204,9 @@ class HeadLoss:
             zeros = (*zeros, jnp.zeros_like(states))
         if gradients and self.learns:
             zeros = (*zeros, *jnp.split(jnp.zeros(table.shape, jnp.float32), cuts, axis=v))
-        with jax.named_scope(f"at_most_{count}_trips"):
-            total, *rest = jax.lax.fori_loop(0, chunks, one, zeros)
+        total, *rest = made.loop(one, zeros)
         if gradients:
-            rest[0] = over_vocab(rest[0])[jnp.argsort(order)[:n]].reshape(hidden.shape)
+            rest[0] = made.in_place(made.over_vocab(rest[0])).reshape(hidden.shape)
 
         def over_devices(piece: jax.Array) -> jax.Array:
             for axis in width_axes:
@@ -203,6 +217,58 @@ class HeadLoss:
             parts = rest[1:] if self.alone else [over_devices(piece) for piece in rest[1:]]
             rest[1:] = [jnp.concatenate(parts, axis=v)]
         return total if self.alone else jax.lax.psum(total, self.row_axes), *rest
+
+
+class _Chunks:
+    """The tokens of one device, those with a target first, in chunks whose logits are held at once."""
+
+    def __init__(
+        self,
+        head: HeadLoss,
+        hidden: jax.Array,
+        table: jax.Array,
+        targets: jax.Array,
+        weights: jax.Array,
+        vocab_axes: tuple[str, ...],
+    ) -> None:
+        v, self._d = (0, 1) if head.tied else (1, 0)
+        size, n = table.shape[v], targets.size
+        self._split, self._vocab_axes, self._table, self._n = not head.alone and bool(vocab_axes), vocab_axes, table, n
+        self._first = jax.lax.axis_index(vocab_axes) * size if self._split else 0
+        self._count = chunk_count(n, size, head.budget, head.least_chunk)
+        self.chunk = -(-n // self._count)
+        flat = weights.reshape(n)
+        order = jnp.argsort(flat == 0, stable=True)
+        # places without a token: all zeros
+        self._order = jnp.pad(order, (0, self._count * self.chunk - n), constant_values=n)
+        sources = (hidden.reshape(n, -1), targets.reshape(n), flat)
+        self.states, self._ids, self._flat = (x.at[self._order].get(mode="fill", fill_value=0) for x in sources)
+        self._used = -(-jnp.sum(self._flat != 0) // self.chunk)
+
+    def over_vocab(self, x: jax.Array, reduce: Any = jax.lax.psum) -> jax.Array:
+        return reduce(x, self._vocab_axes) if self._split else x
+
+    def scores(self, i: jax.Array) -> tuple[jax.Array, ...]:
+        """Of chunk i: states, weights, -log-probabilities of the targets; and what their gradient is made of."""
+        sources = (self.states, self._ids, self._flat)
+        h, t, w = (jax.lax.dynamic_slice_in_dim(x, i * self.chunk, self.chunk) for x in sources)
+        contracted = (((1,), (self._d,)), ((), ()))
+        logits = jax.lax.dot_general(h, self._table, contracted, preferred_element_type=jnp.float32)
+        top = self.over_vocab(logits.max(axis=1), jax.lax.pmax)
+        shares = jnp.exp(logits - top[:, None])
+        norm = self.over_vocab(shares.sum(axis=1))
+        hit = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) + self._first == t[:, None]
+        picked = self.over_vocab(jnp.sum(jnp.where(hit, logits, 0.0), axis=1))
+        return h, w, jnp.log(norm) + top - picked, shares, norm, hit
+
+    def loop(self, one: Callable[..., tuple[jax.Array, ...]], start: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        """Over the chunks that hold a target."""
+        with jax.named_scope(f"at_most_{self._count}_trips"):
+            return jax.lax.fori_loop(0, self._used, one, start)
+
+    def in_place(self, x: jax.Array) -> jax.Array:
+        """What is there for each token of the chunks `[N, ...]`, in the order of the tokens."""
+        return x[jnp.argsort(self._order)[: self._n]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from selfevo_jax.section import Count, Positive, Section, Share
+from selfevo_jax.train.objectives import ObjectiveSection
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -66,6 +67,8 @@ class TrainSection(Section):
     the same, with those inputs in the host's memory."""
     scan_layers: bool | None = None
     """Compile one layer and run it n times. None: on TPU alone."""
+    objective: ObjectiveSection = ObjectiveSection()
+    """What is made small. In a round the method may name another."""
     lora: LoraSection | None = None
     """Learn low-rank adapters in place of the parameters."""
     w_feedback: Weight = 1.0

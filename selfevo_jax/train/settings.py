@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import LoraConfig, Remat
+from selfevo_jax.train.objectives import Objective, Sft, open_objective
 from selfevo_jax.train.section import TrainSection
 
 WARMUP_STEPS = 20
@@ -51,9 +52,18 @@ class TrainConfig:
     times slower at it)."""
     lora: LoraConfig | None = None
     """Learn adapters and leave the parameters as they are, in `compute_dtype`; None learns all parameters."""
+    objective: Objective = Sft()
+    """What is made small; a part of the compiled step."""
     seed: int = 0
 
     def __post_init__(self) -> None:
+        try:
+            hash(self.objective)
+        except TypeError:
+            raise ConfigError(
+                f"objective {self.objective.name}: found one that cannot be hashed, expected a frozen dataclass whose "
+                "settings are numbers, texts and tuples"
+            ) from None
         for name in ("steps", "batch_rows", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training: {name} is {getattr(self, name)}, expected 1 or more")
@@ -88,8 +98,10 @@ class TrainConfig:
             raise ConfigError(f"training: remat is {self.remat!r}, expected one of {', '.join(get_args(Remat))}")
 
 
-def train_settings(section: TrainSection, seed: int, steps: int | None = None) -> TrainConfig:
-    """The settings of a config's section; its other keys are about the data.
+def train_settings(
+    section: TrainSection, seed: int, steps: int | None = None, objective: Objective | None = None
+) -> TrainConfig:
+    """The settings of a config's section; its other keys are about the data. `objective`: in place of the section's.
 
     `steps` is what a length in epochs comes to with the data at hand; its warm-up is then at most all but the last of
     them. Before the data is known, a length in epochs counts as the fewest steps that its warm-up allows.
@@ -105,4 +117,5 @@ def train_settings(section: TrainSection, seed: int, steps: int | None = None) -
         fields["warmup_steps"] = min(section.warmup_steps, fields["steps"] - 1)
     if section.lora is not None:
         fields["lora"] = LoraConfig(**section.lora.model_dump(exclude={"save"}))
+    fields["objective"] = open_objective(section.objective) if objective is None else objective
     return TrainConfig(**fields, seed=seed)

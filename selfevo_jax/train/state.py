@@ -67,6 +67,7 @@ class Form:
             "first_moment_dtype",
             "remat",
             "lora",
+            "objective",
         )
         kept = {name: getattr(settings, name) for name in compiled}
         scan = settings.scan_layers

@@ -17,6 +17,7 @@ from selfevo_jax.model import ModelConfig, TrainAttention, Transformer, hidden_s
 from selfevo_jax.model.params import STACKED
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated
 from selfevo_jax.train.loss import HeadLoss
+from selfevo_jax.train.objectives.head import objective_sums
 from selfevo_jax.train.optimizer import make_optimizer
 from selfevo_jax.train.ordered import ordered_axis, sums_in_order
 from selfevo_jax.train.settings import TrainConfig
@@ -63,7 +64,7 @@ def narrow(form: Form, learnt: Any) -> Any:
 def loss_sums(
     form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Loss sum, and weight sum and number of targets, of one micro-batch `[B, L]`.
+    """The objective's sum, and what it is divided by and the number of targets, of one micro-batch `[B, L]`.
 
     `by` is what to differentiate by: `narrow(form, learnt)`, or the adapters that are learnt.
     """
@@ -103,8 +104,8 @@ def loss_sums(
             else (params["head"]["kernel"], form.base["head"]["kernel"])
         )
         head = HeadLoss(tied, layout, rules.mesh_axes("batch"), learns=lora is None)
-        total, weight, metrics = head.sums(hidden, table, micro)
-    return total, (weight, metrics["targets"])
+        total, weight, targets = objective_sums(settings.objective, head, hidden, table, micro)
+    return total, (weight, targets)
 
 
 def gradient_sums(form: Form, params: tuple[Any, Any], batch: Batch) -> _Sums:
@@ -162,8 +163,9 @@ def make_train_step(
 ) -> TrainStep:
     """Compiled `(state, batch [A, B, L], learning rate) -> (state, metrics)`. The state is donated.
 
-    Metrics are fp32 scalars on the device: `loss` (sum of w * nll over sum of w), `grad_norm` (before clipping),
-    `targets` (number of target tokens). Programs are kept and shared by calls that differ in schedule or seed alone.
+    Metrics are fp32 scalars on the device: `loss` (of the objective, over the whole batch), `grad_norm` (before
+    clipping), `targets` (number of target tokens). Programs are kept and shared by calls that differ in schedule or
+    seed alone.
     """
     check_settings(settings, mesh, rules)
     step: TrainStep = _train_step(Form.of(config, settings, mesh, rules))
@@ -224,6 +226,8 @@ def lower_train_step(
     shape = (settings.accumulate, settings.batch_rows // settings.accumulate, settings.length)
     rows = batch_sharding(mesh, rules, leading=1)
     kinds = (jnp.int32, jnp.float32, jnp.int32, jnp.int32)
-    batch = Batch(*(jax.ShapeDtypeStruct(shape, kind, sharding=rows) for kind in kinds))
+    tokens, weights, ids, positions = (jax.ShapeDtypeStruct(shape, kind, sharding=rows) for kind in kinds)
+    extras = {name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=rows) for name in settings.objective.reads}
+    batch = Batch(tokens, weights, ids, positions, extras)
     rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
     return _train_step(form).lower(state, batch, rate), state

@@ -34,7 +34,7 @@ from selfevo_jax.plan.groups import MeshAxes
 from selfevo_jax.plan.hlo import parse
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import TrainConfig, fit, token_loss_sums
-from selfevo_jax.train.loss import HeadLoss, chunk_count, table_cuts
+from selfevo_jax.train.loss import HeadLoss, chunk_count, shifted, table_cuts
 from selfevo_jax.train.state import Form, init_state
 from selfevo_jax.train.step import gradient_sums, make_train_step
 
@@ -164,12 +164,14 @@ def test_chunked_loss_equals_the_whole(config, shape):
         return 3 * token_loss_sums(logits, batch)[0]
 
     value, gradients = jax.jit(jax.value_and_grad(whole, (0, 1)))(hidden, table)
-    chunked = jax.jit(jax.value_and_grad(lambda h, t: 3 * head.sums(h, t, batch)[0], (0, 1)))
+    chunked = jax.jit(jax.value_and_grad(lambda h, t: 3 * head.total(h, t, *shifted(batch)), (0, 1)))
     found, found_gradients = chunked(hidden, jax.device_put(table, place))
     assert float(found) == pytest.approx(float(value), rel=1e-6)
     assert_close(found_gradients, gradients)
     assert found_gradients[1].sharding.is_equivalent_to(place, 2)
-    assert float(jax.jit(lambda h, t: head.sums(h, t, batch)[0])(hidden, table)) == pytest.approx(float(value) / 3)
+    assert float(jax.jit(lambda h, t: head.total(h, t, *shifted(batch)))(hidden, table)) == pytest.approx(
+        float(value) / 3
+    )
 
 
 @pytest.mark.parametrize("config", [CONFIG, UNTIED])
@@ -239,7 +241,7 @@ def test_chunks_pass_over_tokens_without_a_target():
     silent[:, -1] = True
     hidden[silent] = np.nan
     table = params_of(config)["embedding"]
-    total, gradient = jax.jit(jax.value_and_grad(lambda h: head.sums(h, table, batch)[0]))(hidden)
+    total, gradient = jax.jit(jax.value_and_grad(lambda h: head.total(h, table, *shifted(batch))))(hidden)
     assert np.isfinite(total)
     assert (np.asarray(gradient)[silent] == 0).all()
     assert np.isfinite(gradient).all()

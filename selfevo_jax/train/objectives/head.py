@@ -1,0 +1,54 @@
+"""An objective through the fused head: its gradient is that of token weights, and logits are never whole."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from selfevo_jax.data import Batch
+from selfevo_jax.errors import ConfigError, SelfevoError, first_line
+from selfevo_jax.train.loss import HeadLoss, shifted
+from selfevo_jax.train.objectives.base import Objective, Targets
+
+
+def objective_sums(
+    objective: Objective, head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The objective's sum, what it is divided by, and the number of targets, for states `[B, L, D]`.
+
+    With c the derivative of the sum by the log-probability of each target, its gradient is that of the sum of
+    stop(c) times log-probability: what `HeadLoss` makes for token weights -c, which may have any sign. Where c depends
+    on the log-probabilities, one pass of the head without a gradient finds them first.
+    """
+    ids, weights = shifted(batch)
+    behind = lambda x: jnp.roll(x, -1, axis=1).at[:, -1].set(0)  # noqa: E731
+    targets = Targets(weights, behind(batch.segment_ids), {name: behind(x) for name, x in batch.extras.items()})
+    count = jnp.sum(weights != 0)
+
+    def loss(logps: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _called(objective, logps, targets)
+
+    if objective.linear:
+        by_logp, denominator = jax.grad(loss, has_aux=True)(jnp.zeros_like(weights))
+        return head.total(hidden, table, ids, -by_logp), denominator, count
+    logps = head.logps(*jax.lax.stop_gradient((hidden, table)), ids, weights)
+    (value, denominator), by_logp = jax.value_and_grad(loss, has_aux=True)(logps)
+    surrogate = head.total(hidden, table, ids, jax.lax.stop_gradient(-by_logp))
+    return value + (surrogate - jax.lax.stop_gradient(surrogate)), denominator, count
+
+
+def _called(objective: Objective, logps: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
+    """Its loss. Raises ConfigError where code that is not ours fails, or gives something else."""
+    try:
+        total, denominator = objective.loss(logps, targets)
+        total, denominator = jnp.asarray(total, jnp.float32), jnp.asarray(denominator, jnp.float32)
+    except SelfevoError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"objective {objective.name} fails: {type(error).__name__}: {first_line(error)}") from error
+    if total.shape or denominator.shape:
+        raise ConfigError(
+            f"objective {objective.name}: its loss gives arrays of shape {total.shape} and {denominator.shape}, "
+            "expected two numbers: a sum, and what it is divided by"
+        )
+    return total, denominator
