@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -81,3 +81,8 @@ class Reporter:
             meter = Meter(self, title, total, unit, None)
             yield meter
         self.line(f"  {title}: {total} {unit} in {_duration(meter.finish())}")
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """`12 too long, 3 copies`."""
+    return ", ".join(f"{count} {what}" for what, count in counts.items())

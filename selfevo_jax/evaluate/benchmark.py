@@ -12,7 +12,7 @@ from selfevo_jax.chains import Candidate, Rollout
 from selfevo_jax.data import EvaluationRow
 from selfevo_jax.errors import DataError
 from selfevo_jax.evaluate.metrics import Proportion, VerdictQuality, majority, paired, proportion, verdict_quality
-from selfevo_jax.scorers import Grade, Scorer
+from selfevo_jax.scorers import Grade, Scorer, called
 
 Right = dict[str, bool | None]
 """Row id -> whether its answer is right; None where the row could not be run (too long, say), or not be scored."""
@@ -37,8 +37,8 @@ class EvaluationSet:
 
 
 def graded(scorer: Scorer, rows: Sequence[EvaluationRow], texts: Sequence[str]) -> list[Grade]:
-    """Grades of texts. Raises DataError where the scorer gives another number of them."""
-    found = scorer.grades(rows, texts)
+    """Grades of texts. Raises DataError where the scorer fails, or gives another number of them."""
+    found: list[Grade] = called(f"scorer '{scorer.name}'", scorer.grades, rows, texts)
     if len(found) != len(rows):
         problem = f"found {len(found)} grades for {len(rows)} texts, expected one for each"
         raise DataError(f"scorer '{scorer.name}'", None, None, problem)

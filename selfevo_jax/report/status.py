@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.config import Config
+from selfevo_jax.progress import in_words
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.lock import RunLock
-from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, WRITTEN_COUNTS, WRITTEN_TEXTS, RunDir, name_of
+from selfevo_jax.run.run_dir import (
+    COMMITTED,
+    META,
+    META_COUNTS,
+    STOPPED,
+    WRITTEN_COUNTS,
+    WRITTEN_TEXTS,
+    RunDir,
+    name_of,
+)
 from selfevo_jax.storage import storage_of
 from selfevo_jax.train import TrainSection
 
@@ -113,11 +123,11 @@ def _fine_tuning(run: RunDir, name: str, section: TrainSection, done: Path) -> P
 
 def _meta(run: RunDir, config: Config) -> list[Phase]:
     rows = run.meta("meta_skill.jsonl")
-    made = (
-        Phase("D_meta", DONE, f"{rows.read_bytes().count(10)} rows", _time(rows))
-        if rows.exists()
-        else Phase("D_meta", LEFT)
-    )
+    made = Phase("D_meta", LEFT)
+    if rows.exists():
+        counts = run.meta(META_COUNTS)
+        told = f" ({in_words(read_json(counts))})" if counts.exists() else ""
+        made = Phase("D_meta", DONE, f"{rows.read_bytes().count(10)} rows{told}", _time(rows))
     trained = _fine_tuning(run, META, config.meta, run.meta(COMMITTED))
     return [made, trained] if config.data.has_meta else [trained]
 

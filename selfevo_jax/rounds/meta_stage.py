@@ -9,10 +9,10 @@ from selfevo_jax.data import MetaRow, meta_balance, read_meta
 from selfevo_jax.errors import DataError, EmptySelectionError
 from selfevo_jax.judges import ChainJudge
 from selfevo_jax.methods.lessons import supervised_examples
-from selfevo_jax.progress import Reporter
+from selfevo_jax.progress import Reporter, in_words
 from selfevo_jax.rounds.limits import clipped
 from selfevo_jax.rounds.loop import Loop
-from selfevo_jax.run.run_dir import COMMITTED, META
+from selfevo_jax.run.run_dir import COMMITTED, META, META_COUNTS
 from selfevo_jax.tasks import Answer
 
 
@@ -22,11 +22,18 @@ def meta_rows(loop: Loop) -> list[MetaRow]:
         return []
     file = loop.dir.meta("meta_skill.jsonl")
     if not loop.dir.has(file):
-        rows = loop.task.meta_rows(_answers(loop))
+        built = loop.task.meta_rows(_answers(loop))
+        counts, rows = dict(built.counts), built.rows
         if not rows:
-            raise EmptySelectionError("D_meta: the base gives no response that can be read; check the base checkpoint")
+            told = f" ({in_words(counts)})" if counts else ""
+            raise EmptySelectionError(
+                f"D_meta: the base gives no response that can be read{told}; check the base checkpoint"
+            )
         if loop.config.data.meta_feedback == "verdict":
             rows = verdicts_alone(rows, loop.bench.judge)
+        if counts:
+            loop.reporter.line(f"  D_meta is made of: {in_words(counts)}")
+            loop.dir.write_json(loop.dir.meta(META_COUNTS), counts)
         loop.dir.write_rows(file, rows)
     loop.dir.require(file)
     return read_meta(file)

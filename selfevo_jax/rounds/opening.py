@@ -63,7 +63,7 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> 
     if task.has_meta and task.questions() is None:
         files = task.files()
         source = next((files[key] for key in files if key.startswith("data.meta")), "D_meta")
-        check_verdicts(task.meta_rows(()), bench.judge, source)
+        check_verdicts(task.meta_rows(()).rows, bench.judge, source)
     first = given(task, config.data, 1)
     lost = check_first_round(config, first, bench.format) if config.rounds.number > 0 else None
     writing = check_writing(config, task, bench)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Literal
 
 from selfevo_jax import plugins
-from selfevo_jax.errors import ConfigError, DataError, first_line, shown
+from selfevo_jax.errors import ConfigError, DataError, shown
 from selfevo_jax.scorers.base import NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
+from selfevo_jax.scorers.calls import called
 from selfevo_jax.text import normal
 
 _GIVEN = ("prompts", "completions")
@@ -57,10 +58,7 @@ class Python(ScorerSection):
         """Raises DataError, with the function and the row, where it fails or gives another thing than a value a row."""
         if not rows:
             return []
-        try:
-            found = self._call(rows, texts)
-        except Exception as error:
-            raise self._failed(rows, texts, error) from error
+        found = called(self.function, self._call, rows, texts)
         count = len(found) if hasattr(found, "__len__") else None
         if count != len(rows):
             what = f"{count} values" if count is not None else shown(found)
@@ -100,16 +98,6 @@ class Python(ScorerSection):
             given = {name: value for name, value in given.items() if name in parameters}
         found = function(**given)
         return asyncio.run(found) if inspect.iscoroutine(found) else found
-
-    def _failed(self, rows: Sequence[ScoredRow], texts: Sequence[str], error: Exception) -> DataError:
-        where = "all rows together"
-        for row, text in zip(rows, texts, strict=True):
-            try:
-                self._call([row], [text])
-            except Exception as alone:
-                where, error = f"row '{row.id}'", alone
-                break
-        return DataError(self.function, None, None, f"fails on {where}: {type(error).__name__}: {first_line(error)}")
 
     def _grade(self, row: ScoredRow, value: Any) -> Grade:
         if value is None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pydantic import ConfigDict, JsonValue, ValidationError
 
 from selfevo_jax import plugins
-from selfevo_jax.errors import ConfigError, first_line
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.scorers.base import Scorer, ScorerSection
 
 GROUP = "selfevo_jax.scorers"
@@ -39,17 +39,17 @@ class PlugIn(ScorerSection):
         return plugins.path_of(GROUP, self.kind)
 
     def open(self, key: str) -> Scorer:
-        made = plugins.load(GROUP, self.kind, f"{key}.kind")
-        settings = dict(self.__pydantic_extra__)
-        whole = isinstance(made, type) and issubclass(made, ScorerSection)
+        part = plugins.load(GROUP, self.kind, f"{key}.kind")
+        whole = isinstance(part, type) and issubclass(part, ScorerSection)
+        settings = self.model_dump() if whole else dict(self.__pydantic_extra__)
         try:
-            found = made(**(self.model_dump() if whole else settings))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
+            found = plugins.made(GROUP, self.kind, key, BUILT_IN, **settings)
+        except ConfigError as error:
+            if not isinstance(cause := error.__cause__, ValidationError):
+                raise
+            first = cause.errors(include_url=False)[0]
             where = ".".join([key, *map(str, first["loc"])])
-            raise ConfigError(f"{where}: {first['msg']}, as {self.kind} has it") from error
-        except Exception as error:  # code of the user's
-            raise ConfigError(f"{key}: {self.kind} fails: {type(error).__name__}: {first_line(error)}") from error
+            raise ConfigError(f"{where}: {first['msg']}, as {self.kind} has it") from cause
         scorer: Scorer = found.open(key) if whole else found
         return scorer
 

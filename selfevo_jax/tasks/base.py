@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from selfevo_jax.config import Config
@@ -35,6 +35,15 @@ class Answer:
     text: str
     finished: bool
     """Whether it came to its own end, rather than to a limit."""
+
+
+@dataclass(frozen=True)
+class BuiltMeta:
+    """D_meta as a task makes it."""
+
+    rows: Sequence[MetaRow]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """In words, what became of the answers that it is written about: those that were used, and those that were not."""
 
 
 class Task(Protocol):
@@ -76,8 +85,8 @@ class Task(Protocol):
         """None where D_meta needs no answers of the base."""
         ...
 
-    def meta_rows(self, answers: Sequence[Answer]) -> Sequence[MetaRow]:
-        """D_meta, given the answers to its questions. None where nothing can be written about them."""
+    def meta_rows(self, answers: Sequence[Answer]) -> BuiltMeta:
+        """D_meta, given the answers to its questions. No rows where nothing can be written about them."""
         ...
 
     @staticmethod

@@ -10,7 +10,6 @@ from selfevo_jax.data import (
     DataSection,
     EvaluationRow,
     KnownGold,
-    MetaRow,
     PromptRow,
     QARow,
     read_evaluation,
@@ -21,7 +20,7 @@ from selfevo_jax.data import (
 )
 from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import Scorer, open_scorers
-from selfevo_jax.tasks.base import Answer, Cut, Questions
+from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
 from selfevo_jax.tasks.overlap import Prompt, check_overlap, plain, shared
 from selfevo_jax.tasks.solutions import build_meta_rows
 
@@ -117,8 +116,8 @@ class Files:
     def questions(self) -> Questions | None:
         return None
 
-    def meta_rows(self, answers: Sequence[Answer]) -> list[MetaRow]:
-        return self._meta
+    def meta_rows(self, answers: Sequence[Answer]) -> BuiltMeta:
+        return BuiltMeta(self._meta)
 
     @staticmethod
     def cut_for(config: Config) -> Cut | None:

@@ -12,10 +12,15 @@ from selfevo_jax.methods import open_method
 from selfevo_jax.report import summarize
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.tasks import open_task
+from selfevo_jax.train import train_settings
+
+
+def learning(config):
+    return train_settings(config.learn, 0)
 
 
 @pytest.mark.slow
-def test_a_task_a_scorer_a_judge_and_a_method_from_outside_make_a_round(tmp_path: Path) -> None:
+def test_a_task_a_scorer_a_judge_a_method_and_an_objective_from_outside_make_a_round(tmp_path: Path) -> None:
     heard = run(
         config(
             tmp_path / "run",
@@ -29,6 +34,8 @@ def test_a_task_a_scorer_a_judge_and_a_method_from_outside_make_a_round(tmp_path
     assert metrics["counts"]["sampled"] == 9
     assert metrics["counts"]["refined"] == 0
     assert 0 < metrics["training"]["examples"]["self"] == 2 * metrics["counts"]["kept"]
+    assert metrics["training"]["objective"] == "margin"
+    assert metrics["training"]["loss_last"] < metrics["training"]["loss_first"]
     assert metrics["controls"] == {"rows": 2, "passed": 2}
     held = json.loads((tmp_path / "run/evaluations/0001.json").read_text())["held"]
     assert held["scorers"] == ["letters"]
@@ -57,6 +64,8 @@ def test_a_task_a_scorer_a_judge_and_a_method_from_outside_make_a_round(tmp_path
             r"rounds.select: found none, but self_train",
         ),
         ({"method": {"settings": {"a": 1}}}, open_method, r"method.settings: self_refine has none here"),
+        ({"learn__objective": {"name": "toys:Margin"}}, learning, r"objective.name: toys:Margin fails: TypeError"),
+        ({"learn__objective": {"settings": {"a": 1}}}, learning, r"objective.settings: sft has none"),
     ],
 )
 def test_a_part_that_is_not_there_or_fails_is_told_with_its_key(tmp_path: Path, changes, open_part, message) -> None:

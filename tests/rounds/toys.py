@@ -1,7 +1,9 @@
-"""A task, a judge, a scorer and a method from outside the package, each as small as can be."""
+"""A task, a judge, a scorer, a method and an objective from outside the package, each as small as can be."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
+
+import jax.numpy as jnp
 
 from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow
 from selfevo_jax.evaluate import EvaluationSet
@@ -9,6 +11,7 @@ from selfevo_jax.methods import BASE, Learning
 from selfevo_jax.methods.lessons import self_pool
 from selfevo_jax.methods.selection import select
 from selfevo_jax.scorers import Grade
+from selfevo_jax.tasks import BuiltMeta
 
 
 class Letters:
@@ -49,7 +52,7 @@ class Shouting:
         return {"held": EvaluationSet([EvaluationRow("h", "Say something.", {"letter": "1"})], (self.scorer,))}
 
     def meta_rows(self, answers):
-        return [MetaRow(f"m{i}", f"Say {i}.", "1", "loud", "1", True) for i in range(8)]
+        return BuiltMeta([MetaRow(f"m{i}", f"Say {i}.", "1", "loud", "1", True) for i in range(8)], {"made up": 8})
 
     def notices(self):
         return ["shouting is loud"]
@@ -103,4 +106,20 @@ class Twice:
 
     def learning(self, made, round):
         kept = self.select(made.rollouts(round), round).kept
-        return Learning(BASE, {"self": self_pool(kept, made.format) * self.factor}, ("learnt twice",))
+        pool = [replace(e, extras={"long": float(len(e) > 20)}) for e in self_pool(kept, made.format)]
+        return Learning(BASE, {"self": pool * self.factor}, ("learnt twice",), Margin(0.5))
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Objective: each sequence is to be likelier than a margin, long ones less so."""
+
+    margin: float
+    name: str = "margin"
+    reads: tuple[str, ...] = ("long",)
+    linear: bool = False
+
+    def loss(self, logps, targets):
+        found = targets.sequences(logps)
+        short_of = jnp.log(self.margin) * (1 + found.extras["long"]) - found.logps
+        return (found.there * jnp.logaddexp(0.0, short_of)).sum(), found.there.sum()

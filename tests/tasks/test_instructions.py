@@ -380,8 +380,10 @@ def test_d_meta_of_a_run_is_made_of_answers_that_came_to_their_end(tmp_path):
     task = open_task(_config(tmp_path, meta={"prompts": 12}))
     rows = task.questions().rows
     answers = [Answer(row.id, 0, f"{TEXTS[n % 6]} {n}", n % 2 == 0) for n, row in enumerate(rows)]
-    made = task.meta_rows(answers)
+    built = task.meta_rows(answers)
+    made, counts = built.rows, built.counts
     assert made
+    assert (counts["responses"], counts["cut by a limit"]) == (6, 6)
     whole = {row.prompt[:25] for row, answer in zip(rows, answers, strict=True) if answer.finished}
     assert {row.prompt[:25] for row in made} <= whole
 

@@ -2,11 +2,10 @@
 
 from selfevo_jax.tasks.instructions.crafts import Demand, feedback, near_miss, repaired
 from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows
-from selfevo_jax.tasks.instructions.meta import BuiltMeta, build_meta
+from selfevo_jax.tasks.instructions.meta import build_meta
 from selfevo_jax.tasks.instructions.splits import Part, Parts, check_apart, split
 
 __all__ = [
-    "BuiltMeta",
     "Demand",
     "InstructionRow",
     "Part",

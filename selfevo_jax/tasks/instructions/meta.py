@@ -5,22 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from selfevo_jax.data import MetaRow
 from selfevo_jax.data.instructions_section import MetaPart
+from selfevo_jax.tasks.base import BuiltMeta
 from selfevo_jax.tasks.instructions.crafts import Demand, feedback, near_miss, repaired, unmet
 from selfevo_jax.tasks.instructions.generate import InstructionRow, draw_demands, prompt_text
 from selfevo_jax.tasks.instructions.splits import Part
 from selfevo_jax.text import VerdictRule, parse_verdict
-
-
-@dataclass(frozen=True)
-class BuiltMeta:
-    rows: list[MetaRow]
-    counts: Mapping[str, int]
-    """Rows of each sort (right, wrong, near); responses left out, and why; texts that no program could repair; rows
-    whose verdict could not be read back."""
 
 
 def build_meta(
@@ -36,7 +28,9 @@ def build_meta(
 
     Since feedback and repair are a program's, one response serves several rows: it is held against the demands of its
     own prompt, and against others drawn for the same base instruction. Right responses are the rare ones that were
-    right as they came, and repaired ones. A row with a right response refines it to itself.
+    right as they came, and repaired ones. A row with a right response refines it to itself. Counted are
+    responses, those that are left out, and why; texts that no program could repair; rows whose verdict could not be
+    read back.
 
     Args:
       rows: prompts that the base model answered.

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pydantic import PrivateAttr
 
 from selfevo_jax.config import Config
-from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow, QARow, read_prompts, read_qa
+from selfevo_jax.data import EvaluationRow, PromptRow, QARow, read_prompts, read_qa
 from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import ScoredRow, Scorer
 from selfevo_jax.scorers.constraints import Constraints
-from selfevo_jax.tasks.base import Answer, Cut, Questions
+from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
 from selfevo_jax.tasks.files import read_sets, scorer_notices
 from selfevo_jax.tasks.instructions.crafts import Demand, missed
 from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows
@@ -107,7 +107,7 @@ class Instructions:
         rows = [PromptRow(row.id, row.prompt) for row in self._questions]
         return Questions(rows, meta.responses, meta.response_temperature)
 
-    def meta_rows(self, answers: Sequence[Answer]) -> list[MetaRow]:
+    def meta_rows(self, answers: Sequence[Answer]) -> BuiltMeta:
         """Of the answers that came to their own end; those that a limit cut would teach to break off."""
         prompts = {row.id: row.prompt for row in self._questions}
         responses: dict[str, list[str]] = {}
@@ -117,7 +117,8 @@ class Instructions:
         section = self._section
         part = self._parts.meta
         rows, kinds, share = self._questions, section.kinds, section.two_share
-        return build_meta(rows, responses, part, kinds, share, section.meta, self._seed).rows
+        built = build_meta(rows, responses, part, kinds, share, section.meta, self._seed)
+        return BuiltMeta(built.rows, {**built.counts, "cut by a limit": sum(not answer.finished for answer in answers)})
 
     @staticmethod
     def cut_for(config: Config) -> Cut | None:

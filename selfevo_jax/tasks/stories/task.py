@@ -10,7 +10,7 @@ from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow, QARow
 from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import Scorer
 from selfevo_jax.scorers.number import Number
-from selfevo_jax.tasks.base import Answer, Cut, Questions
+from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
 from selfevo_jax.tasks.stories import generate as stories
 from selfevo_jax.text import cut_run_on
 
@@ -70,9 +70,9 @@ class Stories:
         rows = [PromptRow(story.id, story.text) for story in self._questions]
         return Questions(rows, self._settings.responses_per_question)
 
-    def meta_rows(self, answers: Sequence[Answer]) -> list[MetaRow]:
+    def meta_rows(self, answers: Sequence[Answer]) -> BuiltMeta:
         """The base's own responses with feedback by the generator's annotator, and enough right ones, or the critic
-        learns to say `incorrect` to everything. None where no response of the base can be read."""
+        learns to say `incorrect` to everything."""
         by_id = {story.id: story for story in self._questions}
         rows = []
         for answer in answers:
@@ -81,6 +81,7 @@ class Stories:
             if found is not None:
                 right = stories.answer_text(story.answer)
                 rows.append(MetaRow(f"{story.id}-{answer.sample}", story.text, response, found[0], right, found[1]))
+        read = len(rows)
         for story in self._questions:
             right = stories.answer_text(story.answer)
             found = stories.feedback_text(story, right)
@@ -89,7 +90,7 @@ class Stories:
                 MetaRow(f"{story.id}-right{copy}", story.text, right, found[0], right, True)
                 for copy in range(self._settings.right_copies)
             ]
-        return rows
+        return BuiltMeta(rows, {"answers read": read, "answers not read": len(answers) - read})
 
     @staticmethod
     def cut_for(config: Config) -> Cut | None:

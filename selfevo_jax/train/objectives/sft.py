@@ -18,4 +18,4 @@ class Sft:
     linear: bool = True
 
     def loss(self, logps: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
-        return -(targets.weights * logps).sum(), targets.weights.sum()
+        return (targets.weights * -logps).sum(), targets.weights.sum()
