@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +9,6 @@ import typer
 from rich.console import Console
 
 from selfevo_jax import __version__
-from selfevo_jax.cli.secret import shared_secret
 from selfevo_jax.errors import ConfigError, first_line
 from selfevo_jax.progress import plain
 
@@ -30,13 +26,6 @@ ConfigFile = Annotated[Path, typer.Argument(help="YAML config; see configs/.", s
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value pairs, such as rounds.number=2.", show_default=False)
 ]
-Coordinator = Annotated[
-    str | None,
-    typer.Option(help="HOST:PORT of process 0, where several hosts make one run (or JAX_COORDINATOR_ADDRESS)."),
-]
-Processes = Annotated[int | None, typer.Option(help="How many processes there are (or JAX_NUM_PROCESSES).")]
-ProcessId = Annotated[int | None, typer.Option(help="Which one this is, from 0 (or JAX_PROCESS_ID).")]
-StartLimit = Annotated[float, typer.Option(help="Seconds until all processes must have started.")]
 Force = Annotated[bool, typer.Option("--force", help="Write even where something of that name exists.")]
 RunPath = Annotated[str, typer.Argument(help="A run directory, here or on gs://.", show_default=False)]
 
@@ -59,27 +48,6 @@ def _options(
     ),
 ) -> None:
     pass
-
-
-@contextlib.contextmanager
-def together(
-    coordinator: str | None,
-    processes: int | None,
-    process_id: int | None,
-    limit: float,
-    shared: Callable[[], str | os.PathLike[str]],
-) -> Iterator[None]:
-    """A command of one process or of several: process 0 speaks for all, and an error in one ends all.
-
-    `shared` names the folder that several processes share: without SELFEVO_SECRET their secret is kept there.
-    """
-    from selfevo_jax import hosts
-
-    with hosts.together(coordinator, processes, process_id, limit, lambda: shared_secret(shared())):
-        console.quiet = not hosts.is_writer()
-        if hosts.is_active():
-            say(f"{hosts.count()} processes: {', '.join(f'{p.host} (pid {p.pid})' for p in hosts.peers())}")
-        yield
 
 
 def check_output(out: Path, force: bool) -> None:

@@ -15,19 +15,15 @@ from rich.console import Console
 
 from selfevo_jax.cli.common import (
     ConfigFile,
-    Coordinator,
     Force,
     Overrides,
-    Processes,
-    ProcessId,
     RunPath,
-    StartLimit,
     app,
     check_output,
     console,
     say,
-    together,
 )
+from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 
 if TYPE_CHECKING:
@@ -37,13 +33,12 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_hosts
 def evolve(
     config: ConfigFile,
     overrides: Overrides = None,
-    coordinator: Coordinator = None,
-    processes: Processes = None,
-    process_id: ProcessId = None,
-    start_limit: StartLimit = 300.0,
+    *,
+    group: Hosts,
 ) -> None:
     """Run the whole loop: meta-skill learning, then rounds. The same command goes on where a run was stopped.
 
@@ -55,7 +50,7 @@ def evolve(
 
         selfevo evolve mine.yaml --coordinator 10.0.0.2:8482 --processes 2 --process-id 0
     """
-    with together(coordinator, processes, process_id, start_limit, lambda: _run_dir(config, overrides or [])):
+    with group.together(lambda: _run_dir(config, overrides or [])):
         _evolve(config, overrides or [])
 
 
@@ -203,16 +198,15 @@ def verify_command(run: RunPath) -> None:
 
 
 @app.command("eval")
+@with_hosts
 def evaluate_command(
     config: ConfigFile,
     overrides: Overrides = None,
     model: Annotated[str | None, typer.Option(help="Model to measure; default: the config's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON, and the texts beside it.")] = None,
     force: Force = False,
-    coordinator: Coordinator = None,
-    processes: Processes = None,
-    process_id: ProcessId = None,
-    start_limit: StartLimit = 300.0,
+    *,
+    group: Hosts,
 ) -> None:
     """Measure a model on the config's evaluation sets, in the modes of `evaluate.modes`.
 
@@ -222,7 +216,7 @@ def evaluate_command(
 
         selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
     """
-    with together(coordinator, processes, process_id, start_limit, lambda: _run_dir(config, overrides or [])):
+    with group.together(lambda: _run_dir(config, overrides or [])):
         _evaluate(config, overrides or [], model, out, force)
 
 

@@ -9,16 +9,12 @@ from typing import Annotated
 import typer
 
 from selfevo_jax.cli.common import (
-    Coordinator,
     Overrides,
-    Processes,
-    ProcessId,
-    StartLimit,
     app,
     console,
     say,
-    together,
 )
+from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.errors import ConfigError
 
 StudyFile = Annotated[Path, typer.Argument(help="YAML of base, out, variants; see studies/.", show_default=False)]
@@ -27,13 +23,12 @@ AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
 
 
 @app.command("study")
+@with_hosts
 def study_command(
     study: StudyFile,
     overrides: Overrides = None,
-    coordinator: Coordinator = None,
-    processes: Processes = None,
-    process_id: ProcessId = None,
-    start_limit: StartLimit = 300.0,
+    *,
+    group: Hosts,
 ) -> None:
     """Run named variants of one config over seeds, and write their table. The same command goes on where it stopped.
 
@@ -49,7 +44,7 @@ def study_command(
     from selfevo_jax.study import read_study
 
     given = overrides or []
-    with together(coordinator, processes, process_id, start_limit, lambda: read_study(study, given).out):
+    with group.together(lambda: read_study(study, given).out):
         _study(study, given)
 
 

@@ -12,18 +12,14 @@ import typer
 from selfevo_jax import __version__
 from selfevo_jax.cli.common import (
     ConfigFile,
-    Coordinator,
     Force,
     Overrides,
-    Processes,
-    ProcessId,
-    StartLimit,
     app,
     check_output,
     console,
     say,
-    together,
 )
+from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,15 +27,14 @@ if TYPE_CHECKING:
 
 
 @app.command("import")
+@with_hosts
 def import_command(
     source: Annotated[str, typer.Argument(help="HF directory, .gguf, package:NAME, ...", show_default=False)],
     out: Annotated[str, typer.Argument(help="New directory for the checkpoint.", show_default=False)],
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where none comes with the model.")] = None,
     force: Force = False,
-    coordinator: Coordinator = None,
-    processes: Processes = None,
-    process_id: ProcessId = None,
-    start_limit: StartLimit = 300.0,
+    *,
+    group: Hosts,
 ) -> None:
     """Convert a model to a checkpoint of ours (Orbax, with its tokenizer).
 
@@ -52,7 +47,7 @@ def import_command(
     from selfevo_jax.storage import place
 
     folder = place(out)
-    with together(coordinator, processes, process_id, start_limit, lambda: folder.parent):
+    with group.together(lambda: folder.parent):
         _import(source, folder, tokenizer, force)
 
 

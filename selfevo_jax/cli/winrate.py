@@ -13,18 +13,14 @@ from rich.console import Console
 
 from selfevo_jax.cli.common import (
     ConfigFile,
-    Coordinator,
     Force,
     Overrides,
-    Processes,
-    ProcessId,
-    StartLimit,
     app,
     check_output,
     console,
     say,
-    together,
 )
+from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +33,7 @@ _UNFINISHED = ".unfinished"
 
 
 @app.command("winrate")
+@with_hosts
 def winrate_command(
     config: ConfigFile,
     against: Annotated[
@@ -59,10 +56,8 @@ def winrate_command(
     out: Annotated[Path | None, typer.Option(help="Write every text and verdict here, as JSONL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     force: Force = False,
-    coordinator: Coordinator = None,
-    processes: Processes = None,
-    process_id: ProcessId = None,
-    start_limit: StartLimit = 300.0,
+    *,
+    group: Hosts,
 ) -> None:
     """Win rate of a model against another side on open-ended prompts, by a judge that is asked in both orders.
 
@@ -82,7 +77,7 @@ def winrate_command(
     loaded = load_config(config, overrides or [])
     server = _server(judge, judge_model, judge_key_variable, judge_concurrency)
     call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, out)
-    with together(coordinator, processes, process_id, start_limit, lambda: loaded.run_dir):
+    with group.together(lambda: loaded.run_dir):
         from selfevo_jax import hosts
 
         if out is not None:
