@@ -8,6 +8,8 @@ from pydantic import Field, JsonValue
 
 from selfevo_jax.section import Count, Positive, Section, Share
 
+Policy = Literal["feedback", "none", "random"]
+
 
 class RoundsSection(Section):
     number: Annotated[int, Field(ge=0, le=100_000)] = 3
@@ -16,7 +18,7 @@ class RoundsSection(Section):
     """Self-curated rows to learn from: of all rounds so far, or of the last one. None: all for `restart`, else last."""
     turns: Count = 1
     """Feedback-refine turns at most; 0 judges first responses alone."""
-    select: Literal["feedback", "none", "random"] = "feedback"
+    select: Policy = "feedback"
     """`random` keeps as many rows as the feedback would, drawn blindly (an ablation)."""
     per_prompt: Positive | None = 4
     """Kept rows of one prompt in a round at most (different answers, of the first samples), so that easy

@@ -6,13 +6,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from selfevo_jax.chains import CUT, Rollout
+from selfevo_jax.config.rounds import Policy
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.evaluate import distinct_ngrams, entropy
-
-Policy = Literal["feedback", "none", "random"]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.params import abstract_params, layer_names, logical_axes
 
-MATRICES = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
+Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
+MATRICES: dict[str, int] = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
 """Matrices that can be adapted, with the number of their input axes."""
 
 
@@ -25,7 +26,7 @@ class LoraConfig:
     rank: int = 16
     alpha: float = 32.0
     """The product is scaled by alpha / rank."""
-    targets: tuple[str, ...] = tuple(MATRICES)
+    targets: tuple[Target, ...] = get_args(Target)
     """Of each layer."""
 
     def __post_init__(self) -> None:

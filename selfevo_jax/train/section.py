@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from selfevo_jax.data.packing import Packing
+from selfevo_jax.model import LoraConfig, Remat
+from selfevo_jax.model.lora import Target
 from selfevo_jax.section import Count, Positive, Section, Share
-from selfevo_jax.train.objectives import ObjectiveSection
+from selfevo_jax.train.objectives import Objective, ObjectiveSection, open_objective
+from selfevo_jax.train.settings import Dtype, Schedule, TrainConfig
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class LoraSection(Section):
-    rank: Positive = 16
-    alpha: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 32.0
+    rank: Positive = LoraConfig.rank
+    alpha: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = LoraConfig.alpha
     """The adapters' product is scaled by alpha / rank."""
-    targets: Annotated[tuple[Literal["q", "k", "v", "o", "gate", "up", "down"], ...], Field(min_length=1)] = (
-        "q",
-        "k",
-        "v",
-        "o",
-        "gate",
-        "up",
-        "down",
-    )
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)] = LoraConfig.targets
     save: Literal["merged", "adapters"] = "merged"
     """What a checkpoint holds: whole parameters, or the adapters and the name of what they are added to."""
 
 
-DEFAULT_STEPS = 150
+WARMUP_STEPS = 20
+"""Of a fine-tuning whose config names none, where that is at most a fifth of its steps."""
+DEFAULT_STEPS = TrainConfig.steps
 """Of a fine-tuning whose section names neither `steps` nor `epochs`."""
 
 
@@ -41,31 +40,31 @@ class TrainSection(Section):
     epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
     """Passes over the packed rows of all examples. Where shares are set by hand, one pass takes as long as the slowest
     pool needs to be seen once."""
-    learning_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = TrainConfig.learning_rate
     warmup_steps: Count | None = None
     """Steps of linear rise to the learning rate. None: 20, and at most a fifth of the steps."""
-    schedule: Literal["cosine", "linear"] = "cosine"
-    end_fraction: Share = 0.1
+    schedule: Schedule = TrainConfig.schedule
+    end_fraction: Share = TrainConfig.end_fraction
     """Learning rate of the last step as a share of the peak. With 0 it is that after the last step: each one trains."""
-    b1: Decay = 0.9
-    b2: Decay = 0.98
-    weight_decay: Weight = 0.01
-    clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    batch_rows: Positive = 32
+    b1: Decay = TrainConfig.b1
+    b2: Decay = TrainConfig.b2
+    weight_decay: Weight = TrainConfig.weight_decay
+    clip_norm: Annotated[float, Field(gt=0.0)] = TrainConfig.clip_norm
+    batch_rows: Positive = TrainConfig.batch_rows
     """Packed rows a step, over all devices and micro-batches."""
-    length: Positive = 256
+    length: Positive = TrainConfig.length
     """Tokens in a packed row; longer examples are dropped and counted."""
-    packing: Literal["tight", "shuffled", "none"] = "tight"
+    packing: Packing = "tight"
     """How examples share rows: those that fill a row best; first-fit in shuffled order (more padding); one a row."""
-    accumulate: Positive = 1
+    accumulate: Positive = TrainConfig.accumulate
     """Micro-batches a step."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    first_moment_dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: Dtype = TrainConfig.compute_dtype
+    first_moment_dtype: Dtype = TrainConfig.first_moment_dtype
     """Of Adam's first moment; bfloat16 saves 2 bytes a parameter."""
-    remat: Literal["none", "minimal", "full", "offload"] = "none"
+    remat: Remat = TrainConfig.remat
     """What is computed again in the backward pass: nothing; all but matrix products; all but the input of each layer;
     the same, with those inputs in the host's memory."""
-    scan_layers: bool | None = None
+    scan_layers: bool | None = TrainConfig.scan_layers
     """Compile one layer and run it n times. None: on TPU alone."""
     objective: ObjectiveSection = ObjectiveSection()
     """What is made small. In a round the method may name another."""
@@ -112,3 +111,26 @@ class SavingSection(Section):
     """With `keep_last`: keep every so many rounds' checkpoint too."""
     keep_best: bool = True
     """With `keep_last`: keep the one with the best direct accuracy on the first evaluation set too."""
+
+
+def train_settings(
+    section: TrainSection, seed: int, steps: int | None = None, objective: Objective | None = None
+) -> TrainConfig:
+    """The settings of a config's section; its other keys are about the data. `objective`: in place of the section's.
+
+    `steps` is what a length in epochs comes to with the data at hand; its warm-up is then at most all but the last of
+    them. Before the data is known, a length in epochs counts as the fewest steps that its warm-up allows.
+    """
+    fields: dict[str, Any] = {
+        f.name: getattr(section, f.name) for f in dataclasses.fields(TrainConfig) if hasattr(section, f.name)
+    }
+    if section.epochs is not None:
+        fields["steps"] = (section.warmup_steps or 0) + 1 if steps is None else steps
+    if section.warmup_steps is None:
+        fields["warmup_steps"] = min(WARMUP_STEPS, fields["steps"] // 5)
+    elif section.epochs is not None:
+        fields["warmup_steps"] = min(section.warmup_steps, fields["steps"] - 1)
+    if section.lora is not None:
+        fields["lora"] = LoraConfig(**section.lora.model_dump(exclude={"save"}))
+    fields["objective"] = open_objective(section.objective) if objective is None else objective
+    return TrainConfig(**fields, seed=seed)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import LoraConfig, Remat
-from selfevo_jax.train.objectives import Objective, Sft, open_objective
-from selfevo_jax.train.section import TrainSection
+from selfevo_jax.train.objectives import Objective, Sft
 
-WARMUP_STEPS = 20
-"""Of a fine-tuning whose config names none, where that is at most a fifth of its steps."""
+Schedule = Literal["cosine", "linear"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """AdamW with warm-up and decay over a fixed number of steps. Frozen and hashable."""
+    """AdamW with warm-up and decay over a fixed number of steps. Frozen and hashable. Defaults stand here; what the
+    settings mean to a user, in `TrainSection`."""
 
     steps: int = 150
     learning_rate: float = 1e-3
-    """The peak."""
     warmup_steps: int = 20
     """Steps of linear rise; the step after the last of them has the peak. 0 starts at the peak."""
-    schedule: Literal["cosine", "linear"] = "cosine"
+    schedule: Schedule = "cosine"
     end_fraction: float = 0.1
-    """Learning rate of the last step as a share of the peak; 0 comes after the last step, so that each one trains."""
     b1: float = 0.9
     b2: float = 0.98
     eps: float = 1e-8
@@ -36,17 +33,13 @@ class TrainConfig:
     clip_norm: float = 1.0
     """Largest global norm of the gradient of the mean loss; infinite turns clipping off."""
     batch_rows: int = 32
-    """Packed rows a step, over all devices and micro-batches."""
     length: int = 256
-    """Tokens in a packed row."""
     accumulate: int = 1
     """Micro-batches a step, one after the other; the update does not depend on it."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    compute_dtype: Dtype = "float32"
     """Of activations and matrix products. Parameters, optimizer state, norms, softmax and loss are fp32."""
-    first_moment_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of Adam's first moment; bfloat16 saves 2 bytes a parameter."""
+    first_moment_dtype: Dtype = "float32"
     remat: Remat = "none"
-    """What the backward pass computes again to save memory."""
     scan_layers: bool | None = None
     """One compiled layer that runs n times, with the layers' parameters stacked; None scans on TPU alone (a CPU is 1.4
     times slower at it)."""
@@ -96,26 +89,3 @@ class TrainConfig:
                 raise ConfigError(f"training: {name} is {getattr(self, name)!r}, expected 'float32' or 'bfloat16'")
         if self.remat not in get_args(Remat):
             raise ConfigError(f"training: remat is {self.remat!r}, expected one of {', '.join(get_args(Remat))}")
-
-
-def train_settings(
-    section: TrainSection, seed: int, steps: int | None = None, objective: Objective | None = None
-) -> TrainConfig:
-    """The settings of a config's section; its other keys are about the data. `objective`: in place of the section's.
-
-    `steps` is what a length in epochs comes to with the data at hand; its warm-up is then at most all but the last of
-    them. Before the data is known, a length in epochs counts as the fewest steps that its warm-up allows.
-    """
-    fields: dict[str, Any] = {
-        f.name: getattr(section, f.name) for f in dataclasses.fields(TrainConfig) if hasattr(section, f.name)
-    }
-    if section.epochs is not None:
-        fields["steps"] = (section.warmup_steps or 0) + 1 if steps is None else steps
-    if section.warmup_steps is None:
-        fields["warmup_steps"] = min(WARMUP_STEPS, fields["steps"] // 5)
-    elif section.epochs is not None:
-        fields["warmup_steps"] = min(section.warmup_steps, fields["steps"] - 1)
-    if section.lora is not None:
-        fields["lora"] = LoraConfig(**section.lora.model_dump(exclude={"save"}))
-    fields["objective"] = open_objective(section.objective) if objective is None else objective
-    return TrainConfig(**fields, seed=seed)

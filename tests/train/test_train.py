@@ -16,7 +16,7 @@ from selfevo_jax.model import ModelConfig, Transformer, init_params, param_shard
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import TrainConfig, TrainSection, fit, init_state, learning_rates, run_steps, token_loss_sums
 from selfevo_jax.train.optimizer import decayed
-from selfevo_jax.train.settings import train_settings
+from selfevo_jax.train.section import train_settings
 from selfevo_jax.train.state import Form
 from selfevo_jax.train.step import gradient_sums, make_train_step
 
