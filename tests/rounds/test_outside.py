@@ -9,7 +9,7 @@ from loop_helpers import config, run
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import open_judge
 from selfevo_jax.methods import open_method
-from selfevo_jax.report import summarize
+from selfevo_jax.report import status, summarize
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.tasks import open_task
 from selfevo_jax.train import train_settings
@@ -40,6 +40,8 @@ def test_a_task_a_scorer_a_judge_a_method_and_an_objective_from_outside_make_a_r
     held = json.loads((tmp_path / "run/evaluations/0001.json").read_text())["held"]
     assert held["scorers"] == ["letters"]
     assert any("method twice reads labels in its rounds" in line for line in heard.lines)
+    assert "  D_meta is made of: 8 made up" in heard.lines
+    assert "8 rows (8 made up)" in [phase.detail for phase in status(RunDir(tmp_path / "run")).phases]
     assert summarize(RunDir(tmp_path / "run")).complete
     assert verify(RunDir(tmp_path / "run")).faults == []
 

@@ -5,13 +5,16 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from selfevo_jax.config import Config, dump_config, load_config
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.data import EvaluationRow
+from selfevo_jax.errors import ConfigError, DataError
+from selfevo_jax.evaluate.benchmark import graded
 from selfevo_jax.run.identity import config_differences
-from selfevo_jax.scorers import code_checksums, open_scorers
+from selfevo_jax.scorers import Grade, code_checksums, open_scorers
 
 BEGIN = "run_dir: x\nmodel: {source: builtin:stories}\ndata: {prompts: p.jsonl, meta_skill: m.jsonl, evaluation: "
 
@@ -144,6 +147,13 @@ def test_the_users_code_is_among_what_figures_rest_on(load, toys: Path) -> None:
     sections = load(written).data.evaluation["s"].scorers
     digest = hashlib.sha256((toys / "toy_scorers.py").read_bytes()).hexdigest()
     assert code_checksums(sections, "k") == {"k.1": digest, "k.2": digest}
+
+
+def test_scoring_code_that_fails_is_one_line_with_its_name_and_the_row() -> None:
+    rows = [EvaluationRow("a", "p"), EvaluationRow("b", "p")]
+    mine = SimpleNamespace(name="mine", grades=lambda rows, texts: [Grade(1 / len(text)) for text in texts])
+    with pytest.raises(DataError, match=r"^scorer 'mine': fails on row 'b': ZeroDivisionError: division by zero$"):
+        graded(mine, rows, ["x", ""])
 
 
 @pytest.mark.parametrize(
