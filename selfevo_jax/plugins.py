@@ -63,7 +63,7 @@ def imported(path: str, key: str) -> Any:
     return found
 
 
-def made(group: str, name: str, key: str, built_in: Collection[str], *arguments: Any, **settings: Any) -> Any:
+def made(group: str, name: str, key: str, built_in: Collection[str], /, *arguments: Any, **settings: Any) -> Any:
     """What `load` finds, called. Raises ConfigError, with the key, for an unknown name (see `check_name`), and where
     the call fails in code that is not ours."""
     try:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from train_helpers import assert_close
 
 from selfevo_jax.data import Batch, Batches, Example, pack
@@ -15,8 +16,10 @@ from selfevo_jax.data.packing import fill_rows
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ModelConfig, Transformer, init_params
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-from selfevo_jax.train import Targets, TrainConfig, open_objective
+from selfevo_jax.train import Targets, TrainConfig, lower_train_step, open_objective
+from selfevo_jax.train.loss import HeadLoss
 from selfevo_jax.train.objectives import ObjectiveSection, Sft
+from selfevo_jax.train.objectives.head import objective_sums
 from selfevo_jax.train.state import Form
 from selfevo_jax.train.step import gradient_sums
 
@@ -74,8 +77,6 @@ def naive(objective, params, examples):
         logits, _ = MODEL.apply({"params": p}, rows.tokens, rows.positions)
         logps = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), rows.tokens[:, 1:, None], axis=-1)[..., 0]
         total = (logps * rows.weights[:, 1:]).sum(axis=1)
-        if objective.linear:
-            return jnp.where(good == 1, -total, total).sum()
         score = objective.beta * total / rows.weights[:, 1:].sum(axis=1) + 3
         return -jnp.where(good == 1, jax.nn.log_sigmoid(score), jax.nn.log_sigmoid(-score)).sum()
 
@@ -128,12 +129,26 @@ def test_a_loss_that_is_not_linear_has_the_gradient_of_whole_logits(params, expe
     assert_close(sums.gradient, gradient)
 
 
-def test_a_linear_loss_may_weigh_tokens_with_either_sign(params):
-    examples = make_examples(14)
-    value, gradient = naive(Signed(), params, examples)
-    sums = sums_of(Signed(), params, packed_of(examples))
-    assert float(sums.loss) == pytest.approx(float(value), rel=1e-5)
-    assert_close(sums.gradient, gradient)
+def test_a_linear_loss_may_weigh_tokens_with_either_sign():
+    packed, rng = packed_of(make_examples(14)), np.random.default_rng(1)
+    batch = Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras)
+    states, table = rng.normal(size=(*packed.tokens.shape, 8)).astype(np.float32), rng.normal(size=(32, 8))
+    layout = NamedSharding(make_mesh(1, 1, 1, jax.devices()[:1]), PartitionSpec())
+
+    def whole(states, table):
+        logps = jax.nn.log_softmax(states @ table.T)[:, :-1]
+        picked = jnp.take_along_axis(logps, packed.tokens[:, 1:, None], axis=-1)[..., 0]
+        signs = 2 * packed.extras["good"][:, 1:] - 1
+        return -(signs * packed.weights[:, 1:] * picked).sum()
+
+    def fused(states, table):
+        head = HeadLoss(True, layout, budget=1, least_chunk=11)
+        return objective_sums(Signed(), head, states, table, batch)[0]
+
+    expected, gradient = jax.jit(jax.value_and_grad(whole, (0, 1)))(states, table.astype(np.float32))
+    found, by = jax.jit(jax.value_and_grad(fused, (0, 1)))(states, table.astype(np.float32))
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert_close(by, gradient)
 
 
 def test_sequences_are_told_apart_in_a_row_and_carry_the_numbers_of_their_examples():
@@ -146,6 +161,13 @@ def test_sequences_are_told_apart_in_a_row_and_carry_the_numbers_of_their_exampl
     np.testing.assert_array_equal(found.weights, [[3, 0.5, 0, 0, 0, 0]])
     np.testing.assert_array_equal(found.there, [[1, 1, 0, 0, 0, 0]])  # the third has no target
     np.testing.assert_array_equal(found.extras["good"], [[-3, 7, 0, 0, 0, 0]])
+
+
+def test_a_step_is_lowered_for_a_plan_with_the_numbers_that_its_objective_reads():
+    settings = TrainConfig(batch_rows=ROWS, length=LENGTH, objective=Likelier())
+    lowered, _ = lower_train_step(CONFIG, settings, make_mesh(1, 1, 1, jax.devices()[:1]))
+    _, batch, _ = lowered.args_info[0]
+    assert {name: x.shape for name, x in batch.extras.items()} == {"good": (1, ROWS, LENGTH)}
 
 
 def test_objectives_that_cannot_be_are_refused_with_their_name(params):
