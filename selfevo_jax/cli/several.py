@@ -57,7 +57,8 @@ def with_hosts(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
-        command(**given, group=Hosts(**{field.name: given.pop(field.name) for field in dataclasses.fields(Hosts)}))
+        group = Hosts(**{option.name: given.pop(option.name) for option in options})
+        command(**given, group=group)
 
     seen: Any = run
     seen.__signature__ = signature.replace(parameters=[*own, *options])
