@@ -7,6 +7,7 @@ from rich.console import Console
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.data import EvaluationRow
+from selfevo_jax.data.self_written import REFUSALS
 from selfevo_jax.evaluate import Accuracy, EvaluationSet, paired, proportion, score
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import WIDTH, pick, tables, verdict_on_run
@@ -76,6 +77,9 @@ def full_summary(modes: tuple[str, ...], sets: int = 1) -> Summary:
     counts = {"unparseable": 8192, "clipped": 8192, "failed": 8192, "kept": 8190, "sampled": 65536}
     figures = {mode: figure(1300, 1319, failed=1319, no_answer=1318, clipped=6595) for mode in modes}
     of_round = {"counts": counts, "kept": 8190, "sampled": 65536, "controls": {"passed": 32, "rows": 32}}
+    refused = dict.fromkeys(REFUSALS, 8192)
+    own = {"wanted": 8192, "given": 8191, "prompts": 8190, "texts": 81920, "empty": 8192, "failed": 8192}
+    of_round["written"] = {**own, "refused": refused}
     of_round |= {f"data_{kind}": figure(8191, 8192) for kind in ("first", "candidates", "kept")}
     rows = [
         Row(
@@ -107,6 +111,8 @@ def test_the_tables_are_whole_at_80_columns_with_every_figure_at_its_widest(mode
         "8190/65536",
         "unparseable 8192",
         "32/32",
+        "8190/8192",
+        "8192 evaluation",
         "[99.9, 100]",
         "set 0: accuracy in %",
         "set 1: accuracy",
