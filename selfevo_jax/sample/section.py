@@ -6,17 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from selfevo_jax.sample.methods import SamplingParams
 from selfevo_jax.section import Count, Positive, Section, Share
 
 
 class StageSection(Section):
     temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     """0 is greedy."""
-    top_k: Count = 0
+    top_k: Count = SamplingParams.top_k
     """0 is off."""
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    min_p: Share = 0.0
-    max_new_tokens: Positive = 256
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = SamplingParams.top_p
+    min_p: Share = SamplingParams.min_p
+    max_new_tokens: Positive = SamplingParams.max_new_tokens
 
 
 class RespondSection(StageSection):
