@@ -21,8 +21,8 @@ def objective_sums(
     on the log-probabilities, one pass of the head without a gradient finds them first.
     """
     ids, weights = shifted(batch)
-    behind = lambda x: jnp.roll(x, -1, axis=1).at[:, -1].set(0)  # noqa: E731
-    targets = Targets(weights, behind(batch.segment_ids), {name: behind(x) for name, x in batch.extras.items()})
+    extras = {name: _of_targets(x) for name, x in batch.extras.items()}
+    targets = Targets(weights, _of_targets(batch.segment_ids), extras)
     count = jnp.sum(weights != 0)
 
     def loss(logps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -35,6 +35,11 @@ def objective_sums(
     (value, denominator), by_logp = jax.value_and_grad(loss, has_aux=True)(logps)
     surrogate = head.total(hidden, table, ids, jax.lax.stop_gradient(-by_logp))
     return value + (surrogate - jax.lax.stop_gradient(surrogate)), denominator, count
+
+
+def _of_targets(x: jax.Array) -> jax.Array:
+    """What tokens `[B, L]` have, at the index that each is the target of."""
+    return jnp.roll(x, -1, axis=1).at[:, -1].set(0)
 
 
 def _called(objective: Objective, logps: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
