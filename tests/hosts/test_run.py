@@ -32,6 +32,7 @@ CONFIG = {
     "data": {
         "stories": {"meta_questions": 3, "responses_per_question": 1, "right_copies": 2, "evaluation_rows": 3},
         "prompts_per_round": PROMPTS,
+        "self_written": {"examples": 2, "own_examples": 1, "asked": 2, "patience": 2, "given_share": 0.6},
     },
     "sampling": {
         "slots": 8,
@@ -39,6 +40,7 @@ CONFIG = {
         "respond": {"temperature": 0.8, "max_new_tokens": 6},
         "feedback": {"temperature": 0.7, "max_new_tokens": 12},
         "refine": {"max_new_tokens": 6},
+        "write": {"max_new_tokens": 12},
     },
     "meta": TRAIN,
     "learn": TRAIN,
@@ -127,8 +129,14 @@ def test_prompts_that_do_not_divide_give_one_result_each(pair: tuple[Path, list[
     assert len(rows) == len({row["id"] for row in rows}) == PROMPTS
     assert all(row["candidates"][0]["text"] for row in rows)
     assert len((pair[0] / "evaluations/0001/stories.jsonl").read_text().splitlines()) == 3
+    own = json.loads((pair[0] / "rounds/0002/prompts/manifest.json").read_text())
+    assert (own["wanted"], own["given"]) == (2, 3)
     costs = [json.loads(line) for line in (pair[0] / "costs.jsonl").read_text().splitlines()]
-    assert [cost["chains"] for cost in costs if cost["phase"].endswith("respond, judge, refine")] == [PROMPTS] * 2
+    assert [cost["chains"] for cost in costs if cost["phase"].endswith("respond, judge, refine")] == [
+        PROMPTS,
+        3 + own["prompts"],
+    ]
+    assert sum(cost["chains"] for cost in costs if cost["phase"] == "round 2: write prompts") == own["texts"]
 
 
 def test_two_processes_go_on_where_one_was_stopped(

@@ -1,6 +1,7 @@
 """Rounds whose prompts the model writes itself: what is asked, kept, counted, and there again after a kill."""
 
 import contextlib
+import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.run import RunDir, share, verify
 from selfevo_jax.run.journal import Journal
 from selfevo_jax.sample import Completion
+from selfevo_jax.text import FormatSection, PromptFormat
 
 WORDS = ["amber", "birch", "cedar", "daisy", "ember", "fern", "grape", "hazel", "iris", "jade", "kelp", "lemon"]
 GIVEN = [f"Say {one} and {other}" for one, other in zip(WORDS, WORDS[3:], strict=False)]
@@ -221,6 +223,24 @@ def test_the_model_goes_on_with_the_examples_as_a_text_and_stops_behind_what_was
     turns = bench.config.data.self_written.model_copy(update={"as_text": False})
     with pytest.raises(ConfigError, match=r"as_text: false, but format.kind is plain"):
         Writing.of(bench, turns)
+
+
+def test_a_chat_model_is_asked_in_a_turn_without_what_is_put_around_other_prompts_or_with_a_bare_text(bench):
+    tokenizer = copy.copy(bench.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    section = FormatSection(kind="chat", system="Be brief.", respond="{prompt} Think first.")
+    chat = SimpleNamespace(format=PromptFormat(section, tokenizer), tokenizer=tokenizer, config=bench.config)
+    ask, own = SimpleNamespace(id="a", text="Tasks:\n1. a\n4.", first=4), bench.config.data.self_written
+
+    def shown(as_text: bool | None) -> str:
+        writing = Writing.of(chat, own.model_copy(update={"as_text": as_text}))
+        return tokenizer.decode(writing.chain(ask, 2).next(None).tokens)
+
+    assert shown(None) == "[system] Be brief.\n[user] Tasks:\n1. a\n4.\n[assistant] "
+    assert shown(True) == ask.text
 
 
 def test_what_can_be_seen_before_a_run_is_said_at_its_start(bench, tmp_path):
