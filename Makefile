@@ -31,8 +31,9 @@ quickstart: $(VENV)/.run
 smollm2: $(VENV)/.smollm2
 	$(BIN)/selfevo evolve configs/smollm2_gsm8k_smoke.yaml
 
+# Bytecode is kept whatever the environment says: the tests start some hundred processes.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

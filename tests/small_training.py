@@ -2,10 +2,11 @@
 
 import jax
 import numpy as np
+from random_params import random_params
 
 from selfevo_jax.checkpoint import TrainingStore
 from selfevo_jax.data import Batches, Example
-from selfevo_jax.model import ModelConfig, init_params
+from selfevo_jax.model import ModelConfig
 from selfevo_jax.sharding import make_mesh
 from selfevo_jax.train import SavePolicy, TrainConfig, TrainingKeeper, fit
 
@@ -36,5 +37,5 @@ def train(folder, batched, mesh=(1, 1, 1), settings=SETTINGS, **policy):
     keeper = None
     if folder is not None:
         keeper = TrainingKeeper(TrainingStore(folder), SavePolicy(**policy), "the test")
-    params = init_params(CONFIG, jax.random.key(0))
+    params = random_params(CONFIG)
     return fit(params, CONFIG, batched, settings, make_mesh(*mesh, devices), keeper=keeper)

@@ -6,10 +6,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from random_params import random_params
 
 from selfevo_jax.checkpoint import export_huggingface, model_checksum, save_adapters, save_model, save_safetensors
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import PRESETS, LoraConfig, init_adapters, init_params
+from selfevo_jax.model import PRESETS, LoraConfig, init_adapters
 
 TINY = PRESETS["tiny"]
 
@@ -18,7 +19,7 @@ TINY = PRESETS["tiny"]
 def made(tmp_path_factory):
     """The same weights in a Hugging Face folder of several files, as shipped, and as our own checkpoint."""
     root = tmp_path_factory.mktemp("models")
-    params = init_params(TINY, jax.random.key(0))
+    params = random_params(TINY)
     export_huggingface(params, TINY, {}, root / "hf", max_shard_bytes=100_000)
     save_safetensors(root / "shipped", params, TINY, {})
     save_model(root / "ours", params, TINY, {})

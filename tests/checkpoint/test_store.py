@@ -8,10 +8,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from etils import epath
+from random_params import random_params
 
 from selfevo_jax.checkpoint import MARK, is_complete, read_metadata, restore_params, save_params
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import PRESETS, abstract_params, init_params, param_shardings
+from selfevo_jax.model import PRESETS, abstract_params, param_shardings
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh
 
 CONFIG = PRESETS["tiny"]
@@ -22,7 +23,7 @@ def assert_equal(one, other) -> None:
 
 
 def test_a_checkpoint_of_eight_devices_restores_on_two_and_on_one(tmp_path) -> None:  # C28
-    params = init_params(CONFIG, jax.random.key(0), make_mesh(2, 2, 2), TRAIN_RULES)
+    params = jax.device_put(random_params(CONFIG), param_shardings(CONFIG, make_mesh(2, 2, 2), TRAIN_RULES))
     save_params(tmp_path / "c", params, {"round": 3})
     assert read_metadata(tmp_path / "c") == {"round": 3}
     for count in (2, 1):
@@ -38,7 +39,7 @@ def test_a_checkpoint_of_eight_devices_restores_on_two_and_on_one(tmp_path) -> N
 
 def test_a_relative_path_will_do(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    params = init_params(CONFIG, jax.random.key(0))
+    params = random_params(CONFIG)
     save_params("runs/c", params, {})
     assert is_complete("runs/c")
     assert is_complete(tmp_path / "runs" / "c")
@@ -46,7 +47,7 @@ def test_a_relative_path_will_do(tmp_path, monkeypatch) -> None:
 
 
 def test_restoring_casts_to_the_dtype_asked_for(tmp_path) -> None:
-    params = init_params(CONFIG, jax.random.key(0))
+    params = random_params(CONFIG)
     save_params(tmp_path / "c", params, {})
     restored = restore_params(tmp_path / "c", abstract_params(CONFIG, jnp.bfloat16))
     assert_equal(jax.tree.map(lambda x: x.astype(jnp.bfloat16), params), restored)

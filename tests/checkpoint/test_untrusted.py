@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
+from random_params import random_params
 from safetensors.numpy import load_file, save_file
 
 from selfevo_jax.checkpoint import (
@@ -23,7 +24,7 @@ from selfevo_jax.checkpoint import (
     save_safetensors,
 )
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import PRESETS, init_params
+from selfevo_jax.model import PRESETS
 from selfevo_jax.sharding import laid_out
 
 TINY = PRESETS["tiny"]
@@ -35,7 +36,7 @@ LORA = {"rank": 2, "alpha": 4.0, "targets": ["q"]}
 def made(tmp_path_factory):
     """A Hugging Face folder in several files, and one of our own."""
     root = tmp_path_factory.mktemp("models")
-    params = init_params(TINY, jax.random.key(0))
+    params = random_params(TINY)
     export_huggingface(params, TINY, {}, root / "hf", max_shard_bytes=100_000)
     save_safetensors(root / "ours", params, TINY, {})
     return root

@@ -1,5 +1,7 @@
 """int8 matrices and int8 caches: the rounding itself, and how little it moves the logits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,6 @@ from selfevo_jax.model import (
     Transformer,
     abstract_params,
     init_cache,
-    init_params,
     param_shardings,
     quantize,
     quantize_params,
@@ -35,6 +36,10 @@ def random_params(config: ModelConfig) -> dict:
         lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.12 if len(x.shape) > 1 else rng.normal(size=x.shape)),
         abstract_params(config),
     )
+
+
+def quantized(config: ModelConfig, params: dict) -> dict:
+    return jax.jit(functools.partial(quantize_params, declared=abstract_params(config, jnp.int8)))(params)
 
 
 def reference(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +75,7 @@ def test_a_number_that_is_not_finite_shows_in_the_scale() -> None:
 @pytest.mark.parametrize("config", [UNTIED, TIED], ids=["untied", "tied"])
 def test_quantized_parameters_are_those_that_the_decoder_declares(config: ModelConfig) -> None:
     declared = abstract_params(config, jnp.int8)
-    made = quantize_params(random_params(config), declared)
+    made = quantized(config, random_params(config))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == jax.tree.map(lambda x: (x.shape, x.dtype), declared)
     attention = made["layers_0"]["attention"]
     assert attention["q"]["scale"].shape == (4, 8)
@@ -82,7 +87,7 @@ def test_quantized_parameters_are_those_that_the_decoder_declares(config: ModelC
 @pytest.mark.parametrize("config", [UNTIED, TIED], ids=["untied", "tied"])
 def test_logits_of_int8_matrices_are_those_of_the_matrices_they_stand_for(config: ModelConfig) -> None:
     params = random_params(config)
-    small = quantize_params(params, abstract_params(config, jnp.int8))
+    small = quantized(config, params)
 
     def widened(node: dict, original: dict) -> dict:
         out = {}
@@ -98,10 +103,11 @@ def test_logits_of_int8_matrices_are_those_of_the_matrices_they_stand_for(config
         return out
 
     tokens = jax.random.randint(jax.random.key(1), (2, 12), 0, config.vocab_size)
-    wide, _ = Transformer(config).apply({"params": widened(small, params)}, tokens, positions(2, 12))
-    got, _ = Transformer(config, param_dtype=jnp.int8).apply({"params": small}, tokens, positions(2, 12))
+    apply = jax.jit(Transformer(config).apply)
+    wide, _ = apply({"params": jax.jit(widened)(small, params)}, tokens, positions(2, 12))
+    got, _ = jax.jit(Transformer(config, param_dtype=jnp.int8).apply)({"params": small}, tokens, positions(2, 12))
     np.testing.assert_allclose(got, wide, atol=2e-5)
-    plain, _ = Transformer(config).apply({"params": params}, tokens, positions(2, 12))
+    plain, _ = apply({"params": params}, tokens, positions(2, 12))
     # a step of 1/127 of a channel's largest weight, over 2 layers: a few hundredths of the logits' own spread
     assert 0 < float(jnp.abs(got - plain).max()) < 0.1 * float(jnp.std(plain))
 
@@ -127,10 +133,10 @@ def test_extend_then_decode_in_int8_equals_one_extend(apply) -> None:
     tokens = jax.random.randint(jax.random.key(1), (2, 12), 0, UNTIED.vocab_size)
     whole, full = apply({"params": params}, tokens, positions(2, 12), cache=init_cache(UNTIED, 2, 16, jnp.int8))
     lengths = np.array([8, 10])
-    grid = np.arange(10)[None]
+    grid = np.arange(12)[None]
     where = jnp.asarray(np.where(grid < lengths[:, None], grid, 16))  # padding is written nowhere
     cache = init_cache(UNTIED, 2, 16, jnp.int8)
-    _, cache = apply({"params": params}, tokens[:, :10], where, cache=cache)
+    _, cache = apply({"params": params}, tokens, where, cache=cache)
     for step in range(2):
         at = jnp.asarray(lengths + step)[:, None]
         logits, cache = apply({"params": params}, jnp.take_along_axis(tokens, at, 1), at, cache=cache)
@@ -160,10 +166,10 @@ def test_quantized_parameters_lie_on_a_mesh_and_give_the_same_logits() -> None:
         abstract_params(UNTIED, jnp.int8),
         param_shardings(UNTIED, mesh, DECODE_RULES, jnp.int8),
     )
-    plain = init_params(UNTIED, jax.random.key(0))
+    plain = random_params(UNTIED)
     spread = jax.device_put(plain, param_shardings(UNTIED, mesh, TRAIN_RULES))
     to_int8 = jax.jit(lambda p: quantize_params(p, declared), out_shardings=layout)
-    made, lone = to_int8(spread), quantize_params(plain, declared)
+    made, lone = to_int8(spread), quantized(UNTIED, plain)
     q = made["layers_0"]["attention"]["q"]
     assert q["kernel"].addressable_shards[0].data.shape == (32, 2, 8)  # 4 heads over tensor
     assert q["scale"].addressable_shards[0].data.shape == (2, 8)

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_params import random_params
 
-from selfevo_jax.model import ModelConfig, TpuAttention, Transformer, init_cache, init_params
+from selfevo_jax.model import ModelConfig, TpuAttention, Transformer, init_cache
 from selfevo_jax.model.attention import Part, attend, cache_mask
 from selfevo_jax.sharding import DECODE_RULES, make_mesh
 
@@ -22,9 +23,10 @@ def random_case(batch, length, kv_heads, groups, capacity, head_dim, dtype):
     rng = np.random.default_rng(0)
     kept = (batch, kv_heads, capacity, head_dim)
     shapes = (batch, length, kv_heads * groups, head_dim), kept, kept
-    return tuple(jnp.asarray(rng.normal(size=s), jnp.bfloat16).astype(dtype) for s in shapes)
+    return tuple(jnp.asarray(rng.normal(size=s).astype(jnp.bfloat16).astype(dtype)) for s in shapes)
 
 
+@jax.jit
 def reference(q, k, v, positions):
     """The plain path in float32."""
     q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
@@ -33,7 +35,7 @@ def reference(q, k, v, positions):
 
 def close(got, want, dtype):
     # bfloat16 keeps 8 bits: outputs below 4 are rounded by 2**-7 at most, and the scaled queries and the weights once
-    np.testing.assert_allclose(got.astype(jnp.float32), want, atol=2e-6 if dtype == jnp.float32 else 2**-6)
+    np.testing.assert_allclose(np.asarray(got, np.float32), want, atol=2e-6 if dtype == jnp.float32 else 2**-6)
 
 
 @pytest.mark.parametrize(("groups", "head_dim"), [(1, 128), (3, 256), (8, 128)])
@@ -45,7 +47,7 @@ def test_decode_equals_the_plain_path_for_ragged_lengths(groups, head_dim):
     assert INTERPRETED.serves(q, k)
     got = np.asarray(jax.jit(INTERPRETED.attend)(q, k, v, at))
     used = at[:, 0] < capacity
-    close(got[used], reference(q, k, v, jnp.asarray(at))[used], dtype)
+    close(got[used], np.asarray(reference(q, k, v, at))[used], dtype)
     assert not np.any(got[~used])  # nothing was read for them
 
 
@@ -65,13 +67,12 @@ def test_extend_equals_the_plain_path_at_each_slots_own_offset(groups, head_dim,
     positions[1, length - 3 :] = capacity  # padding
     got = jax.jit(INTERPRETED.attend)(q, k, v, jnp.asarray(positions))
     real = positions < capacity
-    close(got[real], reference(q, k, v, jnp.asarray(positions))[real], dtype)
+    close(np.asarray(got)[real], np.asarray(reference(q, k, v, positions))[real], dtype)
 
 
 @functools.cache
 def model_case():
-    params = jax.tree.map(lambda x: 4 * x if x.ndim > 1 else x, init_params(CONFIG, jax.random.key(0)))
-    return params, jax.random.randint(jax.random.key(1), (2, 24), 0, CONFIG.vocab_size)
+    return random_params(CONFIG, scale=0.08), np.random.default_rng(1).integers(0, CONFIG.vocab_size, (2, 24))
 
 
 def logits_of(dtype, tpu):
@@ -88,7 +89,7 @@ def logits_of(dtype, tpu):
         out.append(np.asarray(logits)[where < 128])
     for step in range(2):
         at = (lengths + step)[:, None]
-        logits, cache = apply({"params": params}, jnp.take_along_axis(tokens, jnp.asarray(at), 1), at, cache=cache)
+        logits, cache = apply({"params": params}, np.take_along_axis(tokens, at, 1), at, cache=cache)
         out.append(np.asarray(logits)[:, 0])
     return np.concatenate(out)
 

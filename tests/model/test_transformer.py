@@ -1,9 +1,15 @@
 """The decoder against itself: cached, ragged, packed and sharded runs give the plain run's logits."""
 
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_params import random_params
 
 from selfevo_jax.model import (
     PRESETS,
@@ -21,24 +27,38 @@ CONFIG = PRESETS["tiny"]
 WINDOWED = ModelConfig(64, 32, 2, 4, 2, 8, 64, sliding_window=4, qkv_bias=True, qk_norm=True, tie_embeddings=False)
 
 
-def positions(batch: int, length: int) -> jax.Array:
-    return jnp.broadcast_to(jnp.arange(length), (batch, length))
+def positions(batch: int, length: int) -> np.ndarray:
+    return np.broadcast_to(np.arange(length), (batch, length))
+
+
+def some_tokens(batch: int, length: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 64, (batch, length))
+
+
+@functools.cache
+def apply_of(config: ModelConfig, skips: bool = False) -> Callable:
+    """The model as one function, whose programs the tests share."""
+    return jax.jit(Transformer(config, skips=skips).apply)
+
+
+@functools.cache
+def case_of(config: ModelConfig) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Parameters, tokens [2, 16] and their logits without a cache."""
+    params, tokens = random_params(config), some_tokens(2, 16)
+    return params, tokens, np.asarray(apply_of(config)({"params": params}, tokens, positions(2, 16))[0])
 
 
 @pytest.mark.parametrize("config", [CONFIG, WINDOWED], ids=["tiny", "windowed"])
 def test_cached_logits_equal_uncached_for_ragged_rows(config: ModelConfig) -> None:
-    params = init_params(config, jax.random.key(0))
-    apply = jax.jit(Transformer(config).apply)
-    tokens = jax.random.randint(jax.random.key(1), (2, 12), 0, config.vocab_size)
-    whole, _ = apply({"params": params}, tokens, positions(2, 12))
+    (params, tokens, whole), apply = case_of(config), apply_of(config)
     lengths = np.array([5, 8])
     cache = init_cache(config, 2, 16)
     grid = np.arange(8)[None]
-    where = jnp.asarray(np.where(grid < lengths[:, None], grid, 16))  # padding is written nowhere
+    where = np.where(grid < lengths[:, None], grid, 16)  # padding is written nowhere
     _, cache = apply({"params": params}, tokens[:, :8], where, cache=cache)
     for step in range(4):
-        at = jnp.asarray(lengths + step)[:, None]
-        logits, cache = apply({"params": params}, jnp.take_along_axis(tokens, at, 1), at, cache=cache)
+        at = (lengths + step)[:, None]
+        logits, cache = apply({"params": params}, np.take_along_axis(tokens, at, 1), at, cache=cache)
         for row in range(2):
             np.testing.assert_allclose(logits[row, 0], whole[row, lengths[row] + step], atol=1e-5)
 
@@ -46,17 +66,14 @@ def test_cached_logits_equal_uncached_for_ragged_rows(config: ModelConfig) -> No
 @pytest.mark.parametrize("config", [CONFIG, WINDOWED], ids=["tiny", "windowed"])
 @pytest.mark.parametrize("skips", [False, True], ids=["reads all parts", "skips what is out of reach"])
 def test_rows_of_a_cache_in_parts_have_the_logits_of_one_in_one_piece(config: ModelConfig, skips: bool) -> None:
-    params = init_params(config, jax.random.key(0))
-    apply = jax.jit(Transformer(config, skips=skips).apply)
-    tokens = jax.random.randint(jax.random.key(1), (2, 16), 0, config.vocab_size)
-    whole, _ = apply({"params": params}, tokens, positions(2, 16))
+    (params, tokens, whole), apply = case_of(config), apply_of(config, skips)
     cache = init_cache(config, 5, (4, 4, 8))
-    slots = jnp.array([3, 0])
-    for start, end in ((0, 3), (3, 7), (7, 8), (8, 12), (12, 13), (13, 16)):  # within a part, over its end, one by one
+    slots = np.array([3, 0])
+    for start, end in ((0, 3), (3, 4), (4, 7), (7, 10), (10, 13), (13, 16)):  # within a part, over its end, one by one
         given = (tokens[:, start:end], positions(2, 16)[:, start:end])
         logits, cache = apply({"params": params}, *given, cache=cache, slots=slots)
         np.testing.assert_allclose(logits, whole[:, start:end], atol=1e-5)
-    untouched = [np.abs(leaf[jnp.array([1, 2, 4])]).max() for leaf in jax.tree.leaves(cache)]
+    untouched = [np.abs(np.asarray(leaf)[[1, 2, 4]]).max() for leaf in jax.tree.leaves(cache)]
     assert max(untouched) == 0
 
 
@@ -66,12 +83,16 @@ def test_rows_of_a_cache_in_parts_have_the_logits_of_one_in_one_piece(config: Mo
 def test_logits_are_summed_and_given_in_fp32_whatever_the_head(tied: bool, param_dtype: str, rows: int) -> None:
     config = ModelConfig(512, 32, 1, 2, 2, 16, 32, max_position=64, tie_embeddings=tied)
     declared = abstract_params(config, param_dtype)
-    params = init_params(config, jax.random.key(0))
-    params = quantize_params(params, declared) if param_dtype == "int8" else jax.tree.map(jnp.bfloat16, params)
+    params = random_params(config)
+    if param_dtype == "int8":
+        params = jax.jit(functools.partial(quantize_params, declared=declared))(params)
+    else:
+        params = jax.tree.map(lambda x: np.asarray(x).astype(jnp.bfloat16), params)
     model = Transformer(config, dtype=jnp.bfloat16, param_dtype=jnp.dtype(param_dtype))
-    states = jax.random.normal(jax.random.key(1), (rows, 32), jnp.bfloat16)
-    logits = jax.jit(lambda p, x: model.apply({"params": p}, x, method=Transformer.unembed))(params, states)
-    assert logits.dtype == jnp.float32
+    states = np.random.default_rng(1).normal(size=(rows, 32)).astype(jnp.bfloat16)
+    unembed = jax.jit(lambda p, x: model.apply({"params": p}, x, method=Transformer.unembed))
+    logits = np.asarray(unembed(params, states))
+    assert logits.dtype == np.float32
     if tied:
         table, scale = np.asarray(params["embedding"], np.float64).T, params.get("embedding_scale", 1.0)
     else:
@@ -84,36 +105,47 @@ def test_logits_are_summed_and_given_in_fp32_whatever_the_head(tied: bool, param
 
 
 def test_rolling_back_is_going_on_from_a_smaller_position() -> None:
-    params = init_params(CONFIG, jax.random.key(0))
-    apply = jax.jit(Transformer(CONFIG).apply)
-    first = jax.random.randint(jax.random.key(1), (1, 10), 0, CONFIG.vocab_size)
-    second = first.at[:, 6:].set(7)
-    _, cache = apply({"params": params}, first, positions(1, 10), cache=init_cache(CONFIG, 1, 16))
-    forked, _ = apply({"params": params}, second[:, 6:], positions(1, 10)[:, 6:], cache=cache)
-    whole, _ = apply({"params": params}, second, positions(1, 10))
-    np.testing.assert_allclose(forked, whole[:, 6:], atol=1e-5)
+    (params, first, _), apply = case_of(CONFIG), apply_of(CONFIG)
+    second = first.copy()
+    second[:, 8:] = 7
+    _, cache = apply({"params": params}, first[:, :8], positions(2, 8), cache=init_cache(CONFIG, 2, 16))
+    _, cache = apply({"params": params}, first[:, 8:], positions(2, 16)[:, 8:], cache=cache)
+    forked, _ = apply({"params": params}, second[:, 8:], positions(2, 16)[:, 8:], cache=cache)
+    whole, _ = apply({"params": params}, second, positions(2, 16))
+    np.testing.assert_allclose(forked, whole[:, 8:], atol=1e-5)
 
 
 def test_packed_sequences_do_not_see_each_other() -> None:
-    params = init_params(CONFIG, jax.random.key(0))
-    apply = jax.jit(Transformer(CONFIG).apply)
-    tokens = jax.random.randint(jax.random.key(1), (1, 9), 0, CONFIG.vocab_size)
-    segments = jnp.array([[1, 1, 1, 1, 2, 2, 2, 2, 2]])
-    where = jnp.array([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
+    (params, tokens, _), apply = case_of(CONFIG), apply_of(CONFIG)
+    segments = np.array([[1] * 7 + [2] * 9] * 2)
+    where = np.array([[*range(7), *range(9)]] * 2)
     packed, _ = apply({"params": params}, tokens, where, segment_ids=segments)
-    alone, _ = apply({"params": params}, tokens[:, 4:], positions(1, 5))
-    np.testing.assert_allclose(packed[:, 4:], alone, atol=1e-5)
+    second = np.roll(tokens, -7, axis=1)  # what comes after it is seen by nothing before
+    alone, _ = apply({"params": params}, second, positions(2, 16))
+    np.testing.assert_allclose(packed[:, 7:], alone[:, :9], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict:
+    return init_params(CONFIG, jax.random.key(0))
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 2, 2), (1, 2, 4)])
-def test_logits_do_not_depend_on_the_mesh(shape: tuple[int, int, int]) -> None:
-    tokens = jax.random.randint(jax.random.key(1), (2, 6), 0, CONFIG.vocab_size)
-    plain, _ = jax.jit(Transformer(CONFIG).apply)(
-        {"params": init_params(CONFIG, jax.random.key(0))}, tokens, positions(2, 6)
-    )
+def test_logits_do_not_depend_on_the_mesh(drawn: dict, shape: tuple[int, int, int]) -> None:
+    tokens, apply = some_tokens(2, 16), apply_of(CONFIG)
+    plain, _ = apply({"params": drawn}, tokens, positions(2, 16))
     params = init_params(CONFIG, jax.random.key(0), make_mesh(*shape), TRAIN_RULES)
-    sharded, _ = jax.jit(Transformer(CONFIG).apply)({"params": params}, tokens, positions(2, 6))
+    sharded, _ = apply({"params": params}, tokens, positions(2, 16))
     np.testing.assert_allclose(sharded, plain, atol=1e-5)
+
+
+def test_a_model_of_many_layers_has_the_parameters_that_it_declares() -> None:
+    config = dataclasses.replace(WINDOWED, n_layers=3)
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    for dtype in (jnp.float32, jnp.int8):
+        model = Transformer(config, param_dtype=dtype)
+        own = jax.eval_shape(lambda m=model: nn.unbox(m.init(jax.random.key(0), tokens, tokens)["params"]))
+        assert abstract_params(config, dtype) == own
 
 
 @pytest.mark.parametrize(

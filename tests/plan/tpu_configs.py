@@ -12,13 +12,13 @@ from selfevo_jax.plan.chips import prepare_compiler
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {
-    "vocab_size": 2048,
-    "d_model": 512,
+    "vocab_size": 1024,
+    "d_model": 256,
     "n_layers": 4,
-    "n_heads": 4,
-    "n_kv_heads": 4,
+    "n_heads": 2,
+    "n_kv_heads": 2,
     "head_dim": 128,
-    "d_ff": 1408,
+    "d_ff": 768,
 }
 ROWS, LENGTH = 8, 512
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from random_params import random_params as drawn_params
 
 from selfevo_jax.chains import RefineChain, StageParams
 from selfevo_jax.model import ModelConfig, Transformer, abstract_params
@@ -49,14 +50,9 @@ class ByteStream:
 CONFIG = ModelConfig(VOCAB, 32, 2, 4, 2, 8, 64, max_position=256)
 
 
-@functools.cache
 def random_params(seed=0, scale=0.12, config=CONFIG):
     """Wide enough that the distribution is neither flat nor a point."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda x: jnp.asarray(rng.normal(size=x.shape) * scale if len(x.shape) > 1 else np.ones(x.shape), x.dtype),
-        abstract_params(config),
-    )
+    return drawn_params(config, seed, scale)
 
 
 def engine(slots=4, cache_length=64, config=CONFIG, **kw):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sample_helpers import BOS, VOCAB, Requests, engine, random_params, requests
 
-from selfevo_jax.model import ModelConfig, init_params, param_shardings
+from selfevo_jax.model import ModelConfig, param_shardings
 from selfevo_jax.sample import DrawKey, Request, SamplingParams
 from selfevo_jax.sample.decode import empty_rows
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh, reshard
@@ -49,7 +49,7 @@ def compiled(e, name, args, **static):
 def test_a_decode_step_moves_no_parameter(shape):
     mesh = make_mesh(*shape)
     e = engine(SLOTS, 48, WIDE, mesh=mesh)
-    trained = init_params(WIDE, jax.random.key(0), mesh, TRAIN_RULES)
+    trained = jax.device_put(random_params(config=WIDE), param_shardings(WIDE, mesh, TRAIN_RULES))
     placed, state = e.place(trained), e.new_state()
     sizes = sizes_of(placed) | sizes_of(trained)
 

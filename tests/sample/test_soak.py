@@ -19,7 +19,7 @@ from selfevo_jax.sample.methods import draw, key_words, make_keys, settings_of
 
 TINY = ModelConfig(VOCAB, 16, 1, 2, 1, 8, 32, max_position=128)
 CACHE = 64
-MOST = 24
+MOST = 16
 """Tokens of a completion at most."""
 HEADS = [tuple(np.random.default_rng(i).integers(0, VOCAB, CACHE).tolist()) for i in range(3)]
 """How some prompts begin, so that caches are shared between slots and go on within a chain."""
@@ -97,7 +97,8 @@ def _draws():
         drawn, logprobs = draw(logits, each[0], jnp.tile(index, len(tokens)), each[1])
         return drawn.reshape(at.shape), logprobs.reshape(at.shape)
 
-    return jax.jit(run)
+    # optimized, unlike other programs of tests: this one computes for long
+    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 3})
 
 
 def replayed(requests, texts, batch=500):
@@ -141,8 +142,14 @@ def unlike_the_model(requests, completions):
     return unlike
 
 
+@functools.cache
+def engine_of(slots):
+    return engine(slots, CACHE, TINY)
+
+
 def alone(request):
-    return engine(1, CACHE, TINY).generate(params(), [request])[0]
+    """In a run of its own."""
+    return engine_of(1).generate(params(), [request])[0]
 
 
 @pytest.mark.slow
@@ -154,7 +161,7 @@ def test_ten_thousand_requests_none_lost_none_twice_each_what_it_is_alone():
         ends.append(min(len(rows), ends[-1] + int(rng.integers(1, 4))))
     chains = [Requests(i, *rows[a:b]) for i, (a, b) in enumerate(itertools.pairwise(ends))]
     done = []
-    e = engine(16, CACHE, TINY, extend_rows=(4, 16), extend_lengths=(8, 64))
+    e = engine(32, CACHE, TINY, extend_rows=(8, 32), extend_lengths=(8, 64))
     stats = e.run(params(), iter(chains), on_done=lambda chain: done.append(chain.id))
     assert sorted(done, key=int) == [chain.id for chain in chains]
     assert all(chain.ended for chain in chains)
@@ -183,7 +190,7 @@ def test_any_few_chains_are_what_their_requests_are_alone(seed, lengths, slots):
     rng = np.random.default_rng(seed)
     chains = [Requests(i, *[random_request(rng, f"{i}-{j}") for j in range(n)]) for i, n in enumerate(lengths)]
     done = []
-    engine(slots, CACHE, TINY).run(params(), chains, on_done=lambda chain: done.append(chain.id))
+    engine_of(slots).run(params(), chains, on_done=lambda chain: done.append(chain.id))
     assert sorted(done) == [chain.id for chain in chains]
     for chain in chains:
         for row, completion in zip(chain.rows, chain.got, strict=True):

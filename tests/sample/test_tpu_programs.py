@@ -9,13 +9,18 @@ pytestmark = needs_tpu_compiler
 SCRIPT = Path(__file__).with_name("tpu_compile.py")
 
 
-@pytest.mark.parametrize(
-    ("topology", "mesh", "device"),
-    [("v5e:2x2", "1x2x2", "TPU v5 lite"), ("v6e:2x2", "1x1x1", "TPU v6 lite")],
-)
-def test_programs_call_the_kernels_and_never_copy_the_cache(topology, mesh, device):
-    found = found_by(SCRIPT, topology, mesh)
-    assert found["device"] == device
+CASES = {"v5e:2x2=1x2x2": "TPU v5 lite", "v6e:2x2=1x1x1": "TPU v6 lite"}
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return found_by(SCRIPT, *CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_programs_call_the_kernels_and_never_copy_the_cache(programs, case):
+    found = programs[case]
+    assert found["device"] == CASES[case]
     assert found["windows"] == [4096]  # whole blocks, and one program: a step reads what a slot holds
     assert found["decode"]["kernels"] == ["paged_attention"]
     assert found["extend"]["kernels"] == ["splash_mha_fwd_no_residuals"]

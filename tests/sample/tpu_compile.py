@@ -1,6 +1,7 @@
-"""Compiles the engine's programs for a TPU topology, with no TPU, and prints what the compiler made of them as JSON.
+"""Compiles the engine's programs for TPU topologies, with no TPU, and prints what the compiler made of them as JSON.
 
-Run as `python tpu_compile.py v5e:2x2`, in a process of its own: the TPU compiler reads its settings when it starts.
+Run as `python tpu_compile.py v5e:2x2=1x2x2 ...`, in a process of its own: the TPU compiler reads its settings when it
+starts.
 """
 
 import json
@@ -59,8 +60,9 @@ def main(topology, mesh_shape):
     from selfevo_jax.sharding import laid_out, make_mesh
 
     devices = find_topology(topology).devices
-    mesh = make_mesh(*mesh_shape, devices=devices[: int(np.prod(mesh_shape))])
-    config = ModelConfig(128, 256, 1, 8, 4, 128, 512, max_position=8192)
+    shape = tuple(map(int, mesh_shape.split("x")))
+    mesh = make_mesh(*shape, devices=devices[: int(np.prod(shape))])
+    config = ModelConfig(128, 128, 1, 4, 2, 128, 256, max_position=8192)
     engine = Engine(config, None, slots=64, cache_length=4000, mesh=mesh, dtype=jnp.bfloat16, stream=lambda _: None)
 
     made = engine._make_state.lower().compile()
@@ -95,4 +97,4 @@ def main(topology, mesh_shape):
 
 if __name__ == "__main__":
     prepare_compiler()
-    print(json.dumps(main(sys.argv[1], tuple(map(int, sys.argv[2].split("x"))))))
+    print(json.dumps({given: main(*given.split("=")) for given in sys.argv[1:]}))

@@ -7,13 +7,14 @@ import signal
 import jax
 import numpy as np
 import pytest
+from random_params import random_params
 from small_training import CONFIG, SETTINGS, Batched, train
 from train_helpers import assert_equal
 
 from selfevo_jax import notice
 from selfevo_jax.checkpoint import TrainingStore
 from selfevo_jax.errors import ModelError, NonFiniteLossError, Preempted
-from selfevo_jax.model import LoraConfig, init_params
+from selfevo_jax.model import LoraConfig
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import SavePolicy, TrainingKeeper, fit, init_state
 
@@ -35,7 +36,7 @@ def without_times(report):
     return dataclasses.replace(report, **dict.fromkeys(times, 0.0))
 
 
-@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2, targets=("q", "down"))])
 def test_killed_after_5_steps_it_goes_on_with_the_sixth_rates_and_rows_included(tmp_path, lora):  # C25, C26
     settings = dataclasses.replace(SETTINGS, lora=lora)
     whole = Batched()
@@ -71,7 +72,7 @@ def test_a_saved_state_that_is_not_finite_is_refused_with_its_folder(tmp_path):
     with pytest.raises(Killed):
         train(tmp_path / "states", killed_at(5), every_steps=2)
     store = TrainingStore(tmp_path / "states")
-    state = init_state(init_params(CONFIG, jax.random.key(0)), CONFIG, SETTINGS, make_mesh(1, 1, 1), TRAIN_RULES)
+    state = init_state(random_params(CONFIG), CONFIG, SETTINGS, make_mesh(1, 1, 1), TRAIN_RULES)
     params = jax.tree.map(lambda x: x, state.params)
     params["embedding"] = params["embedding"].at[3, 0].set(np.nan)
     store.save(6, {"step": state.step, "params": params, "opt_state": state.opt_state}, {})
@@ -152,7 +153,7 @@ def test_a_save_that_fails_in_the_background_ends_the_training_and_names_the_pla
                 folder.rename(moved)
                 folder.write_text("in the way")
 
-    params = init_params(CONFIG, jax.random.key(0))
+    params = random_params(CONFIG)
     keeper = Sabotaged(store, SavePolicy(every_steps=2), "the test")
     with pytest.raises(ModelError, match="states: the training could not be saved"):
         fit(params, CONFIG, Batched(), SETTINGS, make_mesh(1, 1, 1, jax.devices()[:1]), keeper=keeper)

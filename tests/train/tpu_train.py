@@ -1,6 +1,7 @@
-"""Compiles a training step for a TPU topology, with no TPU, and prints what the compiler made of it as JSON.
+"""Compiles training steps for TPU topologies, with no TPU, and prints what the compiler made of them as JSON.
 
-Run as `python tpu_train.py v5e:2x2`, in a process of its own: the TPU compiler reads its settings when it starts.
+Run as `python tpu_train.py v5e:2x2=full ...`, in a process of its own: the TPU compiler reads its settings when it
+starts.
 """
 
 import collections
@@ -11,7 +12,7 @@ import sys
 from selfevo_jax.plan.chips import find_topology, prepare_compiler
 
 
-def main(topology):
+def main(topology, remat):
     import jax
 
     from selfevo_jax.model import ModelConfig
@@ -20,8 +21,8 @@ def main(topology):
 
     devices = find_topology(topology).devices
     mesh = make_mesh(1, -1, 1, devices=devices)
-    config = ModelConfig(512, 256, 2, 4, 2, 128, 512, max_position=2048)
-    settings = TrainConfig(batch_rows=4, length=1024, compute_dtype="bfloat16", remat=sys.argv[2])
+    config = ModelConfig(256, 128, 2, 2, 1, 128, 256, max_position=2048)
+    settings = TrainConfig(batch_rows=4, length=1024, compute_dtype="bfloat16", remat=remat)
     lowered, state = lower_train_step(config, settings, mesh)
     compiled = lowered.compile()
     hlo = compiled.as_text()
@@ -41,4 +42,4 @@ def main(topology):
 
 if __name__ == "__main__":
     prepare_compiler()
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps({given: main(*given.split("=")) for given in sys.argv[1:]}))
