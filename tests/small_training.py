@@ -37,5 +37,10 @@ def train(folder, batched, mesh=(1, 1, 1), settings=SETTINGS, **policy):
     keeper = None
     if folder is not None:
         keeper = TrainingKeeper(TrainingStore(folder), SavePolicy(**policy), "the test")
-    params = random_params(CONFIG)
-    return fit(params, CONFIG, batched, settings, make_mesh(*mesh, devices), keeper=keeper)
+    mesh = make_mesh(*mesh, devices)
+    try:
+        return fit(random_params(CONFIG), CONFIG, batched, settings, mesh, keeper=keeper)
+    except Exception:
+        if keeper is not None:
+            keeper.store.finish()  # a training that is stopped here leaves every state that it began to save
+        raise

@@ -125,7 +125,9 @@ def test_gradients_of_the_layers_matrices_stay_in_the_compute_dtype(scan):
     assert dtypes["layers_0"]["mlp_norm"]["scale"] == dtypes["embedding"] == "float32"
     assert_close(jax.tree.map(lambda x: np.asarray(x, np.float32), gradient), plain_loss_and_gradient(CONFIG)[1], 2e-2)
     state = init_state(params_of(CONFIG), CONFIG, settings, form.mesh, TRAIN_RULES)
-    after, _ = make_train_step(CONFIG, settings, form.mesh)(state, batch_of().micro(1), np.float32(1e-3))
+    after, _ = jax.eval_shape(
+        make_train_step(CONFIG, settings, form.mesh), state, batch_of().micro(1), np.float32(1e-3)
+    )
     assert {x.dtype.name for x in jax.tree.leaves((after.params, after.opt_state[1].mu))} == {"float32"}
 
 
