@@ -32,7 +32,7 @@ def pytest_collection_finish():
     """What was imported stays: looking through it again and again for garbage takes one second in twenty-five."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_unconfigure(config):

@@ -7,7 +7,7 @@ from tpu_process import found_by, needs_tpu_compiler
 
 pytestmark = needs_tpu_compiler
 SCRIPT = Path(__file__).with_name("tpu_train.py")
-TOKENS, HEADS, LENGTH = 1024, 2, 1024  # of a device
+TOKENS, HEADS, LENGTH = 1024, 2, 512  # of a device
 
 
 CASES = {"v5e:2x2=full": "TPU v5 lite", "v6e:2x2=minimal": "TPU v6 lite", "v5p:2x2x1=offload": "TPU v5"}

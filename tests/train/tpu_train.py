@@ -22,7 +22,7 @@ def main(topology, remat):
     devices = find_topology(topology).devices
     mesh = make_mesh(1, -1, 1, devices=devices)
     config = ModelConfig(256, 128, 2, 2, 1, 128, 256, max_position=2048)
-    settings = TrainConfig(batch_rows=4, length=1024, compute_dtype="bfloat16", remat=remat)
+    settings = TrainConfig(batch_rows=8, length=512, compute_dtype="bfloat16", remat=remat)
     lowered, state = lower_train_step(config, settings, mesh)
     compiled = lowered.compile()
     hlo = compiled.as_text()
