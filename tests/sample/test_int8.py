@@ -80,7 +80,7 @@ def test_a_text_that_is_shared_or_forked_carries_its_scales_along():
     head = (BOS, *rng.integers(4, VOCAB, 40).tolist())
     rows = [Request((*head, 5 + i), SamplingParams(max_new_tokens=6, temperature=0.0)) for i in range(6)]
     e = engine(slots=3, cache_length=96, extend_lengths=(8, 64), **INT8)
-    lone = engine(slots=1, cache_length=96, extend_lengths=(8, 64), **INT8)
+    lone = engine(slots=1, **INT8)
     got = e.generate(random_params(), rows)
     assert e.shares
     assert [c.tokens for c in got] == [lone.generate(random_params(), [row])[0].tokens for row in rows]
