@@ -109,14 +109,14 @@ def test_programs_are_compiled_ahead_and_none_later():
 @pytest.mark.parametrize("slots", [3, 8])
 def test_samples_of_one_prompt_share_its_prefill(slots):
     rng = np.random.default_rng(0)
-    system = (BOS, *rng.integers(4, VOCAB, 35).tolist())
-    prompts = [(*system, *rng.integers(4, VOCAB, n).tolist()) for n in (15, 21, 18)]
+    system = (BOS, *rng.integers(4, VOCAB, 40).tolist())
+    prompts = [(*system, *rng.integers(4, VOCAB, n).tolist()) for n in (40, 50, 45)]
     rows = [
         Request(prompt, SamplingParams(max_new_tokens=6, temperature=1.0), DrawKey(1, "respond", str(i), sample))
         for i, prompt in enumerate(prompts)
         for sample in range(4)
     ]
-    e = Engine(CONFIG, ByteTokenizer(), slots=slots, cache_length=64, extend_lengths=(8, 64), decode_steps=8)
+    e = Engine(CONFIG, ByteTokenizer(), slots=slots, cache_length=128, extend_lengths=(8, 64), decode_steps=8)
     chains = [Requests(i, row) for i, row in enumerate(rows)]
     stats = e.run(random_params(), chains)
     # each prompt once, beyond what it shares with the one before it, and the last token of every other sample again
@@ -124,7 +124,7 @@ def test_samples_of_one_prompt_share_its_prefill(slots):
     assert fresh + 9 <= stats.prefilled <= fresh + 9 + 2
     assert stats.shared > 0
     assert len({chain.got[0].tokens for chain in chains}) == 12  # no two samples of a prompt say the same
-    lone = engine(slots=1)
+    lone = engine(slots=1, cache_length=128)
     for chain, row in zip(chains, rows, strict=True):
         assert chain.got[0].tokens == lone.generate(random_params(), [row])[0].tokens
 
