@@ -162,26 +162,28 @@ def plan_command(
 
         selfevo plan configs/smollm2_1_7b_h100.yaml --devices 8
     """
-    from selfevo_jax.config import load_config
+    from selfevo_jax.plan.chips import prepare_compiler
+    from selfevo_jax.plan.counted import prepare_devices
+
+    if topology:
+        prepare_compiler()
+    else:
+        prepare_devices(devices)
+    from selfevo_jax.config import load_config  # imports jax, which reads what was prepared
 
     loaded = load_config(config, overrides or [])
     if not topology:
-        _count(loaded, devices, as_json)
+        _count(loaded, as_json)
         return
-    from selfevo_jax.plan.chips import prepare_compiler
-
-    prepare_compiler()  # before anything imports jax
     from selfevo_jax.plan.command import run
 
     run(loaded, topology, console, only or (), search, most, prompt_tokens, option or (), as_json)
 
 
-def _count(config: Config, devices: int, as_json: bool) -> None:
+def _count(config: Config, as_json: bool) -> None:
     """Bytes by count alone, for chips that there is no compiler for."""
     from selfevo_jax.plan.counted import count as counted
-    from selfevo_jax.plan.counted import prepare_devices
 
-    prepare_devices(devices)  # before anything imports jax
     found = counted(config)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))

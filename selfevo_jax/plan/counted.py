@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from selfevo_jax.config import Config
 from selfevo_jax.errors import SelfevoError
+
+if TYPE_CHECKING:
+    from selfevo_jax.config import Config
 
 COUNTED = "counted, not compiled"
 
