@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from selfevo_jax.evaluate.metrics import Proportion, mcnemar, proportion, wilson
 from selfevo_jax.judges import Pair
@@ -156,6 +154,9 @@ def length_controlled(scores: Sequence[float], differences: Sequence[float]) -> 
 
     Sources: Dubois et al., "Length-Controlled AlpacaEval", arXiv 2404.04475; Firth, Biometrika 80 (1993).
     """
+    from scipy.optimize import minimize  # here alone, since it takes longer to import than most commands need
+    from scipy.special import expit
+
     n = len(scores)
     if n < FEWEST:
         return Estimate(None, None, n)
