@@ -1,13 +1,35 @@
 """What a lock has to do wherever it lies."""
 
+import contextlib
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from quick_processes import Quick, heard
 
 from selfevo_jax.run.lock import LockError, Owner, RunLock
 
 OTHER = Owner("far", "far boot pid:[1]", 4711, "1", "2026-01-01 00:00:00 UTC", "token")
 """An owner on another host."""
+
+
+HOLD = """
+import sys, time
+from selfevo_jax.run.lock import RunLock
+from selfevo_jax.storage import place
+RunLock(place(sys.argv[1]), *map(float, sys.argv[2:])).acquire()
+print("held", flush=True)
+time.sleep(120)
+"""
+
+
+@contextlib.contextmanager
+def holder_of(root: Path, *beat: float) -> Iterator[Quick | subprocess.Popen[str]]:
+    """A process that holds the lock of a run."""
+    with heard(["-c", HOLD, root, *beat]) as (holder, says):
+        assert says.readline() == "held\n"
+        yield holder
 
 
 def assert_followed_by_its_age_alone(root: Path) -> None:

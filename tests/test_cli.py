@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import quick_processes
 from typer.testing import CliRunner
 
 import selfevo_jax
@@ -22,6 +23,10 @@ from selfevo_jax.storage.disk import told
 COMMANDS = ["evolve", "eval", "chat", "import", "meta-data", "report", "doctor"]
 runner = CliRunner()
 QUICKSTART = str(Path(__file__).parent.parent / "configs" / "quickstart.yaml")
+
+
+def selfevo_at_once(*args: str) -> subprocess.CompletedProcess[str]:
+    return quick_processes.run(["-m", "selfevo_jax", *args], 120)
 
 
 def selfevo(*args: str) -> subprocess.CompletedProcess[str]:
@@ -69,12 +74,12 @@ def test_a_platform_that_is_absent_is_refused_and_never_replaced() -> None:
     assert "platform=tpu: not available" in done.stderr
     assert "Another process" not in done.stderr
     assert "this machine shows no TPU" in done.stderr or "pip install 'selfevo-jax[tpu]'" in done.stderr
-    done = selfevo("doctor", "--platform", "gpu")
+    done = selfevo_at_once("doctor", "--platform", "gpu")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: platform=gpu: not available")
     assert done.stderr.endswith("install it with: pip install 'selfevo-jax[cuda]'\n")
     assert "Traceback" not in done.stderr
-    shown = selfevo("doctor", "--platform", "cpu")
+    shown = selfevo_at_once("doctor", "--platform", "cpu")
     assert shown.returncode == 0
     assert "platform cpu: 8 x cpu" in shown.stdout
 
@@ -167,17 +172,18 @@ def test_a_run_whose_filter_keeps_nothing_shows_its_table_and_says_why_it_ends(t
     run = tmp_path / "run"
     few = ["data.stories.meta_questions=4", "data.prompts_per_round=8", "meta.steps=1", "meta.warmup_steps=0"]
     blind = ["sampling.feedback.max_new_tokens=1", "rounds.number=1", "rounds.controls=0"]
-    done = selfevo("evolve", QUICKSTART, *SMALL, *few, *blind, f"run_dir={os.path.relpath(run)}")
-    assert done.returncode == 2
-    assert "round 1: 0 of 8 rows passed the filter" in done.stderr
-    assert "meta" in done.stdout
+    done = runner.invoke(app, ["evolve", QUICKSTART, *SMALL, *few, *blind, f"run_dir={os.path.relpath(run)}"])
+    assert isinstance(done.exception, SelfevoError), done.output
+    assert done.exception.exit_code == 2
+    assert "round 1: 0 of 8 rows passed the filter" in str(done.exception)
+    assert "meta" in done.output
     assert [row["checkpoint"] for row in json.loads((run / "report.json").read_text())["rows"]] == ["base", "meta"]
-    shown = selfevo("report", str(run), "--json")
+    shown = selfevo_at_once("report", str(run), "--json")
     assert json.loads(shown.stdout)["complete"] is False
 
 
 def test_report_of_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
-    done = selfevo("report", str(tmp_path))
+    done = selfevo_at_once("report", str(tmp_path))
     assert done.returncode == 2
     assert "no run directory" in done.stderr
     assert json.dumps(str(tmp_path))[1:-1] in done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quick_compiles import flags
+from quick_processes import start
 
 import selfevo_jax
 
@@ -43,7 +42,7 @@ class Process:
         # files: a full pipe of one would hold up the other
         self._out, self._err = folder / f"{number}.out", folder / f"{number}.err"
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.popen = subprocess.Popen(command, stdout=out, stderr=err, **how)
+            self.popen = start(command, out, err, **how)
 
     @property
     def out(self) -> str:
@@ -87,7 +86,7 @@ def together(
     end = time.monotonic() + limit
     try:
         for number, command in enumerate(commands):
-            processes.append(Process(folder, number, [sys.executable, *command], env=variables, cwd=working_directory))
+            processes.append(Process(folder, number, command, env=variables, cwd=working_directory))
         deed(processes)
         began, ended = time.monotonic(), {}
         while len(ended) < len(processes):

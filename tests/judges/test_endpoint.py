@@ -1,8 +1,6 @@
 """A judge behind a server on this machine that is busy, broken and slow."""
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 pytest.importorskip("openai")
 
 from completions_server import serving
+from quick_processes import start
 
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.judges import EndpointSection, asking, endpoint
@@ -114,7 +113,7 @@ with Journal(Path(sys.argv[2])) as log:
 def test_a_killed_process_asks_only_what_it_had_no_answer_to(tmp_path):
     path, root = tmp_path / "answers.jsonl", Path(endpoint.__file__).parents[2]
     with serving(lambda prompt, n: "slow" if int(prompt.removeprefix("prompt ")) > 6 and n == 1 else None) as server:
-        process = subprocess.Popen([sys.executable, "-c", ASKS, server.url, str(path)], cwd=root)
+        process = start(["-c", ASKS, server.url, path], cwd=root)
         end = time.monotonic() + 60
         while not (path.exists() and path.read_bytes().count(b"\n") >= 5):
             assert process.poll() is None

@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quick_processes
 from fake_bucket import FakeBucket, serve
-from lock_helpers import OTHER, assert_followed_by_its_age_alone
-from loop_helpers import Heard, config, plain
+from lock_helpers import OTHER, assert_followed_by_its_age_alone, holder_of
+from loop_helpers import Heard, config, plain, run
 from typer.testing import CliRunner
 
 if importlib.util.find_spec("gcsfs") is None:
@@ -39,12 +38,6 @@ HERE = Path(__file__).parent
 LIMIT = 200
 """Seconds for a process of a test."""
 TREE = {"model": {"source": "builtin:stories"}, "data": {"stories": {}}}
-WHOLE = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from loop_helpers import config, run
-print("\\n".join(run(config(sys.argv[2])).lines))
-"""
 KILLED = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -61,14 +54,6 @@ def append_and_die(self, row):
 Journal.append = append_and_die
 run(config(sys.argv[2]))
 """
-HOLD = """
-import sys, time
-from selfevo_jax.run.lock import RunLock
-from selfevo_jax.storage import place
-RunLock(place(sys.argv[1])).acquire()
-print("held", flush=True)
-time.sleep(120)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +68,6 @@ def bucket() -> Iterator[FakeBucket]:
 def root(bucket: FakeBucket) -> Path:
     """A run directory in which nothing lies."""
     return place(f"gs://bucket/{len(bucket.asked)}")
-
-
-def child(script: str, *args: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-c", script, *map(str, args)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
 # --- files
@@ -231,10 +211,7 @@ def test_a_changed_byte_is_found_and_a_line_is_there_before_its_file(bucket: Fak
 def test_the_second_process_is_refused_with_the_owners_name_and_follows_when_it_is_gone(
     bucket: FakeBucket, root: Path
 ) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(root)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with holder_of(root) as holder:
         run, config = RunDir(root), parse_config({"run_dir": str(root), **TREE})
         with pytest.raises(
             LockError, match=f"process {holder.pid} on .* is running this run .* or choose another run_dir"
@@ -250,9 +227,6 @@ def test_the_second_process_is_refused_with_the_owners_name_and_follows_when_it_
         assert before.pid == holder.pid
         run.close()
         assert f"{root.name}/{LOCK}" not in bucket.objects
-    finally:
-        holder.kill()
-        holder.wait()
 
 
 def test_another_hosts_owner_is_followed_when_its_last_sign_of_life_is_old(bucket: FakeBucket, root: Path) -> None:
@@ -349,8 +323,7 @@ def test_a_training_state_without_its_mark_is_set_aside_and_the_one_before_goes_
 @pytest.fixture(scope="module")
 def remote(bucket: FakeBucket) -> str:
     """A finished run; tests that change it copy it first."""
-    done = child(WHOLE, HERE, "gs://bucket/whole")
-    assert done.returncode == 0, done.stderr
+    run(config(place("gs://bucket/whole")))
     return "whole"
 
 
@@ -442,7 +415,7 @@ def test_a_run_killed_in_a_rollout_keeps_the_finished_chains_and_ends_as_if_undi
 ) -> None:
     gone = ("rounds/0002", "checkpoints/0002", "evaluations/0002")
     url = copied(bucket, remote, "killed", gone)
-    done = child(KILLED, HERE, url)
+    done = quick_processes.run(["-c", KILLED, HERE, url], LIMIT)
     assert done.returncode == -signal.SIGKILL, done.stderr
     part = "rounds/0002/rollouts/part-00000.jsonl"
     kept = b"".join(bucket.texts(f"killed/{part}.d/").values())
@@ -450,10 +423,9 @@ def test_a_run_killed_in_a_rollout_keeps_the_finished_chains_and_ends_as_if_undi
     phases = {phase.name: phase for phase in status(RunDir(url)).phases}
     assert phases["round 2: rollouts"].state == "partly"
     assert phases["round 2: rollouts"].detail == f"{kept.count(10)} of up to 16 chains"
-    done = child(WHOLE, HERE, url)
-    assert done.returncode == 0, done.stderr
-    assert f"{kept.count(10)} finished rollouts are kept" in done.stdout
-    assert "taken over from process" in done.stdout
+    said = "\n".join(run(config(place(url))).lines)
+    assert f"{kept.count(10)} finished rollouts are kept" in said
+    assert "taken over from process" in said
     assert plain(kept) <= set(bucket.objects[f"killed/{part}"].content.splitlines())
     same(records(place(url)), records(finished))
     assert verify(RunDir(url)).faults == []
@@ -464,10 +436,9 @@ def test_a_checkpoint_copied_without_its_mark_is_set_aside_and_made_anew(bucket:
     marks = (f"checkpoints/0002/params/{MARK}", "rounds/0002/COMMITTED", "rounds/0002/metrics.json", "evaluations/0002")
     url = copied(bucket, remote, "unmarked", marks)
     before = bucket.texts("unmarked/checkpoints/0002/params/")
-    done = child(WHOLE, HERE, url)
-    assert done.returncode == 0, done.stderr
+    said = "\n".join(run(config(place(url))).lines)
     aside = f"{url}/checkpoints/quarantine/0002.params.1"
-    assert f"{aside}. If it is a whole copy, put an empty {MARK} into it and move it back" in done.stdout
+    assert f"{aside}. If it is a whole copy, put an empty {MARK} into it and move it back" in said
     assert bucket.texts("unmarked/checkpoints/quarantine/0002.params.1/") == before
     assert f"unmarked/checkpoints/0002/params/{MARK}" in bucket.objects
     assert verify(RunDir(url)).faults == []

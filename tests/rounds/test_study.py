@@ -3,11 +3,10 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import quick_processes
 import yaml
 from loop_helpers import Heard, config, run
 from typer.testing import CliRunner
@@ -61,7 +60,7 @@ def dying(source, to):
 os.link = dying
 conduct(read_study(sys.argv[1]), Reporter())
 """
-    done = subprocess.run([sys.executable, "-c", killed, str(study)], capture_output=True, text=True, check=False)
+    done = quick_processes.run(["-c", killed, study], 120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert "run 2 of 6: alone, seed 0" in done.stdout
     assert not (folder / "out/alone/seed-0/config.yaml").exists()

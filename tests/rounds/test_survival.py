@@ -4,12 +4,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from lock_helpers import holder_of
 from loop_helpers import Heard, config, plain, run, texts, weights
 
 from selfevo_jax import notice
@@ -121,20 +120,12 @@ def test_a_finished_run_says_so_and_that_nobody_is_at_it(finished: Path) -> None
 
 def test_a_second_process_is_refused_and_status_names_the_first(finished: Path, tmp_path: Path) -> None:
     root = copied(finished, tmp_path)
-    hold = "import sys, time; from pathlib import Path; from selfevo_jax.run.lock import RunLock\n"
-    hold += "RunLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(120)"
     (root / ".lock").unlink(missing_ok=True)
-    holder = subprocess.Popen([sys.executable, "-c", hold, str(root)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with holder_of(root) as holder:
         with pytest.raises(LockError, match=f"process {holder.pid} on"):
             run(config(root))
         assert f"process {holder.pid} on" in str(status(RunDir(root)).owner)
         assert verify(RunDir(root)).faults == []
-    finally:
-        holder.kill()
-        holder.wait()
     assert any(f"taken over from process {holder.pid}" in line for line in run(config(root)).lines)
 
 

@@ -3,28 +3,19 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from lock_helpers import OTHER, assert_followed_by_its_age_alone
+import quick_processes
+from lock_helpers import OTHER, assert_followed_by_its_age_alone, holder_of
+from quick_processes import heard
 
 from selfevo_jax.run import lock as lock_module
 from selfevo_jax.run.lock import LOCK, LockError, Owner, RunLock
 from selfevo_jax.storage.disk import DiskLockFile
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from selfevo_jax.run.lock import RunLock
-RunLock(Path(sys.argv[1]), beat=0.1).acquire()
-print("held", flush=True)
-time.sleep(120)
-"""
-
 
 WORKER = Path(__file__).with_name("lock_worker.py")
 
@@ -36,10 +27,7 @@ def write(root: Path, owner: Owner, age: float) -> None:
 
 
 def test_the_second_process_is_refused_with_the_owners_name_and_follows_at_once_when_it_is_gone(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with holder_of(tmp_path, 0.1) as holder:
         lock = RunLock(tmp_path)
         with pytest.raises(LockError, match=f"process {holder.pid} on .* is running this run .* or choose another"):
             lock.acquire()
@@ -52,9 +40,6 @@ def test_the_second_process_is_refused_with_the_owners_name_and_follows_at_once_
         assert before.pid == holder.pid
         lock.release()
         assert list(tmp_path.iterdir()) == []
-    finally:
-        holder.kill()
-        holder.wait()
 
 
 def test_another_hosts_owner_is_followed_after_its_last_sign_of_life_has_grown_old(tmp_path: Path) -> None:
@@ -111,14 +96,10 @@ def test_a_run_may_begin_anew_in_its_own_process(tmp_path: Path) -> None:
     assert not (tmp_path / LOCK).exists()
 
 
-def start(root: Path, *args: object) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, WORKER, root, *map(str, args)], stdout=subprocess.PIPE, text=True)
-
-
 @pytest.mark.parametrize("mode", ["here", "foreign"])
 def test_of_20_processes_that_start_at_once_one_writes_at_every_instant(tmp_path: Path, mode: str) -> None:
     """Every fifth is killed while it holds the lock; `foreign` ones know each other by their signs of life alone."""
-    assert start(tmp_path, mode, 20).wait(120) == 0
+    assert quick_processes.run([WORKER, tmp_path, mode, 20], 120).returncode == 0
     log = [line.split(maxsplit=1) for line in (tmp_path / "log").read_text().splitlines()]
     assert len(log) == 2 * (4 + 16 * 2)
     for (first, begins), (second, ends) in zip(log[::2], log[1::2], strict=True):
@@ -127,10 +108,8 @@ def test_of_20_processes_that_start_at_once_one_writes_at_every_instant(tmp_path
 
 
 def test_a_living_owner_of_this_machine_is_never_followed_whatever_the_clock_says(tmp_path: Path) -> None:
-    holder = start(tmp_path, "hold")
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with heard([WORKER, tmp_path, "hold"]) as (holder, says):
+        assert says.readline() == "held\n"
         owner = json.loads((tmp_path / LOCK).read_text())
         here = Owner.here()
         living = replace(here, pid=os.getppid(), born=lock_module._born(os.getppid()))
@@ -145,16 +124,11 @@ def test_a_living_owner_of_this_machine_is_never_followed_whatever_the_clock_say
             with pytest.raises(LockError, match=f"process {holder.pid} on"):
                 RunLock(tmp_path, beat=0.1, stale=5).acquire()
         assert json.loads((tmp_path / LOCK).read_text()) == owner
-    finally:
-        holder.kill()
-        holder.wait()
 
 
 def test_a_process_that_was_stopped_and_followed_writes_no_more(tmp_path: Path) -> None:
-    holder = start(tmp_path, "hold")
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
+    with heard([WORKER, tmp_path, "hold"]) as (holder, says):
+        assert says.readline() == "held\n"
         deadline = time.monotonic() + 10
         while not (tmp_path / "log").exists():
             assert time.monotonic() < deadline
@@ -167,14 +141,11 @@ def test_a_process_that_was_stopped_and_followed_writes_no_more(tmp_path: Path) 
         assert before.pid == holder.pid
         written = (tmp_path / "log").read_text().count("writes")
         holder.send_signal(signal.SIGCONT)
-        assert "has taken the run over; it ends here" in holder.stdout.readline()
+        assert "has taken the run over; it ends here" in says.readline()
         assert holder.wait(20) == 0
         assert (tmp_path / "log").read_text().count("writes") <= written + 1  # the one it had begun
         lock.check()
         lock.release()
-    finally:
-        holder.kill()
-        holder.wait()
 
 
 def test_a_lock_file_that_cannot_be_read_for_a_while_is_read_again(

@@ -3,13 +3,12 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import jax
 import pytest
+from quick_processes import start
 from sample_helpers import CONFIG, engine, random_params, told
 
 import selfevo_jax
@@ -28,7 +27,7 @@ def free_port():
 
 def run_workers(folder, n=2):
     """The standard outputs of n workers; none is left when this returns or raises."""
-    command = [sys.executable, str(Path(__file__).with_name("host_worker.py")), str(free_port()), str(n)]
+    command = [Path(__file__).with_name("host_worker.py"), free_port(), n]
     places = [str(Path(selfevo_jax.__file__).parents[1]), str(Path(__file__).parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
     logs = [(folder / f"{i}.out", folder / f"{i}.err") for i in range(n)]
@@ -36,9 +35,7 @@ def run_workers(folder, n=2):
     try:
         for i, (out, err) in enumerate(logs):  # files: a full pipe of one would hold up the other
             with out.open("w") as stdout, err.open("w") as stderr:
-                workers.append(
-                    subprocess.Popen([*command, str(i), *SHAPES], env=environment, stdout=stdout, stderr=stderr)
-                )
+                workers.append(start([*command, i, *SHAPES], stdout, stderr, environment))
         codes = [worker.wait(timeout=max(1, end - time.monotonic())) for worker in workers]
     finally:
         for worker in workers:
