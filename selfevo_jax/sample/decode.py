@@ -39,7 +39,7 @@ class SlotState:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["words", "settings", "position", "count", "limit", "active", "stops"],
+    data_fields=["words", "settings", "position", "count", "limit", "active", "stops", "forced"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Rows:
     """bool[E]: which rows take part; of an extend, those whose text it completes, so that what is drawn counts."""
     stops: jax.Array
     """i32[E, S]: stop ids, filled up with -1."""
+    forced: jax.Array
+    """i32[E]: the token that an extend takes in place of a draw; -1 draws."""
 
 
 class Dispatcher:
@@ -79,8 +81,9 @@ class Dispatcher:
         *,
         window: int,
     ) -> tuple[SlotState, jax.Array, jax.Array]:
-        """Writes row e's tokens (`tokens[e, :lengths[e]]` of i32[E, L]) at position[e].. of its slot and draws the
-        token after them. `slots` are ids i32[E], or None for the whole batch; attention reads `window` positions.
+        """Writes row e's tokens (`tokens[e, :lengths[e]]` of i32[E, L]) at position[e].. of its slot and draws, or
+        is given, the token after them. `slots` are ids i32[E], or None for the whole batch; attention reads `window`
+        positions.
 
         Returns the state, drawn i32[E], logprobs f32[E].
         """
@@ -147,7 +150,7 @@ def empty_rows(n_rows: int, n_stops: int) -> Rows:
     settings = DrawSettings(real, whole, real, real)  # type: ignore[arg-type]
     stops = np.full((n_rows, n_stops), -1, np.int32)
     words, active = np.zeros((n_rows, KEY_WORDS), np.uint32), np.zeros(n_rows, bool)
-    return Rows(words, settings, whole, whole, whole, active, stops)  # type: ignore[arg-type]
+    return Rows(words, settings, whole, whole, whole, active, stops, whole - 1)  # type: ignore[arg-type]
 
 
 def _take_rows(array: jax.Array, slots: jax.Array | None) -> jax.Array:
@@ -223,7 +226,7 @@ def make_programs(
             window=window,
             take=jnp.maximum(lengths - 1, 0),
         )
-        drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings, allowed)
+        drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings, allowed, rows.forced)
         going = ~ended(rows, drawn, logprobs, rows.count + 1)
         token = jnp.where(rows.active, drawn, _take_rows(state.token, slots))
         active = jnp.where(rows.active, going, _take_rows(state.active, slots))

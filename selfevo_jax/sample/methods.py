@@ -167,6 +167,7 @@ def draw(
     positions: jax.Array,
     settings: DrawSettings,
     allowed: jax.Array | None = None,
+    forced: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Choose one token a row: (tokens i32[B], log-probabilities f32[B]).
 
@@ -176,6 +177,7 @@ def draw(
       positions: i32[B], the index of the new token within its completion.
       settings: arrays [B]; temperature 0 takes the first maximum.
       allowed: bool[V], the ids that may be drawn; the others have no probability. None allows all.
+      forced: i32[B], the ids to take in place of a draw; a row of -1 is drawn, and so are all where this is None.
 
     The log-probability is that of the model's own distribution over what is allowed, neither tempered nor filtered. A
     row whose logits are not finite gets a log-probability that is not finite either.
@@ -191,5 +193,7 @@ def draw(
         return jnp.where(settings.temperature > 0, jnp.argmax(kept + noise, axis=-1).astype(jnp.int32), greedy)
 
     tokens = jax.lax.cond(jnp.any(settings.temperature > 0), drawn, lambda _: greedy, None)
+    if forced is not None:
+        tokens = jnp.where(forced >= 0, forced, tokens)
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
     return tokens, chosen - jax.nn.logsumexp(logits, axis=-1)

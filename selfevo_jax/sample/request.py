@@ -33,6 +33,8 @@ class Request:
     tokens: tuple[int, ...]
     params: SamplingParams = SamplingParams()
     key: DrawKey = DrawKey()
+    forced: int | None = None
+    """The first token, in place of a draw: the completion begins with it, and says how probable the model finds it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", tuple(self.tokens))
@@ -57,6 +59,11 @@ class Completion:
     the first and the last may hold other text too; none at a limit or behind a cut."""
     end_logprobs: tuple[float, ...] = ()
     """Of `end`, one a token."""
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Log-probabilities of all that was drawn."""
+        return (*self.logprobs, *self.end_logprobs)
 
     @property
     def finished(self) -> bool:
@@ -123,8 +130,12 @@ def request_problem(
     if low < 0 or high >= vocab_size:
         wrong = low if low < 0 else high
         return f"{request.key}: token id {wrong} is outside the vocabulary of {vocab_size} tokens"
+    if request.forced is not None and not 0 <= request.forced < vocab_size:
+        return f"{request.key}: forced token id {request.forced} is outside the vocabulary of {vocab_size} tokens"
     found = request.params.problem(vocab_size)
     if found is None and drawable is not None:
         silent = [stop for stop in request.params.stop_ids if not drawable[stop]]
         found = f"stop id {silent[0]} has no token in the tokenizer, so it is never drawn" if silent else None
+        if found is None and request.forced is not None and not drawable[request.forced]:
+            found = f"forced token id {request.forced} has no token in the tokenizer, so it has no probability"
     return None if found is None else f"{request.key}: {found}"

@@ -92,11 +92,12 @@ class Scheduler:
         self.position, self.count, self.limit = np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.int32)
         self.decoding = np.zeros(n, bool)
         self.stops = np.full((n, engine.n_stops), -1, np.int32)
+        self.forced = np.full(n, -1, np.int32)
 
     @property
     def _of_slots(self) -> tuple[np.ndarray, ...]:
         """All that is known of each slot in arrays."""
-        settings = (self.words, self.temperature, self.min_p, self.top_k, self.top_p, self.stops)
+        settings = (self.words, self.temperature, self.min_p, self.top_k, self.top_p, self.stops, self.forced)
         return *settings, self.position, self.count, self.limit, self.decoding
 
     def step(self, meanwhile: Callable[[], None]) -> bool:
@@ -171,6 +172,7 @@ class Scheduler:
             self.stops = wider
         self.stops[i] = -1
         self.stops[i, : len(params.stop_ids)] = params.stop_ids
+        self.forced[i] = -1 if request.forced is None else request.forced
         self.waiting.append(i)
 
     def _pack(self) -> None:
@@ -200,9 +202,9 @@ class Scheduler:
 
     def _rows(self, index: np.ndarray, active: np.ndarray) -> Rows:
         settings = DrawSettings(self.temperature[index], self.top_k[index], self.top_p[index], self.min_p[index])
-        fields = (self.words, self.position, self.count, self.limit, self.stops)
-        words, position, count, limit, stops = (f[index] for f in fields)  # copies: the device reads them later
-        return Rows(words, settings, position, count, limit, active, stops)  # type: ignore[arg-type]
+        fields = (self.words, self.position, self.count, self.limit, self.stops, self.forced)
+        words, position, count, limit, stops, forced = (f[index] for f in fields)  # copies: the device reads them later
+        return Rows(words, settings, position, count, limit, active, stops, forced)  # type: ignore[arg-type]
 
     def _layout(self, chosen: list[int], n_rows: int) -> tuple[np.ndarray | None, np.ndarray, dict[int, int]]:
         """(device slot ids or None for the whole batch, host indices [E], slot -> row)."""
