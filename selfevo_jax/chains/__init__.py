@@ -1,8 +1,9 @@
 """Chains: what is asked about a prompt, turn by turn, in one slot of the sampler."""
 
 from selfevo_jax.chains.base import ChainFormat, Generated, StageParams, Turns, until
+from selfevo_jax.chains.judging import Judgement, judging, words_notice
 from selfevo_jax.chains.refine import RefineChain
-from selfevo_jax.chains.trace import CUT, Candidate, Feedback, Rollout, choose
+from selfevo_jax.chains.trace import CUT, Candidate, Feedback, Rollout, choose, feedback_record
 
 __all__ = [
     "CUT",
@@ -10,10 +11,14 @@ __all__ = [
     "ChainFormat",
     "Feedback",
     "Generated",
+    "Judgement",
     "RefineChain",
     "Rollout",
     "StageParams",
     "Turns",
     "choose",
+    "feedback_record",
+    "judging",
     "until",
+    "words_notice",
 ]

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from selfevo_jax.chains.base import ChainFormat, Generated, StageParams, Turns, until
-from selfevo_jax.chains.trace import Candidate, Feedback, Rollout, choose
+from selfevo_jax.chains.judging import judging
+from selfevo_jax.chains.trace import Candidate, Rollout, choose
 from selfevo_jax.judges import ChainJudge
-from selfevo_jax.sample import Completion, DrawKey, Request, SamplingParams
+from selfevo_jax.sample import DrawKey, Request, SamplingParams
 
 
 class RefineChain(Generated[Rollout]):
@@ -58,24 +59,21 @@ class RefineChain(Generated[Rollout]):
             if last.finish == "error":
                 return self._ended([*candidates, Candidate("", "error", ())], last.error)
             own = last if self._cut is None else until(last, len(self._cut(last.text)), self._decode)
-            candidates.append(Candidate(own.text, own.finish, own.tokens, end=own.end, logprobs=_scores(own)))
+            candidates.append(Candidate(own.text, own.finish, own.tokens, end=own.end, logprobs=own.scores))
             if self._judge is None:
                 return self._ended(candidates)
-            so_far = self._fmt.judge([*self._start, *own.tokens])
-            last = yield self._request(f"feedback-{len(candidates) - 1}", so_far, self._stages.feedback)
-            if last.finish == "error":
-                candidates[-1] = replace(candidates[-1], feedback=Feedback("", "error", None, None))
-                return self._ended(candidates, last.error)
-            said = self._judge.read(last.text)
-            own = last if said.end is None else until(last, said.end, self._decode)
-            good, rating = (said.good, said.rating) if own.finished else (None, None)
-            feedback = Feedback(own.text, own.finish, good, rating, own.tokens, own.end, _scores(own))
-            candidates[-1] = replace(candidates[-1], feedback=feedback)
+            answered, key = [*self._start, *own.tokens], self._key(f"feedback-{len(candidates) - 1}")
+            judged = yield from judging(self._judge, answered, self._fmt, self._stages.feedback, self._decode, key)
+            candidates[-1] = replace(candidates[-1], feedback=judged.feedback)
+            if judged.error is not None:
+                return self._ended(candidates, judged.error)
+            good = judged.feedback.good
             # feedback that cannot be read is no ground to refine on: the response stands, and no filter keeps it
             if good is None or (good and self._stop_when_good) or len(candidates) > self._most:
                 return self._ended(candidates)
-            so_far = self._fmt.refine([*so_far, *own.tokens])
-            last = yield self._request(f"refine-{len(candidates)}", so_far, self._stages.refine)
+            last = yield self._request(
+                f"refine-{len(candidates)}", self._fmt.refine(judged.so_far), self._stages.refine
+            )
 
     def extends(self, held: int = 0) -> list[int]:
         """Token counts of the extends to expect, as a histogram: the prompt but for what the cache holds of it, the
@@ -84,20 +82,23 @@ class RefineChain(Generated[Rollout]):
         if self._judge is None:
             return [start]
         judged = self._fmt.judge(self._start)
-        instruction = len(judged) - len(self._start)
+        asks = self._judge.asks
+        first, *others = (len(self._fmt.judge(self._start, text)) - len(self._start) for text in asks)
+        # a branch goes on from what it has in common with the one before: of the same text all but its last token
+        branches = [1 if text == before else n for text, before, n in zip(asks[1:], asks, others, strict=False)]
+        branches += [2, 1] * len(asks) if self._judge.weighs is not None else []
         if self._most == 0:
-            return [start, instruction]
+            return [start, first, *branches]
         refine = len(self._fmt.refine(judged)) - len(judged)
         most = self._stages.refine.max_new_tokens
-        guesses = [instruction + most * quarter // 4 for quarter in (1, 2, 3, 4)]
-        return [start, instruction, refine] * len(guesses) + guesses
+        guesses = [first + most * quarter // 4 for quarter in (1, 2, 3, 4)]
+        return [start, first, *branches, refine] * len(guesses) + [n for guess in guesses for n in (guess, *branches)]
 
     def _request(self, stage: str, tokens: Sequence[int], params: SamplingParams) -> Request:
-        return Request(tuple(tokens), params, DrawKey(self.round, stage, self.prompt_id, self.sample))
+        return Request(tuple(tokens), params, self._key(stage))
+
+    def _key(self, stage: str) -> DrawKey:
+        return DrawKey(self.round, stage, self.prompt_id, self.sample)
 
     def _ended(self, candidates: Sequence[Candidate], error: str | None = None) -> Rollout:
         return Rollout(self.prompt_id, self.sample, self.prompt, tuple(candidates), choose(candidates), error)
-
-
-def _scores(own: Completion) -> tuple[float, ...]:
-    return (*own.logprobs, *own.end_logprobs)

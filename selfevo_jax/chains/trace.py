@@ -19,7 +19,8 @@ DIGITS = 6
 class Feedback:
     """The model's own judgement of a candidate. Clipped feedback is kept as text but is never a verdict.
 
-    `tokens`, `end` and `logprobs` are as those of a candidate.
+    `tokens`, `end` and `logprobs` are as those of a candidate. Where several texts were asked for, `good` and `rating`
+    are what they say together, and the text is the one that the chain went on from.
     """
 
     text: str
@@ -29,6 +30,30 @@ class Feedback:
     tokens: tuple[int, ...] = ()
     end: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    members: tuple[Feedback, ...] = ()
+    """Where several texts were asked for: each of them, as it was read by itself."""
+
+    @property
+    def texts(self) -> tuple[Feedback, ...]:
+        """Every text of feedback on the candidate."""
+        return self.members or (self,)
+
+    @property
+    def unread(self) -> int:
+        """Texts that could not be read, or not be asked for."""
+        return sum(text.good is None for text in self.texts)
+
+    def lines(self) -> list[str]:
+        """For people: each text, and the score where there is more to it than one text says."""
+        if not self.members:
+            score = "" if self.rating is None else f" ({self.rating:g})"
+            return [f"feedback{score}: {self.text.strip()}"]
+        said = {None: "cannot be read", True: "good", False: "bad"}
+        score = said[self.good] if self.rating is None else f"{said[self.good]}, {self.rating:g}"
+        return [
+            f"feedback of {len(self.members)} texts: {score}",
+            *(f"  {said[text.good]}: {text.text.strip()}" for text in self.members),
+        ]
 
 
 @dataclass(frozen=True)
@@ -71,7 +96,8 @@ class Rollout:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without log-probabilities."""
         candidates = [
-            _plain(c) | {"feedback": None if c.feedback is None else _plain(c.feedback)} for c in self.candidates
+            _plain(c) | {"feedback": None if c.feedback is None else feedback_record(c.feedback)}
+            for c in self.candidates
         ]
         return {**vars(self), "candidates": candidates}
 
@@ -81,7 +107,11 @@ class Rollout:
         def rounded(part: Candidate | Feedback | None) -> list[float] | None:
             return None if part is None else [round(x, DIGITS) for x in part.logprobs]
 
-        turns = [{"candidate": rounded(c), "feedback": rounded(c.feedback)} for c in self.candidates]
+        turns = [
+            {"candidate": rounded(c), "feedback": rounded(c.feedback)}
+            | ({"members": list(map(rounded, c.feedback.members))} if c.feedback and c.feedback.members else {})
+            for c in self.candidates
+        ]
         return {"id": self.id, "sample": self.sample, "turns": turns}
 
     @classmethod
@@ -96,15 +126,24 @@ class Rollout:
                 )
             return {**part, "tokens": tuple(part["tokens"]), "end": tuple(part["end"])}
 
-        candidates = tuple(
-            Candidate(**{**fields(c), "feedback": None if c["feedback"] is None else Feedback(**fields(c["feedback"]))})
-            for c in tree["candidates"]
-        )
+        def feedback(part: dict[str, Any] | None) -> Feedback | None:
+            if part is None:
+                return None
+            members = tuple(Feedback(**fields(member)) for member in part.get("members", ()))
+            return Feedback(**{**fields(part), "members": members})
+
+        candidates = tuple(Candidate(**{**fields(c), "feedback": feedback(c["feedback"])}) for c in tree["candidates"])
         return cls(**{**tree, "candidates": candidates})
 
 
 def _plain(part: Candidate | Feedback) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name != "logprobs"}
+    return {name: value for name, value in vars(part).items() if name not in ("logprobs", "members")}
+
+
+def feedback_record(feedback: Feedback) -> dict[str, Any]:
+    """Plain JSON values, without log-probabilities; `members` only where there are some."""
+    members = [_plain(member) for member in feedback.members]
+    return _plain(feedback) | ({"members": members} if members else {})
 
 
 def choose(candidates: Sequence[Candidate]) -> int:

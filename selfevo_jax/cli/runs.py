@@ -316,7 +316,8 @@ def chat(
             name = "answer" if index == 0 else "refined"
             say(f"{name}: {candidate.text.strip()}")
             if candidate.feedback is not None:
-                say(f"  feedback: {candidate.feedback.text.strip()}", "dim")
+                for line in candidate.feedback.lines():
+                    say(f"  {line}", "dim")
         if len(done.candidates) > 1:
             say(f"final: {done.candidates[done.chosen].text.strip()}")
 

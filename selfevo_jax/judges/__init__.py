@@ -3,7 +3,9 @@
 The client of servers (`selfevo_jax.judges.endpoint`) is imported by its own name: what is here needs no JAX.
 """
 
-from selfevo_jax.judges.base import ChainJudge, Judged
+from selfevo_jax.judges.base import ChainJudge, Judged, Weighed
+from selfevo_jax.judges.ensemble import EnsembleJudge
+from selfevo_jax.judges.likelihood import LikelihoodJudge
 from selfevo_jax.judges.mt_bench import CLOSING, JudgePrompt, mt_bench_pair, mt_bench_single
 from selfevo_jax.judges.pairwise import (
     PAIR_VERDICTS,
@@ -16,6 +18,7 @@ from selfevo_jax.judges.pairwise import (
 )
 from selfevo_jax.judges.rating import RatingJudge
 from selfevo_jax.judges.section import EndpointSection, JudgeSection, open_judge
+from selfevo_jax.judges.settings import EnsembleSection, LikelihoodSection
 from selfevo_jax.judges.verdict import VerdictJudge
 
 __all__ = [
@@ -24,14 +27,19 @@ __all__ = [
     "SIDES",
     "ChainJudge",
     "EndpointSection",
+    "EnsembleJudge",
+    "EnsembleSection",
     "JudgePrompt",
     "JudgeSection",
     "Judged",
     "Judgement",
+    "LikelihoodJudge",
+    "LikelihoodSection",
     "Pair",
     "PairVerdict",
     "RatingJudge",
     "VerdictJudge",
+    "Weighed",
     "mt_bench_pair",
     "mt_bench_single",
     "open_judge",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from selfevo_jax.judges.base import ChainJudge
 from selfevo_jax.text import JUDGE_RATING, Verdict, VerdictRule, parse_verdict
 
 
 @dataclass(frozen=True)
-class RatingJudge:
+class RatingJudge(ChainJudge):
     """Good is a mark of `good_rating` or more of `scale` (see `selfevo_jax.text.RATINGS`). Raises ConfigError for one
     beyond the scale."""
 

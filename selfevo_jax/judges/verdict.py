@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from selfevo_jax.judges.base import ChainJudge
 from selfevo_jax.text import Verdict, VerdictRule, parse_verdict
 
 
 @dataclass(frozen=True)
-class VerdictJudge:
+class VerdictJudge(ChainJudge):
     """Good is what a clause of the written list of verdicts says (see `selfevo_jax.text.VERDICTS`)."""
 
     name: str = "verdict"
-    instruction: str | None = None
 
     def read(self, feedback: str) -> Verdict:
         return parse_verdict(feedback, VerdictRule())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -46,6 +47,12 @@ class Counts:
     """Of kept answers."""
     distinct_bigrams: float | None
     entropy_bits: float | None
+    unread_texts: int = 0
+    """Texts of feedback that could not be read, also those beside others that could."""
+    least_score: float | None = None
+    """With `judge.top_share`: the lowest score that passed."""
+    drawn_by_lot: int = 0
+    """With `judge.top_share`: rows of that score that passed while others of it did not, for which lots were drawn."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,9 +73,47 @@ def _empty(rollout: Rollout) -> bool:
     return not (chosen.text.strip() and chosen.tokens)
 
 
+def _usable(rollout: Rollout) -> bool:
+    return _finished(rollout) and not _empty(rollout)
+
+
 def _verdict(rollout: Rollout, index: int) -> bool | None:
     feedback = rollout.candidates[index].feedback
     return None if feedback is None else feedback.good
+
+
+def lets_through(good: bool | None, score: float | None, least: float | None) -> bool:
+    """Whether feedback lets an answer through: it is good, or (where `least` is given) its score is that or better."""
+    return good is True if least is None else good is not None and score is not None and score >= least
+
+
+def least_score(rollouts: Sequence[Rollout], top_share: float | None) -> float | None:
+    """The lowest score within the top share of a round, infinity where no answer has one; None without such a share."""
+    if top_share is None:
+        return None
+    scores = sorted((score for _, score in _scored(r for r in rollouts if _usable(r))), reverse=True)
+    return scores[_top_count(len(scores), top_share) - 1] if scores else math.inf
+
+
+def _scored(rows: Iterable[Rollout]) -> list[tuple[Rollout, float]]:
+    """Rows whose chosen candidate has a score."""
+    judged = [(r, r.candidates[r.chosen].feedback) for r in rows]
+    return [(r, of.rating) for r, of in judged if of is not None and of.good is not None and of.rating is not None]
+
+
+def _top_count(rows: int, top_share: float) -> int:
+    return max(1, int(top_share * rows + 1e-9))  # 0.1 of 30 is 3
+
+
+def _passed(usable: Sequence[Rollout], least: float | None, top_share: float | None, seed: int) -> list[Rollout]:
+    """What feedback lets through, in the order given. Of equal scores at the edge of the share some are drawn."""
+    if least is None or top_share is None:
+        return [r for r in usable if _verdict(r, r.chosen) is True]
+    scored = _scored(usable)
+    above, at = ([r for r, score in scored if score > least], [r for r, score in scored if score == least])
+    count = _top_count(len(scored), top_share) - len(above) if scored else 0
+    taken = {(r.id, r.sample) for r in [*above, *random.Random(seed).sample(at, count)]}
+    return [r for r in usable if (r.id, r.sample) in taken]
 
 
 def _capped(passed: Sequence[Rollout], per_prompt: int | None, most: int | None = None) -> tuple[list[Rollout], int]:
@@ -89,14 +134,22 @@ def _capped(passed: Sequence[Rollout], per_prompt: int | None, most: int | None 
     return kept, duplicates
 
 
-def select(rollouts: Sequence[Rollout], policy: Policy, seed: int, per_prompt: int | None = None) -> Selection:
-    """Keeps the rows whose chosen candidate is finished and, by `feedback`, called good.
+def select(
+    rollouts: Sequence[Rollout],
+    policy: Policy,
+    seed: int,
+    per_prompt: int | None = None,
+    top_share: float | None = None,
+) -> Selection:
+    """Keeps the rows whose chosen candidate is finished and, by `feedback`, called good; with `top_share` that share of
+    the rows with a score, those with the best ones.
 
     `none` keeps every finished row; `random` as many as `feedback` would, drawn blindly with `seed`. Of a prompt at
     most `per_prompt` different answers are kept, those of its first samples, so that easy prompts do not fill the data.
     """
-    usable = sorted((r for r in rollouts if _finished(r) and not _empty(r)), key=lambda r: (r.id, r.sample))
-    good = [r for r in usable if _verdict(r, r.chosen) is True]
+    usable = sorted(filter(_usable, rollouts), key=lambda r: (r.id, r.sample))
+    least = least_score(usable, top_share)
+    good = _passed(usable, least, top_share, seed)
     passed = usable if policy == "none" else good
     kept, duplicates = _capped(passed, per_prompt)
     over_cap = len(passed) - len(kept) - duplicates
@@ -129,8 +182,16 @@ def select(rollouts: Sequence[Rollout], policy: Policy, seed: int, per_prompt: i
         mean_tokens=fmean(answer.n_tokens for answer in answers) if answers else 0.0,
         distinct_bigrams=distinct_ngrams(texts),
         entropy_bits=entropy(texts),
+        unread_texts=sum(c.feedback.unread for r in rollouts for c in r.candidates if c.feedback is not None),
+        least_score=None if least == math.inf else least,
+        drawn_by_lot=_drawn_by_lot(usable, good, least),
     )
     return Selection(kept, counts)
+
+
+def _drawn_by_lot(usable: Sequence[Rollout], passed: Sequence[Rollout], least: float | None) -> int:
+    of_all, of_passed = (sum(score == least for _, score in _scored(rows)) for rows in (usable, passed))
+    return of_passed if of_passed < of_all else 0
 
 
 FEW_KEPT, MANY_UNPARSEABLE = 0.1, 0.25

@@ -41,8 +41,8 @@ class SelfRefine:
         return bench.chain(row, stages, round=round, sample=sample, judge=self.judges)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
-        rounds = self.config.rounds
-        return select(rollouts, rounds.select, self.config.seed * 1000 + round, rounds.per_prompt)
+        rounds, seed = self.config.rounds, self.config.seed * 1000 + round
+        return select(rollouts, rounds.select, seed, rounds.per_prompt, self.config.judge.top_share)
 
     def learning(self, made: Made, round: int) -> Learning:
         """D_self of this round or of all so far, with D_meta and D_QA, by the variant."""

@@ -106,11 +106,16 @@ def _pieces(tokens: int, extend: Compiled) -> int:
     return max(1, math.ceil(tokens / extend.program.length))
 
 
+def _branches(lengths: Lengths) -> int:
+    """Extends of further texts of feedback in a chain that takes all its turns."""
+    return lengths.branches * (1 + lengths.turns)
+
+
 def _decoding(chains: int, config: Config, lengths: Lengths, decode: Compiled, slots: int) -> Span:
     """Steps that draw one token a slot, wave after wave of chains."""
     assert decode.time is not None
-    steps = math.ceil(chains / slots) * lengths.drawn
-    steps += math.ceil(_controls(config, lengths) / slots) * lengths.feedback
+    steps = math.ceil(chains / slots) * (lengths.drawn + lengths.beside)
+    steps += math.ceil(_controls(config, lengths) / slots) * lengths.feedback * (1 + lengths.branches)
     return decode.time * (steps / decode.program.steps)
 
 
@@ -119,8 +124,8 @@ def _extending(chains: int, config: Config, lengths: Lengths, extend: Compiled, 
     assert extend.time is not None
     together, pieces = _together(extend, slots), _pieces(lengths.prompt, extend)
     short = min(1.0, lengths.instruction / extend.program.length)
-    calls = math.ceil(chains / together) * (pieces + (lengths.extends - 1) * short)
-    calls += math.ceil(_controls(config, lengths) / together) * (pieces + short)
+    calls = math.ceil(chains / together) * (pieces + (lengths.extends - 1 + _branches(lengths)) * short)
+    calls += math.ceil(_controls(config, lengths) / together) * (pieces + short * (1 + lengths.branches))
     return extend.time * calls
 
 

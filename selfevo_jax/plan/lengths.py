@@ -22,6 +22,8 @@ class Lengths:
     feedback: int
     refine: int
     turns: int
+    branches: int = 0
+    """Further texts of feedback on each answer; one at a time is in the cache."""
 
     @classmethod
     def of(cls, config: Config, prompt: int | None = None) -> Lengths:
@@ -35,6 +37,7 @@ class Lengths:
             s.feedback.max_new_tokens if judged else 0,
             s.refine.max_new_tokens if turns else 0,
             turns,
+            config.judge.texts - 1 if judged else 0,
         )
         room = s.cache_length - lengths.drawn - lengths.instruction * (lengths.extends - 1)
         return cls(**{**vars(lengths), "prompt": prompt or max(8, min(PROMPT, room))})
@@ -43,6 +46,11 @@ class Lengths:
     def drawn(self) -> int:
         """Tokens drawn for a chain that uses all its turns."""
         return self.respond + self.feedback + self.turns * (self.refine + self.feedback)
+
+    @property
+    def beside(self) -> int:
+        """Tokens drawn for the further texts of feedback of such a chain."""
+        return self.branches * self.feedback * (1 + self.turns)
 
     @property
     def extends(self) -> int:

@@ -135,6 +135,8 @@ def _rounds(rows: Sequence[Row]) -> Table:
     for row in rows:
         counts = row.counts or {}
         lost = [f"{what} {counts[what]}" for what in ("unparseable", "clipped", "failed") if counts[what]]
+        if counts.get("unread_texts", 0) > counts["unparseable"]:  # of several texts on one answer
+            lost.append(f"unread texts {counts['unread_texts']}")
         data = [percent(share, "\n") for share in (row.data_first, row.data_candidates, row.data_kept)]
         controls = "-" if row.controls is None else f"{row.controls['passed']}/{row.controls['rows']}"
         cells.append([row.checkpoint, "\n".join([f"{row.kept}/{row.sampled}", *lost]), *data, controls])

@@ -28,7 +28,7 @@ class Transcript:
         for index, candidate in enumerate(self.rollout.candidates):
             lines.append(f"  {'response' if index == 0 else 'refinement'}: {candidate.text.strip()}")
             if candidate.feedback is not None:
-                lines.append(f"  feedback: {candidate.feedback.text.strip()}")
+                lines += [f"  {line}" for line in candidate.feedback.lines()]
         return "\n".join(lines)
 
 

@@ -7,46 +7,40 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from selfevo_jax.chains import Rollout
+from selfevo_jax.chains import Feedback, Generated, Judgement, Rollout, feedback_record, judging
 from selfevo_jax.data import EvaluationRow
-from selfevo_jax.judges import ChainJudge
+from selfevo_jax.methods.selection import least_score, lets_through
 from selfevo_jax.rounds.loop import Loop
+from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.run_dir import name_of
-from selfevo_jax.sample import Completion, DrawKey, Request, SamplingParams
+from selfevo_jax.sample import DrawKey
 from selfevo_jax.scorers import Scorer
-from selfevo_jax.text import PromptFormat
 
 
-class ControlChain:
+class ControlChain(Generated[Judgement]):
     """Feedback on one planted wrong answer."""
 
     def __init__(
         self,
         rollout: Rollout,
         wrong: str,
-        fmt: PromptFormat,
-        params: SamplingParams,
-        judge: ChainJudge,
+        bench: Workbench,
         round: int,
     ) -> None:
-        self.prompt, self.wrong, self.text = rollout.prompt, wrong, ""
-        self.good: bool | None = None
-        self._judge = judge
-        head = fmt.respond(rollout.prompt)
-        self._request = Request(
-            tuple(fmt.judge([*head, *fmt.continuation(head, wrong)])),
-            params,
-            DrawKey(round, "control", rollout.id, rollout.sample),
-        )
-        self.id = f"control-{rollout.id}/{rollout.sample}"
+        self.prompt, self.wrong = rollout.prompt, wrong
+        head = bench.format.respond(rollout.prompt)
+        answered = [*head, *bench.format.continuation(head, wrong)]
+        key = DrawKey(round, "control", rollout.id, rollout.sample)
+        params, decode = bench.stages().feedback, bench.tokenizer.decode
+        turns = judging(bench.judge, answered, bench.format, params, decode, key)
+        super().__init__(f"control-{rollout.id}/{rollout.sample}", turns)
 
-    def next(self, last: Completion | None) -> Request | None:
-        if last is None:
-            return self._request
-        self.text = last.text
-        verdict = self._judge.read(last.text)
-        self.good = verdict.good if last.finished or verdict.end is not None else None  # as a chain reads it
-        return None
+    def record(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        feedback = Feedback("", "error", None, None) if self.result is None else self.result.feedback
+        found = {"prompt": self.prompt, "wrong": self.wrong, "feedback": feedback.text}
+        members = [feedback_record(member) for member in feedback.members]
+        return found | {"good": feedback.good, "rating": feedback.rating} | ({"members": members} if members else {})
 
 
 def plan_controls(rollouts: Sequence[Rollout], count: int, seed: int, scorer: Scorer) -> list[tuple[Rollout, str]]:
@@ -115,13 +109,14 @@ def judge_planted(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> dict[s
     if found is None:
         bench = loop.bench
         chains = [
-            ControlChain(rollout, wrong, bench.format, bench.stages().feedback, bench.judge, round)
+            ControlChain(rollout, wrong, bench, round)
             for rollout, wrong in plan_controls(rollouts, settings.controls, loop.seed(round), loop.task.scorer)
         ]
         params = loop.checkpoints.params(name_of(round - 1))
         bench.run(params, chains, loop.reporter, f"round {round}: judge planted answers")
-        rows = [{"prompt": c.prompt, "wrong": c.wrong, "feedback": c.text, "good": c.good} for c in chains]
-        passed = sum(row["good"] is True for row in rows)
+        rows = [chain.record() for chain in chains]
+        least = least_score(rollouts, loop.config.judge.top_share)
+        passed = sum(lets_through(row["good"], row["rating"], least) for row in rows)
         found = {"rows": len(rows), "passed": passed, "controls": rows}
         loop.dir.write_json(file, found)
     share = found["passed"] / max(1, found["rows"])

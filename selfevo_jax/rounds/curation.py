@@ -24,6 +24,11 @@ def curate(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> Selection:
         reporter.warn(f"round {round} is weak: {weak}; it is trained on all the same. {loop.way_on(round)}")
     if method.filters and chosen.counts.judged_good == chosen.counts.sampled:
         reporter.warn(f"round {round}: the critic calls every row good; the filter keeps all")
+    if method.filters and chosen.counts.drawn_by_lot == chosen.counts.judged_good > 0:
+        reporter.warn(
+            f"round {round}: more rows than judge.top_share takes have the best score, {chosen.counts.least_score:g}; "
+            "which of them are kept is drawn by lot"
+        )
     rows = [
         {
             "id": r.id,

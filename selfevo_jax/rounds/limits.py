@@ -64,7 +64,7 @@ def clipped(rollouts: Sequence[Rollout], sampling: SamplingSection) -> Iterator[
 def _stages(rollouts: Sequence[Rollout], sampling: SamplingSection) -> Iterator[tuple[str, str, list[str]]]:
     """Name, key of the limit, and how the texts ended."""
     candidates = [r.candidates for r in rollouts]
-    judged = [c.feedback.finish for row in candidates for c in row if c.feedback is not None]
+    judged = [text.finish for row in candidates for c in row if c.feedback is not None for text in c.feedback.texts]
     yield "responses", _key("respond", sampling), [row[0].finish for row in candidates]
     yield "texts of feedback", _key("feedback", sampling), judged
     yield "refinements", _key("refine", sampling), [c.finish for row in candidates for c in row[1:]]

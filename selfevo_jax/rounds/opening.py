@@ -9,6 +9,7 @@ import jax
 
 from selfevo_jax import hosts
 from selfevo_jax.accelerators import overlooked
+from selfevo_jax.chains import words_notice
 from selfevo_jax.checkpoint import model_checksum
 from selfevo_jax.config import Config
 from selfevo_jax.data import source_checksum
@@ -69,7 +70,8 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> 
     writing = check_writing(config, task, bench)
     labels = f"method {bench.method.name} reads labels in its rounds" if bench.method.reads_labels else None
     platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
-    for said in (*task.notices(), bench.format.notice(), lost, writing, labels, platform):
+    words = words_notice(bench.judge, bench.format, bench.tokenizer.decode)
+    for said in (*task.notices(), bench.format.notice(), lost, writing, labels, words, platform):
         if said is not None:
             reporter.warn(said)
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from selfevo_jax import hosts, notice
 from selfevo_jax.accelerators import JAX_NAMES, remedy
-from selfevo_jax.chains import RefineChain, Rollout, StageParams
+from selfevo_jax.chains import Generated, RefineChain, Rollout, StageParams
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
@@ -166,7 +166,7 @@ class Workbench:
     def roll_out(
         self,
         params: Any,
-        chains: Sequence[RefineChain],
+        chains: Sequence[Generated[Rollout]],
         reporter: Reporter,
         title: str,
         on_rollout: Callable[[Rollout], None] | None = None,

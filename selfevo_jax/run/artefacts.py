@@ -46,7 +46,8 @@ _READ: dict[str, _Read] = {
     "model": _Read(_ALL, "the base model"),
     "tokenizer": _Read(_ALL, "the base model"),  # a fingerprint
     "format": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
-    "judge": _Read(_SAMPLED, "the verdicts of the kept rounds"),
+    "judge": _Read(_SAMPLED - {ANSWERS}, "the verdicts of the kept rounds"),
+    "judge.top_share": _read(CONTROLS, ROUND, why="what was kept of the rounds"),
     "data.prompts": _read(ROLLOUTS),
     "data.prompts_per_round": _read(ROLLOUTS),
     "data.samples_per_prompt": _read(ROLLOUTS),
@@ -78,6 +79,7 @@ _READ: dict[str, _Read] = {
     # what phases read of several keys together: see `inputs`
     "whether rounds judge": _read(ROLLOUTS, CONTROLS),
     "what a method from outside may read": _read(ROLLOUTS, CONTROLS),
+    "what feedback ends in": _Read(_SAMPLED),  # a task cuts answers by it
     "the judge's default text": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
     "the scorer of the prompts": _Read(_SAMPLED | {ROUND}),
     "turns of evaluation": _read(EVALUATION),
@@ -150,7 +152,8 @@ def inputs(config: Config) -> dict[str, Any]:
     return dict(flat(config.model_dump(mode="json"))) | {
         "whether rounds judge": config.rounds.judges,
         "what a method from outside may read": _of_outside(config),
-        "the judge's default text": config.judge.kind if own_text else None,
+        "what feedback ends in": config.judge.reads,
+        "the judge's default text": config.judge.reads if own_text else None,
         "the scorer of the prompts": _scorer_of_prompts(config),
         "turns of evaluation": max(1, config.rounds.turns),
         "seed of evaluation": config.seed if voting else None,

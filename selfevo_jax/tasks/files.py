@@ -121,7 +121,7 @@ class Files:
 
     @staticmethod
     def cut_for(config: Config) -> Cut | None:
-        return config.data.primary.scorers[0].cut if config.judge.kind == "verdict" else None
+        return config.data.primary.scorers[0].cut if config.judge.reads == "verdict" else None
 
     def qa_rows(self) -> list[QARow]:
         return self._qa

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from selfevo_jax.errors import ConfigError, ModelError
 from selfevo_jax.text.earlier_turns import check_earlier_turns
@@ -51,6 +51,7 @@ class PromptFormat:
         """What stands for text without a piece of its own; it is shown with spaces around it, which are not there."""
         self._seam = " "
         self._end_bytes: bytes | None = None
+        self._asking: Callable[[str], list[int]]
         (self._plain if self.config.kind == "plain" else self._chat)()
         named = [tokenizer.controls[text] for text in stops if text in tokenizer.controls]
         ends = self.end[:1] if self._ends_by_control() else ()
@@ -75,9 +76,9 @@ class PromptFormat:
                 ids.insert(0, bos)
         return ids
 
-    def judge(self, so_far: Sequence[int]) -> list[int]:
-        """`respond(prompt) + response`, and what asks for feedback."""
-        return [*so_far, *self._judge]
+    def judge(self, so_far: Sequence[int], text: str | None = None) -> list[int]:
+        """`respond(prompt) + response`, and what asks for feedback; `text` asks in place of the format's own."""
+        return [*so_far, *(self._judge if text is None else self._asking(text))]
 
     def refine(self, so_far: Sequence[int]) -> list[int]:
         """`judge(...) + feedback`, and what asks for the refinement."""
@@ -138,7 +139,8 @@ class PromptFormat:
         before, after = self._texts["respond"].split("{prompt}")
         self._slot = _unused(before + after + system, 0)
         self._opening: list[tuple[str, int | None, bool | None]] = [(system + before + self._slot + after, None, True)]
-        self._judge = [*self.end, *tokenizer.encode_run(self._texts["judge"], prefix=False)]
+        self._asking = lambda text: [*self.end, *tokenizer.encode_run(text, prefix=False)]
+        self._judge = self._asking(self._texts["judge"])
         self._refine = [*self.end, *tokenizer.encode_run(self._texts["refine"], prefix=False)]
 
     def _chat(self) -> None:
@@ -185,7 +187,8 @@ class PromptFormat:
             said_first = f"{folded}\n\n{said_first}"
         texts = {user: said_first, ask: self._texts["judge"], redo: self._texts["refine"], system: config.system or ""}
         self._opening = [(_fill(part, texts), id, prefix) for part, id, prefix in tokenizer.runs(opening)]
-        self._judge, self._refine = self._tokens(suffix, texts), self._tokens(refine_suffix, texts)
+        self._asking = lambda text: self._tokens(suffix, texts | {ask: text})
+        self._judge, self._refine = self._asking(self._texts["judge"]), self._tokens(refine_suffix, texts)
         if self._judge[0] != self._refine[0]:
             raise ModelError(f"{tokenizer.name}: the chat template ends the turns of the assistant in different ways")
         self.end = (self._judge[0],)

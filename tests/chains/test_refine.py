@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
-from sample_helpers import BOS, PIECES, ByteTokenizer, Format, Verdict, engine, ids, random_params
+from sample_helpers import BOS, PIECES, ByteTokenizer, Format, Reader, Verdict, engine, ids, random_params
 
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.errors import ConfigError, SelfevoError
@@ -25,7 +24,7 @@ def read(text):
     return Verdict({"good": True, "bad": False}.get(text))
 
 
-DECODE, JUDGE = ByteTokenizer().decode, SimpleNamespace(read=read)
+DECODE, JUDGE = ByteTokenizer().decode, Reader(read)
 
 
 def play(*texts, finish="stop", judge=JUDGE, **kw):
@@ -179,7 +178,7 @@ def test_feedback_that_runs_on_is_cut_in_text_and_ids_and_not_carried_into_the_r
     drawn = pieces("a", b"ab", b"\nQ", b"uestion:", "b")
     feedback = completion("aab\nQuestion:b", drawn, finish, (2,) if finish == "stop" else ())
     script = [completion("x", ids("x")), feedback, completion("y", ids("y")), completion("z", ids("z"))]
-    chain, requests = play(*script, judge=SimpleNamespace(read=reader))
+    chain, requests = play(*script, judge=Reader(reader))
     got = chain.result.candidates[0].feedback
     assert (got.text, got.tokens, got.finish, got.end) == ("aab", tuple(drawn[:2]), "cut", ())
     assert (got.good, got.logprobs) == (False, (-0.5, -0.5))

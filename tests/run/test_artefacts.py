@@ -31,6 +31,7 @@ def shared(one: Config, other: Config) -> list[str]:
         ({"run_dir": "elsewhere", "mesh": {"fsdp": 2}, "sampling__slots": 3, "saving": {"keep_last": 1}}, ALL),
         ({"rounds__select": "random"}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS]),
         ({"rounds__variant": "continual_mixed"}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS]),
+        ({"judge": {"kind": "ensemble"}}, [META_DATA, META]),
         ({"learn": {"steps": 3}}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS]),
         # without feedback: other rollouts, but figures with self-refinement take one turn all the same
         ({"rounds": {"turns": 0, "select": "none"}}, [BASE, META_DATA, META, META_FIGURES]),
@@ -91,6 +92,14 @@ def test_a_rating_changes_the_default_text_of_a_chat_format_and_so_m_meta() -> N
     assert META in shared(config(**FILES), config(**FILES, judge={"kind": "rating"}))
     chat = {"format": {"kind": "chat"}, **FILES}
     assert META not in shared(config(**chat), config(**chat, judge={"kind": "rating"}))
+
+
+def test_the_share_that_is_kept_changes_no_rollout_and_a_likelihood_asks_as_a_verdict_does() -> None:
+    rated = {"judge": {"kind": "rating"}}
+    top = {"judge": {"kind": "rating", "top_share": 0.5}}
+    assert shared(config(**rated), config(**top)) == [BASE, META_DATA, META, META_FIGURES, ROLLOUTS]
+    chat = {"format": {"kind": "chat"}, **FILES}
+    assert META in shared(config(**chat), config(**chat, judge={"kind": "likelihood"}))
 
 
 def test_a_later_round_rests_on_all_before_it() -> None:

@@ -5,7 +5,6 @@ import functools
 import itertools
 import json
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ import numpy as np
 from random_params import random_params as drawn_params
 
 from selfevo_jax.chains import RefineChain, StageParams
+from selfevo_jax.judges import ChainJudge
 from selfevo_jax.model import ModelConfig, Transformer, abstract_params
 from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
 
@@ -98,11 +98,28 @@ class Verdict:
     end: int | None = None
 
 
+class Reader(ChainJudge):
+    """A judge whose texts a function reads; of several the first one counts."""
+
+    def __init__(self, read, texts=1):
+        self._reader, self._texts = read, texts
+
+    @property
+    def asks(self):
+        return (None,) * self._texts
+
+    def joined(self, read):
+        return read[0]
+
+    def read(self, feedback):
+        return self._reader(feedback)
+
+
 class Format:
     def respond(self, prompt):
         return [BOS, *ids(prompt)]
 
-    def judge(self, so_far):
+    def judge(self, so_far, text=None):
         return [*so_far, 60, 61]
 
     def refine(self, so_far):
@@ -121,7 +138,7 @@ def self_chains(n, temperature):
             Format(),
             StageParams(short, feedback, short),
             ByteTokenizer().decode,
-            judge=SimpleNamespace(read=lambda text: Verdict(len(text) % 4 == 3)),
+            judge=Reader(lambda text: Verdict(len(text) % 4 == 3), 1 + i % 2),
             sample=i % 2,
         )
         for i in range(n)

@@ -1,7 +1,5 @@
 """Bad rows name themselves and leave the others alone; ends of the cache, of the text and of characters."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -13,6 +11,7 @@ from sample_helpers import (
     ByteStream,
     ByteTokenizer,
     Format,
+    Reader,
     Requests,
     Verdict,
     engine,
@@ -73,7 +72,7 @@ def test_a_bad_row_is_named_and_the_others_go_on(tokens, params, needles):
 def _chain(name, prompt="ab", fmt=None, stop_ids=()):
     short = SamplingParams(max_new_tokens=6, stop_ids=stop_ids)
     feedback = SamplingParams(max_new_tokens=10, stop_strings=tuple("abcdefghijklmnopqrst"))
-    judge, stages = SimpleNamespace(read=lambda _: Verdict(False)), StageParams(short, feedback, short)
+    judge, stages = Reader(lambda _: Verdict(False)), StageParams(short, feedback, short)
     return RefineChain(name, prompt, fmt or Format(), stages, ByteTokenizer().decode, judge=judge)
 
 
@@ -83,7 +82,7 @@ class _Nothing(Format):
 
 
 class _LongInstruction(Format):
-    def judge(self, so_far):
+    def judge(self, so_far, text=None):
         return [*so_far, *[60] * 60]
 
 

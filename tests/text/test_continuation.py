@@ -7,7 +7,9 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfevo_jax.chains.judging import told_apart
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.judges import LikelihoodJudge
 from selfevo_jax.text import FormatSection, PromptFormat, load_tokenizer
 
 NAMES = ("sp_bpe", "sp_bare", "bytes", "chatml", "no_system", "metaspace")
@@ -175,3 +177,15 @@ def test_only_what_ends_texts_of_the_format_may_be_taught_as_an_end(loaded, tmp_
     newline = endless.encode("\n")
     said = [by_string.end, (*newline, *newline), endless.encode("Q"), (*newline, *endless.encode("\nx"))]
     assert [by_string.ends(end) for end in said] == [True, True, False, False]
+
+
+def test_the_words_of_a_verdict_are_told_apart_by_the_ids_that_they_have_in_written_feedback(tokens_of):
+    for name in NAMES:
+        kinds = ["plain"] + (["chat"] if tokens_of[name].chat_template else [])
+        for fmt in (PromptFormat(FormatSection(kind=kind), tokens_of[name]) for kind in kinds):
+            asked = fmt.judge(fmt.respond("How many?"))
+            head = [*asked, *fmt.continuation(asked, "So. Verdict:")]
+            shared, *firsts = told_apart(LikelihoodJudge(), head, fmt)
+            for word, first in zip(("correct", "incorrect"), firsts, strict=True):
+                whole = [*asked, *fmt.continuation(asked, f"So. Verdict: {word}.")]
+                assert whole[: len(head) + len(shared) + 1] == [*head, *shared, first], (name, fmt.config.kind, word)
