@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from selfevo_jax.chains import RefineChain, Rollout, StageParams
+from selfevo_jax.chains import Generated, RefineChain, Rollout, StageParams
 from selfevo_jax.data import Example, MetaRow, QARow
+from selfevo_jax.judges import ChainJudge
 from selfevo_jax.methods.selection import Selection
 from selfevo_jax.text import PromptFormat
+from selfevo_jax.text.tokenizer import BaseTokenizer
 from selfevo_jax.train import Objective
 
 BASE, META = "base", 0
@@ -17,8 +19,14 @@ BASE, META = "base", 0
 
 
 class Bench(Protocol):
-    """What a method needs of a run's workbench to make chains."""
+    """What a method needs of a run's workbench to make chains: that of SELF, or the parts of one of its own."""
 
+    @property
+    def format(self) -> PromptFormat: ...
+    @property
+    def judge(self) -> ChainJudge: ...
+    @property
+    def tokenizer(self) -> BaseTokenizer: ...
     def chain(
         self,
         row: Any,
@@ -80,7 +88,7 @@ class Method(Protocol):
         """Whether fine-tunings of rounds start from M_0, which then stays in memory."""
         ...
 
-    def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
+    def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> Generated[Rollout]:
         """What is asked about one sample of a prompt."""
         ...
 

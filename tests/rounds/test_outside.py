@@ -20,7 +20,7 @@ def learning(config):
 
 
 @pytest.mark.slow
-def test_a_task_a_scorer_a_judge_a_method_and_an_objective_from_outside_make_a_round(tmp_path: Path) -> None:
+def test_a_part_of_each_kind_from_outside_makes_a_round(tmp_path: Path) -> None:
     heard = run(
         config(
             tmp_path / "run",
@@ -32,7 +32,11 @@ def test_a_task_a_scorer_a_judge_a_method_and_an_objective_from_outside_make_a_r
     )
     metrics = json.loads((tmp_path / "run/rounds/0001/metrics.json").read_text())
     assert metrics["counts"]["sampled"] == 9
-    assert metrics["counts"]["refined"] == 0
+    rollouts = [json.loads(line) for line in (tmp_path / "run/rounds/0001/rollouts/part-00000.jsonl").open()]
+    assert all(len(row["candidates"]) == 3 for row in rollouts)
+    longest = [max(len(answer["text"]) for answer in row["candidates"]) for row in rollouts]
+    assert [len(row["candidates"][row["chosen"]]["text"]) for row in rollouts] == longest
+    assert len({answer["text"] for row in rollouts for answer in row["candidates"]}) > len(rollouts)
     assert 0 < metrics["training"]["examples"]["self"] == 2 * metrics["counts"]["kept"]
     assert metrics["training"]["objective"] == "margin"
     assert metrics["training"]["loss_last"] < metrics["training"]["loss_first"]

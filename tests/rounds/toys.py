@@ -1,15 +1,18 @@
-"""A task, a judge, a scorer, a method and an objective from outside the package, each as small as can be."""
+"""A task, a judge, a scorer, a chain, a method and an objective from outside the package, each as small as can be."""
 
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import jax.numpy as jnp
 
+from selfevo_jax.chains import Candidate, Generated, Rollout, judging
 from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow
 from selfevo_jax.evaluate import EvaluationSet
+from selfevo_jax.judges import ChainJudge
 from selfevo_jax.methods import BASE, Learning
 from selfevo_jax.methods.lessons import self_pool
 from selfevo_jax.methods.selection import select
+from selfevo_jax.sample import DrawKey, Request
 from selfevo_jax.scorers import Grade
 from selfevo_jax.tasks import BuiltMeta
 
@@ -72,7 +75,7 @@ class Shouting:
 
 
 @dataclass(frozen=True)
-class Loudness:
+class Loudness(ChainJudge):
     """Judge: whatever the model says of an answer, it is good, unless it says a word."""
 
     word: str
@@ -86,9 +89,23 @@ class Loudness:
         return feedback
 
 
+def loudest(bench, row, stages, round, sample):
+    """Chain: three answers side by side; the longest is judged, and chosen whatever is said of it."""
+    start = bench.format.respond(row.prompt)
+    keys = [DrawKey(round, f"answer-{n}", row.id, sample) for n in range(3)]
+    drawn = yield [Request(tuple(start), stages.respond, key) for key in keys]
+    answers = [Candidate(own.text, own.finish, own.tokens, end=own.end, logprobs=own.scores) for own in drawn]
+    best = max(range(3), key=lambda n: len(answers[n].text))
+    key = DrawKey(round, "feedback", row.id, sample)
+    answered = [*start, *answers[best].tokens]
+    judged = yield from judging(bench.judge, answered, bench.format, stages.feedback, bench.tokenizer.decode, key)
+    answers[best] = replace(answers[best], feedback=judged.feedback)
+    return Rollout(row.id, sample, row.prompt, tuple(answers), best, judged.error)
+
+
 @dataclass(frozen=True)
 class Twice:
-    """Method: every answer is asked for, judged, and learnt from the base on, whatever its feedback."""
+    """Method: the loudest answers are learnt from the base on, whatever their feedback."""
 
     config: object
     factor: int
@@ -99,7 +116,7 @@ class Twice:
     keeps_base: bool = True
 
     def chain(self, bench, row, stages, *, round, sample):
-        return bench.chain(row, stages, round=round, sample=sample, judge=True, turns=0)
+        return Generated(f"{row.id}/{sample}", loudest(bench, row, stages, round, sample))
 
     def select(self, rollouts, round):
         return select(rollouts, "none", 0)
