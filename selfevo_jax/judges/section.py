@@ -92,13 +92,16 @@ class JudgeSection(Section):
     @model_validator(mode="after")
     def _fits_the_kind(self) -> JudgeSection:
         for name, section in (("ensemble", self.ensemble), ("likelihood", self.likelihood)):
-            if self.kind != name and section != type(section)():
-                raise ValueError(f"{name}: settings of that judge, but kind is {self.kind}; set judge.kind: {name}")
+            usual = type(section)()
+            others = [key for key, value in section if value != getattr(usual, key)]
+            if self.kind != name and others:
+                keys = ", ".join(f"judge.{name}.{key}" for key in others)
+                raise ValueError(f"{keys}: of {name}, but judge.kind is {self.kind}; set judge.kind: {name}")
         scored = self.kind == "likelihood" or (self.kind == "ensemble" and self.ensemble.member == "verdict")
         if self.good_score is not None and not scored:
-            raise ValueError(f"good_score: found {self.good_score:g}, but {self.kind} gives no score from 0 to 1")
+            raise ValueError(f"judge.good_score: found {self.good_score:g}, but {self.kind} gives no score from 0 to 1")
         if self.top_share is not None and self.kind == "verdict":
-            raise ValueError("top_share: a verdict is no score to rank by; use rating, ensemble or likelihood")
+            raise ValueError("judge.top_share: a verdict is no score to rank by; use rating, ensemble or likelihood")
         return self
 
     @property

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from selfevo_jax.judges.ensemble import Join
-from selfevo_jax.section import Positive, Section, Share
+from selfevo_jax.section import Section, Share
 
 
 class EnsembleSection(Section):
@@ -15,7 +15,7 @@ class EnsembleSection(Section):
 
     member: Literal["verdict", "rating"] = "verdict"
     """What each text gives: a verdict, which is a vote of 1 or 0, or a rating."""
-    samples: Positive | None = None
+    samples: Annotated[int, Field(gt=0, le=64)] | None = None
     """Texts of each instruction. None: 3, and with `instructions` 1."""
     instructions: tuple[Annotated[str, Field(pattern=r"\S")], ...] = ()
     """What asks for feedback, each in its own words, in place of `format.judge`; none: that alone."""
@@ -23,7 +23,7 @@ class EnsembleSection(Section):
     """`mean`, `min` (the worst one), or `mean_minus_variance`."""
     weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.5
     """Of the variance."""
-    least_read: Positive | None = None
+    least_read: Annotated[int, Field(gt=0, le=4096)] | None = None
     """Texts that must be readable for a score. None: more than half. The others are counted, and are no votes."""
 
     @property
@@ -37,11 +37,18 @@ class EnsembleSection(Section):
     def _are_several(self) -> EnsembleSection:
         n = len(self.texts)
         if n < 2:
-            raise ValueError(f"found one text of feedback on each answer, expected two or more; or kind: {self.member}")
+            raise ValueError(
+                "judge.ensemble.samples and judge.ensemble.instructions give one text of feedback on each answer, "
+                f"expected two or more; or judge.kind: {self.member}"
+            )
         if len(set(self.instructions)) < len(self.instructions):
-            raise ValueError("instructions: found one of them twice; set samples to ask with each several times")
+            raise ValueError(
+                "judge.ensemble.instructions: found one of them twice; set samples to ask with each several times"
+            )
         if self.least_read is not None and self.least_read > n:
-            raise ValueError(f"least_read: found {self.least_read}, but there are {n} texts of feedback on each answer")
+            raise ValueError(
+                f"judge.ensemble.least_read: found {self.least_read}, but each answer has {n} texts of feedback"
+            )
         return self
 
 
@@ -65,5 +72,5 @@ class LikelihoodSection(Section):
     @model_validator(mode="after")
     def _differ(self) -> LikelihoodSection:
         if self.good == self.bad:
-            raise ValueError(f"good and bad are one word, {self.good!r}; name two")
+            raise ValueError(f"judge.likelihood.good and judge.likelihood.bad are one word, {self.good!r}; name two")
         return self

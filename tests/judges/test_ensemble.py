@@ -72,15 +72,21 @@ def test_written_feedback_is_read_as_its_members_read_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "ensemble", "ensemble": {"samples": 1}}, "found one text of feedback on each answer"),
+        ({"kind": "ensemble", "ensemble": {"samples": 1}}, "give one text of feedback on each answer"),
         ({"kind": "ensemble", "ensemble": {"instructions": ["a", "a"]}}, "found one of them twice"),
-        ({"kind": "ensemble", "ensemble": {"least_read": 4}}, "least_read: found 4, but there are 3 texts"),
-        ({"ensemble": {"samples": 4}}, "settings of that judge, but kind is verdict; set judge.kind: ensemble"),
-        ({"kind": "rating", "likelihood": {"good": "yes"}}, "settings of that judge, but kind is rating"),
+        ({"kind": "ensemble", "ensemble": {"least_read": 4}}, "least_read: found 4, but each answer has 3 texts"),
+        (
+            {"ensemble": {"samples": 4}},
+            "judge.ensemble.samples: of ensemble, but judge.kind is verdict; set judge.kind: ensemble",
+        ),
+        (
+            {"kind": "rating", "likelihood": {"good": "yes"}},
+            "judge.likelihood.good: of likelihood, but judge.kind is rating",
+        ),
         ({"kind": "rating", "good_score": 0.7}, "rating gives no score from 0 to 1"),
         ({"kind": "ensemble", "ensemble": {"member": "rating"}, "good_score": 0.7}, "ensemble gives no score from 0"),
         ({"top_share": 0.2}, "a verdict is no score to rank by"),
-        ({"kind": "likelihood", "likelihood": {"good": "right", "bad": "right"}}, "good and bad are one word"),
+        ({"kind": "likelihood", "likelihood": {"good": "right", "bad": "right"}}, "likelihood.bad are one word"),
         ({"kind": "likelihood", "likelihood": {"lead": "Verdict: "}}, "expected no white space around it"),
     ],
 )
