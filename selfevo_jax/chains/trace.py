@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selfevo_jax.errors import SelfevoError
+from selfevo_jax.judges import Assessment
 from selfevo_jax.sample import Finish, is_whole
 
 CUT: Finish = "cut"
@@ -70,6 +71,13 @@ class Candidate:
     logprobs: tuple[float, ...] = ()
     """Of `tokens` and then of `end`, natural logarithms. Their last bits depend on the shape of the batch, so records
     leave them out: those are the same bytes whatever the slots and interruptions."""
+    assessment: Assessment | None = None
+    """What a batch judge says of it, where there is one; in a record of its own."""
+
+    @property
+    def judged(self) -> Feedback | Assessment | None:
+        """What decides about it: a batch judge where there is one, else the feedback. None: nothing does."""
+        return self.feedback if self.assessment is None else self.assessment
 
     @property
     def n_tokens(self) -> int:
@@ -114,6 +122,11 @@ class Rollout:
         ]
         return {"id": self.id, "sample": self.sample, "turns": turns}
 
+    def assessed(self, by_candidate: Sequence[Assessment]) -> Rollout:
+        """With what a batch judge says of each candidate, and the one that it chooses by that."""
+        candidates = tuple(replace(c, assessment=a) for c, a in zip(self.candidates, by_candidate, strict=True))
+        return replace(self, candidates=candidates, chosen=choose(candidates))
+
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> Rollout:
         """The inverse of to_dict, but for log-probabilities. Raises SelfevoError for a row without token ids."""
@@ -137,7 +150,7 @@ class Rollout:
 
 
 def _plain(part: Candidate | Feedback) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name not in ("logprobs", "members")}
+    return {name: value for name, value in vars(part).items() if name not in ("logprobs", "members", "assessment")}
 
 
 def feedback_record(feedback: Feedback) -> dict[str, Any]:
@@ -152,11 +165,11 @@ def choose(candidates: Sequence[Candidate]) -> int:
     The first good one; else the one of the highest rating (the earlier of equals); else the last with a parseable
     verdict; else the response.
     """
-    judged = [(i, c.feedback) for i, c in enumerate(candidates) if c.feedback is not None]
-    for i, feedback in judged:
-        if feedback.good:
+    judged = [(i, c.judged) for i, c in enumerate(candidates) if c.judged is not None]
+    for i, said in judged:
+        if said.good:
             return i
-    rated = [(feedback.rating, -i) for i, feedback in judged if feedback.rating is not None]
+    rated = [(said.rating, -i) for i, said in judged if said.rating is not None]
     if rated:
         return -max(rated)[1]
-    return max((i for i, feedback in judged if feedback.good is not None), default=0)
+    return max((i for i, said in judged if said.good is not None), default=0)

@@ -297,10 +297,13 @@ def chat(
     changes = list(overrides or []) + ([f"model.source={model}"] if model else [])
     loaded = load_config(config, changes)
     from selfevo_jax.data import PromptRow
+    from selfevo_jax.rounds.judging import judged_aloud
     from selfevo_jax.rounds.workbench import open_workbench
 
     bench = open_workbench(loaded)
     params = bench.engine.place(bench.base_params())
+    if refine and bench.batch is not None and bench.batch.reads_labels:
+        say(f"The judge {bench.batch.name} reads labels, which a chat has none of: only feedback is shown.", "dim")
     turn = 0
     turns = max(1, loaded.rounds.turns)
     for text in [prompt] if prompt is not None else _asked():
@@ -320,6 +323,9 @@ def chat(
                     say(f"  {line}", "dim")
         if len(done.candidates) > 1:
             say(f"final: {done.candidates[done.chosen].text.strip()}")
+        if refine:
+            for line in judged_aloud(bench, params, done):
+                say(f"  {line}", "dim")
 
 
 def _asked() -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import itertools
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -160,8 +161,9 @@ def nearest(location: Location, tree: Any = None) -> str:
     if here:
         return f"; did you mean '{here[0]}'?"
     everywhere = [full for full, _ in fields()]
-    for key in (name, *meant):
-        elsewhere = [full for full in everywhere if full.rpartition(".")[2] == key]
+    below = [full for full in everywhere if full.startswith("".join(f"{part}." for part in location[:-1]))]
+    for among, key in itertools.product((below, everywhere), (name, *meant)):
+        elsewhere = [full for full in among if full.rpartition(".")[2] == key]
         if elsewhere:
             return f"; did you mean {' or '.join(repr(full) for full in elsewhere[:3])}?"
     return f"; known keys: {', '.join(known)}"

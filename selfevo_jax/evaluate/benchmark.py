@@ -237,7 +237,7 @@ def data_accuracy(
     def share(pairs: Sequence[tuple[str, str]]) -> Proportion:
         return proportion([right for pair in pairs if (right := grades[pair].right) is not None])
 
-    verdicts = [(r.candidates[r.chosen].feedback, grades[pair].right) for r, pair in zip(known, chosen, strict=True)]
+    verdicts = [(r.candidates[r.chosen].judged, grades[pair].right) for r, pair in zip(known, chosen, strict=True)]
     judged = [(f.good, truth) for f, truth in verdicts if f is not None and truth is not None]
     return DataAccuracy(
         first=share(first),

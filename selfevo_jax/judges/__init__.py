@@ -3,7 +3,8 @@
 The client of servers (`selfevo_jax.judges.endpoint`) is imported by its own name: what is here needs no JAX.
 """
 
-from selfevo_jax.judges.base import ChainJudge, Judged, Weighed
+from selfevo_jax.judges.base import Assessment, BatchJudge, Case, ChainJudge, Judged, Reply, Weighed
+from selfevo_jax.judges.batch import BatchSection
 from selfevo_jax.judges.ensemble import EnsembleJudge
 from selfevo_jax.judges.likelihood import LikelihoodJudge
 from selfevo_jax.judges.mt_bench import CLOSING, JudgePrompt, mt_bench_pair, mt_bench_single
@@ -17,7 +18,8 @@ from selfevo_jax.judges.pairwise import (
     read_pair_verdict,
 )
 from selfevo_jax.judges.rating import RatingJudge
-from selfevo_jax.judges.section import EndpointSection, JudgeSection, open_judge
+from selfevo_jax.judges.section import JudgeSection, open_batch, open_judge
+from selfevo_jax.judges.server import EndpointSection
 from selfevo_jax.judges.settings import EnsembleSection, LikelihoodSection
 from selfevo_jax.judges.verdict import VerdictJudge
 
@@ -25,6 +27,10 @@ __all__ = [
     "CLOSING",
     "PAIR_VERDICTS",
     "SIDES",
+    "Assessment",
+    "BatchJudge",
+    "BatchSection",
+    "Case",
     "ChainJudge",
     "EndpointSection",
     "EnsembleJudge",
@@ -38,10 +44,12 @@ __all__ = [
     "Pair",
     "PairVerdict",
     "RatingJudge",
+    "Reply",
     "VerdictJudge",
     "Weighed",
     "mt_bench_pair",
     "mt_bench_single",
+    "open_batch",
     "open_judge",
     "pair_text",
     "read_pair_verdict",

@@ -60,16 +60,13 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Pace:
-    """How hard to ask."""
+    """How hard to ask; the first four are settings of a server (see `server.EndpointSection`)."""
 
-    concurrency: int = 16
-    """Questions side by side at most."""
-    retries: int = 8
-    """More tries of a question, after the first."""
-    answer_seconds: float = 120.0
+    concurrency: int
+    retries: int
+    answer_seconds: float
     """For one try, however slowly the answer drips in."""
-    longest_wait: float = 300.0
-    """Seconds that a server may ask to wait; where it asks for more the asking ends."""
+    longest_wait_seconds: float
     first_wait: float = 0.5
     """Seconds before the second try, about; twice as long before each further one."""
     give_up: int = 8
@@ -178,10 +175,11 @@ class Asking(Generic[Q, A]):
     def _again(self, tries: int, question: Q, failure: Failed) -> None:
         if tries >= self._pace.retries:
             return self._fail(question, f"{failure}, at the last of {tries + 1} tries", counts=True)
-        if failure.wait is not None and failure.wait > self._pace.longest_wait:
+        if failure.wait is not None and failure.wait > self._pace.longest_wait_seconds:
             raise SelfevoError(
-                f"{self._name}: {failure}, and asks to wait {failure.wait:g} s (at most {self._pace.longest_wait:g} s "
-                "are waited); run the same command again later, which asks only what is not answered yet"
+                f"{self._name}: {failure}, and asks to wait {failure.wait:g} s (at most "
+                f"{self._pace.longest_wait_seconds:g} s are waited); run the same command again later, which asks only "
+                "what is not answered yet"
             )
         usual = min(MOST_WAIT, self._pace.first_wait * 2**tries) * random.uniform(0.5, 1.5)
         ready = time.monotonic() + (usual if failure.wait is None else failure.wait)

@@ -1,9 +1,13 @@
-"""The seam between a chain and what it believes of its answers."""
+"""The seams between chains and what is believed of their answers: within a chain, and of finished chains."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+from selfevo_jax.judges.mt_bench import JudgePrompt
+from selfevo_jax.judges.server import EndpointSection
 
 
 class Judged(Protocol):
@@ -86,3 +90,85 @@ class ChainJudge(Protocol):
 def passes(score: float, least: float | None) -> bool:
     """Whether a score from 0 to 1 is good: `least` or more; with None more than half."""
     return score > 0.5 if least is None else score >= least
+
+
+class Reply(Protocol):
+    """What was said to a question: by a model that is sampled, or by a server."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def whole(self) -> bool:
+        """Whether the text came to its own end."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Why there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """A finished chain, as a batch judge is shown it."""
+
+    key: str
+    """Its own in a round."""
+    prompt: str
+    texts: tuple[str | None, ...]
+    """The response, then its refinements. None: one that is empty or was cut at a limit, which is not judged."""
+    grades: tuple[float | None, ...] = ()
+    """For a judge that reads labels: of each text by the task's scorer, from 0 to 1; None where it is not scored."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a batch judge says of one text."""
+
+    good: bool | None
+    """Whether it passes. None: that is not known, which is never a no."""
+    rating: float | None = None
+    """By which the better of several texts is chosen."""
+    text: str = ""
+    """The judge's own words."""
+    unread: str | None = None
+    """Why a judge that was asked is not understood; None also where it was not asked about the text."""
+
+
+class BatchJudge(Protocol):
+    """A judge of finished chains, in a phase of its own. Pure: it says what to ask, and reads what was said."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it reads gold answers; a run says so at its start and in its report."""
+        ...
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares the response with a refinement: chains then refine what their own feedback calls good."""
+        ...
+
+    @property
+    def server(self) -> EndpointSection | None:
+        """Who is asked; None: the model that made the chains."""
+        ...
+
+    @property
+    def prompt(self) -> JudgePrompt | None:
+        """How it asks; None: it asks nothing."""
+        ...
+
+    @property
+    def brief(self) -> bool:
+        """Whether a model is made to begin with the prompt's opening, and to end with its verdict."""
+        ...
+
+    def shown(self, case: Case) -> Mapping[str, str]:
+        """Questions about a chain, each by a key of its own in the chain."""
+        ...
+
+    def assessed(self, case: Case, replies: Mapping[str, Reply]) -> Sequence[Assessment]:
+        """Of each text of a chain; `replies` are those to its questions."""
+        ...

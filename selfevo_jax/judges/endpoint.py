@@ -11,14 +11,14 @@ import email.utils
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from selfevo_jax import hosts
 from selfevo_jax.errors import ConfigError, first_line
 from selfevo_jax.judges.asking import Asking, Broken, Busy, Pace, Refused
-from selfevo_jax.judges.section import EndpointSection
+from selfevo_jax.judges.server import EndpointSection
 from selfevo_jax.progress import Reporter
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class Answer:
         return self.error is None and self.finish == "stop"
 
 
+Record = Callable[[dict[str, Any]], None]
+
+
 class Log(Protocol):
     """Where answers are kept as they come (see run.journal.Journal): rows of `id`, `sample` and more."""
 
@@ -70,12 +73,17 @@ class Log(Protocol):
 
 
 def ask_endpoint(
-    section: EndpointSection, questions: Sequence[Question], log: Log | None, reporter: Reporter, title: str
+    section: EndpointSection,
+    questions: Sequence[Question],
+    log: Log | None,
+    reporter: Reporter,
+    title: str,
+    record: Record | None = None,
 ) -> list[Answer]:
     """The answer to every question, in their order; one that could not be had has an `error`, and is not kept.
 
     Process 0 asks, and the others are given what it has got; `log` is read and written there alone (elsewhere None).
-    What is in the log is not asked again.
+    What is in the log is not asked again. `record` takes what this call has cost, as plain JSON values.
 
     Raises ConfigError where the client is not installed, or the server knows no such key or model; SelfevoError where
     it answers nothing any more.
@@ -83,36 +91,55 @@ def ask_endpoint(
     found: list[Answer] = []
     if hosts.is_writer():
         with hosts.working(title):
-            found = _asked(section, questions, log, reporter, title)
+            found = _asked(section, questions, log, reporter, title, record)
     return [Answer(**row) for row in hosts.share(f"{title}: answers", [asdict(answer) for answer in found])]
 
 
 def _asked(
-    section: EndpointSection, questions: Sequence[Question], log: Log | None, reporter: Reporter, title: str
+    section: EndpointSection,
+    questions: Sequence[Question],
+    log: Log | None,
+    reporter: Reporter,
+    title: str,
+    record: Record | None,
 ) -> list[Answer]:
     wanted_ids = {question.id for question in questions}
     kept = [row for row in (log.rows if log is not None else ()) if row["id"] in wanted_ids]
     answers = {row["id"]: Answer(**{key: row[key] for key in row if key != "sample"}) for row in kept}
     left = [question for question in questions if question.id not in answers]
     if left:
+        begun, retries = time.monotonic(), 0
         with reporter.task(title, len(questions), "answers") as meter:
 
             def on_answer(question: Question, answer: Answer) -> None:
+                answers[question.id] = answer
                 if log is not None:
                     log.append({**asdict(answer), "sample": 0})
-                answers[question.id] = answer
 
             def on_failure(question: Question, why: str) -> None:
                 answers[question.id] = Answer(question.id, "", "error", error=why)
 
             def on_progress(asking: Asking[Question, Answer]) -> None:
+                nonlocal retries
+                retries = asking.retries
                 note = f"{asking.limit} side by side, {asking.retries} asked again, {asking.failed} failed"
                 meter.set(len(answers), note)
 
-            asyncio.run(_ask_all(section, left, on_answer, on_failure, on_progress))
+            try:
+                asyncio.run(_ask_all(section, left, on_answer, on_failure, on_progress))
+            finally:
+                if record is not None:
+                    asked = [answers[question.id] for question in left if question.id in answers]
+                    record({"phase": title, **_cost(asked, retries), "seconds": time.monotonic() - begun})
     wanted = [answers[question.id] for question in questions]
     _report(wanted, reporter, title)
     return wanted
+
+
+def _cost(answers: Sequence[Answer], retries: int) -> dict[str, Any]:
+    tokens = {kind: sum(getattr(a, kind) for a in answers) for kind in ("prompt_tokens", "completion_tokens")}
+    failed = sum(answer.error is not None for answer in answers)
+    return {"questions": len(answers), "failed": failed, "asked_again": retries, **tokens}
 
 
 def _report(answers: Sequence[Answer], reporter: Reporter, title: str) -> None:
@@ -122,24 +149,28 @@ def _report(answers: Sequence[Answer], reporter: Reporter, title: str) -> None:
     if failed:
         reporter.warn(
             f"{title}: {len(failed)} of {len(answers)} questions have no answer, and count as not asked (the first, "
-            f"{failed[0].id}: {failed[0].error}); the same command asks them again"
+            f"{failed[0].id}: {failed[0].error})"
         )
 
 
-async def _ask_all(section: EndpointSection, questions: Sequence[Question], *listeners: Any) -> None:
+def client() -> type[AsyncOpenAI]:
+    """Raises ConfigError where it is not installed."""
     try:
         from openai import AsyncOpenAI
     except ImportError as error:
         raise ConfigError(
             "a judge behind an endpoint needs the openai package; install it with: pip install 'selfevo-jax[annotate]'"
         ) from error
+    return AsyncOpenAI
+
+
+async def _ask_all(section: EndpointSection, questions: Sequence[Question], *listeners: Any) -> None:
     key = os.environ.get(section.key_variable) or NO_KEY
     pace = Pace(section.concurrency, section.retries, section.answer_seconds, section.longest_wait_seconds)
-    client = AsyncOpenAI(base_url=section.url, api_key=key, max_retries=0, timeout=section.answer_seconds)
-    async with client:
+    async with client()(base_url=section.url, api_key=key, max_retries=0, timeout=section.answer_seconds) as opened:
 
         async def ask(question: Question) -> Answer:
-            return await _ask(client, section, question, key)
+            return await _ask(opened, section, question, key)
 
         await Asking(section.url, ask, pace, *listeners).run(questions)
 

@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from selfevo_jax import plugins
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.judges.base import ChainJudge
+from selfevo_jax.judges.base import BatchJudge, ChainJudge
+from selfevo_jax.judges.batch import BATCH_GROUP, KINDS, BatchSection
+from selfevo_jax.judges.by_endpoint import EndpointJudge, question_of
+from selfevo_jax.judges.by_labels import ScorerJudge
+from selfevo_jax.judges.by_pairs import PairwiseJudge
 from selfevo_jax.judges.ensemble import EnsembleJudge
 from selfevo_jax.judges.likelihood import LikelihoodJudge
 from selfevo_jax.judges.rating import RatingJudge
 from selfevo_jax.judges.settings import EnsembleSection, LikelihoodSection
 from selfevo_jax.judges.verdict import VerdictJudge
-from selfevo_jax.section import Count, Positive, Section, Share
-
-
-class EndpointSection(Section):
-    """An OpenAI-compatible server of chat completions."""
-
-    url: str
-    """As `https://HOST/v1`. Keys do not belong here."""
-    model: str
-    """Its name there."""
-    key_variable: str = "OPENAI_API_KEY"
-    """The environment variable that holds the key. It is read when the server is asked, and written nowhere."""
-    temperature: float | None = Field(default=0.0, ge=0.0)
-    """null leaves it to the server."""
-    max_tokens: Positive = 1024
-    """Of an answer."""
-    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the server calls that limit."""
-    concurrency: Positive = 16
-    """Questions side by side at most. It is halved where the server is busy (429), and grows again."""
-    retries: Count = 8
-    """More tries of a question that met a busy or broken server."""
-    answer_seconds: float = Field(default=120.0, gt=0.0, allow_inf_nan=False)
-    """Of one try."""
-    longest_wait_seconds: float = Field(default=300.0, gt=0.0, allow_inf_nan=False)
-    """What the server may ask to wait (Retry-After); where it asks for more, the asking ends."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_url(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"found {url!r}, expected a URL such as https://HOST/v1")
-        return url.rstrip("/")
-
-    @field_validator("key_variable")
-    @classmethod
-    def _is_name(cls, name: str) -> str:
-        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:  # it may be a key: it is not repeated
-            raise ValueError("expected the name of an environment variable; the key itself does not belong here")
-        return name
-
+from selfevo_jax.section import Section, Share
 
 GROUP = "selfevo_jax.judges"
 BUILT_IN = ("verdict", "rating", "ensemble", "likelihood")
@@ -82,10 +45,14 @@ class JudgeSection(Section):
     likelihood: LikelihoodSection = LikelihoodSection()
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of a judge from outside the package."""
+    batch: BatchSection | None = None
+    """A judge of finished chains, in place of the feedback, for what is kept. None: the feedback decides."""
 
     @field_validator("kind")
     @classmethod
     def _is_known(cls, kind: str) -> str:
+        if kind in KINDS:
+            raise ValueError(f"{kind} judges finished chains, in a phase of its own; name it in judge.batch.kind")
         plugins.check_name(GROUP, kind, BUILT_IN)
         return kind
 
@@ -100,7 +67,8 @@ class JudgeSection(Section):
         scored = self.kind == "likelihood" or (self.kind == "ensemble" and self.ensemble.member == "verdict")
         if self.good_score is not None and not scored:
             raise ValueError(f"judge.good_score: found {self.good_score:g}, but {self.kind} gives no score from 0 to 1")
-        if self.top_share is not None and self.kind == "verdict":
+        scores = self.kind != "verdict" if self.batch is None else self.batch.scores
+        if self.top_share is not None and not scores:
             raise ValueError("judge.top_share: a verdict is no score to rank by; use rating, ensemble or likelihood")
         return self
 
@@ -135,3 +103,21 @@ def _ensemble(section: JudgeSection, member: ChainJudge, rated: bool) -> ChainJu
     least = section.good_rating if rated else section.good_score
     least_read = of.least_read or len(of.texts) // 2 + 1
     return EnsembleJudge(member, of.texts, of.join, of.weight, least, least_read)
+
+
+def open_batch(section: JudgeSection) -> BatchJudge | None:
+    """The judge of finished chains; None where their own feedback decides. Raises ConfigError for settings that cannot
+    be."""
+    of = section.batch
+    if of is None:
+        return None
+    if of.kind == "endpoint" and of.endpoint is not None:
+        rated = of.form == "rating"
+        reader: ChainJudge = RatingJudge(section.good_rating, section.scale) if rated else VerdictJudge()
+        return EndpointJudge(of.endpoint, reader, question_of(of.instruction, of.form, section.scale))
+    if of.kind == "pairwise":
+        return PairwiseJudge(of.endpoint, of.ties == "keep", of.brief)
+    if of.kind == "scorer":
+        return ScorerJudge()
+    judge: BatchJudge = plugins.made(BATCH_GROUP, of.kind, "judge.batch.kind", tuple(KINDS), **of.settings)
+    return judge

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from selfevo_jax.chains import Generated, RefineChain, Rollout, StageParams
 from selfevo_jax.data import Example, MetaRow, QARow
-from selfevo_jax.judges import ChainJudge
+from selfevo_jax.judges import BatchJudge, ChainJudge
 from selfevo_jax.methods.selection import Selection
 from selfevo_jax.text import PromptFormat
 from selfevo_jax.text.tokenizer import BaseTokenizer
@@ -36,7 +36,13 @@ class Bench(Protocol):
         sample: int = 0,
         judge: bool = True,
         turns: int | None = None,
+        stop_when_good: bool = True,
     ) -> RefineChain: ...
+
+    @property
+    def batch(self) -> BatchJudge | None:
+        """A judge of finished chains; None: their own feedback decides."""
+        ...
 
 
 class Made(Protocol):

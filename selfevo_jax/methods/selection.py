@@ -1,4 +1,4 @@
-"""The filter: which self-made rows a round learns from. Sees the model's own feedback, never a gold answer."""
+"""The filter: which self-made rows a round learns from. Sees what the judge says, and knows no judge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-from selfevo_jax.chains import CUT, Rollout
+from selfevo_jax.chains import CUT, Candidate, Rollout
 from selfevo_jax.config.rounds import Policy
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.evaluate import distinct_ngrams, entropy
@@ -25,7 +25,8 @@ class Counts:
     clipped: int
     """Rows whose response or chosen candidate hit a limit; a clipped candidate is never kept."""
     unparseable: int
-    """Rows with feedback that could not be read (or was clipped): the chain ends there, and the row is dropped."""
+    """Rows with feedback that could not be read (or was clipped): the chain ends there, and the row is dropped. With a
+    batch judge: rows about which it was asked, and is not understood or gave no answer."""
     cut: int
     """Rows whose response or chosen candidate ran on behind its end and was cut there; it is taught without an end."""
     empty: int
@@ -33,7 +34,7 @@ class Counts:
     run_on_feedback: int
     """Rows with feedback that ran on behind its verdict; what ran on is read by nobody."""
     judged_good_first: int
-    """First responses that the model's own feedback called good."""
+    """First responses that the judge called good."""
     refined: int
     """Rows whose chosen candidate is a refinement."""
     judged_good: int
@@ -78,8 +79,15 @@ def _usable(rollout: Rollout) -> bool:
 
 
 def _verdict(rollout: Rollout, index: int) -> bool | None:
-    feedback = rollout.candidates[index].feedback
-    return None if feedback is None else feedback.good
+    judged = rollout.candidates[index].judged
+    return None if judged is None else judged.good
+
+
+def _unread(candidate: Candidate) -> bool:
+    """Whether a judge was asked about it, and is not understood."""
+    if candidate.assessment is not None:
+        return candidate.assessment.unread is not None
+    return candidate.feedback is not None and candidate.feedback.good is None
 
 
 def lets_through(good: bool | None, score: float | None, least: float | None) -> bool:
@@ -97,7 +105,7 @@ def least_score(rollouts: Sequence[Rollout], top_share: float | None) -> float |
 
 def _scored(rows: Iterable[Rollout]) -> list[tuple[Rollout, float]]:
     """Rows whose chosen candidate has a score."""
-    judged = [(r, r.candidates[r.chosen].feedback) for r in rows]
+    judged = [(r, r.candidates[r.chosen].judged) for r in rows]
     return [(r, of.rating) for r, of in judged if of is not None and of.good is not None and of.rating is not None]
 
 
@@ -164,10 +172,7 @@ def select(
         clipped=sum(
             r.error is None and not (r.candidates[0].finished and r.candidates[r.chosen].finished) for r in rollouts
         ),
-        unparseable=sum(
-            r.error is None and any(c.feedback is not None and c.feedback.good is None for c in r.candidates)
-            for r in rollouts
-        ),
+        unparseable=sum(r.error is None and any(map(_unread, r.candidates)) for r in rollouts),
         cut=sum(CUT in (r.candidates[0].finish, r.candidates[r.chosen].finish) for r in rollouts),
         empty=sum(_finished(r) and _empty(r) for r in rollouts),
         run_on_feedback=sum(
@@ -222,10 +227,11 @@ def require(selection: Selection, minimum: int, round: int, not_run: str | None 
     if c.kept >= minimum:
         return
     meta = "a longer meta stage (meta.steps, with --from base)"
+    said = f"what a batch judge was told is in rounds/{round:04d}/judged/answers.jsonl"
     causes = {
         f"{not_run}; raise sampling.cache_length, or give shorter prompts": c.failed,
         f"The feedback of {c.unparseable} rows cannot be read: a longer sampling.feedback.max_new_tokens or {meta} may "
-        "help": c.unparseable,
+        f"help ({said})": c.unparseable,
         f"The answers of {c.clipped} rows were cut: raise sampling.respond.max_new_tokens and "
         "sampling.refine.max_new_tokens": c.clipped,
     }

@@ -38,7 +38,9 @@ class SelfRefine:
         return self.config.rounds.variant == "restart"
 
     def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
-        return bench.chain(row, stages, round=round, sample=sample, judge=self.judges)
+        # a judge that compares needs a refinement, also of what the chain's own feedback calls good
+        stops = bench.batch is None or not bench.batch.compares
+        return bench.chain(row, stages, round=round, sample=sample, judge=self.judges, stop_when_good=stops)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         rounds, seed = self.config.rounds, self.config.seed * 1000 + round

@@ -23,6 +23,8 @@ class SelfTraining(SelfRefine):
             found, usual = getattr(self.config.rounds, key), RoundsSection.model_fields[key].default
             if found != usual:
                 raise ConfigError(f"rounds.{key}: found {found}, but {self.name} has no feedback; set it to {usual}")
+        if self.config.judge.batch is not None:
+            raise ConfigError(f"judge.batch: {self.name} has no judge; set it to null")
 
     @property
     def judges(self) -> bool:

@@ -14,7 +14,7 @@ from selfevo_jax.plan.roofline import Span
 
 ASSUMED = (
     "every completion runs to its max_new_tokens, every chain takes all its turns, and all slots are busy until the "
-    "last chains drain; reading data, checkpoints, compiling, resharding and evaluation are not counted"
+    "last chains drain; reading data, checkpoints, compiling, resharding, evaluation and judge.batch are not counted"
 )
 
 

@@ -48,6 +48,8 @@ class Member:
     """(set, mode, checkpoint) -> which rows are right."""
     data: dict[tuple[str, str], tuple[float, int]] = field(repr=False)
     """(kind, checkpoint) -> the share of right rows in the data of its round, and how many rows there are."""
+    labels: str | None = None
+    """What reads gold answers inside its rounds."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Comparison:
         def listed(figures: Iterable[tuple[tuple[str, ...], Figure]], *names: str) -> list[dict[str, Any]]:
             return [dict(zip(names, key, strict=True)) | asdict(figure) for key, figure in figures]
 
-        told = ("run_dir", "seed", "complete", "ended")
+        told = ("run_dir", "seed", "complete", "ended", "labels")
         return {
             "baseline": self.baseline,
             "rows": [
@@ -185,7 +187,9 @@ def _member(run: RunDir, ended: str | None, sets: Sequence[str]) -> Member:
                 if not sets or set_name in sets:
                     right |= {(set_name, mode, shown): rows for mode, rows in figures["right"].items()}
     stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"
-    return Member(str(run.root), config.seed, summary.complete, ended or stopped, facts, right, _data(summary))
+    return Member(
+        str(run.root), config.seed, summary.complete, ended or stopped, facts, right, _data(summary), summary.labels
+    )
 
 
 def _stored(shown: str) -> str:

@@ -86,6 +86,8 @@ def _runs(found: Comparison) -> Iterator[str]:
         seeds = ", ".join(str(member.seed) for member in row.members)
         one = len(row.members) == 1
         yield f"{row.name}: {'seed' if one else f'{len(row.members)} seeds:'} {seeds}"
+        if labels := next((member.labels for member in row.members if member.labels is not None), None):
+            yield f"  reads labels in its rounds, by {labels}: a baseline, no self-improvement"
         for member in row.members:
             if member.ended is not None:
                 yield f"  seed {member.seed} ended early: {member.ended.partition('. ')[0]}"

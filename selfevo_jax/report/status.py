@@ -47,6 +47,8 @@ class Status:
     stopped: str | None
     """Why the run ended before its last round."""
     phases: list[Phase]
+    labels: str | None = None
+    """What reads gold answers inside the rounds; None where nothing is known to."""
 
     @property
     def left(self) -> int:
@@ -61,6 +63,8 @@ class Status:
         for phase in self.phases:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(phase.at)) if phase.at else ""
             found.append(f"  {phase.state:<6} {phase.name:<24} {when:<19}  {phase.detail}".rstrip())
+        if self.labels is not None:
+            found.append(f"Labels are read in the rounds, by {self.labels}: a baseline, no self-improvement.")
         if self.stopped:
             return [*found, f"The run has ended early: {self.stopped}."]
         return [*found, f"{self.left} of {len(self.phases)} phases are left." if self.left else "All is done."]
@@ -83,7 +87,15 @@ def _status(run: RunDir, config: Config) -> Status:
     why = f"round {read_json(stopped)['round']} is {read_json(stopped)['why']}" if ended else None
     seen = RunLock(run.root).seen()
     owner = None if seen is None else f"running: {seen[0]} (last sign of life {max(0.0, seen[1]):.0f} s ago)"
-    return Status(str(run.root), owner, why, phases)
+    return Status(str(run.root), owner, why, phases, label_reader(run, config))
+
+
+def label_reader(run: RunDir, config: Config) -> str | None:
+    """What reads gold answers inside the rounds, by the config and the records of the first round."""
+    metrics = run.round(1, "metrics.json")
+    told = read_json(metrics).get("reads_labels", []) if metrics.exists() else []
+    known = [f"judge {config.judge.batch.kind}"] if config.judge.batch and config.judge.batch.reads_labels else []
+    return " and ".join(dict.fromkeys((*told, *known))) or None
 
 
 def evaluation_sets(run: RunDir, config: Config) -> list[str]:
@@ -163,5 +175,20 @@ def _round(run: RunDir, config: Config, number: int) -> list[Phase]:
     return [
         *_prompts(run, config, number),
         rollouts,
+        *_judged(run, config, number),
         _fine_tuning(run, name_of(number), config.learn, run.round(number, COMMITTED)),
     ]
+
+
+def _judged(run: RunDir, config: Config, number: int) -> list[Phase]:
+    """What a batch judge says of a round's chains; none where there is no such judge."""
+    if config.judge.batch is None:
+        return []
+    title, by = f"round {number}: judged", config.judge.batch.by
+    manifest, answers = run.round(number, "judged/manifest.json"), run.round(number, "judged/answers.jsonl")
+    lines = storage_of(answers).lines(answers)
+    if manifest.exists():
+        return [Phase(title, DONE, f"{read_json(manifest)['rows']} chains ({by})", _time(manifest))]
+    if (grown := lines.grown()) is not None:
+        return [Phase(title, PARTLY, f"{lines.read().count(10)} answers ({by})", grown)]
+    return [Phase(title, LEFT, by)]

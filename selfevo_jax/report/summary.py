@@ -8,7 +8,7 @@ from typing import Any
 
 from selfevo_jax.config import Config
 from selfevo_jax.evaluate import paired
-from selfevo_jax.report.status import evaluation_sets
+from selfevo_jax.report.status import evaluation_sets, label_reader
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
 
@@ -59,6 +59,8 @@ class Summary:
     rounds: list[dict[str, Any]]
     stopped: int | None = None
     """The round after which `rounds.stop_when_worse` ended the run."""
+    labels: str | None = None
+    """What reads gold answers inside the rounds."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -124,4 +126,4 @@ def _summarize(run: RunDir, config: Config) -> Summary:
     ended = config.rounds.stop_when_worse and (run.root / STOPPED).exists()
     stopped = read_json(run.root / STOPPED)["round"] if ended else None
     done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped is not None)
-    return Summary(str(run.root), done and measured, rows, rounds, stopped)
+    return Summary(str(run.root), done and measured, rows, rounds, stopped, label_reader(run, config))

@@ -22,10 +22,10 @@ LEGEND = (
     "met, of all that rows have. clipped: answers cut at a limit. gain: direct against meta on the same rows, ± the "
     "paired standard error, with McNemar's exact p. mended, spoilt: answers that refinement made right, or wrong. "
     "precision: of the answers judged good, those that are right; recall: of the right ones, those judged good. kept: "
-    "rows of the round that passed the model's own filter. first, candidates, kept right: how many of the round's "
-    "first responses, of its chosen answers before the filter, and of the kept ones are right (gold is read after the "
-    "round). controls: planted wrong answers that the critic called good. written: prompts by the model, of those that "
-    "the round was to have; refused: what else its texts held, by the reason."
+    "rows of the round that passed the filter (by the model's own feedback, or judge.batch). first, candidates, kept "
+    "right: how many of the round's first responses, of its chosen answers before the filter, and of the kept ones are "
+    "right (gold is read after the round). controls: planted wrong answers that the judge called good. written: "
+    "prompts by the model, of those that the round was to have; refused: what else its texts held, by the reason."
 )
 
 
@@ -160,6 +160,12 @@ def verdict_on_run(summary: Summary) -> str:
     """One honest sentence: better, worse, or within the noise, by direct accuracy on the rows of the first set."""
     first_set = summary.rows[0].set if summary.rows else None
     row = next((row for row in reversed(summary.rows) if row.set == first_set and row.gain is not None), None)
+    if summary.labels is not None:
+        return f"{_verdict(row)} The rounds read labels, by {summary.labels}: a baseline, no self-improvement."
+    return _verdict(row)
+
+
+def _verdict(row: Row | None) -> str:
     if row is None or row.gain is None:
         return "No round has been measured yet."
     gain, points = row.gain, f"{100 * row.gain['gain']:+.1f} points"

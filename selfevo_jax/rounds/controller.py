@@ -15,6 +15,7 @@ from selfevo_jax.methods import BASE
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import judge_planted
 from selfevo_jax.rounds.curation import curate
+from selfevo_jax.rounds.judging import judged, record
 from selfevo_jax.rounds.loop import History
 from selfevo_jax.rounds.measure import evaluate
 from selfevo_jax.rounds.meta_stage import meta_rows, meta_stage
@@ -69,7 +70,7 @@ class Controller:
             return
         self.reporter.line(f"Round {round}")
         own = write_own(loop, round)
-        traces = rollouts(loop, round)
+        traces = judged(loop, round, rollouts(loop, round))
         controls = judge_planted(loop, round, traces)
         chosen = curate(loop, round, traces)
         if not self.dir.complete(name):
@@ -86,6 +87,10 @@ class Controller:
         }
         if own is not None:
             metrics["written"] = own.to_dict()
+        if (by := record(loop, traces)) is not None:
+            metrics["judge"] = by
+        if self.bench.label_readers:
+            metrics["reads_labels"] = self.bench.label_readers
         self.dir.write_json(self.dir.round(round, "metrics.json"), metrics)
         self.dir.write_json(done, {"round": round, "checkpoint": name})
 
@@ -94,7 +99,7 @@ class Controller:
         loop, checkpoints = self.loop, self.loop.checkpoints
         history = History(
             self.bench.format,
-            lambda number: traces if number == round else rollouts(loop, number),
+            lambda number: traces if number == round else judged(loop, number, rollouts(loop, number)),
             functools.cache(lambda: meta_rows(loop)),
             loop.task.qa_rows,
         )

@@ -10,6 +10,7 @@ from typing import Any
 from selfevo_jax.chains import Feedback, Generated, Judgement, Rollout, feedback_record, judging
 from selfevo_jax.data import EvaluationRow
 from selfevo_jax.methods.selection import least_score, lets_through
+from selfevo_jax.rounds.judging import judged_controls
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.run_dir import name_of
@@ -53,8 +54,8 @@ def plan_controls(rollouts: Sequence[Rollout], count: int, seed: int, scorer: Sc
     usable = [r for r in rollouts if r.error is None and r.candidates[r.chosen].text.strip()]
 
     def called_good(r: Rollout) -> bool:
-        feedback = r.candidates[r.chosen].feedback
-        return feedback is not None and feedback.good is True
+        judged = r.candidates[r.chosen].judged
+        return judged is not None and judged.good is True
 
     rng = random.Random(seed)
     order = sorted(usable, key=lambda r: (not called_good(r), r.id, r.sample))
@@ -107,14 +108,8 @@ def judge_planted(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> dict[s
         return None
     found: dict[str, Any] | None = loop.dir.load(file)
     if found is None:
-        bench = loop.bench
-        chains = [
-            ControlChain(rollout, wrong, bench, round)
-            for rollout, wrong in plan_controls(rollouts, settings.controls, loop.seed(round), loop.task.scorer)
-        ]
-        params = loop.checkpoints.params(name_of(round - 1))
-        bench.run(params, chains, loop.reporter, f"round {round}: judge planted answers")
-        rows = [chain.record() for chain in chains]
+        planted = plan_controls(rollouts, settings.controls, loop.seed(round), loop.task.scorer)
+        rows = _in_chains(loop, round, planted) if loop.bench.batch is None else _in_batch(loop, round, planted)
         least = least_score(rollouts, loop.config.judge.top_share)
         passed = sum(lets_through(row["good"], row["rating"], least) for row in rows)
         found = {"rows": len(rows), "passed": passed, "controls": rows}
@@ -126,3 +121,20 @@ def judge_planted(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> dict[s
             f"({share:.0%}); its filter does not discriminate"
         )
     return {"rows": found["rows"], "passed": found["passed"]}
+
+
+def _in_chains(loop: Loop, round: int, planted: Sequence[tuple[Rollout, str]]) -> list[dict[str, Any]]:
+    """Rows by the judge within the chain."""
+    chains = [ControlChain(rollout, wrong, loop.bench, round) for rollout, wrong in planted]
+    params = loop.checkpoints.params(name_of(round - 1))
+    loop.bench.run(params, chains, loop.reporter, f"round {round}: judge planted answers")
+    return [chain.record() for chain in chains]
+
+
+def _in_batch(loop: Loop, round: int, planted: Sequence[tuple[Rollout, str]]) -> list[dict[str, Any]]:
+    """Rows by the judge of finished chains."""
+    said = judged_controls(loop, round, planted)
+    return [
+        {"prompt": r.prompt, "wrong": wrong, "feedback": one.text, "good": one.good, "rating": one.rating}
+        for (r, wrong), one in zip(planted, said, strict=True)
+    ]

@@ -16,6 +16,7 @@ from selfevo_jax.data import source_checksum
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.checkpoints import Checkpoints, tell_aside
+from selfevo_jax.rounds.judging import check_judge
 from selfevo_jax.rounds.limits import check_first_round
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import check_verdicts
@@ -68,10 +69,12 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> 
     first = given(task, config.data, 1)
     lost = check_first_round(config, first, bench.format) if config.rounds.number > 0 else None
     writing = check_writing(config, task, bench)
-    labels = f"method {bench.method.name} reads labels in its rounds" if bench.method.reads_labels else None
+    if config.rounds.number > 0:
+        check_judge(bench, task, first)
+    labels = [f"{name} reads labels in its rounds: a baseline, no self-improvement" for name in bench.label_readers]
     platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
     words = words_notice(bench.judge, bench.format, bench.tokenizer.decode)
-    for said in (*task.notices(), bench.format.notice(), lost, writing, labels, words, platform):
+    for said in (*task.notices(), bench.format.notice(), lost, writing, *labels, words, platform):
         if said is not None:
             reporter.warn(said)
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.data import PromptRow
+from selfevo_jax.judges import Case
 from selfevo_jax.rounds.measure import UNJUDGED
 from selfevo_jax.rounds.prompts import Writing, expected, first_asks, writing_rounds
+from selfevo_jax.rounds.winrate import judge_requests
 from selfevo_jax.rounds.workbench import Prompt, Workbench
 from selfevo_jax.sample import SHARE_FROM, common_prefix
 from selfevo_jax.tasks import Task
@@ -15,6 +17,8 @@ from selfevo_jax.text import PromptFormat
 
 SURVEYED = 512
 """Chains looked at, about, spread evenly over all that a run samples."""
+_QUESTIONS = 2
+"""About a chain, of a batch judge that asks the model."""
 _ROUNDS = 4
 """Rounds whose prompts are looked at, at most: the others are like them."""
 
@@ -40,6 +44,41 @@ class Phase:
     def chains(self) -> int:
         return len(self.rows) * self.samples
 
+    def extends(self, bench: Workbench, picks: int) -> Iterator[int]:
+        """Token counts of the extends of so many of the chains, spread evenly."""
+        stages, before = bench.stages(), list[int]()
+        for pick in range(picks if self.rows else 0):
+            at = pick * self.chains // picks
+            row, sample = self.rows[at // self.samples], at % self.samples
+            start = (self.format or bench.format).respond(row.prompt)
+            if self.planted:
+                yield len(bench.format.judge(start)) + stages.respond.max_new_tokens * (1 + pick % 4) // 4
+                continue
+            # a slot still holds what begins like the text before, and may copy another sample's prompt
+            copied = sample > 0 and bench.engine.shares and len(start) > SHARE_FROM
+            held = len(start) - 1 if copied else min(common_prefix(before, start), len(start) - 1)
+            before = start
+            if self.format is not None:
+                yield len(start) - held
+                continue
+            chain = bench.chain(row, stages, round=0, judge=self.judge, turns=self.turns)
+            yield from chain.extends(held)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Texts that nothing goes on from, with the token counts of their extends."""
+
+    lengths: Sequence[int]
+    times: float = 1.0
+
+    @property
+    def chains(self) -> int:
+        return len(self.lengths)
+
+    def extends(self, bench: Workbench, picks: int) -> Iterator[int]:
+        yield from (self.lengths[pick * self.chains // picks] for pick in range(picks if self.lengths else 0))
+
 
 def evaluation_phases(bench: Workbench, rows: Sequence[Prompt], times: float, judge: bool = True) -> list[Phase]:
     """What `measure` samples of an evaluation set, so many times."""
@@ -50,9 +89,9 @@ def evaluation_phases(bench: Workbench, rows: Sequence[Prompt], times: float, ju
     return [greedy, voting] if {"consistency", "both"} & set(modes) else [greedy]
 
 
-def run_phases(bench: Workbench, task: Task) -> list[Phase]:
+def run_phases(bench: Workbench, task: Task) -> list[Phase | Alone]:
     """All that a run samples: evaluations, responses for D_meta, rounds, controls; by its config and rows alone."""
-    config, found = bench.config, list[Phase]()
+    config, found = bench.config, list[Phase | Alone]()
     number, judges = config.rounds.number, bench.method.judges
     for of in task.evaluation().values():
         found += evaluation_phases(bench, of.rows, 1, judge=False) + evaluation_phases(bench, of.rows, 1 + number)
@@ -68,10 +107,30 @@ def run_phases(bench: Workbench, task: Task) -> list[Phase]:
         found.append(Phase(prompts, config.data.samples_per_prompt, judge=judges, times=times))
         if judges and config.rounds.controls:
             found.append(Phase(prompts[: config.rounds.controls], times=times, planted=True))
+        if judges and (lengths := _judged(bench, prompts)):
+            chains = len(prompts) * config.data.samples_per_prompt
+            found.append(Alone(lengths, times * chains * _QUESTIONS / len(lengths)))
     return found
 
 
-def survey(bench: Workbench, phases: Sequence[Phase]) -> list[int]:
+def _judged(bench: Workbench, rows: Sequence[Prompt]) -> list[int]:
+    """Of what a batch judge asks the model itself about each prompt: answers of any length, and what a question has in
+    common with the one before is held."""
+    judge = bench.batch
+    if judge is None or judge.prompt is None or judge.server is not None:
+        return []
+    params, most = bench.stages().feedback, bench.config.sampling.respond.max_new_tokens
+    found, before = list[int](), tuple[int, ...]()
+    for n, row in enumerate(rows[:: 1 + len(rows) * _QUESTIONS // SURVEYED]):
+        shown = judge.shown(Case(row.id, row.prompt, ("a", "b")))
+        for request in judge_requests(bench, judge.prompt, shown, params, judge.brief, 0, "").values():
+            held = min(common_prefix(before, request.tokens), len(request.tokens) - 1)
+            found.append(len(request.tokens) - held + 2 * most * (1 + n % 4) // 4)
+            before = request.tokens
+    return found
+
+
+def survey(bench: Workbench, phases: Sequence[Phase | Alone]) -> list[int]:
     """Token counts of the extends to expect, as a histogram over chains that are spread evenly over the phases.
 
     Equal on all hosts and in every process of a run: it depends on no text that was sampled.
@@ -80,25 +139,5 @@ def survey(bench: Workbench, phases: Sequence[Phase]) -> list[int]:
     total = sum(phase.times * phase.chains for phase in phases)
     for phase in phases:
         share = phase.times * phase.chains / total if total else 0.0
-        lengths += _of_phase(bench, phase, max(1, round(SURVEYED * share)))
+        lengths += phase.extends(bench, max(1, round(SURVEYED * share)))
     return [length for length in lengths if 0 < length <= bench.engine.cache_length]
-
-
-def _of_phase(bench: Workbench, phase: Phase, picks: int) -> Iterator[int]:
-    stages, before = bench.stages(), list[int]()
-    for pick in range(picks if phase.rows else 0):
-        at = pick * phase.chains // picks
-        row, sample = phase.rows[at // phase.samples], at % phase.samples
-        start = (phase.format or bench.format).respond(row.prompt)
-        if phase.planted:
-            yield len(bench.format.judge(start)) + stages.respond.max_new_tokens * (1 + pick % 4) // 4
-            continue
-        # a slot still holds what begins like the text before, and may copy another sample's prompt
-        copied = sample > 0 and bench.engine.shares and len(start) > SHARE_FROM
-        held = len(start) - 1 if copied else min(common_prefix(before, start), len(start) - 1)
-        before = start
-        if phase.format is not None:
-            yield len(start) - held
-            continue
-        chain = bench.chain(row, stages, round=0, judge=phase.judge, turns=phase.turns)
-        yield from chain.extends(held)

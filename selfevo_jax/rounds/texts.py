@@ -135,7 +135,7 @@ class Models:
 
             bench.run(self._loaded(bench, source), chains, self.reporter, f"{source}: {what}", done)
         found = {key: self.kept[f"{stage}/{key}"] for key in keys}
-        self._warn(list(found.values()), f"{source}: ", what, limit)
+        tell_lost(list(found.values()), f"{source}: ", what, limit, self.reporter)
         return found
 
     def _open(self, source: str) -> Workbench:
@@ -159,15 +159,17 @@ class Models:
             self._params = source, bench.engine.place(bench.base_params())
         return self._params[1]
 
-    def _warn(self, said: Sequence[Said], who: str, what: str, limit: str) -> None:
-        lost = [one.error for one in said if one.error is not None]
-        if lost and len(lost) == len(said):
-            raise ConfigError(f"{who}none of the {what} could be sampled ({lost[0]}); raise sampling.cache_length")
-        if lost:
-            self.reporter.warn(f"{who}{len(lost)} of {len(said)} {what} could not be sampled; the first: {lost[0]}")
-        cut = sum(one.finish in ("length", "cache") for one in said)
-        if cut > CLIPPED_WARN_ABOVE * len(said):
-            self.reporter.warn(f"{who}{cut} of {len(said)} {what} were cut at a limit; raise {limit}")
+
+def tell_lost(said: Sequence[Said], who: str, what: str, limit: str, reporter: Reporter) -> None:
+    """Warns of texts that could not be sampled, and of many that were cut. Raises ConfigError where none could."""
+    lost = [one.error for one in said if one.error is not None]
+    if lost and len(lost) == len(said):
+        raise ConfigError(f"{who}none of the {what} could be sampled ({lost[0]}); raise sampling.cache_length")
+    if lost:
+        reporter.warn(f"{who}{len(lost)} of {len(said)} {what} could not be sampled; the first: {lost[0]}")
+    cut = sum(one.finish in ("length", "cache") for one in said)
+    if cut > CLIPPED_WARN_ABOVE * len(said):
+        reporter.warn(f"{who}{cut} of {len(said)} {what} were cut at a limit; raise {limit}")
 
 
 def with_model(config: Config, source: str) -> Config:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from selfevo_jax.judges.endpoint import Question, ask_endpoint
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.texts import Kept, Models, Said
 from selfevo_jax.rounds.workbench import Workbench
-from selfevo_jax.sample import DrawKey, Request
+from selfevo_jax.sample import DrawKey, Request, SamplingParams
 from selfevo_jax.text import PromptFormat
 
 Answers = Mapping[str, Said]
@@ -50,25 +50,37 @@ class ModelJudge:
 
     def said(self, stage: str, prompt: JudgePrompt, shown: Mapping[str, str]) -> dict[str, Said]:
         def requests(bench: Workbench) -> dict[str, Request]:
-            format, params = judge_format(bench, prompt), bench.stages(greedy=True).feedback
-            if self.brief:
-                params = replace(params, stop_strings=(CLOSING,))
-            return {
-                key: Request(self._tokens(format, prompt, text), params, DrawKey(0, stage, key))
-                for key, text in shown.items()
-            }
+            return judge_requests(bench, prompt, shown, bench.stages(greedy=True).feedback, self.brief, 0, stage)
 
         found = self.models.texts(
             self.source, stage, list(shown), requests, "judgements", "sampling.feedback.max_new_tokens"
         )
-        return {key: _opened(said, prompt) for key, said in found.items()} if self.brief else found
-
-    def _tokens(self, format: PromptFormat, prompt: JudgePrompt, text: str) -> tuple[int, ...]:
-        tokens = format.respond(text)
-        return (*tokens, *format.continuation(tokens, prompt.opening)) if self.brief else tuple(tokens)
+        return {key: opened(said, prompt) for key, said in found.items()} if self.brief else found
 
 
-def _opened(said: Said, prompt: JudgePrompt) -> Said:
+def judge_requests(
+    bench: Workbench,
+    prompt: JudgePrompt,
+    shown: Mapping[str, str],
+    params: SamplingParams,
+    brief: bool,
+    round: int,
+    stage: str,
+) -> dict[str, Request]:
+    """What asks a model about each of the texts; a brief one begins with the prompt's opening, and ends with its
+    verdict."""
+    format = judge_format(bench, prompt)
+    if brief:
+        params = replace(params, stop_strings=(CLOSING,))
+
+    def tokens(text: str) -> tuple[int, ...]:
+        found = format.respond(text)
+        return (*found, *format.continuation(found, prompt.opening)) if brief else tuple(found)
+
+    return {key: Request(tokens(text), params, DrawKey(round, stage, key)) for key, text in shown.items()}
+
+
+def opened(said: Said, prompt: JudgePrompt) -> Said:
     """A brief judge's text with what it was made to begin with, and what ended it."""
     closing = CLOSING if said.finish == "stop_string" else ""
     return said if said.error is not None else replace(said, text=f"{prompt.opening}{said.text.strip()}{closing}")
@@ -81,12 +93,15 @@ class EndpointJudge:
     section: EndpointSection
     kept: Kept
     reporter: Reporter
+    title: str = ""
+    """Of the questions, in what is shown; empty: judgements by the server's model."""
+    record: Callable[[dict[str, Any]], None] | None = None
+    """Takes what they have cost."""
 
     def said(self, stage: str, prompt: JudgePrompt, shown: Mapping[str, str]) -> dict[str, Said]:
         questions = [Question.of(f"{stage}/{key}", prompt.system, text) for key, text in shown.items()]
-        answers = ask_endpoint(
-            self.section, questions, self.kept.journal, self.reporter, f"{self.section.model}: judgements"
-        )
+        title = self.title or f"{self.section.model}: judgements"
+        answers = ask_endpoint(self.section, questions, self.kept.journal, self.reporter, title, self.record)
         return {key: Said(a.text, a.finish, a.error) for key, a in zip(shown, answers, strict=True)}
 
 

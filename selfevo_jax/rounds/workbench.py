@@ -19,7 +19,7 @@ from selfevo_jax.chains import Generated, RefineChain, Rollout, StageParams
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
-from selfevo_jax.judges import ChainJudge, open_judge
+from selfevo_jax.judges import BatchJudge, ChainJudge, open_batch, open_judge
 from selfevo_jax.methods import Method, open_method
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, require_finite
 from selfevo_jax.process import give_back_freed_memory
@@ -115,6 +115,8 @@ class Workbench:
     cut: Cut | None
     record: Callable[[dict[str, Any]], None] | None = None
     """Takes what each rollout has cost, as plain JSON values."""
+    batch: BatchJudge | None = None
+    """A judge of finished chains; None: their own feedback decides."""
 
     @property
     def model(self) -> ModelConfig:
@@ -123,6 +125,12 @@ class Workbench:
     @property
     def tokenizer(self) -> BaseTokenizer:
         return self.source.tokenizer
+
+    @property
+    def label_readers(self) -> list[str]:
+        """What reads gold answers inside the rounds."""
+        found = [f"method {self.method.name}"] if self.method.reads_labels else []
+        return [*found, f"judge {self.batch.name}"] if self.batch is not None and self.batch.reads_labels else found
 
     def base_params(self) -> Any:
         """M_0 in fp32, laid out for training. Raises ModelError where it is not finite."""
@@ -148,6 +156,7 @@ class Workbench:
         sample: int = 0,
         judge: bool = True,
         turns: int | None = None,
+        stop_when_good: bool = True,
     ) -> RefineChain:
         """One prompt through the stages; what runs on behind an answer is cut off, where the task knows it."""
         return RefineChain(
@@ -160,6 +169,7 @@ class Workbench:
             turns=self.config.rounds.turns if turns is None else turns,
             round=round,
             sample=sample,
+            stop_when_good=stop_when_good,
             cut=self.cut,
         )
 
@@ -268,7 +278,7 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     source = open_model(config.model.source, config.model.tokenizer)
     check_preset(config.model.preset, source)
     check_positions(config, source.config)
-    judge, format = open_judge(config.judge), config.format
+    judge, batch, format = open_judge(config.judge), open_batch(config.judge), config.format
     if format.kind == "chat" and format.judge is None:
         format = format.model_copy(update={"judge": judge.instruction})
     fmt = PromptFormat(format, source.tokenizer)
@@ -278,4 +288,5 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
     plan = memory.plan(config.sampling.slots, chains, available)
     engine = make_engine(memory, source.tokenizer, plan.slots, config.seed)
-    return Workbench(config, mesh, source, fmt, judge, plan, engine, open_method(config), cut_of(config), record)
+    method, cut = open_method(config), cut_of(config)
+    return Workbench(config, mesh, source, fmt, judge, plan, engine, method, cut, record, batch)

@@ -20,12 +20,13 @@ from selfevo_jax.run.run_dir import COMMITTED, META, name_of
 
 ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
 """What is computed before the rounds: the base's own answers that D_meta is written about, D_meta, M_meta."""
-EVALUATION, ROLLOUTS, CONTROLS, ROUND = "evaluation", "rollouts", "controls", "round"
-"""What is measured; and what a round makes: rollouts, planted controls, the rest (D_self, M_t, its record)."""
+EVALUATION, ROLLOUTS, JUDGED, CONTROLS, ROUND = "evaluation", "rollouts", "judged", "controls", "round"
+"""What is measured; and what a round makes: rollouts, what a batch judge says of them, planted controls, the rest
+(D_self, M_t, its record)."""
 PROMPTS = "prompts"
 """What the model writes for a round before its rollouts."""
-_ALL = frozenset((ANSWERS, META_DATA, META_SKILL, EVALUATION, ROLLOUTS, CONTROLS, ROUND, PROMPTS))
-_SAMPLED = frozenset((ANSWERS, EVALUATION, ROLLOUTS, CONTROLS))
+_ALL = frozenset((ANSWERS, META_DATA, META_SKILL, EVALUATION, ROLLOUTS, JUDGED, CONTROLS, ROUND, PROMPTS))
+_SAMPLED = frozenset((ANSWERS, EVALUATION, ROLLOUTS, JUDGED, CONTROLS))
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ _READ: dict[str, _Read] = {
     "format": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
     "judge": _Read(_SAMPLED - {ANSWERS}, "the verdicts of the kept rounds"),
     "judge.top_share": _read(CONTROLS, ROUND, why="what was kept of the rounds"),
+    "judge.batch": _read(JUDGED, CONTROLS),
     "data.prompts": _read(ROLLOUTS),
     "data.prompts_per_round": _read(ROLLOUTS),
     "data.samples_per_prompt": _read(ROLLOUTS),
@@ -60,10 +62,10 @@ _READ: dict[str, _Read] = {
     "data.evaluation_rows": _read(EVALUATION),
     "sampling": _Read(_SAMPLED),
     # evaluation is greedy, or has a temperature of its own, as the answers for D_meta have
-    "sampling.respond": _Read(_SAMPLED - {CONTROLS}),
+    "sampling.respond": _Read(_SAMPLED - {JUDGED, CONTROLS}),
     "sampling.respond.temperature": _read(ROLLOUTS),
     "sampling.feedback": _Read(_SAMPLED - {ANSWERS}),
-    "sampling.feedback.temperature": _read(ROLLOUTS, CONTROLS),
+    "sampling.feedback.temperature": _read(ROLLOUTS, JUDGED, CONTROLS),
     "sampling.refine": _read(EVALUATION, ROLLOUTS),
     "sampling.refine.temperature": _read(ROLLOUTS),
     "sampling.write": _read(PROMPTS),
@@ -77,7 +79,8 @@ _READ: dict[str, _Read] = {
     **dict.fromkeys(("rounds.per_prompt", "rounds.minimum_kept"), _read(ROUND)),
     "evaluate": _read(EVALUATION),
     # what phases read of several keys together: see `inputs`
-    "whether rounds judge": _read(ROLLOUTS, CONTROLS),
+    "whether rounds judge": _read(ROLLOUTS, JUDGED, CONTROLS),
+    "whether chains refine what is good": _read(ROLLOUTS),
     "what a method from outside may read": _read(ROLLOUTS, CONTROLS),
     "what feedback ends in": _Read(_SAMPLED),  # a task cuts answers by it
     "the judge's default text": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
@@ -151,6 +154,7 @@ def inputs(config: Config) -> dict[str, Any]:
     own_text = config.format.kind == "chat" and config.format.judge is None
     return dict(flat(config.model_dump(mode="json"))) | {
         "whether rounds judge": config.rounds.judges,
+        "whether chains refine what is good": batch.kind if (batch := config.judge.batch) and batch.compares else None,
         "what a method from outside may read": _of_outside(config),
         "what feedback ends in": config.judge.reads,
         "the judge's default text": config.judge.reads if own_text else None,
@@ -204,17 +208,21 @@ def artefacts(config: Config) -> Iterator[Artefact]:
         name = name_of(number)
         folder, checkpoint = f"rounds/{name}", f"checkpoints/{name}"
         own, sampled, planted = f"{folder}/prompts", f"{folder}/rollouts", f"{folder}/controls.json"
+        said, asked = f"{folder}/judged", f"{folder}/controls"
         if config.data.to_write(number):
             # they begin with given prompts, and are held against the rows of evaluations
             made |= {PROMPTS, ROLLOUTS, EVALUATION}
             yield Artefact(f"prompts of round {number}", made, f"{own}/manifest.json", (own,))
         made |= {ROLLOUTS}
         yield Artefact(f"rollouts of round {number}", made, f"{sampled}/manifest.json", (sampled,))
+        made |= {JUDGED}
+        if config.judge.batch is not None:
+            yield Artefact(f"judged rows of round {number}", made, f"{said}/manifest.json", (said,))
         made |= {CONTROLS}
-        yield Artefact(f"controls of round {number}", made, planted, (planted,))
+        yield Artefact(f"controls of round {number}", made, planted, (planted, asked))
         made |= {ROUND}
         mark, files = f"{folder}/{COMMITTED}", (folder, checkpoint)
-        yield Artefact(f"M_{number}", made, mark, files, (own, sampled, planted), checkpoint)
+        yield Artefact(f"M_{number}", made, mark, files, (own, sampled, said, planted, asked), checkpoint)
         yield _evaluation(name, made)
 
 

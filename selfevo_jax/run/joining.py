@@ -22,20 +22,23 @@ from selfevo_jax.storage import storage_of
 CONFIG, PRINTS = "config.yaml", "fingerprints.json"
 REMOVED = "REMOVED"
 """What is left of a checkpoint that is not kept."""
-GROWING = ("rollouts", "prompts")
-"""Folders of a round whose lines grow, as their chains end, until `manifest.json` is there."""
 _REMADE = ("meta/", "rounds/", "evaluations/")
 """Where files are that a phase makes anew."""
 _TOLD_ONLY = ("costs.jsonl", "report.json")
 """Files that nothing is made from."""
+GROWING = dict.fromkeys(("prompts", "rollouts", "judged"), "manifest.json") | {"controls": "../controls.json"}
+"""Folders of a round whose lines grow one by one, and the file that is there when they are finished."""
+_NOT_READ = ("logprobs.jsonl", "answers.jsonl")
+"""Files of rows that nothing is made from once their phase is finished."""
 
 
 def finished_files(root: Path, sums: Checksums) -> list[str]:
-    """The names of the files of which the digest is known, but for lines that grow again."""
+    """The names of the files of which the digest is known, but for journals that grow again."""
 
     def grows(name: str) -> bool:
         part = root / name
-        if part.parent.name not in GROWING or part.suffix != ".jsonl" or (part.parent / "manifest.json").exists():
+        end = GROWING.get(part.parent.name)
+        if end is None or part.suffix != ".jsonl" or (part.parent / end).exists():
             return False
         return part.exists() and sums.fault(part) is not None
 
@@ -149,7 +152,7 @@ class Joining:
         path = self.root / name
         if self._sums.is_pending(path):
             self._sums.forget(path)
-        elif name.startswith(_REMADE) and not name.endswith("logprobs.jsonl"):
+        elif name.startswith(_REMADE) and not name.endswith(_NOT_READ):
             self.lost.add(name)
             self.notes.append(f"{path}: missing; it is made anew")
         else:  # the run reads none of these

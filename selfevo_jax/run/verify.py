@@ -38,8 +38,9 @@ def verify(run: RunDir) -> Verified:
     faults += [fault for name in names if (fault := run.sums.fault(run.root / name)) is not None]
     checkpoints = [META] if run.meta(COMMITTED).exists() else []
     for number in count(1):
-        if run.round(number, "rollouts/manifest.json").exists():
-            faults += _counts(run, number)
+        for folder in ("rollouts", "judged"):
+            if run.round(number, f"{folder}/manifest.json").exists():
+                faults += _counts(run, number, folder)
         if not run.round(number, COMMITTED).exists():
             break
         checkpoints.append(name_of(number))
@@ -79,7 +80,7 @@ def _without_times(value: Any) -> Any:
 
 
 def _unfinished(run: RunDir, known: set[str]) -> list[str]:
-    """Of rows of files that still grow: those that cannot be read."""
+    """Of rows of journals that still grow: those that cannot be read."""
     record = run.root / PRINTS
     belongs = read_json(record).get("config") if record.exists() and run.sums.fault(record) is None else None
     faults = []
@@ -106,12 +107,12 @@ def _states(run: RunDir) -> list[str]:
     return faults
 
 
-def _counts(run: RunDir, number: int) -> list[str]:
-    part = run.round(number, "rollouts/part-00000.jsonl")
+def _counts(run: RunDir, number: int, folder: str) -> list[str]:
+    part = run.round(number, f"{folder}/part-00000.jsonl")
     try:
-        wanted = read_json(run.round(number, "rollouts/manifest.json"))["rows"]
+        wanted = read_json(run.round(number, f"{folder}/manifest.json"))["rows"]
     except (SelfevoError, KeyError, TypeError) as error:
-        return [f"rounds/{number:04d}/rollouts/manifest.json: not readable ({error})"]
+        return [f"rounds/{number:04d}/{folder}/manifest.json: not readable ({error})"]
     found = part.read_bytes().count(b"\n") if part.exists() else 0
     name = part.relative_to(run.root).as_posix()
     return [] if found == wanted else [f"{name}: {found} rows, its manifest says {wanted}"]

@@ -6,13 +6,14 @@ import importlib.util
 import json
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import yaml
+from completions_server import Server, serving
 from fake_bucket import serve
 from host_helpers import SECRET, Process, free_port, together
 from strangers import messages, send
@@ -78,6 +79,19 @@ def weights(path: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(open_model(str(path)).load(None, np.float32))]
 
 
+def verdict(prompt: str, n: int) -> str | None:
+    return "429 wait 0" if n == 1 and len(prompt) % 3 == 0 else f"says Verdict: {'in' * (len(prompt) % 2)}correct"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[Server]:
+    """It judges the rounds of all runs here, where there is a client for it."""
+    with serving(verdict) as server:
+        if importlib.util.find_spec("openai"):
+            CONFIG["judge"] = {"batch": {"kind": "endpoint", "endpoint": {"url": server.url, "model": "big"}}}
+        yield server
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     folder, port = tmp_path_factory.mktemp("pair"), free_port()
@@ -113,6 +127,20 @@ def test_two_processes_among_strangers_make_what_one_makes(pair: tuple[Path, lis
     assert "The run is in run" in told
     # but for its library's own, whose threads break each other's lines
     assert [line for line in silence.splitlines() if "[Gloo]" not in line and "connected peer ranks" not in line] == []
+
+
+def test_process_0_alone_asks_a_server_that_judges_a_round(
+    pair: tuple[Path, list[str]], alone: Path, server: Server
+) -> None:
+    if "judge" not in CONFIG:
+        pytest.skip("openai is not installed")
+    judged = list(alone.glob("rounds/*/judged/answers.jsonl"))
+    questions = sum(
+        file.read_bytes().count(b"\n") for file in [*judged, *alone.glob("rounds/*/controls/answers.jsonl")]
+    )
+    assert len(judged) == 2
+    # by each of the two runs once, but for those that were refused at first
+    assert server.asked.total() == 2 * questions + sum(len(prompt) % 3 == 0 for prompt in server.asked)
 
 
 def test_prompts_that_do_not_divide_give_one_result_each(pair: tuple[Path, list[str]]) -> None:  # C33, C34

@@ -9,7 +9,7 @@ import pytest
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.judges.asking import Asking, Broken, Busy, Pace, Refused
 
-QUICK = {"first_wait": 0.005, "answer_seconds": 5.0}
+QUICK = {"concurrency": 16, "retries": 8, "answer_seconds": 5.0, "longest_wait_seconds": 300.0, "first_wait": 0.005}
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def test_an_answer_that_comes_with_the_error_that_ends_the_asking_is_kept():
             await gate.wait()  # both end in one turn of the loop, the failure first
             return fails(ZeroDivisionError()) if question.id == "0" else question.id
 
-        asking: Asking = Asking("server", ask, Pace(), lambda q, a: kept.append(a), lambda q, why: None)
+        asking: Asking = Asking("server", ask, Pace(**QUICK), lambda q, a: kept.append(a), lambda q, why: None)
         await asking.run([Q("0"), Q("1")])
 
     with pytest.raises(ZeroDivisionError):

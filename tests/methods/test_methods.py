@@ -6,6 +6,7 @@ import pytest
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.config import parse_config
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods import BASE, open_method
 
 BASE_CONFIG = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
@@ -31,9 +32,16 @@ def made(rounds):
     )
 
 
-def asked(found):
-    bench = SimpleNamespace(chain=lambda row, stages, **how: how)
+def asked(found, batch=None):
+    bench = SimpleNamespace(chain=lambda row, stages, **how: how, batch=batch)
     return found.chain(bench, None, None, round=2, sample=1)
+
+
+def test_a_judge_that_compares_has_every_response_refined_also_one_called_good() -> None:
+    stops = [asked(method(), SimpleNamespace(compares=it))["stop_when_good"] for it in (False, True)]
+    assert (asked(method())["stop_when_good"], *stops) == (True, True, False)
+    with pytest.raises(ConfigError, match=r"judge.batch: self_training has no judge; set it to null"):
+        method("self_training", judge={"batch": {"kind": "scorer"}})
 
 
 def test_self_training_asks_for_no_feedback_and_keeps_what_feedback_would_not() -> None:

@@ -25,7 +25,11 @@ def test_a_part_of_each_kind_from_outside_makes_a_round(tmp_path: Path) -> None:
         config(
             tmp_path / "run",
             data={"task": "toys:Shouting", "settings": {"prompts": 9}},
-            judge={"kind": "toys:Loudness", "settings": {"word": "quiet"}},
+            judge={
+                "kind": "toys:Loudness",
+                "settings": {"word": "quiet"},
+                "batch": {"kind": "toys:Brief", "settings": {"most": 500}},
+            },
             method={"name": "toys:Twice", "settings": {"factor": 2}},
             rounds={"number": 1, "controls": 2},
         )
@@ -41,6 +45,8 @@ def test_a_part_of_each_kind_from_outside_makes_a_round(tmp_path: Path) -> None:
     assert metrics["training"]["objective"] == "margin"
     assert metrics["training"]["loss_last"] < metrics["training"]["loss_first"]
     assert metrics["controls"] == {"rows": 2, "passed": 2}
+    assert metrics["judge"]["name"] == "brief"
+    assert metrics["counts"]["judged_good"] == metrics["judge"]["judged"] > 0
     held = json.loads((tmp_path / "run/evaluations/0001.json").read_text())["held"]
     assert held["scorers"] == ["letters"]
     assert any("method twice reads labels in its rounds" in line for line in heard.lines)

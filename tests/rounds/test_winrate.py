@@ -68,10 +68,10 @@ def test_two_models_and_a_judge_share_a_sampler_and_no_text_is_sampled_twice(tmp
 
 def test_a_brief_judge_s_text_is_whole_with_its_opening_and_its_end() -> None:
     def opened(text: str, finish: str) -> str:
-        return winrate._opened(texts.Said(text, finish), PAIR).text
+        return winrate.opened(texts.Said(text, finish), PAIR).text
 
     assert [opened(" A", "stop_string"), opened("A", "length")] == ["It is [[A]]", "It is [[A"]
-    assert winrate._opened(texts.Said("", "error", "too long"), PAIR).text == ""
+    assert winrate.opened(texts.Said("", "error", "too long"), PAIR).text == ""
 
 
 def prefers_long(prompt: str, n: int) -> str | None:

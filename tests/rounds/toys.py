@@ -1,4 +1,4 @@
-"""A task, a judge, a scorer, a chain, a method and an objective from outside the package, each as small as can be."""
+"""Parts from outside the package, each as small as can be: a task, judges, a scorer, a chain, a method, an aim."""
 
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from selfevo_jax.chains import Candidate, Generated, Rollout, judging
 from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow
 from selfevo_jax.evaluate import EvaluationSet
-from selfevo_jax.judges import ChainJudge
+from selfevo_jax.judges import Assessment, ChainJudge
 from selfevo_jax.methods import BASE, Learning
 from selfevo_jax.methods.lessons import self_pool
 from selfevo_jax.methods.selection import select
@@ -101,6 +101,25 @@ def loudest(bench, row, stages, round, sample):
     judged = yield from judging(bench.judge, answered, bench.format, stages.feedback, bench.tokenizer.decode, key)
     answers[best] = replace(answers[best], feedback=judged.feedback)
     return Rollout(row.id, sample, row.prompt, tuple(answers), best, judged.error)
+
+
+@dataclass(frozen=True)
+class Brief:
+    """Judge of finished chains: an answer is good that is short enough. It asks nobody."""
+
+    most: int
+    name: str = "brief"
+    reads_labels: bool = False
+    compares: bool = False
+    brief: bool = False
+    server: None = None
+    prompt: None = None
+
+    def shown(self, case):
+        return {}
+
+    def assessed(self, case, replies):
+        return [Assessment(None if text is None else len(text) <= self.most) for text in case.texts]
 
 
 @dataclass(frozen=True)

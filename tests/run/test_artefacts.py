@@ -36,6 +36,9 @@ def shared(one: Config, other: Config) -> list[str]:
         # without feedback: other rollouts, but figures with self-refinement take one turn all the same
         ({"rounds": {"turns": 0, "select": "none"}}, [BASE, META_DATA, META, META_FIGURES]),
         ({"rounds__turns": 2}, [META_DATA, META]),
+        # a judge of finished chains reads none of them otherwise, but one that compares wants more refinements
+        ({"judge": {"batch": {"kind": "scorer"}}}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS]),
+        ({"judge": {"batch": {"kind": "pairwise"}}}, [BASE, META_DATA, META, META_FIGURES]),
         ({"rounds__controls": 5}, [BASE, META_DATA, META, META_FIGURES, ROLLOUTS]),
         ({"data__prompts_per_round": 7}, [BASE, META_DATA, META, META_FIGURES]),
         ({"data__meta_feedback": "verdict"}, [BASE]),
@@ -163,3 +166,14 @@ def test_files_belong_to_one_artefact_and_removed_arrays_are_not_shared() -> Non
     assert sorted(taken) == sorted(names)
     removed = next(a for a in MADE if a.name == META).of([*names, "checkpoints/meta/REMOVED"])
     assert removed == []
+
+
+def test_what_a_judge_of_finished_chains_says_is_an_artefact_of_its_own() -> None:
+    made = {a.name: a for a in artefacts(config(judge={"batch": {"kind": "scorer"}}, rounds__number=1))}
+    names = [
+        f"rounds/0001/{name}" for name in ("judged/manifest.json", "judged/answers.jsonl", "judged/part-00000.jsonl")
+    ]
+    names += ["rounds/0001/controls.json", "rounds/0001/controls/answers.jsonl", "rounds/0001/COMMITTED"]
+    assert made["judged rows of round 1"].of(names) == names[:3]
+    assert made["controls of round 1"].of(names) == names[3:5]
+    assert made["M_1"].of(names) == names[5:]

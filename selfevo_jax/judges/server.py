@@ -1,0 +1,49 @@
+"""The settings of a server that answers questions."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from selfevo_jax.section import Count, Positive, Section
+
+
+class EndpointSection(Section):
+    """An OpenAI-compatible server of chat completions."""
+
+    url: str
+    """As `https://HOST/v1`. Keys do not belong here."""
+    model: str
+    """Its name there."""
+    key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key. It is read when the server is asked, and written nowhere."""
+    temperature: float | None = Field(default=0.0, ge=0.0)
+    """null leaves it to the server."""
+    max_tokens: Positive = 1024
+    """Of an answer."""
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls that limit."""
+    concurrency: Positive = 16
+    """Questions side by side at most. It is halved where the server is busy (429), and grows again."""
+    retries: Count = 8
+    """More tries of a question that met a busy or broken server."""
+    answer_seconds: float = Field(default=120.0, gt=0.0, allow_inf_nan=False)
+    """Of one try."""
+    longest_wait_seconds: float = Field(default=300.0, gt=0.0, allow_inf_nan=False)
+    """What the server may ask to wait (Retry-After); where it asks for more, the asking ends."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"found {url!r}, expected a URL such as https://HOST/v1")
+        return url.rstrip("/")
+
+    @field_validator("key_variable")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:  # it may be a key: it is not repeated
+            raise ValueError("expected the name of an environment variable; the key itself does not belong here")
+        return name
