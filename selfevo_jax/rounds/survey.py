@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from selfevo_jax.data import PromptRow
 from selfevo_jax.judges import Case
 from selfevo_jax.rounds.measure import UNJUDGED
 from selfevo_jax.rounds.prompts import Writing, expected, first_asks, writing_rounds
@@ -13,7 +12,6 @@ from selfevo_jax.rounds.winrate import judge_requests
 from selfevo_jax.rounds.workbench import Prompt, Workbench
 from selfevo_jax.sample import SHARE_FROM, common_prefix
 from selfevo_jax.tasks import Task
-from selfevo_jax.text import PromptFormat
 
 SURVEYED = 512
 """Chains looked at, about, spread evenly over all that a run samples."""
@@ -37,8 +35,6 @@ class Phase:
     """How often a run samples them."""
     planted: bool = False
     """Whether they begin with an answer that is given, to be judged (controls)."""
-    format: PromptFormat | None = None
-    """Of single requests; None: those of a run's chains."""
 
     @property
     def chains(self) -> int:
@@ -50,19 +46,16 @@ class Phase:
         for pick in range(picks if self.rows else 0):
             at = pick * self.chains // picks
             row, sample = self.rows[at // self.samples], at % self.samples
-            start = (self.format or bench.format).respond(row.prompt)
+            start = bench.format.respond(row.prompt)
             if self.planted:
                 yield len(bench.format.judge(start)) + stages.respond.max_new_tokens * (1 + pick % 4) // 4
                 continue
             # a slot still holds what begins like the text before, and may copy another sample's prompt
             copied = sample > 0 and bench.engine.shares and len(start) > SHARE_FROM
             held = len(start) - 1 if copied else min(common_prefix(before, start), len(start) - 1)
-            before = start
-            if self.format is not None:
-                yield len(start) - held
-                continue
             chain = bench.chain(row, stages, round=0, judge=self.judge, turns=self.turns)
             yield from chain.extends(held)
+            before = start
 
 
 @dataclass(frozen=True)
@@ -100,8 +93,8 @@ def run_phases(bench: Workbench, task: Task) -> list[Phase | Alone]:
     shown = sorted({1 + i * number // min(number, _ROUNDS) for i in range(min(number, _ROUNDS))})
     section, writing = config.data.self_written, writing_rounds(config)
     if section is not None and writing:
-        asks = [PromptRow(ask.id, ask.text) for ask in first_asks(config, task, section)]
-        found.append(Phase(asks, times=len(writing), format=Writing.of(bench, section).format))
+        format = Writing.of(bench, section).format
+        found.append(Alone([len(format.respond(ask.text)) for ask in first_asks(config, task, section)], len(writing)))
     for round in shown:
         prompts, times = expected(config, task, round), number / len(shown)
         found.append(Phase(prompts, config.data.samples_per_prompt, judge=judges, times=times))

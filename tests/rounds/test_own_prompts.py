@@ -14,7 +14,7 @@ from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError, DataError, EmptySelectionError, Preempted
 from selfevo_jax.report import status, summarize, tables
 from selfevo_jax.rounds.loop import Loop
-from selfevo_jax.rounds.prompts import Writing, check_writing, expected, prompts_of, write_own
+from selfevo_jax.rounds.prompts import Writing, check_writing, expected, first_asks, prompts_of, write_own
 from selfevo_jax.rounds.survey import run_phases, survey
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.run import RunDir, share, verify
@@ -269,9 +269,9 @@ def test_the_sampler_s_shapes_know_of_prompts_that_are_not_written_yet(bench, tm
     rows = expected(bench.config, task, 2)
     assert len(rows) == 16
     assert {row.prompt for row in rows} <= set(GIVEN)
-    asks = [phase for phase in run_phases(bench, task) if phase.format is not None]
-    sizes = [len(asks[0].format.respond(row.prompt)) for row in asks[0].rows]
-    assert set(sizes) & set(survey(bench, run_phases(bench, task)))
+    writing = Writing.of(bench, bench.config.data.self_written)
+    asks = first_asks(bench.config, task, bench.config.data.self_written)
+    assert {len(writing.format.respond(ask.text)) for ask in asks} & set(survey(bench, run_phases(bench, task)))
     long = bench.config.data.self_written.model_copy(update={"most_words": 3, "least_words": 1})
     bounded = bench.config.model_copy(
         update={"data": bench.config.data.model_copy(update={"self_written": long})},
