@@ -83,7 +83,7 @@ def _evolve(config: Path, overrides: list[str]) -> None:
 def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
     """Makes what is left of a run, and shows what it has come to."""
     from selfevo_jax import hosts
-    from selfevo_jax.report import summarize, transcripts
+    from selfevo_jax.report import open_transcripts, summarize, transcripts
 
     run = controller.dir
 
@@ -113,6 +113,9 @@ def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
     for name in controller.loop.task.evaluation():
         for found in transcripts(run, name):
             reporter.line(f"\n{found.text()}")
+    for name, checkpoint in {row.set: row.checkpoint for row in summarize(run).open_ended}.items():
+        for text in open_transcripts(run, checkpoint, name):
+            reporter.line(f"\n{text}")
     reporter.line(f"\nThe run is in {run.root} (its table: {run.report_file.name})")
 
 
@@ -127,7 +130,7 @@ def _require_whole(run: RunDir) -> None:
 def _show(run: RunDir, keep: bool = False) -> None:
     """The table of a run; with `keep` it is also stored beside it. Process 0 shows it, the others wait."""
     from selfevo_jax import hosts
-    from selfevo_jax.report import LEGEND, WIDTH, summarize, tables, verdict_on_run
+    from selfevo_jax.report import LEGEND, OPEN_LEGEND, WIDTH, summarize, tables, verdict_on_open, verdict_on_run
     from selfevo_jax.run.files import to_json
 
     if hosts.is_writer():
@@ -136,7 +139,13 @@ def _show(run: RunDir, keep: bool = False) -> None:
         for table in tables(summary):
             (console if console.is_terminal else Console(width=WIDTH, quiet=console.quiet)).print("", table)
         say("\n" + textwrap.fill(LEGEND, WIDTH), "dim")
-        say("\n" + textwrap.fill(verdict_on_run(summary), WIDTH))
+        if summary.open_ended:
+            say("\n" + textwrap.fill(OPEN_LEGEND, WIDTH), "dim")
+        say("")
+        if not summary.open_ended or any(row.direct for row in summary.rows):
+            say(textwrap.fill(verdict_on_run(summary), WIDTH))
+        for told in verdict_on_open(summary.open_ended):
+            say(textwrap.fill(told, WIDTH))
     hosts.gather("showing the run", None)
     if keep:
         run.write(run.report_file, lambda: to_json(summarize(run).to_dict()))

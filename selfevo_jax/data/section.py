@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from selfevo_jax.data.instructions_section import InstructionsSection
 from selfevo_jax.data.self_written_section import SelfWrittenSection
+from selfevo_jax.judges import OpenSection
 from selfevo_jax.scorers import EvaluationSection
 from selfevo_jax.section import Count, Positive, RowsSection, Section
 
@@ -60,6 +61,8 @@ class DataSection(Section):
     evaluation: dict[SetName, EvaluationSection] = Field(default_factory=dict)
     """Name -> file of (prompt, answer) rows, or a section that says what its answers are. Gold answers are read by
     evaluation alone. Names become file names: letters, digits, '_', '-' and '.'."""
+    open_ended: dict[SetName, OpenSection] = Field(default_factory=dict)
+    """Name -> file of prompts without gold answers, or a section that says who judges the answers, and beside whose."""
     evaluation_rows: Positive | None = None
     """Use this many rows of each set; None takes all."""
     prompts_per_round: Positive = 1024
@@ -84,6 +87,8 @@ class DataSection(Section):
                 raise ValueError("name exactly one of meta_skill and meta_from_solutions")
         if twice := next((name for name in self.evaluation if self.set_names.count(name) > 1), None):
             raise ValueError(f"evaluation.{twice}: `instructions` has a set of this name; give the file's another one")
+        if twice := next((name for name in self.open_ended if name in self.set_names), None):
+            raise ValueError(f"open_ended.{twice}: another evaluation set has this name; give one of them another one")
         return self
 
     @property

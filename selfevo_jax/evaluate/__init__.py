@@ -22,6 +22,7 @@ from selfevo_jax.evaluate.metrics import (
     verdict_quality,
     wilson,
 )
+from selfevo_jax.evaluate.open_ended import MarkGain, OpenFigures, mark_gain, open_figures
 from selfevo_jax.evaluate.section import EvaluateSection
 from selfevo_jax.evaluate.winrate import Estimate, MeanRating, WinRate, length_controlled, mean, mean_rating, win_rate
 
@@ -32,7 +33,9 @@ __all__ = [
     "EvaluateSection",
     "Evaluation",
     "EvaluationSet",
+    "MarkGain",
     "MeanRating",
+    "OpenFigures",
     "Paired",
     "Proportion",
     "VerdictQuality",
@@ -42,8 +45,10 @@ __all__ = [
     "entropy",
     "length_controlled",
     "majority",
+    "mark_gain",
     "mean",
     "mean_rating",
+    "open_figures",
     "paired",
     "proportion",
     "rollout_of",

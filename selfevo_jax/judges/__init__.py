@@ -8,6 +8,7 @@ from selfevo_jax.judges.batch import BatchSection
 from selfevo_jax.judges.ensemble import EnsembleJudge
 from selfevo_jax.judges.likelihood import LikelihoodJudge
 from selfevo_jax.judges.mt_bench import CLOSING, JudgePrompt, mt_bench_pair, mt_bench_single
+from selfevo_jax.judges.open_ended import BASE, SELF, OpenSection
 from selfevo_jax.judges.pairwise import (
     PAIR_VERDICTS,
     SIDES,
@@ -24,8 +25,10 @@ from selfevo_jax.judges.settings import EnsembleSection, LikelihoodSection
 from selfevo_jax.judges.verdict import VerdictJudge
 
 __all__ = [
+    "BASE",
     "CLOSING",
     "PAIR_VERDICTS",
+    "SELF",
     "SIDES",
     "Assessment",
     "BatchJudge",
@@ -41,6 +44,7 @@ __all__ = [
     "Judgement",
     "LikelihoodJudge",
     "LikelihoodSection",
+    "OpenSection",
     "Pair",
     "PairVerdict",
     "RatingJudge",

@@ -1,17 +1,22 @@
 """What a run shows: its table, its JSON, its transcripts; and several runs side by side."""
 
+from selfevo_jax.report.cells import WIDTH, percent
 from selfevo_jax.report.comparison import Comparison, compare
 from selfevo_jax.report.comparison_table import as_markdown, as_text
+from selfevo_jax.report.open_ended import LEGEND as OPEN_LEGEND
+from selfevo_jax.report.open_ended import OpenRow, open_transcripts, verdict_on_open
 from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, summarize
-from selfevo_jax.report.table import LEGEND, MODES, WIDTH, beside, percent, tables, verdict_on_run
+from selfevo_jax.report.table import LEGEND, MODES, beside, tables, verdict_on_run
 from selfevo_jax.report.transcripts import Transcript, pick, transcripts
 
 __all__ = [
     "LEGEND",
     "MODES",
+    "OPEN_LEGEND",
     "WIDTH",
     "Comparison",
+    "OpenRow",
     "Phase",
     "Row",
     "Status",
@@ -21,11 +26,13 @@ __all__ = [
     "as_text",
     "beside",
     "compare",
+    "open_transcripts",
     "percent",
     "pick",
     "status",
     "summarize",
     "tables",
     "transcripts",
+    "verdict_on_open",
     "verdict_on_run",
 ]

@@ -6,17 +6,18 @@ refused where the rows, or what scores them, are not the same.
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import paired
+from selfevo_jax.report.figures import Figure, over_seeds
+from selfevo_jax.report.open_comparison import EQUAL_LENGTHS, Judged, compared, judged
 from selfevo_jax.report.summary import Summary, summarize
-from selfevo_jax.run.artefacts import EVALUATION, below, is_read_by
+from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, below, is_read_by
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
 from selfevo_jax.run.joining import PRINTS
@@ -27,6 +28,7 @@ DATA = {"data_first": "first", "data_candidates": "candidates", "data_kept": "ke
 """Shares of right rows in the data of the rounds, as `report.Row` names them."""
 GAIN = "gain"
 _CONTENT = "content of "
+_SETS, _LIMIT = ("data.evaluation", "data.open_ended"), "data.evaluation_rows"
 _ANYWHERE = (*(key for key in SAFE_TO_CHANGE if not key.startswith("rounds.")), "seed")
 """Keys in which runs of one row may differ."""
 
@@ -50,6 +52,8 @@ class Member:
     """(kind, checkpoint) -> the share of right rows in the data of its round, and how many rows there are."""
     labels: str | None = None
     """What reads gold answers inside its rounds."""
+    judged: Judged = field(default_factory=dict, repr=False)
+    """What a judge says of open-ended prompts."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,6 @@ class Row:
     name: str
     members: tuple[Member, ...]
     """By seed."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A share, a gain or a difference of the runs of a row."""
-
-    mean: float
-    stderr: float | None
-    """Of several seeds: of the mean, over them. Of one: of a gain or difference the paired one over the rows."""
-    seeds: dict[int, float]
-    rows: int | None = None
-    """Behind the figure of one seed, or of several that share it."""
-    p: float | None = None
-    """Of a gain or difference of one seed: McNemar's exact p."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +79,9 @@ class Comparison:
     differences: dict[tuple[str, str, str, str], Figure]
     """To the same checkpoint of the baseline."""
     data: dict[tuple[str, str, str], Figure]
+    judged: dict[tuple[str, str, str, str], Figure]
+    """Of open-ended sets, with the measure for the mode."""
+    judged_differences: dict[tuple[str, str, str, str], Figure]
     config: dict[str, dict[str, tuple[Any, Any]]]
     """Row -> key -> the baseline's value and its own."""
 
@@ -109,6 +102,8 @@ class Comparison:
             ],
             "accuracy": listed(self.accuracy.items(), "set", "mode", "row", "checkpoint"),
             "differences": listed(self.differences.items(), "set", "mode", "row", "checkpoint"),
+            "open_ended": listed(self.judged.items(), "set", "measure", "row", "checkpoint"),
+            "open_ended_differences": listed(self.judged_differences.items(), "set", "measure", "row", "checkpoint"),
             "data": listed(self.data.items(), "kind", "row", "checkpoint"),
         }
 
@@ -166,7 +161,8 @@ def compare_members(
         if (found := _known(row, (kind, checkpoint))) is not None
     }
     config = {row.name: _otherwise(first, row) for row in rows if row is not first}
-    return Comparison(rows, first.name, accuracy, differences, data, config)
+    seen = {row.name: {member.seed: member.judged for member in row.members} for row in rows}
+    return Comparison(rows, first.name, accuracy, differences, data, *compared(seen, first.name, columns), config)
 
 
 # --- what a run has
@@ -188,7 +184,15 @@ def _member(run: RunDir, ended: str | None, sets: Sequence[str]) -> Member:
                     right |= {(set_name, mode, shown): rows for mode, rows in figures["right"].items()}
     stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"
     return Member(
-        str(run.root), config.seed, summary.complete, ended or stopped, facts, right, _data(summary), summary.labels
+        str(run.root),
+        config.seed,
+        summary.complete,
+        ended or stopped,
+        facts,
+        right,
+        _data(summary),
+        summary.labels,
+        judged(run, {row.checkpoint: _stored(row.checkpoint) for row in summary.open_ended}, sets),
     )
 
 
@@ -255,8 +259,8 @@ def _refuse_others(rows: Sequence[Row]) -> None:
     """Raises ConfigError where one set has other rows, or another scorer, in two runs."""
     known: dict[str, tuple[Member, dict[str, Any], frozenset[str]]] = {}
     for member in (member for row in rows for member in row.members):
-        for (set_name, _, _), right in member.right.items():
-            rule, ids = _rule(member, set_name), frozenset(right)
+        for set_name, ids in _asked(member):
+            rule = _rule(member, set_name)
             first, its_rule, its_ids = known.setdefault(set_name, (member, rule, ids))
             why = ""
             if other := [key for key in {**its_rule, **rule} if its_rule.get(key) != rule.get(key)]:
@@ -271,17 +275,27 @@ def _refuse_others(rows: Sequence[Row]) -> None:
                 )
 
 
+def _asked(member: Member) -> Iterator[tuple[str, frozenset[str]]]:
+    """Each set, with the rows that were asked about."""
+    yield from ((set_name, frozenset(right)) for (set_name, _, _), right in member.right.items())
+    for (set_name, measure, _), scores in member.judged.items():
+        if measure != EQUAL_LENGTHS:
+            yield set_name, frozenset(scores)
+
+
 def _rule(member: Member, set_name: str) -> dict[str, Any]:
     """What says which rows a set has and how they are scored. Where a file lies is nothing to its rows: its content is
     compared, and how many of its rows are taken shows in the rows themselves."""
-    own = f"data.evaluation.{set_name}"
+    kept = [f"{folder}.{set_name}" for folder in _SETS]
     found = {}
     for key, value in member.config.items():
         bare = key.removeprefix(_CONTENT)
-        of_another = below(bare, ("data.evaluation",)) and not below(bare, (own,))
-        place = key in (own, f"{own}.source", "data.evaluation_rows")
-        if bare.startswith("data.") and is_read_by(bare, (EVALUATION,)) and not of_another and not place:
+        of_another = below(bare, _SETS) and not below(bare, kept)
+        place = key in (*kept, *(f"{own}.{name}" for own in kept for name in ("source", "against")), _LIMIT)
+        if bare.startswith("data.") and is_read_by(bare, (EVALUATION, OPEN_ENDED)) and not of_another and not place:
             found[key] = value
+    if any(measured == set_name for measured, _, _ in member.judged):
+        found[f"{_CONTENT}model"] = member.config.get(f"{_CONTENT}model")  # the base is a side, or the judge
     return found
 
 
@@ -289,7 +303,7 @@ def _rule(member: Member, set_name: str) -> dict[str, Any]:
 
 
 def _checkpoints(members: Iterable[Member]) -> list[str]:
-    found = {shown for member in members for _, _, shown in member.right}
+    found = {shown for member in members for _, _, shown in (*member.right, *member.judged)}
     found |= {shown for member in members for _, shown in member.data}
     order = {"base": -1, META: 0}
     return sorted(found, key=lambda shown: order[shown] if shown in order else int(shown.removeprefix("round ")))
@@ -301,20 +315,10 @@ def _measures(members: Iterable[Member]) -> list[tuple[str, str]]:
     return [(set_name, mode) for set_name in sets for mode in MODES if (set_name, mode) in found]
 
 
-def _over_seeds(values: Mapping[int, float], rows: int | None = None) -> Figure | None:
-    """Mean and its standard error; none of one seed, or of several that share what `rows` rows say."""
-    if not values:
-        return None
-    if len(values) == 1 or rows is not None:
-        return Figure(next(iter(values.values())), None, dict(values), rows)
-    error = statistics.stdev(values.values()) / math.sqrt(len(values))
-    return Figure(statistics.fmean(values.values()), error, dict(values))
-
-
 def _known(row: Row, key: tuple[str, str]) -> Figure | None:
     found = {member.seed: member.data[key] for member in row.members if key in member.data}
     rows = next(iter(found.values()))[1] if len(found) == 1 else None
-    return _over_seeds({seed: share for seed, (share, _) in found.items()}, rows)
+    return over_seeds({seed: share for seed, (share, _) in found.items()}, rows)
 
 
 def _share(row: Row, key: tuple[str, str, str]) -> Figure | None:
@@ -323,7 +327,7 @@ def _share(row: Row, key: tuple[str, str, str]) -> Figure | None:
     first = next(iter(asked.values()), {})
     # the base is the same whatever the seed: its texts say how sure its share is, not the seeds
     rows = len(first) if all(hits == first for hits in asked.values()) else None
-    return _over_seeds({seed: statistics.fmean(hits.values()) for seed, hits in asked.items()}, rows)
+    return over_seeds({seed: statistics.fmean(hits.values()) for seed, hits in asked.items()}, rows)
 
 
 def _paired(pairs: Mapping[int, tuple[Right, Right]]) -> Figure | None:
@@ -332,7 +336,7 @@ def _paired(pairs: Mapping[int, tuple[Right, Right]]) -> Figure | None:
     if len(found) == 1:
         (seed, one), *_ = found.items()
         return Figure(one.gain, one.stderr, {seed: one.gain}, one.n, one.p)
-    return _over_seeds({seed: one.gain for seed, one in found.items()})
+    return over_seeds({seed: one.gain for seed, one in found.items()})
 
 
 def _difference(first: Row, row: Row, key: tuple[str, str, str]) -> Figure | None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from selfevo_jax.evaluate import wilson
-from selfevo_jax.report.comparison import DATA, GAIN, Comparison, Figure
-from selfevo_jax.report.table import WIDTH, p_value, plain_table
+from selfevo_jax.report.cells import WIDTH, p_value, plain_table
+from selfevo_jax.report.comparison import DATA, GAIN, Comparison
+from selfevo_jax.report.figures import Figure
+from selfevo_jax.report.open_comparison import MARK
 
 _SHOWN = 40
 """Letters of a key's value."""
@@ -31,7 +33,8 @@ _DATA = {
 LEGEND = (
     "±: with several seeds the standard error of the mean over them; a difference or gain is taken seed by seed, on "
     "the same rows. With one seed, or where seeds share it, a share has its 95 % interval (Wilson) as [low, high], a "
-    "difference or gain the paired standard error over the rows and McNemar's exact p. gain: the last round over meta."
+    "difference or gain the paired standard error over the rows and McNemar's exact p; of open-ended prompts each has "
+    "the standard error over the prompts, and a difference the sign test's p. gain: the last round over meta."
 )
 
 
@@ -122,10 +125,27 @@ def _grids(found: Comparison) -> Iterator[Grid]:
         if differences:
             others = [row for row in names if row != found.baseline]
             yield _grid(f"{name}: difference to {found.baseline} in points", others, differences)
+    yield from _judged(found)
     for kind in DATA.values():
         shares = {key[1:]: _share(key[2], figure) for key, figure in found.data.items() if key[0] == kind}
         if shares:
             yield _grid(_DATA[kind], names, shares)
+
+
+def _judged(found: Comparison) -> Iterator[Grid]:
+    """Of open-ended prompts."""
+    names = [row.name for row in found.rows]
+    for set_name, measure in dict.fromkeys(key[:2] for key in found.judged):
+        marks = measure == MARK
+        title = f"{set_name}, open-ended: {'marks from 1 to 10' if marks else f'{measure} in %'}"
+        one, apart = (_mark, _marks) if marks else (_rate, _points)
+        cells = {key[2:]: one(figure) for key, figure in found.judged.items() if key[:2] == (set_name, measure)}
+        yield _grid(title, names, cells)
+        gains = found.judged_differences.items()
+        differences = {key[2:]: apart(figure) for key, figure in gains if key[:2] == (set_name, measure)}
+        if differences:
+            others = [row for row in names if row != found.baseline]
+            yield _grid(f"{title}, difference to {found.baseline}", others, differences)
 
 
 def _grid(title: str, names: Sequence[str], cells: dict[tuple[str, str], str]) -> Grid:
@@ -152,6 +172,19 @@ def _points(figure: Figure) -> str:
     shown = f"{100 * figure.mean:+.1f}"
     if figure.stderr is not None:
         shown += f" ± {100 * figure.stderr:.1f}"
+    return shown if figure.p is None else f"{shown}\n{p_value(figure.p)}"
+
+
+def _rate(figure: Figure) -> str:
+    return f"{100 * figure.mean:.1f}" + ("" if figure.stderr is None else f" ± {100 * figure.stderr:.1f}")
+
+
+def _mark(figure: Figure) -> str:
+    return f"{figure.mean:.2f}" + ("" if figure.stderr is None else f" ± {figure.stderr:.2f}")
+
+
+def _marks(figure: Figure) -> str:
+    shown = f"{figure.mean:+.2f}" + ("" if figure.stderr is None else f" ± {figure.stderr:.2f}")
     return shown if figure.p is None else f"{shown}\n{p_value(figure.p)}"
 
 

@@ -79,9 +79,14 @@ def status(run: RunDir) -> Status:
 
 def _status(run: RunDir, config: Config) -> Status:
     sets = evaluation_sets(run, config)
-    phases = [*_evaluation(run, "base", sets), *_meta(run, config), *_evaluation(run, META, sets)]
+
+    def measured(name: str) -> list[Phase]:
+        gold = _measured(f"evaluate {name}", run.evaluation(name), len(sets))
+        return gold + _measured(f"judge answers of {name}", run.open_ended(name), len(config.data.open_ended))
+
+    phases = [*measured("base"), *_meta(run, config), *measured(META)]
     for number in range(1, config.rounds.number + 1):
-        phases += [*_round(run, config, number), *_evaluation(run, name_of(number), sets)]
+        phases += [*_round(run, config, number), *measured(name_of(number))]
     stopped = run.root / STOPPED
     ended = config.rounds.stop_when_worse and stopped.exists()
     why = f"round {read_json(stopped)['round']} is {read_json(stopped)['why']}" if ended else None
@@ -110,14 +115,14 @@ def _time(path: Path) -> float:
     return storage_of(path).modified(path)
 
 
-def _evaluation(run: RunDir, name: str, sets: list[str]) -> list[Phase]:
-    file, title = run.evaluation(name), f"evaluate {name}"
+def _measured(title: str, file: Path, sets: int) -> list[Phase]:
+    """Of a file with the figures of so many sets."""
     if not sets:
         return []
     if not file.exists():
         return [Phase(title, LEFT)]
     have = len(read_json(file))
-    return [Phase(title, DONE if have == len(sets) else PARTLY, f"{have} of {len(sets)} sets", _time(file))]
+    return [Phase(title, DONE if have == sets else PARTLY, f"{have} of {sets} sets", _time(file))]
 
 
 def _fine_tuning(run: RunDir, name: str, section: TrainSection, done: Path) -> Phase:

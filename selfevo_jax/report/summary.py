@@ -8,6 +8,7 @@ from typing import Any
 
 from selfevo_jax.config import Config
 from selfevo_jax.evaluate import paired
+from selfevo_jax.report.open_ended import OpenRow, open_record, open_rows
 from selfevo_jax.report.status import evaluation_sets, label_reader
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
@@ -61,6 +62,8 @@ class Summary:
     """The round after which `rounds.stop_when_worse` ended the run."""
     labels: str | None = None
     """What reads gold answers inside the rounds."""
+    open_ended: list[OpenRow] = field(default_factory=list)
+    """Each checkpoint on the sets of open-ended prompts."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -115,15 +118,20 @@ def summarize(run: RunDir) -> Summary:
 def _summarize(run: RunDir, config: Config) -> Summary:
     start = _evaluation(run, META)
     rows = [*_rows(run, "base", "base"), *_rows(run, META, META)]
+    judged = [*open_rows(run, "base", "base"), *open_rows(run, META, META)]
     rounds: list[dict[str, Any]] = []
     for number in count(1):
         if not run.round(number, COMMITTED).exists():
             break
         rounds.append(read_json(run.round(number, "metrics.json")))
         rows += _rows(run, name_of(number), f"round {number}", rounds[-1], start)
-    measured = len(evaluation_sets(run, config)) == len(_evaluation(run, name_of(len(rounds))))
+        judged += open_rows(run, name_of(number), f"round {number}")
+    newest = name_of(len(rounds))
+    measured = len(evaluation_sets(run, config)) == len(_evaluation(run, newest))
+    measured &= len(config.data.open_ended) == len(open_record(run, newest))
     # a run that was ended goes on where the config no longer asks for that
     ended = config.rounds.stop_when_worse and (run.root / STOPPED).exists()
     stopped = read_json(run.root / STOPPED)["round"] if ended else None
     done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped is not None)
-    return Summary(str(run.root), done and measured, rows, rounds, stopped, label_reader(run, config))
+    labels = label_reader(run, config)
+    return Summary(str(run.root), done and measured, rows, rounds, stopped, labels, judged)

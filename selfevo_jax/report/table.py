@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.table import Table
-from rich.text import Text
 
+from selfevo_jax.report.cells import p_value, percent, plain_table
+from selfevo_jax.report.open_ended import open_tables
 from selfevo_jax.report.summary import Row, Summary
 
-WIDTH = 80
-"""Columns that the tables need at most."""
 MODES = ("direct", "refined", "consistency", "both")
 _FAULTS = {"failed": "failed", "not_scored": "not scored", "no_answer": "no answer", "clipped": "clipped"}
 
@@ -29,14 +27,6 @@ LEGEND = (
 )
 
 
-def percent(value: Mapping[str, Any] | None, between: str = " ") -> str:
-    """`61.7 [57.4, 65.8]`, in percent; `-` where nothing was measured."""
-    if value is None or value["share"] is None:
-        return "-"
-    share, low, high = (f"{100 * value[key]:.1f}".replace("100.0", "100") for key in ("share", "low", "high"))
-    return f"{share}{between}[{low}, {high}]"
-
-
 def beside(accuracy: Mapping[str, Any]) -> list[str]:
     """What was not run, not scored, not answered or cut, where there is any; and figures of a scorer that knows more
     than right and wrong. Runs of before have not all of these."""
@@ -51,32 +41,15 @@ def _accuracy(value: Mapping[str, Any] | None, between: str) -> str:
     return "\n".join([percent(value, between), *([] if value is None else beside(value))])
 
 
-def p_value(value: float) -> str:
-    """`p 0.031`."""
-    return "p <0.001" if value < 0.001 else f"p {value:.3f}"
-
-
 def _gain(gain: Mapping[str, Any] | None, between: str) -> str:
     if gain is None:
         return "-"
     return f"{100 * gain['gain']:+.1f}{between}± {100 * gain['stderr']:.1f}\n{p_value(gain['p'])}"
 
 
-def plain_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2) -> Table:
-    """A title, a head, rows; the first column to the left. A cell may have several lines."""
-    # as text, not markup: names of sets are not ours
-    shown = None if title is None else Text(title)
-    out = Table(title=shown, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    out.padding = (0, gap - 1, 0, 0)  # the box itself has one column between cells
-    for number, header in enumerate(headers):
-        out.add_column(header, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        out.add_row(*map(Text, row))
-    return out
-
-
 def tables(summary: Summary) -> Iterator[Table]:
-    """Accuracy and gain, and the quality of feedback, of each checkpoint on each set; then what the rounds kept."""
+    """Accuracy and gain, and the quality of feedback, of each checkpoint on each set; then what the rounds kept; then
+    what a judge says of open-ended prompts."""
     for name in dict.fromkeys(row.set for row in summary.rows if row.direct is not None):
         rows = [row for row in summary.rows if row.set == name]
         yield _accuracies(name, rows)
@@ -89,6 +62,7 @@ def tables(summary: Summary) -> Iterator[Table]:
         yield _rounds([first[name] for name in reversed(first)])
         if own := [first[name] for name in reversed(first) if first[name].written is not None]:
             yield _written(own)
+    yield from open_tables(summary.open_ended)
 
 
 def _accuracies(name: str, rows: Sequence[Row]) -> Table:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from selfevo_jax.evaluate import Estimate, MeanRating, WinRate
-from selfevo_jax.report.table import WIDTH, p_value
+from selfevo_jax.report.cells import WIDTH, p_value
 
 _LABEL = 30
 LEGEND = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,7 @@ from selfevo_jax.rounds.judging import judged, record
 from selfevo_jax.rounds.loop import History
 from selfevo_jax.rounds.measure import evaluate
 from selfevo_jax.rounds.meta_stage import meta_rows, meta_stage
+from selfevo_jax.rounds.open_ended import OpenEnded
 from selfevo_jax.rounds.opening import open_loop
 from selfevo_jax.rounds.prompts import write_own
 from selfevo_jax.rounds.rollouts import rollouts
@@ -33,6 +35,7 @@ class Controller:
         self.config, self.reporter = config, reporter
         self.loop = open_loop(config, reporter)
         self.dir, self.bench = self.loop.dir, self.loop.bench
+        self._open_ended = OpenEnded(self.loop)
 
     def close(self) -> None:
         """Lets other processes at the run directory."""
@@ -45,15 +48,15 @@ class Controller:
             f"Run {self.dir.root}: {self.bench.source.origin} on {jax.device_count()} {jax.devices()[0].platform} "
             f"device(s), mesh {dict(self.bench.mesh.shape)}"
         )
-        evaluate(loop, "base", checkpoints.base, judge=False)
+        self._measure("base", checkpoints.base, judge=False)
         meta_stage(loop)
-        evaluate(loop, META, lambda: checkpoints.params(META))
+        self._measure(META, lambda: checkpoints.params(META))
         if not loop.method.keeps_base:
             checkpoints.release_base()
         for number in range(1, self.config.rounds.number + 1):
             self.round(number)
             name = name_of(number)
-            evaluate(loop, name, functools.partial(checkpoints.params, name))
+            self._measure(name, functools.partial(checkpoints.params, name))
             worse = worse_than_best(self.dir, number) if self.config.rounds.stop_when_worse else None
             self._retain(number)
             if worse is not None:
@@ -62,6 +65,10 @@ class Controller:
                     f"round {number} is {worse}; the run ends here (rounds.stop_when_worse; with false it goes on)"
                 )
                 break
+
+    def _measure(self, name: str, params: Callable[[], Any], judge: bool = True) -> None:
+        evaluate(self.loop, name, params, judge)
+        self._open_ended.measure(name, params)
 
     def round(self, round: int) -> None:
         """One round; it counts when its COMMITTED file names a finished checkpoint."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from selfevo_jax.chains import Rollout
 from selfevo_jax.config import Config
@@ -11,6 +11,7 @@ from selfevo_jax.data import MetaRow, QARow
 from selfevo_jax.methods import Method
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.checkpoints import Checkpoints
+from selfevo_jax.rounds.open_sets import OpenSet
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.run_dir import META, RunDir
 from selfevo_jax.tasks import Task
@@ -27,6 +28,8 @@ class Loop:
     dir: RunDir
     bench: Workbench
     checkpoints: Checkpoints
+    open_sets: Mapping[str, OpenSet] = field(default_factory=dict)
+    """Prompts without gold answers, by the names of their sets."""
 
     @property
     def method(self) -> Method:

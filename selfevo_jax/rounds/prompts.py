@@ -12,11 +12,11 @@ from selfevo_jax.data.self_written import Harvest, WritingAsk, WrittenText, writ
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import meta_rows
-from selfevo_jax.rounds.workbench import Workbench, sampling_params
+from selfevo_jax.rounds.workbench import Prompt, Workbench, sampling_params
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.run_dir import WRITTEN, WRITTEN_COUNTS, WRITTEN_TEXTS, name_of
 from selfevo_jax.sample import Chain, DrawKey, Request, SamplingParams, Single, is_whole
-from selfevo_jax.tasks import Task
+from selfevo_jax.tasks import Task, open_rows
 from selfevo_jax.tasks.overlap import check_overlap
 from selfevo_jax.text import FormatSection, PromptFormat
 
@@ -90,7 +90,7 @@ def _write(loop: Loop, round: int, section: SelfWrittenSection, wanted: int) -> 
         wanted,
         seeds(loop.task, section),
         [prompt for number in range(1, round) for prompt in _kept(loop, number)],
-        _evaluated(loop.task),
+        _evaluated(loop),
         section,
         name=f"{loop.config.seed}-{round}",
         there=_known(loop, round),
@@ -173,8 +173,9 @@ def _kept(loop: Loop, round: int) -> list[str]:
         return [row["prompt"] for row in read_rows(rows)]
 
 
-def _evaluated(task: Task) -> list[str]:
-    return [row.prompt for of in task.evaluation().values() for row in of.rows]
+def _evaluated(loop: Loop) -> list[str]:
+    gold = [row.prompt for of in loop.task.evaluation().values() for row in of.rows]
+    return gold + [row.prompt for of in loop.open_sets.values() for row in of.rows]
 
 
 def _known(loop: Loop, round: int) -> Iterator[str]:
@@ -218,7 +219,8 @@ def check_writing(config: Config, task: Task, bench: Workbench) -> str | None:
     if section is None or not writing_rounds(config):
         return None
     if section.seeds is not None:
-        rows = {name: of.rows for name, of in task.evaluation().items()}
+        rows: dict[str, Sequence[Prompt]] = {f"evaluation.{n}": of.rows for n, of in task.evaluation().items()}
+        rows |= {f"open_ended.{name}": own for name, own in open_rows(config.data).items()}
         check_overlap(rows, {"self_written.seeds": _seeds(task, section)})
     writing, room = Writing.of(bench, section), config.sampling.cache_length
     sizes = [len(writing.format.respond(ask.text)) for ask in first_asks(config, task, section)]

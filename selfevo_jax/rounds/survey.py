@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.judges import Case
 from selfevo_jax.rounds.measure import UNJUDGED
+from selfevo_jax.rounds.open_sets import OpenSet
 from selfevo_jax.rounds.prompts import Writing, expected, first_asks, writing_rounds
-from selfevo_jax.rounds.winrate import judge_requests
+from selfevo_jax.rounds.winrate import judge_requests, judged_lengths
 from selfevo_jax.rounds.workbench import Prompt, Workbench
 from selfevo_jax.sample import SHARE_FROM, common_prefix
 from selfevo_jax.tasks import Task
@@ -71,6 +72,20 @@ class Alone:
 
     def extends(self, bench: Workbench, picks: int) -> Iterator[int]:
         yield from (self.lengths[pick * self.chains // picks] for pick in range(picks if self.lengths else 0))
+
+
+def open_phases(bench: Workbench, sets: Iterable[OpenSet]) -> list[Alone]:
+    """What a run samples about open-ended prompts with its own sampler."""
+    found, times = list[Alone](), 2.0 + bench.config.rounds.number
+    for of in sets:
+        found.append(Alone([len(bench.format.respond(row.prompt)) for row in of.rows], times))
+        if of.section.judging_model is not None or of.section.endpoint is not None:
+            continue
+        judged = judged_lengths(bench, of.rows, of.section.ratings)
+        # the beginning of each is held or copied; a pair is shown twice, in both orders, an answer once
+        shown = [j.least - j.common + j.answers * (1 + n % 4) // 4 for n, j in enumerate(judged)]
+        found.append(Alone(shown, 1.5 * times))
+    return found
 
 
 def evaluation_phases(bench: Workbench, rows: Sequence[Prompt], times: float, judge: bool = True) -> list[Phase]:

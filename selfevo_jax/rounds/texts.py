@@ -19,7 +19,7 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import CLIPPED_WARN_ABOVE
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.run.files import write_file
-from selfevo_jax.run.journal import Journal
+from selfevo_jax.run.journal import Journal, Row
 from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.sample import Chain, Request, Single, is_whole
 
@@ -39,12 +39,19 @@ class Said:
 
 
 class Kept:
-    """Texts by their keys, the same on every process; with a journal those of an earlier, broken off call too."""
+    """Texts by their keys, the same on every process; with a journal those of an earlier, broken off call too.
 
-    def __init__(self, journal: Journal | None) -> None:
-        self.journal = journal
+    `known` are rows of texts that are there already, the same on every process.
+    """
+
+    def __init__(self, journal: Journal | None, known: Iterable[Row] = ()) -> None:
+        self._journal = journal
         rows = hosts.share("texts of an earlier call", journal.rows if journal is not None else [])
-        self._found = {row["id"]: row for row in rows}
+        self._found: dict[str, Row] = {row["id"]: row for row in (*known, *rows)}
+
+    @property
+    def rows(self) -> list[Row]:
+        return list(self._found.values())
 
     def __contains__(self, key: str) -> bool:
         return key in self._found
@@ -54,10 +61,12 @@ class Kept:
         return Said(row["text"], row["finish"], row.get("error"))
 
     def add(self, key: str, said: Said) -> None:
-        row = {"id": key, "sample": 0, **asdict(said)}
-        self._found[key] = row
-        if self.journal is not None:
-            self.journal.append(row)
+        self.append({"id": key, "sample": 0, **asdict(said)})
+
+    def append(self, row: Row) -> None:
+        self._found[row["id"]] = row
+        if self._journal is not None:
+            self._journal.append(row)
 
 
 def journal_of(path: Path | None, belongs: str, reporter: Reporter) -> Any:
@@ -94,12 +103,18 @@ class Models:
       config: of the model, its format and its sampling.
       kept: what was sampled before.
       lengths: token counts to expect of all requests of a model, for which its sampler is compiled.
+      on: what is shown before the name of a model.
     """
 
     def __init__(
-        self, config: Config, kept: Kept, reporter: Reporter, lengths: Callable[[Workbench], Iterable[int]]
+        self,
+        config: Config,
+        kept: Kept,
+        reporter: Reporter,
+        lengths: Callable[[Workbench], Iterable[int]],
+        on: str = "",
     ) -> None:
-        self.config, self.kept, self.reporter, self._expected = config, kept, reporter, lengths
+        self.config, self.kept, self.reporter, self._expected, self.on = config, kept, reporter, lengths, on
         self._bench: Workbench | None = None
         self._params: tuple[str, Any] | None = None
 
@@ -133,10 +148,14 @@ class Models:
                 said = chain.completion
                 self.kept.add(chain.id, Said(said.text, said.finish, said.error))
 
-            bench.run(self._loaded(bench, source), chains, self.reporter, f"{source}: {what}", done)
+            bench.run(self._loaded(bench, source), chains, self.reporter, f"{self.on}{source}: {what}", done)
         found = {key: self.kept[f"{stage}/{key}"] for key in keys}
-        tell_lost(list(found.values()), f"{source}: ", what, limit, self.reporter)
+        tell_lost(list(found.values()), f"{self.on}{source}: ", what, limit, self.reporter)
         return found
+
+    def release(self) -> None:
+        """Keeps no parameters in memory."""
+        self._params = None
 
     def _open(self, source: str) -> Workbench:
         """The sampler for a model: the one before, where its shape and its tokens are the same."""

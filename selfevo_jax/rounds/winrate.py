@@ -23,7 +23,7 @@ from selfevo_jax.judges.endpoint import Question, ask_endpoint
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.texts import Kept, Models, Said
 from selfevo_jax.rounds.workbench import Workbench
-from selfevo_jax.sample import DrawKey, Request, SamplingParams
+from selfevo_jax.sample import DrawKey, Request, SamplingParams, common_prefix
 from selfevo_jax.text import PromptFormat
 
 Answers = Mapping[str, Said]
@@ -101,7 +101,7 @@ class EndpointJudge:
     def said(self, stage: str, prompt: JudgePrompt, shown: Mapping[str, str]) -> dict[str, Said]:
         questions = [Question.of(f"{stage}/{key}", prompt.system, text) for key, text in shown.items()]
         title = self.title or f"{self.section.model}: judgements"
-        answers = ask_endpoint(self.section, questions, self.kept.journal, self.reporter, title, self.record)
+        answers = ask_endpoint(self.section, questions, self.kept, self.reporter, title, self.record)
         return {key: Said(a.text, a.finish, a.error) for key, a in zip(shown, answers, strict=True)}
 
 
@@ -125,13 +125,36 @@ def answers_of(models: Models, source: str, side: str, rows: Sequence[PromptRow]
     return models.texts(source, side, [row.id for row in rows], requests, "answers", "sampling.respond.max_new_tokens")
 
 
-def lengths(bench: Workbench, rows: Sequence[PromptRow]) -> Iterator[int]:
+def lengths(bench: Workbench, rows: Sequence[PromptRow], ratings: bool = True) -> Iterator[int]:
     """Token counts to expect: of the prompts, and of what a judge is shown with answers of any length."""
-    prompt, most = mt_bench_pair(), bench.config.sampling.respond.max_new_tokens
-    empty = len(judge_format(bench, prompt).respond(pair_text(prompt, "", ("", ""), True)))
-    for row in rows:
-        length = len(bench.format.respond(row.prompt))
-        yield from (length, *(empty + length + most * quarter // 2 for quarter in (1, 2, 3, 4)))
+    yield from (len(bench.format.respond(row.prompt)) for row in rows)
+    for length in judged_lengths(bench, rows, ratings):
+        yield from (length.least + length.answers * quarter // 4 for quarter in (1, 2, 3, 4))
+
+
+@dataclass(frozen=True)
+class JudgedLength:
+    """Tokens of what a judge is shown of one prompt."""
+
+    least: int
+    """With empty answers."""
+    common: int
+    """Those at its beginning that it has in common with other prompts."""
+    answers: int
+    """Of the answers at most."""
+
+
+def judged_lengths(bench: Workbench, rows: Sequence[PromptRow], ratings: bool) -> Iterator[JudgedLength]:
+    """Of each prompt's pair, and of an answer's rating."""
+    most, pair, single = bench.config.sampling.respond.max_new_tokens, mt_bench_pair(), mt_bench_single()
+    kinds = [(pair, 2, lambda question: pair_text(pair, question, ("", ""), True))]
+    if ratings:
+        kinds.append((single, 1, lambda question: single.text(question=question, answer="")))
+    for prompt, answers, text in kinds:
+        format = judge_format(bench, prompt)
+        common = common_prefix(*(format.respond(text(question)) for question in ("A", "B")))
+        for row in rows:
+            yield JudgedLength(len(format.respond(text(row.prompt))), common, answers * most)
 
 
 def compared(

@@ -16,17 +16,18 @@ from selfevo_jax.config import Config
 from selfevo_jax.config.forms import fields, section_at
 from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
 from selfevo_jax.run.joining import REMOVED
-from selfevo_jax.run.run_dir import COMMITTED, META, name_of
+from selfevo_jax.run.run_dir import COMMITTED, EVALUATIONS, META, OPEN, name_of
 
 ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
 """What is computed before the rounds: the base's own answers that D_meta is written about, D_meta, M_meta."""
-EVALUATION, ROLLOUTS, JUDGED, CONTROLS, ROUND = "evaluation", "rollouts", "judged", "controls", "round"
-"""What is measured; and what a round makes: rollouts, what a batch judge says of them, planted controls, the rest
-(D_self, M_t, its record)."""
+EVALUATION, OPEN_ENDED = "evaluation", "open-ended evaluation"
+ROLLOUTS, JUDGED, CONTROLS, ROUND = "rollouts", "judged", "controls", "round"
+"""What is measured, with gold answers and by a judge; and what a round makes: rollouts, what a batch judge says of
+them, planted controls, the rest (D_self, M_t, its record)."""
 PROMPTS = "prompts"
 """What the model writes for a round before its rollouts."""
-_ALL = frozenset((ANSWERS, META_DATA, META_SKILL, EVALUATION, ROLLOUTS, JUDGED, CONTROLS, ROUND, PROMPTS))
-_SAMPLED = frozenset((ANSWERS, EVALUATION, ROLLOUTS, JUDGED, CONTROLS))
+_ALL = frozenset((ANSWERS, META_DATA, META_SKILL, EVALUATION, OPEN_ENDED, ROLLOUTS, JUDGED, CONTROLS, ROUND, PROMPTS))
+_SAMPLED = frozenset((ANSWERS, EVALUATION, OPEN_ENDED, ROLLOUTS, JUDGED, CONTROLS))
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ def _read(*by: str, why: str = "the kept files") -> _Read:
 
 _READ: dict[str, _Read] = {
     **dict.fromkeys((*SAFE_TO_CHANGE, "rounds.controls_warn_above"), _read()),
-    "seed": _Read(_ALL - {EVALUATION}, "the draws and the order of the rows"),
+    "seed": _Read(_ALL - {EVALUATION, OPEN_ENDED}, "the draws and the order of the rows"),
     "model": _Read(_ALL, "the base model"),
     "tokenizer": _Read(_ALL, "the base model"),  # a fingerprint
     "format": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
-    "judge": _Read(_SAMPLED - {ANSWERS}, "the verdicts of the kept rounds"),
+    "judge": _Read(_SAMPLED - {ANSWERS, OPEN_ENDED}, "the verdicts of the kept rounds"),
     "judge.top_share": _read(CONTROLS, ROUND, why="what was kept of the rounds"),
     "judge.batch": _read(JUDGED, CONTROLS),
     "data.prompts": _read(ROLLOUTS),
@@ -59,7 +60,8 @@ _READ: dict[str, _Read] = {
     "data.meta_feedback": _read(META_DATA, why="D_meta"),
     "data.qa": _read(META_SKILL, ROUND, why="D_QA"),
     "data.evaluation": _read(EVALUATION),
-    "data.evaluation_rows": _read(EVALUATION),
+    "data.open_ended": _read(OPEN_ENDED),
+    "data.evaluation_rows": _read(EVALUATION, OPEN_ENDED),
     "sampling": _Read(_SAMPLED),
     # evaluation is greedy, or has a temperature of its own, as the answers for D_meta have
     "sampling.respond": _Read(_SAMPLED - {JUDGED, CONTROLS}),
@@ -83,8 +85,8 @@ _READ: dict[str, _Read] = {
     "whether chains refine what is good": _read(ROLLOUTS),
     "what a method from outside may read": _read(ROLLOUTS, CONTROLS),
     "what feedback ends in": _Read(_SAMPLED),  # a task cuts answers by it
-    "the judge's default text": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
-    "the scorer of the prompts": _Read(_SAMPLED | {ROUND}),
+    "the judge's default text": _Read(_ALL - {META_DATA, OPEN_ENDED}, "the prompts that M_meta was trained on"),
+    "the scorer of the prompts": _Read((_SAMPLED - {OPEN_ENDED}) | {ROUND}),
     "turns of evaluation": _read(EVALUATION),
     "seed of evaluation": _read(EVALUATION),
 }
@@ -197,13 +199,13 @@ def _within(name: str, folders: Iterable[str]) -> bool:
 
 def artefacts(config: Config) -> Iterator[Artefact]:
     """All that the run of a config makes, in its order."""
-    yield _evaluation("base", frozenset())
+    yield from _measured("base", frozenset(), config)
     data = frozenset((META_DATA,) if config.data.meta_from_file else (ANSWERS, META_DATA))
     mark = f"meta/{COMMITTED}"
     yield Artefact("D_meta", data, "meta/meta_skill.jsonl", ("meta",), (mark,))
     made = data | {META_SKILL}
     yield Artefact("M_meta", made, mark, (mark, f"checkpoints/{META}"), checkpoint=f"checkpoints/{META}")
-    yield _evaluation(META, made)
+    yield from _measured(META, made, config)
     for number in range(1, config.rounds.number + 1):
         name = name_of(number)
         folder, checkpoint = f"rounds/{name}", f"checkpoints/{name}"
@@ -211,7 +213,7 @@ def artefacts(config: Config) -> Iterator[Artefact]:
         said, asked = f"{folder}/judged", f"{folder}/controls"
         if config.data.to_write(number):
             # they begin with given prompts, and are held against the rows of evaluations
-            made |= {PROMPTS, ROLLOUTS, EVALUATION}
+            made |= {PROMPTS, ROLLOUTS, EVALUATION, OPEN_ENDED}
             yield Artefact(f"prompts of round {number}", made, f"{own}/manifest.json", (own,))
         made |= {ROLLOUTS}
         yield Artefact(f"rollouts of round {number}", made, f"{sampled}/manifest.json", (sampled,))
@@ -223,10 +225,14 @@ def artefacts(config: Config) -> Iterator[Artefact]:
         made |= {ROUND}
         mark, files = f"{folder}/{COMMITTED}", (folder, checkpoint)
         yield Artefact(f"M_{number}", made, mark, files, (own, sampled, said, planted, asked), checkpoint)
-        yield _evaluation(name, made)
+        yield from _measured(name, made, config)
 
 
-def _evaluation(name: str, made: frozenset[str]) -> Artefact:
+def _measured(name: str, made: frozenset[str], config: Config) -> Iterator[Artefact]:
     shown = {"base": "base", META: "M_meta"}.get(name, f"M_{int(name)}" if name.isdecimal() else name)
-    figures, texts = f"evaluations/{name}.json", f"evaluations/{name}"
-    return Artefact(f"evaluation of {shown}", made | {EVALUATION}, figures, (figures, texts))
+    told = [("evaluation", EVALUATION, EVALUATIONS)]
+    if config.data.open_ended:
+        told.append(("open-ended evaluation", OPEN_ENDED, OPEN))
+    for what, kind, folder in told:
+        figures, texts = f"{folder}/{name}.json", f"{folder}/{name}"
+        yield Artefact(f"{what} of {shown}", made | {kind}, figures, (figures, texts))

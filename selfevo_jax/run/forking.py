@@ -14,17 +14,28 @@ from typing import Any
 from selfevo_jax.config import Config, dump_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.progress import Reporter
-from selfevo_jax.run.artefacts import EVALUATION, META_DATA, META_SKILL, below, came_from, inputs, is_read_by
+from selfevo_jax.run.artefacts import (
+    EVALUATION,
+    META_DATA,
+    META_SKILL,
+    OPEN_ENDED,
+    below,
+    came_from,
+    inputs,
+    is_read_by,
+)
 from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.run.identity import flat
 from selfevo_jax.run.joining import CONFIG, PRINTS, REMOVED
-from selfevo_jax.run.run_dir import COMMITTED, META, RunDir, name_of
+from selfevo_jax.run.run_dir import COMMITTED, EVALUATIONS, META, OPEN, RunDir, name_of
 from selfevo_jax.storage import is_remote
 
 RECORD = "fork.json"
 """Of a run that began as a fork: from which run and point, with which keys changed."""
 BASE = "base"
-_FOLDERS = ("meta", "rounds", "checkpoints", "evaluations")
+_MEASURED = {EVALUATION: EVALUATIONS, OPEN_ENDED: OPEN}
+"""Kind -> folder of what is measured."""
+_FOLDERS = ("meta", "rounds", "checkpoints", *_MEASURED.values())
 """Of a run, where its artefacts are."""
 _BEFORE_META = -1
 _HELD = (META_DATA, META_SKILL)
@@ -120,15 +131,16 @@ def fork(run: RunDir, new: Config, point: str, reporter: Reporter) -> Forked:
     old = run.read_config()
     level, to = _point(run, point), RunDir(new.run_dir)
     changes, changed = _changes(old, new), _read_otherwise(old, new)
-    measured = not any(is_read_by(key, (EVALUATION,)) for key in changed)
-    _check(run, level, changed, measured)
+    stays = [kind for kind in _MEASURED if not any(is_read_by(key, (kind,)) for key in changed)]
+    stale = tuple(f"{folder}/" for kind, folder in _MEASURED.items() if kind not in stays)
+    _check(run, level, changed, not stale)
     names = [
         name
         for name in run.sums.names()
-        if (of := _level(name)) is not None and of <= level and (measured or not name.startswith("evaluations/"))
+        if (of := _level(name)) is not None and of <= level and not name.startswith(stale)
     ]
     require_sound(run, names, "restore the file from a copy, or fork from an earlier point")
-    kinds = (*(_HELD if level >= 0 else ()), *((EVALUATION,) if measured else ()))
+    kinds = (*(_HELD if level >= 0 else ()), *stays)
     record = {
         "from": str(run.root),
         "point": point,
@@ -137,7 +149,7 @@ def fork(run: RunDir, new: Config, point: str, reporter: Reporter) -> Forked:
     }
     bring(dict.fromkeys(names, run), to, new, record, prints_of(run, kinds), f"forking {run.root}", reporter)
     told = [f"{key}: {before!r} -> {after!r}" for key, before, after in changes]
-    return Forked(len(names), told, not measured)
+    return Forked(len(names), told, bool(stale))
 
 
 def require_sound(run: RunDir, names: Iterable[str], remedy: str) -> None:

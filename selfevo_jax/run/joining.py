@@ -22,7 +22,7 @@ from selfevo_jax.storage import storage_of
 CONFIG, PRINTS = "config.yaml", "fingerprints.json"
 REMOVED = "REMOVED"
 """What is left of a checkpoint that is not kept."""
-_REMADE = ("meta/", "rounds/", "evaluations/")
+_REMADE = ("meta/", "rounds/", "evaluations/", "open_ended/")
 """Where files are that a phase makes anew."""
 _TOLD_ONLY = ("costs.jsonl", "report.json")
 """Files that nothing is made from."""

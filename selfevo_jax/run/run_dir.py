@@ -27,6 +27,8 @@ from selfevo_jax.storage import place, storage_of
 
 FORKING = ".forking"
 """In a directory that is to become the run of a fork, until all of it is there."""
+EVALUATIONS, OPEN = "evaluations", "open_ended"
+"""Folders of what is measured."""
 META, COMMITTED, STOPPED = "meta", "COMMITTED", "STOPPED"
 """Name of M_meta; the last file of a phase; what a run leaves that ended before its last round."""
 META_COUNTS = "counts.json"
@@ -270,11 +272,23 @@ class RunDir:
         return self.root / "training" / name
 
     def evaluation(self, name: str) -> Path:
-        return self.root / "evaluations" / f"{name}.json"
+        return self.root / EVALUATIONS / f"{name}.json"
 
     def texts(self, name: str, set_name: str) -> Path:
         """The rollouts behind an evaluation."""
-        return self.root / "evaluations" / name / f"{set_name}.jsonl"
+        return self.root / EVALUATIONS / name / f"{set_name}.jsonl"
+
+    def open_ended(self, name: str) -> Path:
+        """The figures of a checkpoint on open-ended prompts."""
+        return self.root / OPEN / f"{name}.json"
+
+    def judged(self, name: str, set_name: str) -> Path:
+        """Prompt by prompt the answers, and what was said of them."""
+        return self.root / OPEN / name / f"{set_name}.jsonl"
+
+    def said(self, name: str, set_name: str) -> Path:
+        """Each text that was sampled, or asked for, as it came."""
+        return self.root / OPEN / name / "texts" / f"{set_name}.jsonl"
 
     def open(self, config: Config, fingerprints: dict[str, str]) -> Owner | None:
         """Begins a run here or joins the one that is here, and locks it until `close`.

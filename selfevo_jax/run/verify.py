@@ -14,7 +14,7 @@ from selfevo_jax.errors import SelfevoError
 from selfevo_jax.run.files import read_json
 from selfevo_jax.run.joining import GROWING, PRINTS
 from selfevo_jax.run.journal import Journal
-from selfevo_jax.run.run_dir import COMMITTED, META, SCORES, RunDir, name_of
+from selfevo_jax.run.run_dir import COMMITTED, META, OPEN, SCORES, RunDir, name_of
 from selfevo_jax.storage import is_remote, storage_of
 
 
@@ -84,7 +84,8 @@ def _unfinished(run: RunDir, known: set[str]) -> list[str]:
     record = run.root / PRINTS
     belongs = read_json(record).get("config") if record.exists() and run.sums.fault(record) is None else None
     faults = []
-    for part in sorted(part for folder in GROWING for part in run.root.glob(f"rounds/*/{folder}/*.jsonl*")):
+    folders = [*(f"rounds/*/{folder}" for folder in GROWING), f"{OPEN}/*/texts"]
+    for part in sorted(part for folder in folders for part in run.root.glob(f"{folder}/*.jsonl*")):
         path = part.with_name(part.name.removesuffix(".d"))  # the folder of its segments, in a bucket
         name = path.relative_to(run.root).as_posix()
         if name in known or belongs is None:

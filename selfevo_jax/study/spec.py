@@ -11,7 +11,7 @@ from typing import Any
 
 from selfevo_jax.config import Config, override, parse_config, read_tree, set_key
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.run.artefacts import EVALUATION, is_read_by
+from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, is_read_by
 from selfevo_jax.run.identity import flat
 from selfevo_jax.storage import is_remote, place
 
@@ -117,12 +117,12 @@ def _check_compared(file: Path, configs: Mapping[str, Config]) -> None:
 def _evaluated(config: Config) -> dict[str, Any]:
     """The keys that say which rows the evaluation sets have, and how they are scored."""
     keys = flat({"data": config.data.model_dump(mode="json")})
-    return {key: value for key, value in keys if is_read_by(key, (EVALUATION,))}
+    return {key: value for key, value in keys if is_read_by(key, (EVALUATION, OPEN_ENDED))}
 
 
 def _set_of(key: str) -> str:
     """The evaluation set that a key is of; `data` for keys of all of them."""
-    return key.split(".")[2] if key.startswith("data.evaluation.") else "data"
+    return key.split(".")[2] if key.startswith(("data.evaluation.", "data.open_ended.")) else "data"
 
 
 def _check_keys(file: Path, tree: Mapping[str, Any]) -> None:

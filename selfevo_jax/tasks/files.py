@@ -53,7 +53,9 @@ class Files:
         meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
         self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}
         check_overlap(
-            {name: of.rows for name, of in self._evaluation.items()}, {"prompts": self._prompts, **self._supervised}
+            {f"evaluation.{name}": of.rows for name, of in self._evaluation.items()}
+            | {f"open_ended.{name}": rows for name, rows in open_rows(data).items()},
+            {"prompts": self._prompts, **self._supervised},
         )
 
     def prompts(self, round: int) -> list[PromptRow]:
@@ -135,6 +137,14 @@ def read_sets(data: DataSection) -> dict[str, EvaluationSet]:
         rows = read_evaluation(section.source, scorers, columns=section.columns, limit=data.evaluation_rows)
         found[name] = EvaluationSet(rows, scorers)
     return found
+
+
+def open_rows(data: DataSection) -> dict[str, list[PromptRow]]:
+    """The prompts of the open-ended sets. Raises DataError as `read_prompts`."""
+    return {
+        name: read_prompts(section.source, columns=section.columns, limit=data.evaluation_rows)
+        for name, section in data.open_ended.items()
+    }
 
 
 def scorer_notices(sets: Mapping[str, EvaluationSet]) -> list[str]:

@@ -26,12 +26,13 @@ def shared(rows: Sequence[Prompt], others: Sequence[Prompt]) -> list[str]:
 
 
 def check_overlap(evaluation: Mapping[str, Sequence[Prompt]], used: Mapping[str, Sequence[Prompt]]) -> None:
-    """Raises DataError with the count when an evaluation prompt is also a prompt of the loop or of its data."""
+    """Raises DataError with the count when an evaluation prompt is also a prompt of the loop or of its data. Sets are
+    named by their keys below `data`."""
     for name, rows in evaluation.items():
         for kind, others in used.items():
             if both := shared(others, rows):
                 raise DataError(
-                    f"data.evaluation.{name}",
+                    f"data.{name}",
                     None,
                     "prompt",
                     f"{len(both)} of its {len(rows)} prompts are also in data.{kind} (such as "

@@ -98,3 +98,41 @@ def test_tables_with_many_rounds_and_long_names_are_whole_at_80_columns() -> Non
     assert "accuracy in % (continued)" in text
     assert all(f" {name}" in text for name in (*columns, GAIN))
     assert f"| {names[1]} | 33.4 [30.9, 35.9] |" in as_markdown(found)
+
+
+def judged(name: str, seed: int, outcomes: list, marks: list) -> Member:
+    def by_prompt(values: list) -> dict:
+        return {f"prompt {n}": value for n, value in enumerate(values)}
+
+    key = ("open", "round 1")
+    found = {(key[0], "win rate", key[1]): by_prompt(outcomes), (key[0], "mark", key[1]): by_prompt(marks)}
+    found[key[0], "win rate at equal lengths", key[1]] = {"rate": 0.4, "error": 0.1}
+    keys = {"rounds.number": 1, "seed": seed, "rounds.select": name, "data.evaluation_rows": None}
+    return Member(f"runs/{name}-{seed}", seed, True, None, keys, {}, {}, found)
+
+
+def test_open_ended_figures_have_the_error_over_the_prompts_of_one_run_and_over_the_seeds_of_several() -> None:
+    one = judged("a", 1, [1.0, 0.5, 0.0, None], [5.0, 6.0, None, 8.0])
+    found = compare_members([one, judged("b", 1, [1.0, 1.0, 0.5, 0.0], [6.0, 6.0, 9.0, 9.0])])
+    rate, mark = (found.judged["open", measure, "a", "round 1"] for measure in ("win rate", "mark"))
+    assert (rate.mean, rate.rows) == (0.5, 3)
+    assert rate.stderr == pytest.approx(statistics.stdev([1.0, 0.5, 0.0]) / math.sqrt(3))
+    assert mark.mean == pytest.approx(19 / 3)
+    apart = found.judged_differences["open", "mark", "b", "round 1"]
+    assert (apart.mean, apart.rows) == (pytest.approx(2 / 3), 3)  # on the prompts that both have a mark of
+    assert apart.stderr == pytest.approx(statistics.stdev([1.0, 0.0, 1.0]) / math.sqrt(3))
+    text = as_text(found)
+    assert "open, open-ended: win rate in %" in text
+    assert "40.0 ± 10.0" in text
+    assert "6.33 ± 0.88" in text
+    assert "open, open-ended: marks from 1 to 10, difference to a" in text
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert "open, open-ended" in as_markdown(found)
+    seeds = compare_members([one, judged("a", 2, [1.0, 1.0, 1.0, 1.0], [7.0, 7.0, 7.0, 7.0])])
+    over = seeds.judged["open", "win rate", "a", "round 1"]
+    assert (over.mean, over.stderr, over.rows) == (0.75, pytest.approx(0.25), None)
+
+
+def test_other_prompts_of_one_open_ended_set_are_refused() -> None:
+    with pytest.raises(ConfigError, match="evaluation set 'open' is not the same in .*4 and 3 rows"):
+        compare_members([judged("a", 1, [1.0] * 4, [5.0] * 4), judged("b", 1, [1.0] * 3, [5.0] * 3)])

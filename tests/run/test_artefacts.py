@@ -153,7 +153,7 @@ def test_a_key_that_nobody_has_placed_is_one_that_everything_rests_on() -> None:
 
 
 def test_every_key_of_a_round_s_own_sections_is_read_by_something() -> None:
-    made = list(artefacts(config(rounds__number=2, data__self_written={})))
+    made = list(artefacts(config(rounds__number=2, data__self_written={}, data__open_ended={"open": "p.jsonl"})))
     free = {name for name, _ in fields() if not any(is_read_by(name, a.kinds) for a in made)}
     assert {name.split(".")[0] for name in free} == {"run_dir", "platform", "mesh", "saving", "sampling", "rounds"}
 

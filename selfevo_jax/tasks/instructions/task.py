@@ -14,7 +14,7 @@ from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import ScoredRow, Scorer
 from selfevo_jax.scorers.constraints import Constraints
 from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
-from selfevo_jax.tasks.files import read_sets, scorer_notices
+from selfevo_jax.tasks.files import open_rows, read_sets, scorer_notices
 from selfevo_jax.tasks.instructions.crafts import Demand, missed
 from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows
 from selfevo_jax.tasks.instructions.meta import build_meta
@@ -65,7 +65,8 @@ class Instructions:
         self._qa = [] if data.qa is None else read_qa(data.qa)
         files = read_sets(data)
         check_overlap(
-            {name: of.rows for name, of in files.items()},
+            {f"evaluation.{name}": of.rows for name, of in files.items()}
+            | {f"open_ended.{name}": rows for name, rows in open_rows(data).items()},
             {"instructions": [*self._questions, *self._rounds], "qa": self._qa},
         )
         self._evaluation |= files
