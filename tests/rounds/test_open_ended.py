@@ -30,13 +30,17 @@ def with_open(root: Path, **sampling: object) -> Config:
     given.write_text("".join(json.dumps(line) + "\n" for line in lines))
     section = {"source": str(prompts), "columns": {"prompt": "query", "id": "key"}, "brief": True}
     tree = config(root, rounds={"number": 0}, meta={"steps": 0}).model_dump(mode="json")
-    tree["data"]["open_ended"] = {"shells": section, "given": {**section, "against": str(given), "judge": "self"}}
+    tree["data"]["open_ended"] = {
+        "shells": section,
+        "given": {**section, "against": str(given), "judge": "self", "brief": False},
+    }
     tree["sampling"] |= sampling
     return parse_config(tree)
 
 
 class Likes:
-    """A judge for `judge: self` that likes the shorter answer, and does not understand the sixth prompt."""
+    """A judge with opinions: of nine prompts it likes the model in three, the other side in three, the answer shown first
+    in two, and does not understand the sixth."""
 
     def __init__(self, models: texts.Models) -> None:
         self.kept = models.kept
@@ -44,12 +48,14 @@ class Likes:
     def said(self, stage: str, prompt: JudgePrompt, shown: dict[str, str]) -> dict[str, texts.Said]:
         for key, text in shown.items():
             if f"{stage}/{key}" not in self.kept:
-                _, *answers = text.split("\n")
-                likes = f"Rating: {min(9, len(answers[0]))}"
-                if len(answers) > 1:
-                    likes = "[[A]]" if len(answers[0]) < len(answers[1]) else "[[B]]"
-                self.kept.add(f"{stage}/{key}", texts.Said("Hm." if "q/5" in key else likes))
+                self.kept.add(f"{stage}/{key}", texts.Said(self.likes(stage, int(key[-1]), text)))
         return {key: self.kept[f"{stage}/{key}"] for key in shown}
+
+    def likes(self, stage: str, n: int, text: str) -> str:
+        if n == 5:
+            return "Hm."
+        model = "A" if text.rstrip().endswith("know.") else "B"
+        return f"[[{(model, 'AB'.replace(model, ''), 'A')[n % 3]}]]" if stage == "pair" else f"Rating: {1 + n}"
 
 
 def short(patch: pytest.MonkeyPatch) -> None:
@@ -57,7 +63,7 @@ def short(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(winrate, "mt_bench_pair", lambda: JudgePrompt("", "{question}\n{answer_a}\n{answer_b}", "[["))
     patch.setattr(winrate, "mt_bench_single", lambda: JudgePrompt("", "{question}\n{answer}", "[["))
     real = open_ended.ModelJudge
-    choose = lambda models, source, brief: real(models, source, brief) if source == "base" else Likes(models)  # noqa: E731
+    choose = lambda models, source, brief: real(models, source, brief) if brief else Likes(models)  # noqa: E731
     patch.setattr(open_ended, "ModelJudge", choose)
 
 
@@ -86,7 +92,9 @@ def test_each_checkpoint_is_measured_with_every_figure_and_its_error(judged: Pat
         assert found["win_rate"]["unjudged"] == 1
         assert found["win_rate"]["unread"] == {"none": 2}
         assert found["outcomes"]["q/5"] is None
-        assert found["win_rate"]["wins"] + found["win_rate"]["ties"] + found["win_rate"]["losses"] == len(ROWS) - 1
+        assert [found["win_rate"][key] for key in ("wins", "ties", "losses")] == [3, 2, 3]
+        assert (found["win_rate"]["first_slot"]["value"], found["win_rate"]["consistency"]["share"]) == (10 / 16, 6 / 8)
+        assert (found["better"], found["worse"]) == (False, False)
         assert found["win_rate"]["length_controlled"]["n"] == len(ROWS) - 1
         assert found["rating"]["n"] == len(ROWS) - 1
         assert found["rating"]["stderr"] is not None
