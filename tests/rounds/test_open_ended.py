@@ -39,8 +39,8 @@ def with_open(root: Path, **sampling: object) -> Config:
 
 
 class Likes:
-    """A judge with opinions: of nine prompts it likes the model in three, the other side in three, the answer shown first
-    in two, and does not understand the sixth."""
+    """A judge with opinions: of nine prompts it likes the model in three, the other side in three, the answer shown
+    first in two, and does not understand the sixth."""
 
     def __init__(self, models: texts.Models) -> None:
         self.kept = models.kept
