@@ -108,7 +108,7 @@ def judged(name: str, seed: int, outcomes: list, marks: list) -> Member:
     found = {(key[0], "win rate", key[1]): by_prompt(outcomes), (key[0], "mark", key[1]): by_prompt(marks)}
     found[key[0], "win rate at equal lengths", key[1]] = {"rate": 0.4, "error": 0.1}
     keys = {"rounds.number": 1, "seed": seed, "rounds.select": name, "data.evaluation_rows": None}
-    return Member(f"runs/{name}-{seed}", seed, True, None, keys, {}, {}, found)
+    return Member(f"runs/{name}-{seed}", seed, True, None, keys, {}, {}, judged=found)
 
 
 def test_open_ended_figures_have_the_error_over_the_prompts_of_one_run_and_over_the_seeds_of_several() -> None:
