@@ -37,7 +37,7 @@ CONFIG = {
     },
     "sampling": {
         "slots": 8,
-        "cache_length": 64,
+        "cache_length": 128,
         "respond": {"temperature": 0.8, "max_new_tokens": 6},
         "feedback": {"temperature": 0.7, "max_new_tokens": 12},
         "refine": {"max_new_tokens": 6},
