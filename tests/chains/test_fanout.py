@@ -74,7 +74,7 @@ def run(slots, **kw):
 
 def test_branches_draw_the_same_whatever_the_slots_and_mesh_and_what_they_have_in_common_is_computed_once():
     alone, stats = run(1)
-    for others, _ in (run(3), run(8), run(5, mesh=make_mesh(2, 2, 2))):
+    for others, _ in (run(3), run(5, mesh=make_mesh(2, 2, 2))):
         for chain, other in zip(alone, others, strict=True):
             assert [c.tokens for c in other.result[1]] == [c.tokens for c in chain.result[1]]
             assert [c.logprobs for c in other.result[2]] == [
