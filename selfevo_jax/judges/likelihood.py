@@ -16,8 +16,8 @@ from selfevo_jax.text import Verdict
 STEP = 0.1
 """Log-odds are rounded to this. The last bits of log-probabilities depend on the shape of the batch, and records are
 the same bytes whatever it was."""
-DIGITS = 6
-"""Decimals of a probability."""
+DIGITS = 12
+"""Decimals of a probability: near 0 and 1, too, steps of the log-odds differ in it."""
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,15 @@ def logs(good, bad):
 
 def test_the_score_is_a_softmax_over_the_two_words() -> None:
     found = JUDGE.weighed(*logs(1.0, -0.5))
-    assert (found.good, found.rating) == (True, 0.817574)
-    assert JUDGE.weighed(*logs(-0.5, 1.0)).rating == pytest.approx(1 - 0.817574)
+    assert (found.good, found.rating) == (True, pytest.approx(0.817574, abs=1e-6))
+    assert JUDGE.weighed(*logs(-0.5, 1.0)).rating == pytest.approx(1 - 0.817574, abs=1e-6)
     assert JUDGE.weighed(*logs(0.0, 0.0)).good is False  # not more than half
     assert LikelihoodJudge(least=0.9).weighed(*logs(1.0, -0.5)).good is False
     assert JUDGE.weighed(0.0, -1e9).rating == 1.0
 
 
-def test_last_bits_of_log_probabilities_do_not_change_a_score() -> None:
+def test_last_bits_of_log_probabilities_do_not_change_a_score_and_scores_near_one_differ() -> None:
+    assert JUDGE.weighed(*logs(15.0, 0.0)).rating < JUDGE.weighed(*logs(15.2, 0.0)).rating < 1.0
     assert len({JUDGE.weighed(-0.3 + bits, -1.4).rating for bits in (-1e-5, 0.0, 1e-5)}) == 1
 
 
