@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from selfevo_jax.config import Config, parse_config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import JudgePrompt
 from selfevo_jax.report import WIDTH, open_transcripts, status, summarize, tables, verdict_on_open
-from selfevo_jax.rounds import open_ended, texts, winrate
+from selfevo_jax.rounds import open_ended, opening, texts, winrate
+from selfevo_jax.rounds.survey import run_phases
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, artefacts, inputs, is_read_by
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.run.verify import records
+from selfevo_jax.tasks import open_task
 
 pytestmark = pytest.mark.slow
 ROWS = [f"Mia has {n} shells. Then Mia finds 5. How many now?" for n in range(3, 12)]
@@ -59,7 +62,12 @@ class Likes:
 
 
 def short(patch: pytest.MonkeyPatch) -> None:
-    """Judges' prompts that a model of 256 positions can be shown, and a judge with an opinion."""
+    """Judges' prompts that a model of 256 positions can be shown, a judge with opinions, and the sampler's programs of
+    the other tests."""
+    whole = config(Path("x"))
+    usual = lambda bench, task: run_phases(replace(bench, config=whole), open_task(whole))  # noqa: E731
+    patch.setattr(opening, "run_phases", usual)
+    patch.setattr(opening, "open_phases", lambda bench, sets: [])
     patch.setattr(winrate, "mt_bench_pair", lambda: JudgePrompt("", "{question}\n{answer_a}\n{answer_b}", "[["))
     patch.setattr(winrate, "mt_bench_single", lambda: JudgePrompt("", "{question}\n{answer}", "[["))
     real = open_ended.ModelJudge
