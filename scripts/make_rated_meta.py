@@ -10,6 +10,7 @@ that ends in a rating, and no more.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "selfevo_jax" / "assets" / "self_instruct"
@@ -29,11 +30,12 @@ def main() -> None:
         other = tasks[(number + 7) % len(tasks)][2]
         words = output.split()
         part = " ".join(words[: len(words) // 3])
+        end = " ".join(re.findall(r"[^\W\d_]+", part)[-3:])
         beginning = " ".join(other.split()[:4])
         for kind, response, feedback in (
             ("good", output, "The answer does what is asked, and it is whole. Rating: 9"),
             ("other", other, f"The answer ('{beginning} ...') is about something else. Rating: 1"),
-            ("cut", part, f"The answer breaks off after '{' '.join(part.split()[-3:])}'. Rating: 4"),
+            ("cut", part, f"The answer breaks off after '{end}'. Rating: 4"),
         ):
             row = {"id": f"{id}-{kind}", "prompt": prompt, "response": response, "feedback": feedback}
             rows.append({**row, "refinement": output, "good": kind == "good"})
