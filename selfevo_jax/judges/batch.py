@@ -48,11 +48,11 @@ class BatchSection(Section):
         read = ("kind", *KINDS.get(self.kind, ("settings",)))
         for key, field in type(self).model_fields.items():
             if key not in read and getattr(self, key) != field.get_default(call_default_factory=True):
-                raise ValueError(f"batch.{key}: {self.kind} reads no such setting; leave it out")
+                raise ValueError(f"judge.batch.{key}: {self.kind} reads no such setting; leave it out")
         if self.kind == "endpoint" and self.endpoint is None:
-            raise ValueError("batch.endpoint: missing; name the server, as {url: https://HOST/v1, model: NAME}")
+            raise ValueError("judge.batch.endpoint: missing; name the server, as {url: https://HOST/v1, model: NAME}")
         if self.brief and self.endpoint is not None:
-            raise ValueError("batch.brief: only for a model that is sampled here, not for a server; leave it out")
+            raise ValueError("judge.batch.brief: only for a model that is sampled here, not for a server; leave it out")
         return self
 
     @property

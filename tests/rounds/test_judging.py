@@ -1,6 +1,8 @@
 """Rounds whose rows a batch judge decides about: a server, pairs by the model itself, the task's scorer."""
 
+import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ from selfevo_jax.chains import Rollout
 from selfevo_jax.config import Config
 from selfevo_jax.data import EvaluationRow, PromptRow
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.judges import asking, endpoint
+from selfevo_jax.judges import JudgePrompt, VerdictJudge, asking, by_pairs, endpoint
 from selfevo_jax.report import status, summarize, verdict_on_run
 from selfevo_jax.rounds.judging import require_gold
 from selfevo_jax.run import RunDir, share, verify
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.run.journal import Journal
+from selfevo_jax.text import Verdict
 
 pytestmark = pytest.mark.slow
 
@@ -129,3 +132,38 @@ def test_labels_are_a_baseline_that_says_so_everywhere(finished: Path, tmp_path:
 def test_labels_that_prompts_have_not_are_refused_by_the_prompt() -> None:
     with pytest.raises(ConfigError, match=r"2 of the 3 prompts of round 1 have none that can be scored .*'b'"):
         require_gold({"a": EvaluationRow("a", "a")}, [PromptRow(id, id) for id in "abc"], 1)
+
+
+def test_the_model_itself_compares_its_refinements_and_a_kill_leaves_the_same_texts(
+    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = JudgePrompt("", "{question} {answer_a} or {answer_b}?", "Best: [[")  # this model has little room
+    monkeypatch.setattr(by_pairs, "mt_bench_pair", lambda: short)
+    # feedback that can be read, and so a refinement, which only a judge that compares has made of what is good
+    monkeypatch.setattr(VerdictJudge, "read", lambda self, text: Verdict(True, None))
+    rounds = {**ROUNDS, "select": "none"}  # this model knows no such verdict
+    made = functools.partial(config, judge={"batch": {"kind": "pairwise", "ties": "keep"}}, rounds=rounds)
+    append, killed, whole = Journal.append, tmp_path / "killed/run", tmp_path / "whole/run"
+
+    def dies(self: Journal, row: dict) -> None:
+        append(self, row)
+        if self.path.parent.name == "judged" and len(self.rows) == 3:
+            raise Killed
+
+    assert [one.artefact for one in share(made(killed), [RunDir(finished)], Heard())][-1] == "evaluation of M_meta"
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", dies)
+        with pytest.raises(Killed):
+            run(made(killed))
+    shutil.copytree(killed, whole)
+    shutil.rmtree(whole / ROUND / "judged")
+    run(made(killed))
+    run(made(whole))
+    assert texts(killed) == texts(whole)
+    pairs = [r for r in rolled_out(killed) if len(r.candidates) == 2 and all(c.finished for c in r.candidates)]
+    differ = [r for r in pairs if len({c.text.strip() for c in r.candidates}) == 2]
+    assert pairs
+    answers = read_rows(killed / ROUND / "judged/answers.jsonl")
+    assert len(answers) == 2 * len(differ) > 0
+    assert json.loads((killed / ROUND / "metrics.json").read_text())["judge"]["name"] == "pairwise"
+    assert verify(RunDir(killed)).faults == []
