@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import gguf
 import jax
@@ -12,6 +11,7 @@ import pytest
 import sentencepiece
 
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
+from selfevo_jax.judges import ChainJudge
 from selfevo_jax.methods.lessons import self_pool
 from selfevo_jax.model import ModelConfig, abstract_params
 from selfevo_jax.sample import DrawKey, Engine, SamplingParams
@@ -73,9 +73,17 @@ def params_of(likely):
     return jax.tree.map(jnp.asarray, params)
 
 
-def read(text):
+class ByLength(ChainJudge):
     """Feedback ends at its first "a" and is good by its length."""
-    return Verdict(len(text) % 3 == 0, None, end=text.index("a") if "a" in text[1:] else None)
+
+    name = "by_length"
+
+    def read(self, feedback):
+        end = feedback.index("a") if "a" in feedback[1:] else None
+        return Verdict(len(feedback) % 3 == 0, None, end=end)
+
+    def bare(self, feedback, good):
+        return feedback
 
 
 def rollouts_of(tokenizer, fmt, n=24):
@@ -87,7 +95,7 @@ def rollouts_of(tokenizer, fmt, n=24):
             fmt,
             StageParams(config, config, config),
             tokenizer.decode,
-            judge=SimpleNamespace(read=read),
+            judge=ByLength(),
             cut=lambda text: text.partition("n")[0].rstrip(),
         )
         for i in range(n)
