@@ -183,7 +183,7 @@ def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list
                 texts[side] = winrate.answers_of(models, side, f"answer of {side}", rows)
         judge: winrate.TextJudge
         if call.server is not None:
-            judge = winrate.EndpointJudge(call.server, kept, reporter)
+            judge = winrate.ServerJudge(call.server, kept, reporter)
         else:
             judge = winrate.ModelJudge(models, judging or model, call.brief)
         pairs = winrate.compared(judge, rows, texts[model], texts[against])

@@ -15,6 +15,7 @@ from selfevo_jax.judges.pairwise import (
     Judgement,
     Pair,
     PairVerdict,
+    in_both_orders,
     pair_text,
     read_pair_verdict,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Reply",
     "VerdictJudge",
     "Weighed",
+    "in_both_orders",
     "mt_bench_pair",
     "mt_bench_single",
     "open_batch",

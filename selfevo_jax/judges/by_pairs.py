@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from selfevo_jax.judges.base import Assessment, Case, Reply
 from selfevo_jax.judges.mt_bench import JudgePrompt, mt_bench_pair
-from selfevo_jax.judges.pairwise import SIDES, Judgement, Outcome, Pair, pair_text
+from selfevo_jax.judges.pairwise import SIDES, Outcome, Pair, in_both_orders
 from selfevo_jax.judges.server import EndpointSection
 
 _RATINGS: dict[Outcome, tuple[float, float]] = {"win": (0.0, 1.0), "tie": (0.5, 0.5), "loss": (1.0, 0.0)}
@@ -34,7 +34,8 @@ class PairwiseJudge:
         found = _pair(case)
         if found is None or found[0].strip() == found[1].strip():
             return {}
-        return {f"refinement {side}": pair_text(self.prompt, case.prompt, found, side == SIDES[0]) for side in SIDES}
+        texts = in_both_orders(self.prompt, case.prompt, found)
+        return {f"refinement {side}": text for side, text in texts.items()}
 
     def assessed(self, case: Case, replies: Mapping[str, Reply]) -> list[Assessment]:
         answers, none = _pair(case), [Assessment(None) for _ in case.texts]
@@ -42,9 +43,8 @@ class PairwiseJudge:
             return none
         if not replies:  # one and the same text
             return self._of("tie", "", none)
-        both = [replies[f"refinement {side}"] for side in SIDES]
-        first, second = (Judgement.of(one.text, one.whole, one.error) for one in both)
-        pair = Pair(case.key, case.prompt, answers, (first, second))
+        pair = Pair.of(case.key, case.prompt, answers, [replies[f"refinement {side}"] for side in SIDES])
+        first, second = pair.judgements
         words = f"[refinement shown first]\n{first.text}\n\n[refinement shown second]\n{second.text}"
         if pair.outcome is None:
             unread = next(j.verdict.unread for j in pair.judgements if j.verdict.unread is not None)

@@ -6,9 +6,11 @@ Source: see `mt_bench`. Unlike there, a text that cannot be read for certain is 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from selfevo_jax.judges.base import Reply
 from selfevo_jax.judges.mt_bench import JudgePrompt
 
 Slot = Literal["A", "B", "C"]
@@ -138,6 +140,12 @@ class Pair:
     """The model's, and the other side's."""
     judgements: tuple[Judgement, Judgement]
 
+    @classmethod
+    def of(cls, id: str, prompt: str, answers: tuple[str, str], replies: Sequence[Reply]) -> Pair:
+        """Read from what was said in both orders."""
+        first, second = (Judgement.of(one.text, one.whole, one.error) for one in replies)
+        return cls(id, prompt, answers, (first, second))
+
     @property
     def outcome(self) -> Outcome | None:
         """Agreement decides, a disagreement is a tie; None, not judged, where an order could not be read."""
@@ -160,3 +168,8 @@ def pair_text(prompt: JudgePrompt, question: str, answers: tuple[str, str], mode
     """What shows a judge two answers, the model's and the other side's; `model_first` is the order."""
     a, b = answers if model_first else answers[::-1]
     return prompt.text(question=question, answer_a=a, answer_b=b)
+
+
+def in_both_orders(prompt: JudgePrompt, question: str, answers: tuple[str, str]) -> dict[str, str]:
+    """What a judge is shown of a pair, by the side that the model's answer takes."""
+    return {side: pair_text(prompt, question, answers, side == SIDES[0]) for side in SIDES}

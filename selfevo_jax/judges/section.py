@@ -92,10 +92,14 @@ def open_judge(section: JudgeSection) -> ChainJudge:
         return LikelihoodJudge(of.lead, of.good, of.bad, section.good_score, of.least_mass)
     if section.kind in BUILT_IN:
         rated = section.reads == "rating"
-        member: ChainJudge = RatingJudge(section.good_rating, section.scale) if rated else VerdictJudge()
+        member = _reader(section, rated)
         return member if section.kind == section.reads else _ensemble(section, member, rated)
     judge: ChainJudge = plugins.made(GROUP, section.kind, "judge.kind", BUILT_IN, **section.settings)
     return judge
+
+
+def _reader(section: JudgeSection, rated: bool) -> ChainJudge:
+    return RatingJudge(section.good_rating, section.scale) if rated else VerdictJudge()
 
 
 def _ensemble(section: JudgeSection, member: ChainJudge, rated: bool) -> ChainJudge:
@@ -112,8 +116,7 @@ def open_batch(section: JudgeSection) -> BatchJudge | None:
     if of is None:
         return None
     if of.kind == "endpoint" and of.endpoint is not None:
-        rated = of.form == "rating"
-        reader: ChainJudge = RatingJudge(section.good_rating, section.scale) if rated else VerdictJudge()
+        reader = _reader(section, of.form == "rating")
         return EndpointJudge(of.endpoint, reader, question_of(of.instruction, of.form, section.scale))
     if of.kind == "pairwise":
         return PairwiseJudge(of.endpoint, of.ties == "keep", of.brief)

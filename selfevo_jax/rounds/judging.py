@@ -17,13 +17,12 @@ from selfevo_jax.judges import Assessment, BatchJudge, Case, JudgePrompt
 from selfevo_jax.judges.endpoint import client
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.loop import Loop
-from selfevo_jax.rounds.texts import Kept, Said, tell_lost
-from selfevo_jax.rounds.winrate import EndpointJudge, TextJudge, judge_requests, opened
+from selfevo_jax.rounds.texts import Kept, Said, sample_left, tell_lost
+from selfevo_jax.rounds.winrate import ServerJudge, TextJudge, judge_requests, opened
 from selfevo_jax.rounds.workbench import Prompt, Workbench
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.journal import by_id
 from selfevo_jax.run.run_dir import name_of
-from selfevo_jax.sample import Chain, Single
 from selfevo_jax.tasks import Task
 
 _LOOKED_AT = 64
@@ -46,17 +45,9 @@ class SampledJudge:
     brief: bool
 
     def said(self, stage: str, prompt: JudgePrompt, shown: Mapping[str, str]) -> dict[str, Said]:
-        left = {key: text for key, text in shown.items() if f"{stage}/{key}" not in self.kept}
-        if left:
-            params = self.bench.stages().feedback
-            requests = judge_requests(self.bench, prompt, left, params, self.brief, self.round, stage)
-            chains: list[Chain] = [Single(f"{stage}/{key}", request) for key, request in requests.items()]
-
-            def done(chain: Any) -> None:
-                said = chain.completion
-                self.kept.add(chain.id, Said(said.text, said.finish, said.error))
-
-            self.bench.run(self.params(), chains, self.reporter, self.title, done)
+        params = self.bench.stages().feedback
+        requests = judge_requests(self.bench, prompt, shown, params, self.brief, self.round, stage)
+        sample_left(self.bench, self.params, self.kept, stage, requests, self.reporter, self.title)
         found = {key: self.kept[f"{stage}/{key}"] for key in shown}
         limit = "sampling.feedback.max_new_tokens"
         tell_lost(list(found.values()), f"{self.title}: ", "judgements", limit, self.reporter)
@@ -138,7 +129,7 @@ def text_judge(
     judge = bench.batch
     assert judge is not None
     if judge.server is not None:
-        return EndpointJudge(judge.server, kept, reporter, title, bench.record)
+        return ServerJudge(judge.server, kept, reporter, title, bench.record)
     return SampledJudge(bench, params, kept, reporter, title, round, judge.brief)
 
 

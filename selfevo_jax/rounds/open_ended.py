@@ -15,9 +15,9 @@ from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.open_sets import OpenSet
 from selfevo_jax.rounds.texts import Kept, Models, Said
 from selfevo_jax.rounds.winrate import (
-    EndpointJudge,
     ModelJudge,
     Rated,
+    ServerJudge,
     TextJudge,
     answers_of,
     compared,
@@ -170,7 +170,7 @@ def _judged(models: _RunModels, name: str, of: OpenSet, reporter: Reporter) -> _
     judge: TextJudge
     if section.endpoint is not None:
         title = f"{models.on}{name}: judgements by {section.endpoint.model}"
-        judge = EndpointJudge(section.endpoint, kept, reporter, title, models.record)
+        judge = ServerJudge(section.endpoint, kept, reporter, title, models.record)
     else:
         judge = ModelJudge(models, name if section.judge == SELF else section.judge, section.brief)
     pairs = None if other is None else compared(judge, rows, answers, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -141,14 +142,9 @@ class Models:
         """
         if any(f"{stage}/{key}" not in self.kept for key in keys):
             bench = self._open(source)
-            made = {f"{stage}/{key}": request for key, request in requests(bench).items()}
-            chains: list[Chain] = [Single(key, request) for key, request in made.items() if key not in self.kept]
-
-            def done(chain: Any) -> None:
-                said = chain.completion
-                self.kept.add(chain.id, Said(said.text, said.finish, said.error))
-
-            bench.run(self._loaded(bench, source), chains, self.reporter, f"{self.on}{source}: {what}", done)
+            title = f"{self.on}{source}: {what}"
+            params = functools.partial(self._loaded, bench, source)
+            sample_left(bench, params, self.kept, stage, requests(bench), self.reporter, title)
         found = {key: self.kept[f"{stage}/{key}"] for key in keys}
         tell_lost(list(found.values()), f"{self.on}{source}: ", what, limit, self.reporter)
         return found
@@ -177,6 +173,28 @@ class Models:
             self._params = None  # one model in memory
             self._params = source, bench.engine.place(bench.base_params())
         return self._params[1]
+
+
+def sample_left(
+    bench: Workbench,
+    params: Callable[[], Any],
+    kept: Kept,
+    stage: str,
+    requests: Mapping[str, Request],
+    reporter: Reporter,
+    title: str,
+) -> None:
+    """Samples what is said to those requests that were not answered before, and keeps each text as it ends. Parameters
+    are asked for where there is one; `stage` names the requests among what is kept, with the key of each."""
+    named = {f"{stage}/{key}": request for key, request in requests.items()}
+    chains: list[Chain] = [Single(key, request) for key, request in named.items() if key not in kept]
+
+    def done(chain: Any) -> None:
+        said = chain.completion
+        kept.add(chain.id, Said(said.text, said.finish, said.error))
+
+    if chains:
+        bench.run(params(), chains, reporter, title, done)
 
 
 def tell_lost(said: Sequence[Said], who: str, what: str, limit: str, reporter: Reporter) -> None:

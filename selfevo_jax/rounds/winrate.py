@@ -11,10 +11,10 @@ from selfevo_jax.judges import (
     CLOSING,
     SIDES,
     EndpointSection,
-    Judgement,
     JudgePrompt,
     Pair,
     RatingJudge,
+    in_both_orders,
     mt_bench_pair,
     mt_bench_single,
     pair_text,
@@ -87,8 +87,8 @@ def opened(said: Said, prompt: JudgePrompt) -> Said:
 
 
 @dataclass(frozen=True)
-class EndpointJudge:
-    """A server."""
+class ServerJudge:
+    """A server that is asked."""
 
     section: EndpointSection
     kept: Kept
@@ -163,10 +163,10 @@ def compared(
     """Both answers to each prompt, judged in both orders; a prompt that a side could not answer is not judged."""
     asks = prompt or mt_bench_pair()
     shown = {
-        f"{order}/{row.id}": pair_text(asks, row.prompt, (model[row.id].text, other[row.id].text), order == SIDES[0])
+        f"{order}/{row.id}": text
         for row in rows
         if model[row.id].error is None and other[row.id].error is None
-        for order in SIDES
+        for order, text in in_both_orders(asks, row.prompt, (model[row.id].text, other[row.id].text)).items()
     }
     said = judge.said("pair", asks, shown)
     found = []
@@ -174,8 +174,7 @@ def compared(
         answers = model[row.id], other[row.id]
         lost = next((Said("", "error", answer.error) for answer in answers if answer.error is not None), None)
         both = [lost or said[f"{order}/{row.id}"] for order in SIDES]
-        first, second = (Judgement.of(one.text, one.whole, one.error) for one in both)
-        found.append(Pair(row.id, row.prompt, (answers[0].text, answers[1].text), (first, second)))
+        found.append(Pair.of(row.id, row.prompt, (answers[0].text, answers[1].text), both))
     return found
 
 
