@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ KEPT = 2
 """States kept: the newest may be the one that a kill tears."""
 _SAVE_SECONDS = 24 * 3600
 """Orbax's own limit of a save in the background, 20 minutes unless set, is no sign of a fault: storage may be slow."""
+
+
+def _is_raised_elsewhere(record: logging.LogRecord) -> bool:
+    """Orbax logs why a save in the background failed, with a traceback, and raises it again where the save is waited
+    for: there it is told in one line."""
+    return record.exc_info is not None and "orbax" in Path(record.pathname).parts
+
+
+logging.getLogger("absl").addFilter(lambda record: not _is_raised_elsewhere(record))
 
 
 class TrainingStore:

@@ -139,8 +139,8 @@ def test_states_are_saved_by_the_clock_too_and_removed_at_the_end(tmp_path):
     assert store.latest() is None
 
 
-def test_a_save_that_fails_in_the_background_ends_the_training_and_names_the_place(tmp_path, monkeypatch):  # C30
-    # what the failed save leaves behind would hold up the end of these tests for five minutes
+def test_a_save_that_fails_in_the_background_ends_the_training_and_names_the_place(tmp_path, monkeypatch, caplog):
+    # C30. What the failed save leaves behind would hold up the end of these tests for five minutes
     monkeypatch.setattr("orbax.checkpoint._src.multihost.multihost.coordination_timeout", lambda: 5)
     folder, moved = tmp_path / "states", tmp_path / "moved"
     store = TrainingStore(folder)
@@ -158,3 +158,4 @@ def test_a_save_that_fails_in_the_background_ends_the_training_and_names_the_pla
     with pytest.raises(ModelError, match="states: the training could not be saved"):
         fit(params, CONFIG, Batched(), SETTINGS, make_mesh(1, 1, 1, jax.devices()[:1]), keeper=keeper)
     assert TrainingStore(moved).latest() == 2
+    assert not [record.message for record in caplog.records if record.exc_info]  # the error alone tells it
