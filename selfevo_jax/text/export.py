@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tokenizers
 
-from selfevo_jax.errors import ModelError
+from selfevo_jax.errors import ModelError, first_line
 from selfevo_jax.text.tokenizer import BaseTokenizer, dump_json, well_formed
 
+GENERATION = "generation_config.json"
 CHECKED_TEXTS = 200
 _DROPPED = frozenset({"legacy", "added_tokens_decoder", "unk_token", "add_prefix_space", "add_eos_token"})
 """Settings of another class of tokenizer, and what the tokenizer.json says itself."""
@@ -37,6 +39,7 @@ def exported_tokenizer(tokenizer: BaseTokenizer, stop_ids: Sequence[int] = ()) -
     Raises ModelError for a tokenizer that cannot be written so.
     """
     texts = {id: text for text, id in tokenizer.controls.items()}
+    pad = texts.get(tokenizer.pad_id)
     tree = tokenizer.tokenizer_json()
     ends = list(dict.fromkeys((*tokenizer.eos_ids, *stop_ids)))
     bos = None if tokenizer.bos_id is None else texts[tokenizer.bos_id]
@@ -50,15 +53,17 @@ def exported_tokenizer(tokenizer: BaseTokenizer, stop_ids: Sequence[int] = ()) -
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": bos,
         "eos_token": texts[tokenizer.eos_ids[0]] if tokenizer.eos_ids else None,
-        "pad_token": texts.get(tokenizer.pad_id),
+        "pad_token": pad,
         "add_bos_token": tokenizer.add_bos,
         "clean_up_tokenization_spaces": False,
         "chat_template": None,
     }
+    generation = {"bos_token_id": tokenizer.bos_id, "eos_token_id": ends}
+    generation["pad_token_id"] = None if pad is None else tokenizer.pad_id
     files = {
-        "tokenizer.json": dump_json(tree, keep_none=True),
+        "tokenizer.json": _library_of(tree, tokenizer.name).to_str(pretty=True).encode("utf-8"),
         "tokenizer_config.json": dump_json(config),
-        "generation_config.json": dump_json({"bos_token_id": tokenizer.bos_id, "eos_token_id": ends}),
+        GENERATION: dump_json(generation),
     }
     if tokenizer.chat_template is not None:
         files["chat_template.jinja"] = tokenizer.chat_template.encode("utf-8")
@@ -66,17 +71,19 @@ def exported_tokenizer(tokenizer: BaseTokenizer, stop_ids: Sequence[int] = ()) -
 
 
 def check_exported(files: Mapping[str, bytes], tokenizer: BaseTokenizer, texts: Sequence[str] | None = None) -> None:
-    """Compares the ids of texts both ways, the texts of control tokens read as their ids.
+    """Compares the ids of texts, the texts of control tokens read as their ids, and the texts of these ids.
 
     Args:
       files: what `exported_tokenizer` gave.
       tokenizer: the one that they were made of.
       texts: None takes `CHECKED_TEXTS` of many scripts, with numbers, code, white space and the tokenizer's own tokens.
 
-    Raises ModelError with the first text that has other ids.
+    Raises ModelError with the first text that has other ids, or whose ids have another text.
     """
-    made = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode("utf-8"))
+    tree = json.loads(files["tokenizer.json"])
+    made = _library_of(tree, tokenizer.name)
     begins = [tokenizer.bos_id] if tokenizer.add_bos else []
+    unknown = _unknown_of(tree["model"], made)
     for text in checked_texts(tokenizer) if texts is None else texts:
         expected = [*begins, *tokenizer.encode(text, special=True)]
         found = list(made.encode(well_formed(text)).ids)
@@ -84,6 +91,12 @@ def check_exported(files: Mapping[str, bytes], tokenizer: BaseTokenizer, texts: 
             raise ModelError(
                 f"{tokenizer.name}: this tokenizer cannot be written as a tokenizer.json: {text[:80]!r} has the ids "
                 f"{_some(found)} there, expected {_some(expected)}; export a model whose folder has a tokenizer.json"
+            )
+        # what stands for text without a piece of its own is shown in another way by each library
+        if unknown not in found and (shown := made.decode(found)) != (known := tokenizer.decode(expected)):
+            raise ModelError(
+                f"{tokenizer.name}: this tokenizer cannot be written as a tokenizer.json: the ids of {text[:80]!r} are "
+                f"{shown[:80]!r} there, expected {known[:80]!r}; export a model whose folder has a tokenizer.json"
             )
 
 
@@ -97,6 +110,21 @@ def checked_texts(tokenizer: BaseTokenizer) -> list[str]:
         parts = [random_.choice(some) for some in drawn]
         texts.append("".join(part + random_.choice(_SEAMS) for part in parts))
     return texts
+
+
+def _library_of(tree: Mapping[str, Any], name: str) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(tree))
+    except Exception as error:  # the library raises plain Exception
+        raise ModelError(f"{name}: this tokenizer cannot be written as a tokenizer.json ({first_line(error)})") from error
+
+
+def _unknown_of(model: Mapping[str, Any], made: tokenizers.Tokenizer) -> int | None:
+    """The id that stands for text without a piece."""
+    if "unk_id" in model:
+        return model["unk_id"]
+    text = model.get("unk_token")
+    return None if text is None else made.token_to_id(text)
 
 
 def _begins_with(bos: str | None, id: int | None) -> dict[str, Any]:
