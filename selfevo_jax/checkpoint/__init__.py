@@ -4,8 +4,9 @@ from selfevo_jax.checkpoint.aside import ASIDE, MARK, free_name, set_aside
 from selfevo_jax.checkpoint.commit import NOTE, folder_faults, noted
 from selfevo_jax.checkpoint.digest import model_checksum
 from selfevo_jax.checkpoint.gguf import read_gguf
-from selfevo_jax.checkpoint.huggingface import export_huggingface, read_huggingface
+from selfevo_jax.checkpoint.huggingface import read_huggingface
 from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
+from selfevo_jax.checkpoint.huggingface_export import export_huggingface
 from selfevo_jax.checkpoint.section import ModelSection
 from selfevo_jax.checkpoint.source import (
     ModelSource,

@@ -176,6 +176,7 @@ def config_to_huggingface(
         "attention_bias": False,
         "bos_token_id": bos_id,
         "eos_token_id": list(eos_ids) if len(eos_ids) > 1 else eos_ids[0] if eos_ids else None,
+        "dtype": dtype,
         "torch_dtype": dtype,
     }
     if kind != "llama":

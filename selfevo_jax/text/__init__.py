@@ -9,7 +9,7 @@ from selfevo_jax.text.answers import (
     is_scorable,
     same_answer,
 )
-from selfevo_jax.text.export import check_exported, exported_tokenizer
+from selfevo_jax.text.export import GENERATION, check_exported, exported_tokenizer
 from selfevo_jax.text.format import PromptFormat
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.normal import normal, number_as_text
@@ -21,6 +21,7 @@ from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
 from selfevo_jax.text.verdict import VERDICTS, Verdict, VerdictRule, parse_verdict
 
 __all__ = [
+    "GENERATION",
     "JUDGE_RATING",
     "JUDGE_VERDICT",
     "RATINGS",

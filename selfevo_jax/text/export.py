@@ -116,7 +116,9 @@ def _library_of(tree: Mapping[str, Any], name: str) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_str(json.dumps(tree))
     except Exception as error:  # the library raises plain Exception
-        raise ModelError(f"{name}: this tokenizer cannot be written as a tokenizer.json ({first_line(error)})") from error
+        raise ModelError(
+            f"{name}: this tokenizer cannot be written as a tokenizer.json ({first_line(error)})"
+        ) from error
 
 
 def _unknown_of(model: Mapping[str, Any], made: tokenizers.Tokenizer) -> int | None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from selfevo_jax.checkpoint import (
     config_from_huggingface,
     export_huggingface,
-    huggingface,
+    huggingface_export,
     open_model,
     read_huggingface,
 )
@@ -362,7 +362,7 @@ def test_an_export_with_other_ids_is_refused_before_anything_is_written(tmp_path
         tree["normalizer"] = {"type": "Lowercase"}
         return {**files, "tokenizer.json": json.dumps(tree).encode()}
 
-    monkeypatch.setattr(huggingface, "exported_tokenizer", spoilt)
+    monkeypatch.setattr(huggingface_export, "exported_tokenizer", spoilt)
     with pytest.raises(ModelError, match=r"cannot be written as a tokenizer\.json"):
         export_huggingface({}, source.config, source.tokenizer, tmp_path / "out")
     assert not (tmp_path / "out").exists()
