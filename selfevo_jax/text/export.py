@@ -82,10 +82,10 @@ def check_exported(files: Mapping[str, bytes], tokenizer: BaseTokenizer, texts: 
     """
     tree = json.loads(files["tokenizer.json"])
     made = _library_of(tree, tokenizer.name)
-    begins = [tokenizer.bos_id] if tokenizer.add_bos else []
+    begins = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
     unknown = _unknown_of(tree["model"], made)
     for text in checked_texts(tokenizer) if texts is None else texts:
-        expected = [*begins, *tokenizer.encode(text, special=True)]
+        expected = begins + tokenizer.encode(text, special=True)
         found = list(made.encode(well_formed(text)).ids)
         if found != expected:
             raise ModelError(
