@@ -269,13 +269,18 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
 
 
 def _say_figures(name: str, figures: dict[str, Any]) -> None:
-    from selfevo_jax.report import MODES, beside, percent
+    from selfevo_jax.data import selected
+    from selfevo_jax.report import MODES, beside, demands, percent
+
+    if figures["selection"] is not None:
+        say(f"{name}: {selected(**figures['selection'])}")
 
     by_scorer = {"": figures} | {f" by {scorer}": modes for scorer, modes in figures["further"].items()}
     for scorer, modes in by_scorer.items():
         for mode in MODES:
             if modes.get(mode) is not None:
-                say(", ".join([f"{name} {mode}{scorer}: {percent(modes[mode])} %", *beside(modes[mode])]))
+                found = [f"{name} {mode}{scorer}: {percent(modes[mode])} %", *beside(modes[mode])]
+                say(", ".join([*found, *(f"demands {told}" for told in demands(modes[mode]))]))
     if figures["verdict"] is not None:
         v = figures["verdict"]
         say(

@@ -186,6 +186,8 @@ def _kind_in_words(annotation: Any, limits: list[Any]) -> str:
     if get_origin(kind) is dict:
         if get_args(kind)[1] is str:
             return "a section of names of columns, such as {answer: target}"
+        if get_origin(_plain(get_args(kind)[1])[0]) is tuple:
+            return "a section of columns and their values, such as {level: [1, 2]}"
         if _is_section(get_args(kind)[1]):
             return "a section of names and files, such as {gsm8k: test.jsonl}"
         return "a section of settings of the chat template, such as {enable_thinking: false}"

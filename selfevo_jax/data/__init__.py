@@ -11,7 +11,8 @@ from selfevo_jax.data.examples import (
     qa_example,
     self_example,
 )
-from selfevo_jax.data.gold import KnownGold, read_evaluation, read_gold
+from selfevo_jax.data.gold import GoldRows, KnownGold, read_evaluation, read_gold
+from selfevo_jax.data.only import Selection, selected
 from selfevo_jax.data.packing import PackedRows, pack
 from selfevo_jax.data.section import DataSection
 from selfevo_jax.data.self_written_section import SelfWrittenSection
@@ -36,12 +37,14 @@ __all__ = [
     "DataSection",
     "EvaluationRow",
     "Example",
+    "GoldRows",
     "KnownGold",
     "MetaBalance",
     "MetaRow",
     "PackedRows",
     "PromptRow",
     "QARow",
+    "Selection",
     "SelfWrittenSection",
     "TermWeights",
     "builtin_sources",
@@ -57,6 +60,7 @@ __all__ = [
     "read_meta",
     "read_prompts",
     "read_qa",
+    "selected",
     "self_example",
     "source_checksum",
     "stable_id",

@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from selfevo_jax.data.only import Selection, select
 from selfevo_jax.data.sources import EvaluationRow, numbered_rows
 from selfevo_jax.errors import DataError
 from selfevo_jax.scorers import Scorer
+
+
+@dataclass(frozen=True)
+class GoldRows:
+    """Rows of an evaluation set."""
+
+    rows: list[EvaluationRow]
+    selection: Selection | None = None
+    """Of the source's rows, where the setting `only` names some."""
 
 
 @dataclass(frozen=True)
@@ -28,27 +39,33 @@ def read_evaluation(
     scorers: Sequence[Scorer],
     *,
     columns: Mapping[str, str] | None = None,
+    only: Mapping[str, Sequence[Any]] | None = None,
     limit: int | None = None,
-) -> list[EvaluationRow]:
+) -> GoldRows:
     """Rows of an evaluation set.
 
     Args:
       source: as for `read_prompts`.
       scorers: each must be able to score each row.
       columns: our name of a field -> the file's.
+      only: column -> values: rows with others are left out, and counted (see `select`).
       limit: rows to return at most.
 
     Raises:
-      DataError: as `read_prompts`; or a row that cannot be scored, by its line and column.
+      DataError: as `read_prompts` and `select`; or a row that cannot be scored, by its line and column.
     """
-    numbered = numbered_rows(source, EvaluationRow, 0, limit, columns or {})
+    numbered = numbered_rows(source, EvaluationRow, 0, None if only else limit, columns or {})
+    selection = None
+    if only:
+        taken, selection = select(os.fspath(source), numbered, only)
+        numbered = list(taken[:limit])
     rows = [row for _, row in numbered]
     for scorer in scorers:
         for (line, _), fault in zip(numbered, scorer.faults(rows), strict=True):
             if fault is not None:
                 by = f" (for the scorer '{scorer.name}')" if len(scorers) > 1 else ""
                 raise DataError(os.fspath(source), line, fault.column, fault.problem + by)
-    return rows
+    return GoldRows(rows, selection)
 
 
 def read_gold(

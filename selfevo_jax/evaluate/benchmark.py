@@ -9,9 +9,17 @@ from statistics import fmean
 from typing import Any
 
 from selfevo_jax.chains import Candidate, Rollout
-from selfevo_jax.data import EvaluationRow
+from selfevo_jax.data import EvaluationRow, Selection
 from selfevo_jax.errors import DataError
-from selfevo_jax.evaluate.metrics import Proportion, VerdictQuality, majority, paired, proportion, verdict_quality
+from selfevo_jax.evaluate.metrics import (
+    Proportion,
+    VerdictQuality,
+    majority,
+    of_clusters,
+    paired,
+    proportion,
+    verdict_quality,
+)
 from selfevo_jax.scorers import Grade, Scorer, called
 
 Right = dict[str, bool | None]
@@ -28,6 +36,8 @@ class EvaluationSet:
 
     rows: Sequence[EvaluationRow]
     scorers: Sequence[Scorer]
+    selection: Selection | None = None
+    """Of the source's rows, where some are left out by their values."""
 
     def grades(self, pairs: Iterable[tuple[str, str]]) -> dict[str, Grades]:
         """Grades of (row id, text) by the scorer's name."""
@@ -62,7 +72,8 @@ class Accuracy(Proportion):
     mean_error: float | None = None
     """Standard error of the mean grade."""
     demands: Proportion | None = None
-    """Demands that are met, of all that could be scored, where the scorer has several a row."""
+    """Demands that are met, of all that could be scored, where the scorer has several a row; for the interval those of
+    one row are a cluster."""
     demands_not_scored: int = 0
 
 
@@ -93,6 +104,8 @@ class Evaluation:
     """Mode -> which rows are right: what two checkpoints are compared by, row by row."""
     further: dict[str, dict[str, Accuracy]] = field(default_factory=dict)
     """Scorer beside the primary one -> mode -> its figures."""
+    selection: Selection | None = None
+    """As the set has it."""
 
 
 def _clipped(candidate: Candidate) -> bool:
@@ -103,7 +116,7 @@ def _figures(grades: Mapping[str, Grade | None], clipped: int) -> tuple[Right, A
     """Of one grade a row; None where the row could not be run."""
     run = [grade for grade in grades.values() if grade is not None]
     values = [grade.value for grade in run if grade.value is not None]
-    met = [part for grade in run for part in grade.parts.values()]
+    parts = [list(grade.parts.values()) for grade in run]
     mean = fmean(values) if values else None
     return {id: None if grade is None else grade.right for id, grade in grades.items()}, Accuracy(
         **vars(proportion([value >= 1.0 for value in values])),
@@ -113,8 +126,10 @@ def _figures(grades: Mapping[str, Grade | None], clipped: int) -> tuple[Right, A
         clipped=clipped,
         mean=mean,
         mean_error=None if mean is None else math.sqrt(fmean([(v - mean) ** 2 for v in values]) / len(values)),
-        demands=proportion([part for part in met if part is not None]) if met else None,
-        demands_not_scored=sum(part is None for part in met),
+        demands=of_clusters([[part for part in of_row if part is not None] for of_row in parts])
+        if any(parts)
+        else None,
+        demands_not_scored=sum(of_row.count(None) for of_row in parts),
     )
 
 
@@ -152,6 +167,7 @@ def score(of: EvaluationSet, rollouts: Sequence[Rollout]) -> tuple[Evaluation, l
         mean_length=fmean(lengths) if lengths else 0.0,
         right={"direct": first} | ({"refined": chosen} if verdicts else {}),
         further={name: {mode: _greedy(modes[mode], grades[name])[1] for mode in modes} for name in others},
+        selection=of.selection,
     )
     return found, _texts(of, rollouts, modes, grades)
 

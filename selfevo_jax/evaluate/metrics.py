@@ -30,8 +30,8 @@ class Proportion:
         return f"{100 * self.share:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}] %"
 
 
-def wilson(hits: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `n` (1 or more) rows; never of no width, as p +- 2 sqrt(p (1 - p) / n) is at 0.
+def wilson(hits: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share of `n` (above 0) rows; never of no width, as p +- 2 sqrt(p (1 - p) / n) is at 0.
 
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927).
     """
@@ -47,6 +47,25 @@ def proportion(hits: Sequence[bool]) -> Proportion:
     if not hits:
         return Proportion(None, None, None, 0)
     return Proportion(sum(hits) / len(hits), *wilson(sum(hits), len(hits)), len(hits))
+
+
+def of_clusters(rows: Sequence[Sequence[bool]]) -> Proportion:
+    """The share of all hits, where several belong to one row and so do not vary by themselves.
+
+    Wilson's interval is that of the effective number of hits: as many as would give, each by itself, the variance of
+    the share over the rows; never more than there are, and one a row where all are equal, which tells nothing of it.
+    Source: E. L. Korn and B. I. Graubard, Survey Methodology 24 (1998), 193.
+    """
+    hits, n = sum(map(sum, rows)), sum(map(len, rows))
+    if not n:
+        return Proportion(None, None, None, 0)
+    share = hits / n
+    clusters = sum(map(bool, rows))
+    spread = sum((sum(row) - share * len(row)) ** 2 for row in rows)
+    effective = (
+        float(clusters) if hits in (0, n) else min(float(n), share * (1 - share) * n * n / spread if spread else n)
+    )
+    return Proportion(share, *wilson(share * effective, effective), n)
 
 
 SIGNIFICANT = 0.05

@@ -7,7 +7,7 @@ from selfevo_jax.report.open_ended import LEGEND as OPEN_LEGEND
 from selfevo_jax.report.open_ended import OpenRow, open_transcripts, verdict_on_open
 from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, summarize
-from selfevo_jax.report.table import LEGEND, MODES, beside, tables, verdict_on_run
+from selfevo_jax.report.table import LEGEND, MODES, beside, demands, tables, verdict_on_run
 from selfevo_jax.report.transcripts import Transcript, pick, transcripts
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "as_text",
     "beside",
     "compare",
+    "demands",
     "open_transcripts",
     "percent",
     "pick",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
@@ -30,8 +31,12 @@ class Row:
     right_to_wrong: int = 0
     wrong_to_right: int = 0
     verdict: dict[str, Any] | None = None
+    scorers: Sequence[str] = ()
+    """Their names, the primary one first."""
     further: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Scorer beside the primary one -> mode -> its figures."""
+    selection: dict[str, Any] | None = None
+    """How many rows of the set's source were taken, where some are left out by their values (a `Selection`)."""
     gain: dict[str, Any] | None = None
     """Direct answers against those of M_meta on the same rows: a `Paired` as plain values, and whether it is `better`
     or `worse` measurably."""
@@ -69,7 +74,10 @@ class Summary:
         return asdict(self)
 
 
-_FIGURES = ("direct", "refined", "consistency", "both", "right_to_wrong", "wrong_to_right", "verdict", "further")
+_FIGURES = (
+    *("direct", "refined", "consistency", "both", "right_to_wrong", "wrong_to_right"),
+    *("verdict", "scorers", "further", "selection"),
+)
 
 
 def _rows(

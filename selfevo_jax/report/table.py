@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from selfevo_jax.data import selected
 from selfevo_jax.report.cells import p_value, percent, plain_table
 from selfevo_jax.report.open_ended import open_tables
 from selfevo_jax.report.summary import Row, Summary
@@ -16,25 +17,34 @@ _FAULTS = {"failed": "failed", "not_scored": "not scored", "no_answer": "no answ
 
 LEGEND = (
     "[low, high]: the 95 % interval (Wilson). failed, not scored: rows that could not be run, or not be scored, which "
-    "are in no share. no answer: rows without one, not right. mean: of grades between right and wrong. demands: those "
-    "met, of all that rows have. clipped: answers cut at a limit. gain: direct against meta on the same rows, ± the "
-    "paired standard error, with McNemar's exact p. mended, spoilt: answers that refinement made right, or wrong. "
-    "precision: of the answers judged good, those that are right; recall: of the right ones, those judged good. kept: "
-    "rows of the round that passed the filter (by the model's own feedback, or judge.batch). first, candidates, kept "
-    "right: how many of the round's first responses, of its chosen answers before the filter, and of the kept ones are "
-    "right (gold is read after the round). controls: planted wrong answers that the judge called good. written: "
-    "prompts by the model, of those that the round was to have; refused: what else its texts held, by the reason."
+    "are in no share. no answer: rows without one, not right. mean: of grades between right and wrong. demands met: "
+    "of all that rows have; the interval takes those of a row together. clipped: answers cut at a limit. gain: direct "
+    "against meta on the same rows, ± the paired standard error, with McNemar's exact p. mended, spoilt: answers that "
+    "refinement made right, or wrong. precision: of the answers judged good, those that are right; recall: of the "
+    "right ones, those judged good. kept: rows of the round that passed the filter (by the model's own feedback, or "
+    "judge.batch). first, candidates, kept right: how many of the round's first responses, of its chosen answers "
+    "before the filter, and of the kept ones are right (gold is read after the round). controls: planted wrong "
+    "answers that the judge called good. written: prompts by the model, of those that the round was to have; refused: "
+    "what else its texts held, by the reason."
 )
 
 
 def beside(accuracy: Mapping[str, Any]) -> list[str]:
-    """What was not run, not scored, not answered or cut, where there is any; and figures of a scorer that knows more
-    than right and wrong. Runs of before have not all of these."""
+    """What was not run, not scored, not answered or cut, where there is any; and the mean of grades that are not all
+    right or wrong. Runs of before have not all of these."""
     found = [f"{word} {accuracy[key]}" for key, word in _FAULTS.items() if accuracy.get(key)]
-    mean, demands = accuracy.get("mean"), accuracy.get("demands")
+    mean = accuracy.get("mean")
     if mean is not None and mean != accuracy["share"]:
         found.append(f"mean {100 * mean:.1f} ± {100 * accuracy['mean_error']:.1f}")
-    return found if demands is None or demands["share"] is None else [*found, f"demands {100 * demands['share']:.1f}"]
+    return found
+
+
+def demands(accuracy: Mapping[str, Any] | None, between: str = " ") -> list[str]:
+    """Demands that are met, and those that could not be scored; nothing where rows have none."""
+    if accuracy is None or accuracy.get("demands") is None:
+        return []
+    lost = accuracy["demands_not_scored"]
+    return [percent(accuracy["demands"], between), *([f"not scored {lost}"] if lost else [])]
 
 
 def _accuracy(value: Mapping[str, Any] | None, between: str) -> str:
@@ -55,6 +65,8 @@ def tables(summary: Summary) -> Iterator[Table]:
         yield _accuracies(name, rows)
         if any(row.further for row in rows):
             yield _further(name, rows)
+        if any(demands(row.direct) or any(demands(m.get("direct")) for m in row.further.values()) for row in rows):
+            yield _demands(name, rows)
         if any(row.verdict for row in rows):
             yield _feedback(name, rows)
     first = {row.checkpoint: row for row in reversed(summary.rows) if row.counts is not None}
@@ -72,7 +84,9 @@ def _accuracies(name: str, rows: Sequence[Row]) -> Table:
         [row.checkpoint, *(_accuracy(getattr(row, mode), between) for mode in modes), _gain(row.gain, between)]
         for row in rows
     ]
-    return plain_table(f"{name}: accuracy in %", ["model", *modes, "gain"], cells, gap=3 if len(modes) == 2 else 1)
+    title = next((f"\n{selected(**row.selection)}" for row in rows if row.selection is not None), "")
+    gap = 3 if len(modes) == 2 else 1
+    return plain_table(f"{name}: accuracy in %{title}", ["model", *modes, "gain"], cells, gap=gap)
 
 
 def _further(name: str, rows: Sequence[Row]) -> Table:
@@ -85,6 +99,20 @@ def _further(name: str, rows: Sequence[Row]) -> Table:
         for scorer, found in row.further.items()
     ]
     return plain_table(f"{name}: by other scorers in %", ["model", "scorer", *modes], cells)
+
+
+def _demands(name: str, rows: Sequence[Row]) -> Table:
+    """By the scorers whose rows have several: IFEval's accuracy by instruction, beside that by prompt."""
+    modes = [mode for mode in MODES if any(getattr(row, mode) for row in rows)]
+    between = " " if len(modes) <= 2 else "\n"
+    cells = []
+    for row in rows:
+        primary = {mode: getattr(row, mode) for mode in modes}
+        for scorer, found in {(row.scorers or ("-",))[0]: primary, **row.further}.items():
+            told = ["\n".join(demands(found.get(mode), between)) for mode in modes]
+            if any(told):
+                cells.append([row.checkpoint, scorer, *(cell or "-" for cell in told)])
+    return plain_table(f"{name}: demands met in %", ["model", "scorer", *modes], cells)
 
 
 def _feedback(name: str, rows: Sequence[Row]) -> Table:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+)
 
 from selfevo_jax.errors import shown
 from selfevo_jax.scorers.base import ScorerSection
@@ -22,8 +31,20 @@ def _scorer(value: Any) -> Any:
 AnyScorer = Annotated[SerializeAsAny[ScorerSection], BeforeValidator(_scorer)]
 
 
+Values = Annotated[
+    tuple[StrictStr | StrictInt | StrictFloat | StrictBool, ...],
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value]),
+    Field(min_length=1),
+]
+"""One value, or a list of several."""
+
+
 class EvaluationSection(RowsSection):
     """Rows with gold answers, and the scorers that read them. A file alone is a set whose answers are numbers."""
+
+    only: dict[str, Values] = Field(default_factory=dict)
+    """Column, as the scorers see it -> its values: rows with others are left out, and counted. Of a column of lists all
+    values must be among them: `{instruction_id_list: [startend:end_checker, keywords:existence]}`."""
 
     scorers: tuple[AnyScorer, ...] = Field(default=("number",), validate_default=True)
     """Kinds, or sections of a kind with its settings. The first is the primary one: accuracy, votes and gains are by

@@ -81,7 +81,7 @@ class Files:
 
     def notices(self) -> list[str]:
         """What the user should know of the pile of prompts, with the counts."""
-        found = [*_of_gold(self._gold), *scorer_notices(self._evaluation)]
+        found = [*_of_gold(self._gold), *set_notices(self._evaluation)]
         found += [
             f"{len(both)} of the {len(self._prompts)} rows of data.prompts are also in data.{kind} (such as "
             f"{min(both)[:80]!r}): the model was trained on an answer to them, and rounds teach less with them"
@@ -134,8 +134,10 @@ def read_sets(data: DataSection) -> dict[str, EvaluationSet]:
     found = {}
     for name, section in data.evaluation.items():
         scorers = open_scorers(section.scorers, f"data.evaluation.{name}.scorers")
-        rows = read_evaluation(section.source, scorers, columns=section.columns, limit=data.evaluation_rows)
-        found[name] = EvaluationSet(rows, scorers)
+        read = read_evaluation(
+            section.source, scorers, columns=section.columns, only=section.only, limit=data.evaluation_rows
+        )
+        found[name] = EvaluationSet(read.rows, scorers, read.selection)
     return found
 
 
@@ -147,9 +149,10 @@ def open_rows(data: DataSection) -> dict[str, list[PromptRow]]:
     }
 
 
-def scorer_notices(sets: Mapping[str, EvaluationSet]) -> list[str]:
-    """What scorers have to say of the rows of a set; once, where several say the same."""
-    found = [
+def set_notices(sets: Mapping[str, EvaluationSet]) -> list[str]:
+    """Rows that sets leave out; what scorers have to say of the others; once, where several say the same."""
+    found = [f"evaluation set '{name}': {of.selection}" for name, of in sets.items() if of.selection is not None]
+    found += [
         f"evaluation set '{name}': {said}"
         for name, of in sets.items()
         for scorer in of.scorers

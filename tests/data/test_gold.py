@@ -62,14 +62,14 @@ def test_gold_answers_in_every_written_form_are_scored(tmp_path: Path) -> None:
         "1e3",
         "x = 5",
     ]
-    assert len(read_evaluation(written(tmp_path / "held.jsonl", golds), [Number()])) == len(golds)
+    assert len(read_evaluation(written(tmp_path / "held.jsonl", golds), [Number()]).rows) == len(golds)
     for source in ("builtin:gsm8k/test", "builtin:gsm8k/train"):
-        assert read_evaluation(source, [Number()])
+        assert read_evaluation(source, [Number()]).rows
 
 
 def test_a_row_is_refused_for_the_scorer_that_cannot_read_it(tmp_path: Path) -> None:
     held = written(tmp_path / "held.jsonl", ["A", "B", "18"])
-    assert len(read_evaluation(held, [Exact()])) == 3
+    assert len(read_evaluation(held, [Exact()]).rows) == 3
     with pytest.raises(DataError, match=r"held.jsonl:3, field 'answer': found \"18\".*\(for the scorer 'choice'\)"):
         read_evaluation(held, [Exact(), Choice()])
 
@@ -78,9 +78,9 @@ def test_all_that_a_row_has_is_a_column_and_a_map_gives_columns_our_names(tmp_pa
     held = tmp_path / "held.jsonl"
     fields = {"question": "q", "problem": "p", "options": ["x", "y"], "target": 1, "key": 7}
     held.write_text(json.dumps(fields) + "\n")
-    (row,) = read_evaluation(held, [Choice()], columns={"answer": "target", "choices": "options"})
+    (row,) = read_evaluation(held, [Choice()], columns={"answer": "target", "choices": "options"}).rows
     assert (row.prompt, row.columns) == ("q", {"problem": "p", "key": 7, "choices": ["x", "y"], "answer": 1})
-    (row,) = read_evaluation(held, [], columns={"prompt": "problem", "id": "key"})
+    (row,) = read_evaluation(held, [], columns={"prompt": "problem", "id": "key"}).rows
     assert (row.prompt, row.id, row.columns.keys()) == ("p", "7", {"question", "options", "target"})
 
 

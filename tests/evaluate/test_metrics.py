@@ -3,16 +3,20 @@ import random
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.data import EvaluationRow
 from selfevo_jax.evaluate import EvaluationSet, Paired, data_accuracy, rollout_of, score, vote
 from selfevo_jax.evaluate.metrics import (
+    Proportion,
     distinct_ngrams,
     entropy,
     majority,
     mcnemar,
+    of_clusters,
     paired,
     proportion,
     verdict_quality,
@@ -149,6 +153,32 @@ def test_what_cannot_be_scored_is_counted_and_in_no_share_and_further_scorers_ha
     assert values == [1.0, 0.5, None, None, None]
     assert kept[0]["columns"] == {"answer": "5"}
     assert rollout_of(kept[0]) == rows[0]
+
+
+def test_demands_of_one_row_are_a_cluster_for_their_interval() -> None:
+    texts = {f"{i}": "11" if i % 2 else "00" for i in range(40)}
+    rows = [answered(id, text) for id, text in texts.items()]
+    of = EvaluationSet([EvaluationRow(id, id, {}) for id in texts], [ByLength()])
+    demands = score(of, rows)[0].direct.demands
+    # the two of a row are always equal: 80 demands tell no more than 40 rows
+    assert demands is not None
+    assert demands.n == 80
+    assert (demands.share, demands.low, demands.high) == pytest.approx((0.5, *wilson(20, 40)))
+    assert of_clusters([[True, True]] * 9) == Proportion(1.0, *wilson(9, 9), 18)
+    assert of_clusters([[], []]) == Proportion(None, None, None, 0)
+
+
+@given(st.lists(st.lists(st.booleans(), max_size=3), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_an_interval_of_clusters_has_its_share_within_and_is_never_narrower_than_that_of_single_rows(rows) -> None:
+    found, single = of_clusters(rows), proportion([hit for row in rows for hit in row])
+    assert (found.share, found.n) == (single.share, single.n)
+    if single.n:
+        assert 0 <= found.low <= single.low + 1e-12
+        assert found.low <= found.share <= found.high
+        assert 1 >= found.high >= single.high - 1e-12
+        alone = of_clusters([[hit] for row in rows for hit in row])
+        assert (alone.low, alone.high) == pytest.approx((single.low, single.high), abs=1e-12)
 
 
 def test_a_vote_is_by_the_primary_scorers_keys_and_every_scorer_grades_the_winner() -> None:

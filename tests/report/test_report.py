@@ -9,6 +9,7 @@ from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.data import EvaluationRow
 from selfevo_jax.data.self_written import REFUSALS
 from selfevo_jax.evaluate import Accuracy, EvaluationSet, paired, proportion, score
+from selfevo_jax.evaluate.metrics import of_clusters
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import WIDTH, pick, tables, verdict_on_run
 from selfevo_jax.report.summary import Row, Summary
@@ -32,7 +33,7 @@ def test_one_transcript_of_each_kind_is_found() -> None:
     assert [t.rollout.id for t in found] == ["mended", "alone", "spoilt"]
 
 
-def figure(hits: int, n: int, **beside: int) -> dict[str, Any]:
+def figure(hits: int, n: int, **beside: Any) -> dict[str, Any]:
     return asdict(Accuracy(**vars(proportion([True] * hits + [False] * (n - hits))), **beside))
 
 
@@ -139,3 +140,21 @@ def test_names_and_texts_of_others_do_no_more_to_a_terminal_than_to_stand_there(
     Reporter(Console(file=out, width=200)).warn("a title \x1b]0;gone\x07 and a \x9b2J")
     assert "\x1b" not in out.getvalue()
     assert "\x9b" not in out.getvalue()
+
+
+def test_ifevals_four_figures_are_shown_with_their_intervals_and_the_prompts_that_are_left_out() -> None:
+    def by(prompts: int, instructions: list[list[bool]], **lost: int) -> dict[str, Any]:
+        return {"direct": figure(prompts, 40, demands=of_clusters(instructions), **lost)}
+
+    strict = by(10, [[True, False]] * 20 + [[True]] * 20, demands_not_scored=2)
+    loose = {"constraints, loose": by(20, [[True, True]] * 15 + [[False]] * 25)}
+    selection = {"taken": 40, "of": 541, "columns": ["instruction_id_list"]}
+    scorers = ("constraints", "constraints, loose")
+    rows = [
+        Row(name, "ifeval", **strict, scorers=scorers, further=loose, selection=selection) for name in ("base", "meta")
+    ]
+    text = shown(Summary("r", True, rows, []))
+    assert "40 of 541 rows; 501 have other values of instruction_id_list" in " ".join(text.split())
+    for told in ("25.0 [14.2, 40.2]", "50.0 [35.2, 64.8]", "66.7 [", "54.5 [", "not scored 2", "demands met in %"):
+        assert told in text, told
+    assert max(map(len, text.splitlines())) <= WIDTH

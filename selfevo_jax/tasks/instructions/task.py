@@ -14,7 +14,7 @@ from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import ScoredRow, Scorer
 from selfevo_jax.scorers.constraints import Constraints
 from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
-from selfevo_jax.tasks.files import open_rows, read_sets, scorer_notices
+from selfevo_jax.tasks.files import open_rows, read_sets, set_notices
 from selfevo_jax.tasks.instructions.crafts import Demand, missed
 from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows
 from selfevo_jax.tasks.instructions.meta import build_meta
@@ -79,7 +79,7 @@ class Instructions:
         return self._rows(part, number, f"{self._section.seed}/{tag}", tag)
 
     def notices(self) -> list[str]:
-        return scorer_notices(self._evaluation)
+        return set_notices(self._evaluation)
 
     def files(self) -> dict[str, str]:
         found = {f"data.evaluation.{name}": of.source for name, of in self._data.evaluation.items()}
