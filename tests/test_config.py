@@ -48,7 +48,7 @@ def test_a_missing_file_an_empty_one_and_a_bad_override_are_named(tmp_path: Path
 
 
 def test_data_needs_exactly_one_source_of_feedback_examples(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="exactly one of meta_skill and meta_from_solutions"):
+    with pytest.raises(ConfigError, match="exactly one of meta_skill, meta_from_solutions and meta_from_equations"):
         load_config(write(tmp_path, "run_dir: x\nmodel: {source: a}\ndata: {prompts: p.jsonl}\n"))
 
 

@@ -43,8 +43,8 @@ class Config(Section):
     def _meta_skills_come_from_somewhere(self) -> Config:
         if self.meta.steps != 0 and not self.data.has_meta and self.data.qa is None:
             raise ValueError(
-                "data: name exactly one of meta_skill and meta_from_solutions (or qa alone, a supervised baseline); "
-                "a model that has its meta-skills already needs neither with meta.steps: 0"
+                "data: name exactly one of meta_skill, meta_from_solutions and meta_from_equations (or qa alone, a "
+                "supervised baseline); a model that has its meta-skills already needs none with meta.steps: 0"
             )
         return self
 

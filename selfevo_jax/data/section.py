@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
+from selfevo_jax.data.equations_section import EquationsSection
 from selfevo_jax.data.instructions_section import InstructionsSection
 from selfevo_jax.data.self_written_section import SelfWrittenSection
 from selfevo_jax.judges import OpenSection
@@ -51,7 +52,13 @@ class DataSection(Section):
     """D_meta rows (JSONL of prompt, response, feedback, refinement, good)."""
     meta_from_solutions: str | None = None
     """Build D_meta from worked solutions with planted errors, from this file, in place of `meta_skill`."""
-    read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {"meta_from_solutions": ("D_meta",)}
+    meta_from_equations: EquationsSection | None = None
+    """Build D_meta from the base's own bare answers to word problems with equations (SVAMP's rows), in place of
+    `meta_skill`: a file, or a section with its settings."""
+    read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "meta_from_solutions": ("D_meta",),
+        "meta_from_equations": ("answers", "D_meta"),
+    }
     meta_rows: Positive | None = None
     """Use this many D_meta rows; None takes all."""
     meta_feedback: Literal["words", "verdict"] = "words"
@@ -75,7 +82,8 @@ class DataSection(Section):
         made = [name for name in ("stories", "instructions", "task") if getattr(self, name) is not None]
         if len(made) > 1:
             raise ValueError(f"{made[0]} stands beside {made[1]}; remove one of the two")
-        files = ["prompts", "meta_skill", "meta_from_solutions", "meta_rows"]
+        metas = ["meta_skill", "meta_from_solutions", "meta_from_equations"]
+        files = ["prompts", *metas, "meta_rows"]
         if made != ["instructions"]:
             files += ["qa", "evaluation", "evaluation_rows"]
         if made and (given := [field for field in files if getattr(self, field)]):
@@ -83,8 +91,8 @@ class DataSection(Section):
         if not made:
             if self.prompts is None:
                 raise ValueError("prompts: missing; name a JSONL file of prompts, or set `data.stories`")
-            if self.meta_skill is not None and self.meta_from_solutions is not None:
-                raise ValueError("name exactly one of meta_skill and meta_from_solutions")
+            if sum(getattr(self, name) is not None for name in metas) > 1:
+                raise ValueError(f"name exactly one of {', '.join(metas[:-1])} and {metas[-1]}")
         if twice := next((name for name in self.evaluation if self.set_names.count(name) > 1), None):
             raise ValueError(f"evaluation.{twice}: `instructions` has a set of this name; give the file's another one")
         if twice := next((name for name in self.open_ended if name in self.set_names), None):
@@ -120,4 +128,5 @@ class DataSection(Section):
     @property
     def has_meta(self) -> bool:
         """Whether there is a D_meta."""
-        return self.meta_from_file or any(made is not None for made in (self.stories, self.instructions, self.task))
+        made = (self.meta_from_equations, self.stories, self.instructions, self.task)
+        return self.meta_from_file or any(source is not None for source in made)

@@ -290,7 +290,11 @@ def our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
         else:
             values["prompt"] = None
         values.update(
-            {ours: values[theirs] for ours, theirs in (("id", "ID"), ("answer", "Answer")) if theirs in values}
+            {
+                ours: values[theirs]
+                for ours, theirs in (("id", "ID"), ("answer", "Answer"), ("equation", "Equation"))
+                if theirs in values
+            }
         )
     elif "question" in values:
         values["prompt"] = values["question"]

@@ -21,6 +21,7 @@ from selfevo_jax.data import (
 from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import Scorer, open_scorers
 from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
+from selfevo_jax.tasks.equations import build_meta, read_problems
 from selfevo_jax.tasks.overlap import Prompt, check_overlap, plain, shared
 from selfevo_jax.tasks.solutions import build_meta_rows
 
@@ -49,9 +50,13 @@ class Files:
             self._meta = build_meta_rows(read_qa(data.meta_from_solutions), seed, limit=data.meta_rows)
         else:
             self._meta = []
+        equations = data.meta_from_equations
+        self._problems = None if equations is None else read_problems(equations.source, equations.columns)
         self._qa = [] if data.qa is None else read_qa(data.qa)
         meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
         self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}
+        if self._problems is not None:
+            self._supervised["meta_from_equations"] = self._problems.usable
         check_overlap(
             {f"evaluation.{name}": of.rows for name, of in self._evaluation.items()}
             | {f"open_ended.{name}": rows for name, rows in open_rows(data).items()},
@@ -82,6 +87,8 @@ class Files:
     def notices(self) -> list[str]:
         """What the user should know of the pile of prompts, with the counts."""
         found = [*_of_gold(self._gold), *set_notices(self._evaluation)]
+        if self._problems is not None and (said := self._problems.notice("data.meta_from_equations")) is not None:
+            found.append(said)
         found += [
             f"{len(both)} of the {len(self._prompts)} rows of data.prompts are also in data.{kind} (such as "
             f"{min(both)[:80]!r}): the model was trained on an answer to them, and rounds teach less with them"
@@ -107,19 +114,28 @@ class Files:
         data = self._data
         prompts = None if data.prompts is None else data.prompts.source
         found = {"prompts": prompts, "meta_skill": data.meta_skill, "qa": data.qa}
+        equations = data.meta_from_equations
         found |= {"meta_from_solutions": data.meta_from_solutions}
+        found |= {"meta_from_equations": None if equations is None else equations.source}
         found |= {f"evaluation.{name}": of.source for name, of in data.evaluation.items()}
         return {f"data.{name}": source for name, source in found.items() if source is not None}
 
     @property
     def has_meta(self) -> bool:
-        return bool(self._meta)
+        return bool(self._meta) or self._problems is not None
 
     def questions(self) -> Questions | None:
-        return None
+        section = self._data.meta_from_equations
+        if self._problems is None or section is None:
+            return None
+        rows = [PromptRow(problem.id, problem.prompt) for problem in self._problems.usable]
+        return Questions(rows, section.responses, section.response_temperature)
 
     def meta_rows(self, answers: Sequence[Answer]) -> BuiltMeta:
-        return BuiltMeta(self._meta)
+        section = self._data.meta_from_equations
+        if self._problems is None or section is None:
+            return BuiltMeta(self._meta)
+        return build_meta(self._problems.usable, answers, section, self._data.meta_rows, self._seed)
 
     @staticmethod
     def cut_for(config: Config) -> Cut | None:

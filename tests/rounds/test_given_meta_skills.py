@@ -22,7 +22,7 @@ def test_a_run_without_d_meta_begins_with_the_model_as_it_is(finished: Path, tmp
     given = finished / "checkpoints/meta"
     root = tmp_path / "run"
     changes = {"data": {"prompts": str(prompts)}, "model": {"source": str(given)}}
-    with pytest.raises(ConfigError, match="name exactly one of meta_skill and meta_from_solutions .*meta.steps: 0"):
+    with pytest.raises(ConfigError, match="name exactly one of meta_skill, meta_from_solutions and .*meta.steps: 0"):
         config(root, **changes)
     c = config(
         root, **changes, meta={"steps": 0}, rounds={"number": 1, "select": "none", "controls": 0, "minimum_kept": 1}

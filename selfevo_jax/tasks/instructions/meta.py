@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from selfevo_jax.data import MetaRow
 from selfevo_jax.data.instructions_section import MetaPart
+from selfevo_jax.tasks.balanced import balanced
 from selfevo_jax.tasks.base import BuiltMeta
 from selfevo_jax.tasks.instructions.crafts import Demand, feedback, near_miss, repaired, unmet
 from selfevo_jax.tasks.instructions.generate import InstructionRow, draw_demands, prompt_text
@@ -50,7 +51,7 @@ def build_meta(
                 sorts[sort].append(built)
     for found in sorts.values():
         rng.shuffle(found)
-    taken = _balanced(sorts, settings)
+    taken = balanced(sorts, settings.right_share, settings.near_share, settings.rows)
     rng.shuffle(taken)
     return BuiltMeta(taken, dict(counts))
 
@@ -101,14 +102,3 @@ def _rows(
             continue
         error = None if good else unmet(demands, response)[0].kind
         yield sort, MetaRow(f"{name}-{place}", prompt, response, words, refinement, good, error)
-
-
-def _balanced(sorts: Mapping[str, Sequence[MetaRow]], settings: MetaPart) -> list[MetaRow]:
-    """Rows of each sort in the shares that are set, as many as the scarcest allows."""
-    shares = {
-        "right": settings.right_share,
-        "near": min(settings.near_share, 1 - settings.right_share),
-        "wrong": max(0.0, 1 - settings.right_share - settings.near_share),
-    }
-    number = min([settings.rows, *(int(len(sorts[sort]) / share) for sort, share in shares.items() if share > 0)])
-    return [row for sort, share in shares.items() for row in sorts[sort][: round(share * number)]]

@@ -5,6 +5,7 @@ Arithmetic is exact (`Fraction`), by a small parser of its own: the text of a da
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ NUMBER = re.compile(r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)(?:\.\d+)?|(?
 _MARK = re.compile(r"<<([^<>=]*)=([^<>=]*)>>")
 _TOKEN = re.compile(r"\s*(\d+(?:\.\d*)?%?|\.\d+%?|[-+*/()])")
 _DEEPEST = 50
+OPERATIONS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
 
 _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -71,12 +78,31 @@ class Solution:
         return "\n".join([*(step.text(marks) for step in self.steps), f"#### {self.answer_text}"])
 
 
+@dataclass(frozen=True)
+class Sum:
+    """One operation of an expression: `8 - 3 = 5`."""
+
+    left: Fraction
+    sign: str
+    right: Fraction
+    value: Fraction
+
+    def __str__(self) -> str:
+        left, right, value = map(format_number, (self.left, self.right, self.value))
+        return f"{left} {self.sign} {right} = {value}"
+
+
 def evaluate(expr: str) -> Fraction:
     """The exact value of an expression of numbers, `+ - * /`, brackets and percent (`20%` is 20/100).
 
     Raises:
       ValueError: it is no such expression, or it divides by zero.
     """
+    return work_out(expr)[0]
+
+
+def work_out(expr: str) -> tuple[Fraction, list[Sum]]:
+    """The value of an expression, and its operations in the order in which they are worked out. Errors: `evaluate`."""
     tokens: list[str] = []
     at = 0
     while at < len(expr.rstrip()):
@@ -85,43 +111,50 @@ def evaluate(expr: str) -> Fraction:
             raise ValueError(f"'{expr}' has a sign that is no arithmetic at column {at + 1}")
         tokens.append(match[1])
         at = match.end()
-    value, rest = _sum(tokens, 0, 0)
+    done: list[Sum] = []
+    value, rest = _sum(tokens, 0, 0, done)
     if rest != len(tokens):
         raise ValueError(f"'{expr}' goes on after a complete expression, at '{tokens[rest]}'")
+    return value, done
+
+
+def _applied(left: Fraction, sign: str, right: Fraction, done: list[Sum]) -> Fraction:
+    if sign == "/" and right == 0:
+        raise ValueError("division by zero")
+    value = OPERATIONS[sign](left, right)
+    done.append(Sum(left, sign, right, value))
     return value
 
 
-def _sum(tokens: Sequence[str], at: int, depth: int) -> tuple[Fraction, int]:
-    value, at = _product(tokens, at, depth)
+def _sum(tokens: Sequence[str], at: int, depth: int, done: list[Sum]) -> tuple[Fraction, int]:
+    value, at = _product(tokens, at, depth, done)
     while at < len(tokens) and tokens[at] in "+-":
-        sign = 1 if tokens[at] == "+" else -1
-        term, at = _product(tokens, at + 1, depth)
-        value += sign * term
+        sign = tokens[at]
+        term, at = _product(tokens, at + 1, depth, done)
+        value = _applied(value, sign, term, done)
     return value, at
 
 
-def _product(tokens: Sequence[str], at: int, depth: int) -> tuple[Fraction, int]:
-    value, at = _atom(tokens, at, depth)
+def _product(tokens: Sequence[str], at: int, depth: int, done: list[Sum]) -> tuple[Fraction, int]:
+    value, at = _atom(tokens, at, depth, done)
     while at < len(tokens) and tokens[at] in "*/":
-        operator = tokens[at]
-        factor, at = _atom(tokens, at + 1, depth)
-        if operator == "/" and factor == 0:
-            raise ValueError("division by zero")
-        value = value * factor if operator == "*" else value / factor
+        sign = tokens[at]
+        factor, at = _atom(tokens, at + 1, depth, done)
+        value = _applied(value, sign, factor, done)
     return value, at
 
 
-def _atom(tokens: Sequence[str], at: int, depth: int) -> tuple[Fraction, int]:
+def _atom(tokens: Sequence[str], at: int, depth: int, done: list[Sum]) -> tuple[Fraction, int]:
     if at >= len(tokens):
         raise ValueError("the expression ends where a number is expected")
     if depth > _DEEPEST:
         raise ValueError(f"more than {_DEEPEST} brackets or signs within each other")
     token = tokens[at]
     if token in "+-":
-        value, at = _atom(tokens, at + 1, depth + 1)
+        value, at = _atom(tokens, at + 1, depth + 1, done)
         return (value if token == "+" else -value), at
     if token == "(":
-        value, at = _sum(tokens, at + 1, depth + 1)
+        value, at = _sum(tokens, at + 1, depth + 1, done)
         if at >= len(tokens) or tokens[at] != ")":
             raise ValueError("a bracket is not closed")
         return value, at + 1
