@@ -5,12 +5,13 @@ import random
 import re
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfevo_jax.config.load import parse_config
+from selfevo_jax.config import load_config, parse_config
 from selfevo_jax.data import read_prompts
 from selfevo_jax.data.equations_section import EquationsSection
 from selfevo_jax.errors import ConfigError, DataError
@@ -176,13 +177,19 @@ def test_a_run_asks_the_base_and_makes_d_meta_of_its_answers(answers):
     assert not loaded.data.meta_from_file
     task = open_task(loaded)
     assert task.has_meta
-    assert task.notices() == []
     assert (len(task.questions().rows), task.questions().samples, task.questions().temperature) == (185, 2, 0.7)
     assert len(task.meta_rows(answers).rows) == 60
     assert task.files()["data.meta_from_equations"] == SVAMP["meta"]
     assert len(task.gold(1)) == len(task.prompts(1)) == 298
     assert {row.id for row in task.questions().rows}.isdisjoint(row.id for row in read_prompts(SVAMP["prompts"]))
     assert isinstance(task.scorer, Number)
+
+
+def test_the_shipped_config_takes_each_prompt_once_and_every_row_of_its_files():
+    task = open_task(load_config(Path(__file__).parents[2] / "configs" / "smollm2_arithmetic.yaml"))
+    assert task.notices() == []
+    assert len({row.id for round in (1, 2, 3) for row in task.prompts(round)}) == 297
+    assert len(task.evaluation()["svamp"].rows) == 211
 
 
 def test_a_run_refuses_problems_that_it_is_measured_on_and_two_sources_of_d_meta():
