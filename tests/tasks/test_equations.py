@@ -30,7 +30,7 @@ SETTINGS = EquationsSection(source=SVAMP["meta"])
 
 @pytest.fixture(scope="module")
 def problems():
-    return read_problems(SVAMP["meta"]).usable
+    return read_problems(SVAMP["meta"]).usable[:50]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_rows_have_their_shares_and_right_and_wrong_responses_differ_in_the_numb
     sorts = Counter(row.error or "right" for row in built.rows)
     shares = {sort: n / len(built.rows) for sort, n in sorts.items()}
     assert shares == pytest.approx({"right": 0.45, "near miss": 0.2, "own": 0.35}, abs=0.01)
-    assert len(built.rows) > 500
+    assert len(built.rows) > 150
     forms = {
         good: {re.sub(r"\d+", "{}", row.response) for row in built.rows if row.good is good} for good in (True, False)
     }
