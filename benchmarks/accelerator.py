@@ -25,7 +25,7 @@ from sampling_common import One
 from selfevo_jax.config import Config, load_config
 from selfevo_jax.data import Batch
 from selfevo_jax.model import ModelConfig, TrainAttention, init_params
-from selfevo_jax.model.attention import causal_mask
+from selfevo_jax.model.attention import Scoring, causal_mask
 from selfevo_jax.model.transformer import attend_masked
 from selfevo_jax.plan.planner import read_shape
 from selfevo_jax.plan.roofline import train_flops
@@ -74,7 +74,8 @@ def check_attention(model: ModelConfig, settings: TrainConfig, mesh: Any) -> dic
     shapes = [(mesh.size, settings.length, n, model.head_dim) for n in heads]
     *parts, out = (jax.random.normal(key, shape, jnp.float32) for key, shape in zip(keys, shapes, strict=True))
     segments = jnp.asarray(batch.segment_ids)
-    plain = attend_masked(causal_mask(segments, settings.length, model.sliding_window))
+    window, scoring = model.kinds[0].window, Scoring.of(model)
+    plain = attend_masked(causal_mask(segments, settings.length, window), scoring)
 
     def found(attend: Any, kind: Any) -> list[np.ndarray]:
         def loss(q: Any, k: Any, v: Any) -> Any:
@@ -86,7 +87,7 @@ def check_attention(model: ModelConfig, settings: TrainConfig, mesh: Any) -> dic
 
     exact = found(plain, jnp.float32)
     errors = {}
-    for name, attend in ((kernel.kernel, kernel.within(segments)), ("plain", plain)):
+    for name, attend in ((kernel.kernel, kernel.within(segments, window)), ("plain", plain)):
         pairs = zip(found(attend, dtype), exact, strict=True)
         errors[name] = max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs)
     return {"kernel": kernel.kernel, "relative_errors": errors}

@@ -6,7 +6,6 @@ architecture that is neither read here nor known to be without effect is refused
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import reprlib
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import numpy as np
 
 from selfevo_jax.checkpoint.facts import Facts
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import ModelConfig, RopeScaling
+from selfevo_jax.model import LayerKind, ModelConfig, RopeScaling
 from selfevo_jax.model.attention import rope_frequencies
 
 HEAD, EMBEDDING, ROPE = "output.weight", "token_embd.weight", "rope_freqs.weight"
@@ -159,9 +158,8 @@ def _scaling(facts: Facts, factors: np.ndarray | None, theta: float, head_dim: i
     if scaling is not None:
         facts.refuse("rope.scaling.factor", f"none beside the tensor '{ROPE}'")
     scaling = RopeScaling("llama3", float(np.max(factors)))
-    plain = ModelConfig(1, 1, 1, 1, 1, head_dim, 1, rope_theta=theta)
-    scaled = dataclasses.replace(plain, rope_scaling=scaling)
-    wanted = rope_frequencies(plain) / rope_frequencies(scaled)
+    plain, scaled = (rope_frequencies(head_dim, LayerKind(None, theta, kind)) for kind in (None, scaling))
+    wanted = plain / scaled
     if factors.shape != wanted.shape or not np.allclose(wanted, factors, rtol=1e-3):
         raise ModelError(f"tensor '{ROPE}' is not Llama 3's scaling, and no other is supported")
     return scaling

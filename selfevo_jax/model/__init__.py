@@ -1,7 +1,7 @@
 """The decoder: its shape, its parameters, its cache."""
 
 from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
-from selfevo_jax.model.config import PRESETS, ModelConfig, RopeScaling, preset_shape
+from selfevo_jax.model.config import PRESETS, LayerKind, ModelConfig, RopeScaling, preset_shape
 from selfevo_jax.model.finite import leaves_not_finite, require_finite, shown_leaves
 from selfevo_jax.model.lora import (
     LoraConfig,
@@ -32,6 +32,7 @@ __all__ = [
     "LANES",
     "PRESETS",
     "KVCache",
+    "LayerKind",
     "LoraConfig",
     "ModelConfig",
     "Remat",

@@ -13,12 +13,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from selfevo_jax.model.attention import Scoring
+
 _LOW = jnp.finfo(jnp.float32).min
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def blocked_attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, window: int | None, block: int
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segment_ids: jax.Array,
+    window: int | None,
+    block: int,
+    scoring: Scoring,
 ) -> jax.Array:
     """`[B, L, H, head_dim]` of q like it and k, v `[B, L, K, head_dim]`; a query sees keys up to itself of its segment.
 
@@ -27,7 +35,7 @@ def blocked_attention(
       window: a query sees this many last positions, itself included; None sees all.
       block: positions of a block; divides L.
     """
-    return _forward(q, k, v, segment_ids, window, block)[0]
+    return _forward(q, k, v, segment_ids, window, block, scoring)[0]
 
 
 def _rows_of_heads(q: jax.Array, k: jax.Array) -> jax.Array:
@@ -57,10 +65,12 @@ def _put(x: jax.Array, part: jax.Array, index: Any, block: int) -> jax.Array:
 class _Row:
     """Scores of one row: q `[K, L, G, head_dim]`, k and v `[K, L, head_dim]`."""
 
-    def __init__(self, q: jax.Array, k: jax.Array, segments: jax.Array, window: int | None, block: int) -> None:
+    def __init__(
+        self, q: jax.Array, k: jax.Array, segments: jax.Array, window: int | None, block: int, scoring: Scoring
+    ) -> None:
         self.k, self.segments, self.window, self.block = k, segments, window, block
         self.first = _first_blocks(segments, window, block)
-        self.groups, self.scale = q.shape[2], q.shape[3] ** -0.5
+        self.groups, self.scoring = q.shape[2], scoring
 
     def queries(self, x: jax.Array, i: Any) -> jax.Array:
         """Block i of `[K, L, G, ...]` as `[K, block * G, ...]`."""
@@ -70,7 +80,7 @@ class _Row:
     def scores(self, queries: jax.Array, i: Any, j: Any) -> jax.Array:
         """fp32 `[K, block * G, block]` of query block i and key block j, those unseen at the least number."""
         keys = _block(self.k, j, self.block)
-        scores = jnp.einsum("kqd,ksd->kqs", queries, keys, preferred_element_type=jnp.float32) * self.scale
+        scores = jnp.einsum("kqd,ksd->kqs", queries, keys, preferred_element_type=jnp.float32) * self.scoring.scale
         at = jnp.arange(self.block)
         rows, columns = (i * self.block + at)[:, None], (j * self.block + at)[None]
         sees = (rows >= columns) & (
@@ -78,7 +88,13 @@ class _Row:
         )
         if self.window is not None:
             sees &= rows - columns < self.window
-        return jnp.where(jnp.repeat(sees, self.groups, axis=0), scores, _LOW)
+        return jnp.where(jnp.repeat(sees, self.groups, axis=0), self.scoring.bounded(scores), _LOW)
+
+    def slope(self, scores: jax.Array) -> jax.Array | float:
+        """The derivative of bounded scores by the products."""
+        if (cap := self.scoring.softcap) is None:
+            return self.scoring.scale
+        return self.scoring.scale * (1 - jnp.square(jnp.maximum(scores, -cap) / cap))  # what is unseen is no number
 
 
 def _each_row(one: Callable[..., Any], *arrays: jax.Array) -> Any:
@@ -86,12 +102,18 @@ def _each_row(one: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def _forward(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, window: int | None, block: int
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segment_ids: jax.Array,
+    window: int | None,
+    block: int,
+    scoring: Scoring,
 ) -> tuple[jax.Array, jax.Array]:
     """The output, and the log of each query's sum of exponentials, `[B, K, L, G]`."""
 
     def one(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> tuple[jax.Array, jax.Array]:
-        row, kv_heads, length, groups = _Row(q, k, segments, window, block), *q.shape[:3]
+        row, kv_heads, length, groups = _Row(q, k, segments, window, block, scoring), *q.shape[:3]
         many = (kv_heads, block * groups)
 
         def queries(i: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -121,14 +143,20 @@ def _forward(
 
 
 def _save(
-    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, window: int | None, block: int
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    segment_ids: jax.Array,
+    window: int | None,
+    block: int,
+    scoring: Scoring,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    out, logs = _forward(q, k, v, segment_ids, window, block)
+    out, logs = _forward(q, k, v, segment_ids, window, block, scoring)
     return out, (q, k, v, segment_ids, out, logs)
 
 
 def _backward(
-    window: int | None, block: int, kept: tuple[jax.Array, ...], by_out: jax.Array
+    window: int | None, block: int, scoring: Scoring, kept: tuple[jax.Array, ...], by_out: jax.Array
 ) -> tuple[jax.Array | None, ...]:
     q, k, v, segment_ids, out, logs = kept
     groups_of = functools.partial(_rows_of_heads, k=k)
@@ -143,7 +171,7 @@ def _backward(
         logs: jax.Array,
         shares: jax.Array,
     ) -> tuple[jax.Array, ...]:
-        row, length = _Row(q, k, segments, window, block), q.shape[1]
+        row, length = _Row(q, k, segments, window, block, scoring), q.shape[1]
 
         def queries(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             mine, by_mine = row.queries(q, i), row.queries(by_out, i)
@@ -151,11 +179,12 @@ def _backward(
 
             def keys(j: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
                 by_q, by_k, by_v = sums
-                weights = jnp.exp(row.scores(mine, i, j) - log[..., None])
+                scores = row.scores(mine, i, j)
+                weights = jnp.exp(scores - log[..., None])
                 by_weights = jnp.einsum(
                     "kqd,ksd->kqs", by_mine, _block(v, j, block), preferred_element_type=jnp.float32
                 )
-                by_scores = (weights * (by_weights - share) * row.scale).astype(q.dtype)
+                by_scores = (weights * (by_weights - share) * row.slope(scores)).astype(q.dtype)
                 to_v = jnp.einsum("kqs,kqd->ksd", weights.astype(v.dtype), by_mine, preferred_element_type=jnp.float32)
                 to_k = jnp.einsum("kqs,kqd->ksd", by_scores, mine, preferred_element_type=jnp.float32)
                 to_q = jnp.einsum("kqs,ksd->kqd", by_scores, _block(k, j, block), preferred_element_type=jnp.float32)

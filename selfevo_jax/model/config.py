@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import reprlib
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _MOST = {
     "max_position": 2**31 - 1,
     "sliding_window": 2**31 - 1,
 }
+_FLAGS = ("tie_embeddings", "qkv_bias", "qk_norm", "post_norms", "zero_centred_norms", "scaled_embeddings")
 """Far above every published model: past these a config is malformed, and would take hours or all memory."""
 
 
@@ -42,8 +44,21 @@ class RopeScaling:
 
 
 @dataclass(frozen=True)
+class LayerKind:
+    """What one layer does otherwise than another one. Layers have the same parameters, whatever their kind."""
+
+    window: int | None
+    """A query sees this many last positions, itself included; None sees all."""
+    rope_theta: float
+    rope_scaling: RopeScaling | None
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """A decoder of the Llama shape: RMSNorm, rotary positions, grouped-query attention, gated feed-forward."""
+    """A decoder of the Llama shape: RMSNorm, rotary positions, grouped-query attention, gated feed-forward.
+
+    With what Gemma 2 and 3 add to it (arXiv 2408.00118, 2503.19786).
+    """
 
     vocab_size: int
     d_model: int
@@ -62,8 +77,26 @@ class ModelConfig:
     activation: Literal["silu", "gelu"] = "silu"
     sliding_window: int | None = None
     """A query sees this many last positions, itself included; None sees all."""
+    local_layers: tuple[bool, ...] = ()
+    """For each layer whether it is local: the window is that of the local layers, and the others see all. Empty: all
+    layers are alike."""
+    local_rope_theta: float | None = None
+    """Base of the local layers' rotary positions, which then are not scaled; None: they turn as in the others."""
+    query_scalar: float | None = None
+    """Scores are products divided by its square root; None: `head_dim`."""
+    attention_softcap: float | None = None
+    """Bounds scores s to c tanh(s / c); None leaves them."""
+    logit_softcap: float | None = None
+    """Likewise of the logits."""
+    post_norms: bool = False
+    """Norms behind attention and feed-forward too, before they are added to the residual."""
+    zero_centred_norms: bool = False
+    """Norms multiply by 1 + scale."""
+    scaled_embeddings: bool = False
+    """The first states are the embeddings times sqrt(d_model)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "local_layers", tuple(self.local_layers))
         for name, most in _MOST.items():
             value = getattr(self, name)
             if value is None and name == "sliding_window":
@@ -72,7 +105,10 @@ class ModelConfig:
                 raise ModelError(f"model config: {name} is {_short(value)}, expected a whole number from 1 to {most}")
         for name in ("rope_theta", "norm_eps"):
             _require_positive(name, getattr(self, name))
-        for name in ("tie_embeddings", "qkv_bias", "qk_norm"):
+        for name in ("local_rope_theta", "query_scalar", "attention_softcap", "logit_softcap"):
+            if getattr(self, name) is not None:
+                _require_positive(name, getattr(self, name))
+        for name in _FLAGS:
             if type(getattr(self, name)) is not bool:
                 raise ModelError(f"model config: {name} is {_short(getattr(self, name))}, expected true or false")
         if self.activation not in ("silu", "gelu"):
@@ -81,6 +117,39 @@ class ModelConfig:
             raise ModelError(f"model config: n_heads {self.n_heads} is no multiple of n_kv_heads {self.n_kv_heads}")
         if self.head_dim % 2:
             raise ModelError(f"model config: head_dim {self.head_dim} is odd; rotary positions need an even one")
+        self._require_layers()
+
+    def _require_layers(self) -> None:
+        local = self.local_layers
+        if local and (len(local) != self.n_layers or any(type(one) is not bool for one in local)):
+            raise ModelError(
+                f"model config: local_layers is {_short(local)}, expected true or false for each of the "
+                f"{self.n_layers} layers"
+            )
+        if any(local) and self.sliding_window is None:
+            raise ModelError("model config: local_layers without sliding_window, the positions that they see")
+        if self.local_rope_theta is not None and not local:
+            raise ModelError("model config: local_rope_theta without local_layers, whose base it is")
+
+    @functools.cached_property
+    def layers(self) -> tuple[LayerKind, ...]:
+        """The kind of each layer."""
+        alike = LayerKind(self.sliding_window, self.rope_theta, self.rope_scaling)
+        if not self.local_layers:
+            return (alike,) * self.n_layers
+        whole, local = dataclasses.replace(alike, window=None), alike
+        if self.local_rope_theta is not None:
+            local = LayerKind(self.sliding_window, self.local_rope_theta, None)
+        return tuple(local if one else whole for one in self.local_layers)
+
+    @functools.cached_property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """The different kinds of layers, in the order of the first of each."""
+        return tuple(dict.fromkeys(self.layers))
+
+    def of_layers(self, n_layers: int) -> ModelConfig:
+        """The same with its first layers alone."""
+        return dataclasses.replace(self, n_layers=n_layers, local_layers=self.local_layers[:n_layers])
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -89,6 +158,9 @@ class ModelConfig:
     def from_dict(cls, tree: dict[str, Any]) -> ModelConfig:
         """Raises ModelError on unknown or missing keys, and on values that cannot be."""
         scaling = tree.get("rope_scaling")
+        local = tree.get("local_layers", ())
+        if not isinstance(local, list | tuple):
+            raise ModelError(f"model config: local_layers is {_short(local)}, expected a list")
         try:
             return cls(**{**tree, "rope_scaling": RopeScaling(**scaling) if scaling else None})
         except TypeError as error:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
+import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from selfevo_jax.model.attention import causal_mask, rope_frequencies, rotary
+from selfevo_jax.model.attention import Scoring, causal_mask
 from selfevo_jax.model.params import STACKED, layer_names
-from selfevo_jax.model.transformer import Attend, Block, Transformer, attend_masked
+from selfevo_jax.model.transformer import Attend, Block, Rope, Transformer, attend_masked, ropes_of
 
 Remat = Literal["none", "minimal", "full", "offload"]
 """What the backward pass finds in memory: everything (`none`), the outputs of the matrix products (`minimal`), the
@@ -48,7 +49,7 @@ def hidden_states(
     *,
     remat: Remat = "none",
     adapters: Any = None,
-    attend: Attend | None = None,
+    attend: Callable[[int | None], Attend] | None = None,
     constrain: Callable[[jax.Array], jax.Array] = lambda x: x,
     prepare_layer: Callable[[Any], Any] = lambda layer: layer,
 ) -> jax.Array:
@@ -60,33 +61,57 @@ def hidden_states(
       tokens, positions, segment_ids: `[B, L]`.
       remat: see `Remat`.
       adapters: the collection `lora` of `Linear`, in the form of `params`.
-      attend: in place of the plain attention with its mask `[B, L, L]`.
+      attend: gives attention within a window (None sees all), in place of the plain one with its mask `[B, L, L]`.
       constrain: holds the states between layers to a sharding.
       prepare_layer: makes a layer's parameters of what stands for them in `params`.
     """
     if remat not in get_args(Remat):
         raise ValueError(f"remat is {remat!r}; expected one of {get_args(Remat)}")
+    config = model.config
     if attend is None:
-        attend = attend_masked(causal_mask(segment_ids, tokens.shape[1], model.config.sliding_window))
-    rope = rotary(positions, rope_frequencies(model.config))
-    block = Block(model.config, dtype=model.dtype, param_dtype=model.param_dtype)
 
-    def layer(x: jax.Array, part: tuple[Any, Any]) -> jax.Array:
-        own, lora = part
-        variables = {"params": prepare_layer(own)} | ({} if lora is None else {"lora": lora})
-        out: Any = block.apply(variables, checkpoint_name(x, _LAYER_INPUT), rope, attend)
-        return constrain(out[0])
+        def attend(window: int | None) -> Attend:
+            return attend_masked(causal_mask(segment_ids, tokens.shape[1], window), Scoring.of(config))
+
+    attends = [attend(kind.window) for kind in config.kinds]
+    by_kind = list(zip(ropes_of(config, positions), attends, strict=True))
+    which = [config.kinds.index(kind) for kind in config.layers]
+    block = Block(config, dtype=model.dtype, param_dtype=model.param_dtype)
+    scanned = STACKED in params
+
+    def layer_of(rope: Rope, attend: Attend) -> Callable[[jax.Array, Any], jax.Array]:
+        def layer(x: jax.Array, part: tuple[Any, Any]) -> jax.Array:
+            own, lora = part
+            variables = {"params": prepare_layer(own)} | ({} if lora is None else {"lora": lora})
+            out: Any = block.apply(variables, checkpoint_name(x, _LAYER_INPUT), rope, attend)
+            return constrain(out[0])
+
+        return layer if remat == "none" else jax.checkpoint(layer, policy=_policy(remat), prevent_cse=not scanned)
 
     adapters = adapters or {}
-    scanned = STACKED in params
-    if remat != "none":
-        layer = jax.checkpoint(layer, policy=_policy(remat), prevent_cse=not scanned)
     embedded: Any = model.apply({"params": params}, tokens, method=Transformer.embed)
     x = constrain(embedded)
     if scanned:
-        x, _ = jax.lax.scan(lambda x, part: (layer(x, part), None), x, (params[STACKED], adapters.get(STACKED)))
+        kinds = None if len(by_kind) == 1 else jnp.asarray(which)
+
+        def one(x: jax.Array, each: tuple[Any, Any]) -> tuple[jax.Array, None]:
+            part, kind = each
+            return layer_of(*(by_kind[0] if kind is None else _chosen(by_kind, kind)))(x, part), None
+
+        x, _ = jax.lax.scan(one, x, ((params[STACKED], adapters.get(STACKED)), kinds))
     else:
-        for name in layer_names(params):
-            x = layer(x, (params[name], adapters.get(name)))
+        layers = [layer_of(*kind) for kind in by_kind]
+        for name, kind in zip(layer_names(params), which, strict=True):
+            x = layers[kind](x, (params[name], adapters.get(name)))
     normed: Any = model.apply({"params": params}, x, method=Transformer.normed)
     return constrain(normed)
+
+
+def _chosen(by_kind: list[tuple[Rope, Attend]], kind: jax.Array) -> tuple[Rope, Attend]:
+    """The rotary positions and the attention of one kind of layer, of which a scan knows the number alone."""
+    ropes, attends = zip(*by_kind, strict=True)
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, None]:
+        return jax.lax.switch(kind, [lambda *qkv, to=to: to(*qkv)[0] for to in attends], q, k, v), None
+
+    return jax.tree.map(lambda *each: jnp.stack(each)[kind], *ropes), attend

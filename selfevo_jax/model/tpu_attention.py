@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
+from selfevo_jax.model.attention import Scoring
 from selfevo_jax.model.cache import CACHE_AXES
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.sharding import ShardingRules
@@ -38,6 +39,10 @@ class TpuAttention:
     head_axes: tuple[str, ...] = ()
     interpret: bool = False
     """Interprets the kernels, on any platform and slowly: for tests."""
+    scoring: Scoring | None = None
+    """How scores are made; None: the products over sqrt(head_dim)."""
+    window: int | None = None
+    """The smallest of all layers."""
 
     @classmethod
     def choose(
@@ -45,34 +50,41 @@ class TpuAttention:
     ) -> TpuAttention | None:
         """The kernels on the mesh's devices (or the default platform), or None where only the plain path serves.
 
-        None off TPU, with a sliding window, which `paged_attention` has not, and where the kv heads do not divide over
-        their mesh axes: they are replicated there, while the query heads may not be.
+        None off TPU, and where the kv heads do not divide over their mesh axes: they are replicated there, while the
+        query heads may not be.
         """
         platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
-        if platform != "tpu" or config.sliding_window is not None:
+        if platform != "tpu":
             return None
+        scores: Any = {"scoring": Scoring.of(config), "window": config.sliding_window}
         if mesh is None or rules is None:
-            return cls()
+            return cls(**scores)
         slot_axes, head_axes = (rules.mesh_axes(name) for name in CACHE_AXES[:2])
         divided = config.n_kv_heads % rules.ways(CACHE_AXES[1], mesh) == 0
-        return cls(mesh, slot_axes, head_axes) if divided else None
+        return cls(mesh, slot_axes, head_axes, **scores) if divided else None
 
     def serves(self, q: jax.Array | jax.ShapeDtypeStruct, k: jax.Array | jax.ShapeDtypeStruct) -> bool:
         """Whether a kernel takes q `[B, L, H, head_dim]` with keys `[B, K, C, head_dim]`; else the plain path does.
 
         bfloat16 alone: `paged_attention` rounds keys to it. C in whole blocks. One query: head_dim a multiple of 128,
-        which that kernel does not compile without. Several: a multiple of 8 of them, of any head_dim.
+        which that kernel does not compile without, and no layer with a window below C, which it has not. Several: a
+        multiple of 8 of them, of any head_dim.
         """
         length, head_dim = q.shape[1], q.shape[3]
-        whole = head_dim % LANES == 0 if length == 1 else length % _SUBLANES == 0
+        sees_all = self.window is None or self.window >= k.shape[2]
+        whole = (head_dim % LANES == 0 and sees_all) if length == 1 else length % _SUBLANES == 0
         return whole and k.shape[2] % LANES == 0 and q.dtype == k.dtype == jnp.bfloat16
 
-    def attend(self, q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:
+    def attend(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, window: int | None = None
+    ) -> jax.Array:
         """`[B, L, H, head_dim]` as `attention.attend` gives them, of queries at `positions [B, L]` to the cache.
 
-        A position of C or more is padding, and its output means nothing.
+        A position of C or more is padding, and its output means nothing. A query sees the last `window` positions.
         """
-        local = functools.partial(decode if q.shape[1] == 1 else extend, interpret=self.interpret)
+        settings: Any = {"scoring": self.scoring or Scoring(q.shape[-1] ** -0.5), "interpret": self.interpret}
+        settings |= {} if q.shape[1] == 1 else {"window": window}
+        local: Any = functools.partial(decode if q.shape[1] == 1 else extend, **settings)
         if self.mesh is None:
             return local(q, k, v, positions)
         queries = PartitionSpec(self.slot_axes, None, self.head_axes)
@@ -86,7 +98,9 @@ class TpuAttention:
         )(q, k, v, positions)
 
 
-def decode(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, *, interpret: bool = False) -> jax.Array:
+def decode(
+    q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, *, scoring: Scoring, interpret: bool = False
+) -> jax.Array:
     """One query a slot: q `[B, 1, H, head_dim]`, k and v `[B, K, C, head_dim]`, positions `[B, 1]`."""
     # imported here: Pallas takes 0.3 s, and only a TPU needs it
     from jax.experimental.pallas import tpu as pltpu
@@ -99,17 +113,27 @@ def decode(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, *, in
     lengths = jnp.where(positions[:, 0] < capacity, positions[:, 0] + 1, 0)
     with pltpu.force_tpu_interpret_mode() if interpret else contextlib.nullcontext():
         out = paged_attention(
-            _scaled(q).reshape(sequences, -1, head_dim),
+            (q.astype(jnp.float32) * scoring.scale).reshape(sequences, -1, head_dim),
             k.reshape(1, sequences * blocks, block, head_dim),
             v.reshape(1, sequences * blocks, block, head_dim),
             jnp.repeat(lengths.astype(jnp.int32), kv_heads),
             jnp.arange(sequences * blocks, dtype=jnp.int32).reshape(sequences, blocks),
             pages_per_compute_block=1,
+            attn_logits_soft_cap=scoring.softcap,
         )
     return out.reshape(q.shape).astype(q.dtype)
 
 
-def extend(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, *, interpret: bool = False) -> jax.Array:
+def extend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    positions: jax.Array,
+    *,
+    scoring: Scoring,
+    window: int | None = None,
+    interpret: bool = False,
+) -> jax.Array:
     """Several queries a slot: q `[B, L, H, head_dim]`, k and v `[B, K, C, head_dim]`, positions `[B, L]`.
 
     The query heads of one kv head are rows of one product: it reads keys and values once for all of them.
@@ -138,24 +162,21 @@ def extend(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array, *, in
             block_sizes=sizes,
             save_residuals=False,
             mask_value=splash.DEFAULT_MASK_VALUE,
-            attn_logits_soft_cap=None,
+            attn_logits_soft_cap=scoring.softcap,
             residual_checkpoint_name=None,
-            mask_function=_sees,
+            mask_function=functools.partial(_sees, window=window),
             interpret=interpret,
         )(q, k, v)
 
-    grouped = _scaled(q).astype(q.dtype).reshape(batch, length, kv_heads, groups, head_dim).transpose(0, 2, 3, 1, 4)
+    scaled = (q.astype(jnp.float32) * scoring.scale).astype(q.dtype)
+    grouped = scaled.reshape(batch, length, kv_heads, groups, head_dim).transpose(0, 2, 3, 1, 4)
     out = jax.vmap(of_slot)(grouped.reshape(batch, kv_heads, rows, head_dim), k, v, jnp.tile(positions, (1, groups)))
     out = out.reshape(batch, kv_heads, groups, length, head_dim)
     return out.transpose(0, 3, 1, 2, 4).reshape(q.shape)
 
 
-def _sees(query: jax.Array, key: jax.Array) -> jax.Array:
-    return query >= key
-
-
-def _scaled(q: jax.Array) -> jax.Array:
-    return q.astype(jnp.float32) * q.shape[-1] ** -0.5
+def _sees(query: jax.Array, key: jax.Array, window: int | None) -> jax.Array:
+    return query >= key if window is None else (query >= key) & (query - key < window)
 
 
 def _block(capacity: int, most: int) -> int:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from selfevo_jax.model.attention import causal_mask
+from selfevo_jax.model.attention import Scoring, causal_mask
 from selfevo_jax.model.blocked_attention import blocked_attention
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.stack import ATTENDED
@@ -31,7 +31,8 @@ class TrainAttention:
     mesh: Mesh
     row_axes: tuple[str, ...] = ()
     head_axes: tuple[str, ...] = ()
-    window: int | None = None
+    scoring: Scoring | None = None
+    """How scores are made; None: the products over sqrt(head_dim)."""
     interpret: bool = False
     """Interprets the splash kernel, on any platform and slowly: for tests."""
 
@@ -42,39 +43,54 @@ class TrainAttention:
         """The kernel of the mesh's platform, or None where the plain path has to do.
 
         Splash takes bfloat16 rows of a multiple of 128 tokens, and kv heads that divide over their mesh axes; cuDNN
-        bfloat16 heads of a multiple of 8, at most 128; blocks on a single CPU are worth it from 512 tokens on.
+        bfloat16 heads of a multiple of 8, at most 128, and no bounded scores; blocks on a single CPU are worth it from
+        512 tokens on.
         """
+        scoring = Scoring.of(config)
         platform = mesh.devices.flat[0].platform
         rows, heads = rules.mesh_axes("batch"), rules.mesh_axes("kv_heads")
         if platform == "cpu" and mesh.size == 1 and length >= _WORTH_BLOCKS and length % LANES == 0:
-            return cls("blocked", mesh, window=config.sliding_window)
+            return cls("blocked", mesh, scoring=scoring)
         if jnp.dtype(dtype) != jnp.bfloat16:
             return None
         if platform == "tpu" and length % LANES == 0 and config.n_kv_heads % rules.ways("kv_heads", mesh) == 0:
-            return cls("splash", mesh, rows, heads, config.sliding_window)
-        if platform == "gpu" and config.head_dim % 8 == 0 and config.head_dim <= _CUDNN_HEAD_DIM:
-            return cls("cudnn", mesh, rows, heads, config.sliding_window)
-        return None
+            return cls("splash", mesh, rows, heads, scoring)
+        fits = config.head_dim % 8 == 0 and config.head_dim <= _CUDNN_HEAD_DIM and scoring.softcap is None
+        return cls("cudnn", mesh, rows, heads, scoring) if platform == "gpu" and fits else None
 
-    def within(self, segment_ids: jax.Array) -> Attend:
-        """Attention of rows with these `segment_ids [B, L]`; padding attends to padding, and means nothing."""
-        if self.kernel == "blocked":
-            block = 256 if segment_ids.shape[1] % 256 == 0 else LANES
-            return lambda q, k, v: (blocked_attention(q, k, v, segment_ids, self.window, block), None)
-        if self.kernel == "cudnn":
-            mask = causal_mask(segment_ids, segment_ids.shape[1], self.window)[:, None]
-            return lambda q, k, v: (jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="cudnn"), None)
-        return lambda q, k, v: (self._splash(q, k, v, segment_ids), None)
+    def within(self, segment_ids: jax.Array, window: int | None = None) -> Attend:
+        """Attention of rows with these `segment_ids [B, L]` to their last `window` tokens (None: all); padding attends
+        to padding, and means nothing."""
 
-    def _splash(self, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array) -> jax.Array:
+        def attended(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            scoring = self.scoring or Scoring(q.shape[-1] ** -0.5)
+            if self.kernel == "blocked":
+                block = 256 if segment_ids.shape[1] % 256 == 0 else LANES
+                return blocked_attention(q, k, v, segment_ids, window, block, scoring)
+            if self.kernel == "splash":
+                return self._splash(q, k, v, segment_ids, window, scoring)
+            mask = causal_mask(segment_ids, segment_ids.shape[1], window)[:, None]
+            return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scoring.scale, implementation="cudnn")
+
+        return lambda q, k, v: (attended(q, k, v), None)
+
+    def _splash(
+        self,
+        q: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
+        segment_ids: jax.Array,
+        window: int | None,
+        scoring: Scoring,
+    ) -> jax.Array:
         # imported here: Pallas takes 0.3 s, and only a TPU needs it
         from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
         ways = math.prod(self.mesh.shape[axis] for axis in self.head_axes)
-        kernel = self._kernel(q.shape[2] // ways, q.shape[1])
+        kernel = self._kernel(q.shape[2] // ways, q.shape[1], window, scoring.softcap)
 
         def local(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
-            scaled = (q.astype(jnp.float32) * q.shape[-1] ** -0.5).astype(q.dtype)
+            scaled = (q.astype(jnp.float32) * scoring.scale).astype(q.dtype)
             heads_first = (x.swapaxes(1, 2) for x in (scaled, k, v))
             out: jax.Array = jax.vmap(kernel)(*heads_first, SegmentIds(segments, segments))
             return out.swapaxes(1, 2)
@@ -85,7 +101,7 @@ class TrainAttention:
             q, k, v, segment_ids
         )
 
-    def _kernel(self, heads: int, length: int) -> Any:
+    def _kernel(self, heads: int, length: int, window: int | None, softcap: float | None) -> Any:
         from jax.experimental.pallas.ops.tpu.splash_attention import (
             BlockSizes,
             CausalMask,
@@ -99,7 +115,7 @@ class TrainAttention:
         sizes: Any = dict.fromkeys(names, block)
         shape = (length, length)
         # the local mask sees both ways unless told; with the causal one this is `causal_mask`
-        one: Any = CausalMask(shape) if self.window is None else LocalMask(shape, (self.window - 1, 0), 0)
+        one: Any = CausalMask(shape) if window is None else LocalMask(shape, (window - 1, 0), 0)
         with jax.ensure_compile_time_eval():  # the kernel's tables of blocks are constants, whatever traces this
             return make_splash_mha(
                 mask=MultiHeadMask([one] * heads),
@@ -107,5 +123,6 @@ class TrainAttention:
                 head_shards=1,
                 q_seq_shards=1,
                 residual_checkpoint_name=ATTENDED,
+                attn_logits_soft_cap=softcap,
                 interpret=self.interpret,
             )

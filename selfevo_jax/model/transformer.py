@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from selfevo_jax.model.attention import (
     Part,
+    Scoring,
     apply_rotary,
     attend,
     cache_mask,
@@ -20,9 +21,10 @@ from selfevo_jax.model.attention import (
     rope_frequencies,
     rotary,
     silu,
+    soft_capped,
 )
 from selfevo_jax.model.cache import CacheLayer, CachePart, KVCache, take_rows, write
-from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.model.config import LayerKind, ModelConfig
 from selfevo_jax.model.quantize import is_int8
 from selfevo_jax.model.tpu_attention import TpuAttention
 
@@ -45,9 +47,14 @@ def _matrix_init(param_dtype: Any) -> nn.initializers.Initializer:
     return nn.initializers.zeros if is_int8(param_dtype) else _kernel
 
 
-def attend_masked(mask: jax.Array) -> Attend:
+def attend_masked(mask: jax.Array, scoring: Scoring | None = None) -> Attend:
     """The plain path without a cache; mask `[B or 1, L, L]`."""
-    return lambda q, k, v: (attend(q, [Part(lambda: (k.swapaxes(1, 2), v.swapaxes(1, 2)), mask)]), None)
+    return lambda q, k, v: (attend(q, [Part(lambda: (k.swapaxes(1, 2), v.swapaxes(1, 2)), mask)], scoring), None)
+
+
+def ropes_of(config: ModelConfig, positions: jax.Array) -> list[Rope]:
+    """Rotary positions of each kind of layer, at integers `[B, L]`."""
+    return [rotary(positions, rope_frequencies(config.head_dim, kind)) for kind in config.kinds]
 
 
 class RMSNorm(nn.Module):
@@ -57,15 +64,21 @@ class RMSNorm(nn.Module):
     axis: str | None
     dtype: Any
     param_dtype: Any
+    zero_centred: bool = False
+    """Multiplies by 1 + scale."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale: Any = self.param(
             "scale",
-            nn.with_logical_partitioning(nn.initializers.ones, (self.axis,)),
+            nn.with_logical_partitioning(
+                nn.initializers.zeros if self.zero_centred else nn.initializers.ones, (self.axis,)
+            ),
             (x.shape[-1],),
             _scale_free(self.param_dtype),
         )
+        if self.zero_centred:
+            scale = 1 + scale.astype(jnp.float32)
         wide = x.astype(jnp.float32)
         wide = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.eps)
         return (wide * scale).astype(self.dtype)
@@ -132,8 +145,8 @@ class Attention(nn.Module):
         self.v = Linear((c.d_model, c.n_kv_heads, c.head_dim), ("embed", "kv_heads", None), bias=c.qkv_bias, **kinds)
         self.o = Linear((c.n_heads, c.head_dim, c.d_model), ("heads", None, "embed"), inputs=2, **kinds)
         if c.qk_norm:
-            self.q_norm = RMSNorm(c.norm_eps, None, **kinds)
-            self.k_norm = RMSNorm(c.norm_eps, None, **kinds)
+            self.q_norm = RMSNorm(c.norm_eps, None, zero_centred=c.zero_centred_norms, **kinds)
+            self.k_norm = RMSNorm(c.norm_eps, None, zero_centred=c.zero_centred_norms, **kinds)
 
     def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> tuple[jax.Array, CacheLayer | None]:
         q, k, v = self.q(x), self.k(x), self.v(x)
@@ -168,18 +181,23 @@ class Block(nn.Module):
     param_dtype: Any
 
     def setup(self) -> None:
+        c = self.config
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.attention_norm = RMSNorm(self.config.norm_eps, "embed", **kinds)
-        self.attention = Attention(self.config, **kinds)
-        self.mlp_norm = RMSNorm(self.config.norm_eps, "embed", **kinds)
-        self.mlp = FeedForward(self.config, **kinds)
+        norm = functools.partial(RMSNorm, c.norm_eps, "embed", zero_centred=c.zero_centred_norms, **kinds)
+        self.attention_norm = norm()
+        self.attention = Attention(c, **kinds)
+        self.mlp_norm = norm()
+        self.mlp = FeedForward(c, **kinds)
+        if c.post_norms:
+            self.post_attention_norm, self.post_mlp_norm = norm(), norm()
 
     def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> tuple[jax.Array, CacheLayer | None]:
         with jax.named_scope("attention"):
             out, cached = self.attention(self.attention_norm(x), rope, attend)
-            x = x + out
+            x = x + (self.post_attention_norm(out) if self.config.post_norms else out)
         with jax.named_scope("mlp"):
-            return x + self.mlp(self.mlp_norm(x)), cached
+            out = self.mlp(self.mlp_norm(x))
+            return x + (self.post_mlp_norm(out) if self.config.post_norms else out), cached
 
 
 class Transformer(nn.Module):
@@ -211,7 +229,7 @@ class Transformer(nn.Module):
             ones = nn.with_logical_partitioning(nn.initializers.ones, ("vocab",))
             self.embedding_scale = self.param("embedding_scale", ones, (c.vocab_size,), jnp.float32)
         self.layers = [Block(c, **kinds) for _ in range(c.n_layers)]
-        self.final_norm = RMSNorm(c.norm_eps, "embed", **kinds)
+        self.final_norm = RMSNorm(c.norm_eps, "embed", zero_centred=c.zero_centred_norms, **kinds)
         if not c.tie_embeddings:
             self.head = Linear((c.d_model, c.vocab_size), ("embed", "vocab"), out_dtype=jnp.float32, **kinds)
 
@@ -220,6 +238,8 @@ class Transformer(nn.Module):
         x = jnp.asarray(self.embedding)[tokens].astype(self.dtype)
         if self.embedding_scale is not None:
             x = (x * self.embedding_scale[tokens][..., None]).astype(self.dtype)
+        if self.config.scaled_embeddings:
+            x = x * jnp.asarray(self.config.d_model**0.5, self.dtype)
         return x
 
     def normed(self, x: jax.Array) -> jax.Array:
@@ -242,14 +262,15 @@ class Transformer(nn.Module):
         first `window` positions, by default all. Without a cache, `segment_ids [B, L]` keeps packed sequences apart.
         """
         c = self.config
-        rope = rotary(positions, rope_frequencies(c))
+        ropes = dict(zip(c.kinds, ropes_of(c, positions), strict=True))
         x, written = self.embed(tokens), []
         if cache is None:
-            attends = [attend_masked(causal_mask(segment_ids, tokens.shape[1], c.sliding_window))] * c.n_layers
+            masks = {kind: causal_mask(segment_ids, tokens.shape[1], kind.window) for kind in c.kinds}
+            attends = [attend_masked(masks[kind], Scoring.of(c)) for kind in c.layers]
         else:
             attends = self._attend_cached(cache, positions, slots, window or cache.length)
-        for layer, to in zip(self.layers, attends, strict=True):
-            x, cached = layer(x, rope, to)
+        for layer, kind, to in zip(self.layers, c.layers, attends, strict=True):
+            x, cached = layer(x, ropes[kind], to)
             if cached is not None:
                 written.append(cached)
         return self.normed(x), None if cache is None else KVCache.of_layers(written)
@@ -258,13 +279,14 @@ class Transformer(nn.Module):
         self, cache: KVCache, positions: jax.Array, slots: jax.Array | None, window: int
     ) -> list[Attend]:
         """For each layer: writes the new keys and values, and attends to the first `window` positions."""
-        mask = cache_mask(positions, window, self.config.sliding_window)
+        config, starts = self.config, [start for start in cache.starts if start < window]
+        scoring = Scoring.of(config)
+        seen = {kind: cache_mask(positions, window, kind.window) for kind in config.kinds}
         deepest = jnp.max(jnp.where(positions < cache.length, positions, -1))
-        starts = [start for start in cache.starts if start < window]
-        masks = jnp.split(mask, starts[1:], axis=2)
+        masks = {kind: jnp.split(mask, starts[1:], axis=2) for kind, mask in seen.items()}
         reached = [deepest >= start if self.skips and start else None for start in starts]
 
-        def of_layer(layer: CacheLayer) -> Attend:
+        def of_layer(layer: CacheLayer, kind: LayerKind) -> Attend:
             def to(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, CacheLayer]:
                 cached = write(layer, k, v, positions, slots)
 
@@ -276,19 +298,26 @@ class Transformer(nn.Module):
                     return k.astype(self.dtype), v.astype(self.dtype), *scales
 
                 held = list(zip(cached, starts, strict=False))
-                if self.tpu is not None and self.tpu.serves(q, cached[0][0]):
+                first = cached[0][0]
+                whole = jax.ShapeDtypeStruct((*first.shape[:2], window, first.shape[3]), first.dtype)
+                if self.tpu is not None and self.tpu.serves(q, whole):
                     parts = [read(*part) for part in held]
                     keys, values, *_ = (jnp.concatenate(part, axis=2) for part in zip(*parts, strict=True))
-                    return self.tpu.attend(q, keys, values, positions), cached
+                    return self.tpu.attend(q, keys, values, positions, kind.window), cached
                 gets = [functools.partial(widened, *part) for part in held]
-                return attend(q, [Part(*one) for one in zip(gets, masks, reached, strict=True)]), cached
+                parts_seen = [Part(*one) for one in zip(gets, masks[kind], reached, strict=True)]
+                return attend(q, parts_seen, scoring), cached
 
             return to
 
-        return [of_layer(layer) for layer in cache.layers]
+        return [of_layer(*each) for each in zip(cache.layers, config.layers, strict=True)]
 
     def unembed(self, x: jax.Array) -> jax.Array:
         """fp32 logits `[..., V]` of states `[..., D]`."""
+        return soft_capped(self._products(x), self.config.logit_softcap)
+
+    def _products(self, x: jax.Array) -> jax.Array:
+        """Of states and the unembedding."""
         if self.config.tie_embeddings:
             table = jnp.asarray(self.embedding, self.dtype)
             if math.prod(x.shape[:-1]) <= _FEW_TOKENS:

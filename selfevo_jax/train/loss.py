@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.data import Batch
+from selfevo_jax.model.attention import soft_capped
 
 LOGIT_BUDGET = 1 << 24
 """Logits (fp32 numbers on one device) that are held at once; above it the loss runs over chunks of the tokens."""
@@ -85,6 +86,8 @@ class HeadLoss:
     """Mesh axes that the rows lie over."""
     learns: bool = True
     """Whether the table's gradient is wanted."""
+    softcap: float | None = None
+    """Bounds logits x to c tanh(x / c); None leaves them."""
     budget: int = LOGIT_BUDGET
     least_chunk: int = _LEAST_CHUNK
     piece: int = _PIECE
@@ -181,13 +184,14 @@ class HeadLoss:
         cuts = table_cuts(table.shape[v], hidden.shape[-1], self.piece)
 
         def one(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            h, w, nll, shares, norm, hit = made.scores(i)
+            h, w, nll, shares, norm, hit, slope = made.scores(i)
             # 0 times a non-finite loss would be NaN: an index without a target must not count at all
             counts = w != 0
             total = sums[0] + jnp.sum(jnp.where(counts, nll * w, 0.0))
             if not gradients:
                 return (total,)
-            by_logit = jnp.where(counts[:, None], (shares / norm[:, None] - hit) * w[:, None], 0.0).astype(h.dtype)
+            by_logit = jnp.where(counts[:, None], (shares / norm[:, None] - hit) * w[:, None], 0.0)
+            by_logit = (by_logit if slope is None else by_logit * slope).astype(h.dtype)
             by_state = jax.lax.dot_general(by_logit, table, (((1,), (v,)), ((), ())))
             by_hidden = jax.lax.dynamic_update_slice_in_dim(sums[1], by_state, i * chunk, 0)
             if not self.learns:
@@ -235,6 +239,7 @@ class _Chunks:
         size, n = table.shape[v], targets.size
         self._split, self._vocab_axes, self._table, self._n = not head.alone and bool(vocab_axes), vocab_axes, table, n
         self._first = jax.lax.axis_index(vocab_axes) * size if self._split else 0
+        self._softcap = head.softcap
         self._count = chunk_count(n, size, head.budget, head.least_chunk)
         self.chunk = -(-n // self._count)
         flat = weights.reshape(n)
@@ -248,18 +253,22 @@ class _Chunks:
     def over_vocab(self, x: jax.Array, reduce: Any = jax.lax.psum) -> jax.Array:
         return reduce(x, self._vocab_axes) if self._split else x
 
-    def scores(self, i: jax.Array) -> tuple[jax.Array, ...]:
+    def scores(self, i: jax.Array) -> tuple[Any, ...]:
         """Of chunk i: states, weights, -log-probabilities of the targets; and what their gradient is made of."""
         sources = (self.states, self._ids, self._flat)
         h, t, w = (jax.lax.dynamic_slice_in_dim(x, i * self.chunk, self.chunk) for x in sources)
         contracted = (((1,), (self._d,)), ((), ()))
         logits = jax.lax.dot_general(h, self._table, contracted, preferred_element_type=jnp.float32)
+        slope = None
+        if (cap := self._softcap) is not None:
+            logits = soft_capped(logits, cap)
+            slope = 1 - jnp.square(logits / cap)
         top = self.over_vocab(logits.max(axis=1), jax.lax.pmax)
         shares = jnp.exp(logits - top[:, None])
         norm = self.over_vocab(shares.sum(axis=1))
         hit = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) + self._first == t[:, None]
         picked = self.over_vocab(jnp.sum(jnp.where(hit, logits, 0.0), axis=1))
-        return h, w, jnp.log(norm) + top - picked, shares, norm, hit
+        return h, w, jnp.log(norm) + top - picked, shares, norm, hit, slope
 
     def loop(self, one: Callable[..., tuple[jax.Array, ...]], start: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         """Over the chunks that hold a target."""

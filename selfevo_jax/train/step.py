@@ -92,7 +92,7 @@ def loss_sums(
             micro.segment_ids,
             remat=settings.remat,
             adapters=adapters,
-            attend=None if kernel is None else kernel.within(micro.segment_ids),
+            attend=None if kernel is None else functools.partial(kernel.within, micro.segment_ids),
             constrain=lambda x: x if alone else jax.lax.with_sharding_constraint(x, whole_rows),
             prepare_layer=lambda pair: jax.tree.map(in_place, *pair, form.layer),
         )
@@ -103,7 +103,8 @@ def loss_sums(
             if tied
             else (params["head"]["kernel"], form.base["head"]["kernel"])
         )
-        head = HeadLoss(tied, layout, rules.mesh_axes("batch"), learns=lora is None)
+        cap = form.config.logit_softcap
+        head = HeadLoss(tied, layout, rules.mesh_axes("batch"), learns=lora is None, softcap=cap)
         total, weight, targets = objective_sums(settings.objective, head, hidden, table, micro)
     return total, (weight, targets)
 

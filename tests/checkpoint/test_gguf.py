@@ -221,7 +221,8 @@ def test_a_fact_without_which_llama_cpp_reads_no_file_is_not_guessed(missing, tm
 def test_factors_of_rotary_frequencies_are_those_of_llama_3_alone(tmp_path) -> None:
     scaling = RopeScaling("llama3", 8.0)
     plain = dataclasses.replace(SMALL, d_model=32, head_dim=16, rope_theta=5e5)
-    factors = rope_frequencies(plain) / rope_frequencies(dataclasses.replace(plain, rope_scaling=scaling))
+    before, after = (dataclasses.replace(plain, rope_scaling=kind).kinds[0] for kind in (None, scaling))
+    factors = rope_frequencies(plain.head_dim, before) / rope_frequencies(plain.head_dim, after)
     write(tmp_path / "m.gguf", plain, "llama", "F32", {}, factors)
     assert read_gguf(tmp_path / "m.gguf")[0].rope_scaling == scaling
     for arch, metadata, given, match in (

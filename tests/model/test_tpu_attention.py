@@ -11,10 +11,11 @@ import pytest
 from random_params import random_params
 
 from selfevo_jax.model import ModelConfig, TpuAttention, Transformer, init_cache
-from selfevo_jax.model.attention import Part, attend, cache_mask
+from selfevo_jax.model.attention import Part, Scoring, attend, cache_mask
 from selfevo_jax.sharding import DECODE_RULES, make_mesh
 
 INTERPRETED = TpuAttention(interpret=True)
+CAPPED = Scoring(0.2, 1.5)
 CONFIG = ModelConfig(64, 64, 1, 6, 2, 128, 96)
 
 
@@ -26,11 +27,11 @@ def random_case(batch, length, kv_heads, groups, capacity, head_dim, dtype):
     return tuple(jnp.asarray(rng.normal(size=s).astype(jnp.bfloat16).astype(dtype)) for s in shapes)
 
 
-@jax.jit
-def reference(q, k, v, positions):
+@functools.partial(jax.jit, static_argnames=("window", "scoring"))
+def reference(q, k, v, positions, window=None, scoring=None):
     """The plain path in float32."""
     q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
-    return attend(q, [Part(lambda: (k, v), cache_mask(positions, k.shape[2], None))])
+    return attend(q, [Part(lambda: (k, v), cache_mask(positions, k.shape[2], window))], scoring)
 
 
 def close(got, want, dtype):
@@ -38,36 +39,39 @@ def close(got, want, dtype):
     np.testing.assert_allclose(np.asarray(got, np.float32), want, atol=2e-6 if dtype == jnp.float32 else 2**-6)
 
 
-@pytest.mark.parametrize(("groups", "head_dim"), [(1, 128), (3, 256), (8, 128)])
-def test_decode_equals_the_plain_path_for_ragged_lengths(groups, head_dim):
+@pytest.mark.parametrize(
+    ("groups", "head_dim", "scoring"), [(1, 128, None), (3, 256, CAPPED), (8, 128, None)], ids=["1", "capped", "8"]
+)
+def test_decode_equals_the_plain_path_for_ragged_lengths(groups, head_dim, scoring):
+    kernels = TpuAttention(interpret=True, scoring=scoring)
     capacity, dtype = 384, jnp.bfloat16
     q, k, v = random_case(7, 1, 1, groups, capacity, head_dim, dtype)
     rest = capacity  # the first slot, two in a row and the last are at rest; the others see 1, 201 and all keys
     at = np.array([rest, 0, rest, rest, 200, capacity - 1, rest])[:, None]
-    assert INTERPRETED.serves(q, k)
-    got = np.asarray(jax.jit(INTERPRETED.attend)(q, k, v, at))
+    assert kernels.serves(q, k)
+    got = np.asarray(jax.jit(kernels.attend)(q, k, v, at))
     used = at[:, 0] < capacity
-    close(got[used], np.asarray(reference(q, k, v, at))[used], dtype)
+    close(got[used], np.asarray(reference(q, k, v, at, scoring=scoring))[used], dtype)
     assert not np.any(got[~used])  # nothing was read for them
 
 
 @pytest.mark.parametrize(
-    ("groups", "head_dim", "length", "dtype"),
+    ("groups", "head_dim", "length", "dtype", "window", "scoring"),
     [
-        (1, 64, 8, jnp.float32),
-        (3, 64, 184, jnp.bfloat16),
-        (4, 128, 8, jnp.bfloat16),
-        (8, 128, 8, jnp.float32),
+        (1, 64, 8, jnp.float32, None, None),
+        (3, 64, 184, jnp.bfloat16, None, None),
+        (4, 128, 8, jnp.bfloat16, None, None),
+        (8, 128, 8, jnp.float32, 20, CAPPED),
     ],
 )
-def test_extend_equals_the_plain_path_at_each_slots_own_offset(groups, head_dim, length, dtype):
-    capacity = 256
+def test_extend_equals_the_plain_path_at_each_slots_own_offset(groups, head_dim, length, dtype, window, scoring):
+    capacity, kernels = 256, TpuAttention(interpret=True, scoring=scoring)
     q, k, v = random_case(3, length, 2, groups, capacity, head_dim, dtype)
     positions = np.array([[0], [70], [capacity - length]]) + np.arange(length)
     positions[1, length - 3 :] = capacity  # padding
-    got = jax.jit(INTERPRETED.attend)(q, k, v, jnp.asarray(positions))
+    got = jax.jit(functools.partial(kernels.attend, window=window))(q, k, v, jnp.asarray(positions))
     real = positions < capacity
-    close(np.asarray(got)[real], np.asarray(reference(q, k, v, positions))[real], dtype)
+    close(np.asarray(got)[real], np.asarray(reference(q, k, v, positions, window, scoring))[real], dtype)
 
 
 @functools.cache
@@ -127,6 +131,8 @@ def test_the_kernels_serve_only_shapes_they_compile_for(length, head_dim, capaci
     q, k = (jax.ShapeDtypeStruct(s, dtype) for s in ((4, length, 8, head_dim), (4, 2, capacity, head_dim)))
     assert TpuAttention().serves(q, k) == served
     assert not TpuAttention().serves(q, jax.ShapeDtypeStruct(k.shape, jnp.int8))
+    assert TpuAttention(window=capacity).serves(q, k) == served
+    assert TpuAttention(window=capacity - 1).serves(q, k) == (served and length > 1)  # decode has no window
 
 
 def mesh_on(platform, tensor):
@@ -144,4 +150,4 @@ def test_the_platform_of_the_mesh_chooses():
     assert chosen(CONFIG, 2, "cpu") is None
     assert chosen(CONFIG, 2).head_axes == ("tensor",)
     assert chosen(CONFIG, 4) is None  # 2 kv heads
-    assert chosen(windowed, 2) is None
+    assert chosen(windowed, 2).window == 8

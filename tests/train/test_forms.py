@@ -26,7 +26,7 @@ from selfevo_jax.model import (
     stack_layers,
     unstack_layers,
 )
-from selfevo_jax.model.attention import causal_mask
+from selfevo_jax.model.attention import Scoring, causal_mask
 from selfevo_jax.model.blocked_attention import blocked_attention
 from selfevo_jax.model.transformer import attend_masked
 from selfevo_jax.plan.accounting import account
@@ -309,28 +309,31 @@ def test_stacking_is_undone_by_unstacking():
     jax.tree.map(np.testing.assert_array_equal, unstack_layers(stacked), params_of(CONFIG))
 
 
-@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize(("window", "scoring"), [(None, None), (40, None), (40, Scoring(0.1, 1.5))])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 2)])
-def test_splash_attention_equals_the_plain_path_within_segments(window, shape):
+def test_splash_attention_equals_the_plain_path_within_segments(window, scoring, shape):
     rng = np.random.default_rng(0)
     q = rng.normal(size=(2, 256, 4, 128)).astype(np.float32)
     k, v = rng.normal(size=(2, 2, 256, 2, 128)).astype(np.float32)
     segments = np.repeat(np.array([[1, 1, 2, 0], [1, 2, 3, 3]], np.int32), 64, axis=1)
     mesh = mesh_of(shape)
-    kernel = TrainAttention("splash", mesh, ("data", "fsdp"), ("tensor",), window, interpret=True)
-    plain = attend_masked(causal_mask(segments, 256, window))
+    kernel = TrainAttention("splash", mesh, ("data", "fsdp"), ("tensor",), scoring, interpret=True)
+    plain = attend_masked(causal_mask(segments, 256, window), scoring)
     real = (segments > 0)[:, :, None, None]
 
     def loss(attend, *qkv):
         return jnp.sum(jnp.where(real, attend(*qkv)[0], 0.0) ** 2)
 
     expected = jax.jit(jax.grad(functools.partial(loss, plain), (0, 1, 2)))(q, k, v)
-    found = jax.jit(jax.grad(functools.partial(loss, kernel.within(segments)), (0, 1, 2)))(q, k, v)
+    found = jax.jit(jax.grad(functools.partial(loss, kernel.within(segments, window)), (0, 1, 2)))(q, k, v)
     assert_close(found, expected, relative=1e-4)
 
 
+PLAIN = Scoring(8**-0.5)
+
+
 @functools.cache
-def both_ways(window, block):
+def both_ways(window, block, scoring):
     """Output and gradients of the plain and of the blocked path."""
 
     def compute(q, k, v, segments, by_out):
@@ -338,22 +341,26 @@ def both_ways(window, block):
             out, pull = jax.vjp(attend, q, k, v)
             return out, *pull(by_out)
 
-        plain = attend_masked(causal_mask(segments, q.shape[1], window))
-        blocked = results(lambda *qkv: blocked_attention(*qkv, segments, window, block))
+        plain = attend_masked(causal_mask(segments, q.shape[1], window), scoring)
+        blocked = results(lambda *qkv: blocked_attention(*qkv, segments, window, block, scoring))
         return results(lambda *qkv: plain(*qkv)[0]), blocked
 
     return jax.jit(compute)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.sampled_from([None, 5, 33]), st.sampled_from([8, 16]))
-def test_blocked_attention_equals_the_plain_path_for_any_segments(sizes, window, block):
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    st.sampled_from([(None, PLAIN), (5, PLAIN), (33, Scoring(0.3, 0.8))]),
+    st.sampled_from([8, 16]),
+)
+def test_blocked_attention_equals_the_plain_path_for_any_segments(sizes, how, block):
     rng = np.random.default_rng(sum(sizes))
     ids = np.repeat(np.arange(1, len(sizes) + 1), sizes)[:64]
     segments = np.stack([np.pad(ids, (0, 64 - len(ids))), np.ones(64)]).astype(np.int32)
     q, (k, v) = rng.normal(size=(2, 64, 4, 8)).astype(np.float32), rng.normal(size=(2, 2, 64, 2, 8)).astype(np.float32)
     by_out = rng.normal(size=q.shape).astype(np.float32)
-    expected, found = both_ways(window, block)(q, k, v, segments, by_out)
+    expected, found = both_ways(how[0], block, how[1])(q, k, v, segments, by_out)
     assert_close(found, expected, relative=2e-6)
 
 
@@ -361,7 +368,7 @@ def test_kernels_are_chosen_by_platform_dtype_and_shape():
     mesh = mesh_of((1, 1, 1))
     assert TrainAttention.choose(CONFIG, mesh, TRAIN_RULES, jnp.float32, 256) is None
     chosen = TrainAttention.choose(CONFIG, mesh, TRAIN_RULES, jnp.float32, 640)
-    assert (chosen.kernel, chosen.window) == ("blocked", None)
+    assert (chosen.kernel, chosen.scoring) == ("blocked", Scoring(8**-0.5))
     assert TrainAttention.choose(CONFIG, mesh_of((8, 1, 1)), TRAIN_RULES, jnp.float32, 640) is None
 
 
