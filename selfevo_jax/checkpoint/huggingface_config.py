@@ -17,14 +17,44 @@ from selfevo_jax.model import ModelConfig, RopeScaling
 _ALL = {"rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": False, "hidden_act": "silu"}
 _WINDOW = {"sliding_window": 4096, "max_window_layers": 28}
 _QWEN = {**_ALL, **_WINDOW, "max_position_embeddings": 32768, "num_key_value_heads": 32}
+_MISTRAL = {**_ALL, "sliding_window": 4096, "max_position_embeddings": 131072, "num_key_value_heads": 8}
+_GEMMA = {
+    **_ALL,
+    "tie_word_embeddings": True,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4096,
+}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {**_ALL, "max_position_embeddings": 2048},
-    "mistral": {**_ALL, **_WINDOW, "max_position_embeddings": 131072, "num_key_value_heads": 8},
+    "mistral": _MISTRAL,
+    "ministral": _MISTRAL,
     "qwen2": _QWEN,
     "qwen3": {**_QWEN, "head_dim": 128},
+    "gemma2": {
+        **_GEMMA,
+        "vocab_size": 256000,
+        "max_position_embeddings": 8192,
+        "final_logit_softcapping": 30.0,
+        "attn_logit_softcapping": 50.0,
+    },
+    "gemma3_text": {
+        **_GEMMA,
+        "vocab_size": 262208,
+        "max_position_embeddings": 131072,
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 10000.0,
+        "sliding_window_pattern": 6,
+    },
 }
 """Of keys that are absent; one that is null is not."""
 
+_TEXT_OF = {"gemma3": "gemma3_text"}
+"""Models of text and images, by the kind of their part for text, the only one that is read."""
+_GIVEN_KV_HEADS = ("mistral", "ministral")
 _MISSING = "the model's own config.json has it; fetch that file again"
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -37,27 +67,40 @@ _ROPE_KEYS = frozenset(
 def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.json") -> ModelConfig:
     """ModelConfig of a parsed config.json. Raises ModelError naming the key that is missing or not supported."""
     kind = tree.get("model_type")
+    if isinstance(kind, str) and kind in _TEXT_OF:
+        text = tree.get("text_config")
+        if not isinstance(text, Mapping):
+            raise ModelError(f"{origin}: text_config is missing; {_MISSING}")
+        return config_from_huggingface({**text, "model_type": _TEXT_OF[kind]}, f"{origin}: text_config")
     if not isinstance(kind, str) or kind not in _DEFAULTS:
-        known = ", ".join(_DEFAULTS)
+        known = ", ".join([*_DEFAULTS, *_TEXT_OF])
         raise ModelError(f"{origin}: model_type {reprlib.repr(kind)} is not supported; supported: {known}")
     facts = Facts({**_DEFAULTS[kind], **tree}, lambda key: f"{origin}: {key}", _MISSING)
-    for key in ("mlp_bias", "attention_bias", "quantization_config"):
+    for key in ("mlp_bias", "attention_bias", "quantization_config", "use_bidirectional_attention"):
         if facts.get(key):
             facts.refuse(key, "none")
     if facts.number("partial_rotary_factor", 1.0) != 1.0:
         facts.refuse("partial_rotary_factor", "1.0")
-    activation = facts.get("hidden_act")
+    gemma = kind.startswith("gemma")
+    activation = facts.get(acts := "hidden_activation" if gemma else "hidden_act")
     if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-        facts.refuse("hidden_act", " or ".join(_ACTIVATIONS))
+        facts.refuse(acts, " or ".join(_ACTIVATIONS))
     width, heads, layers = (facts.whole(key) for key in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
-    scaling, theta = _rope(facts, str(origin))
+    head_dim = facts.whole("head_dim", None if kind == "qwen3" or gemma else width // heads)
+    window, local = _windows(facts, kind, layers)
+    if kind == "gemma3_text" and facts.get("attn_logit_softcapping") is not None:
+        facts.refuse("attn_logit_softcapping", "null, as transformers takes it to be in this architecture")
+    scaling, theta, local_theta = (
+        _both_ropes(facts, str(origin)) if kind == "gemma3_text" else _rope(facts, str(origin))
+    )
+    scalar = facts.number("query_pre_attn_scalar") if gemma else head_dim
     return ModelConfig(
         vocab_size=facts.whole("vocab_size"),
         d_model=width,
         n_layers=layers,
         n_heads=heads,
-        n_kv_heads=facts.whole("num_key_value_heads", None if kind == "mistral" else heads),
-        head_dim=facts.whole("head_dim", None if kind == "qwen3" else width // heads),
+        n_kv_heads=facts.whole("num_key_value_heads", None if kind in _GIVEN_KV_HEADS or gemma else heads),
+        head_dim=head_dim,
         d_ff=facts.whole("intermediate_size"),
         max_position=facts.whole("max_position_embeddings"),
         rope_theta=theta,
@@ -65,34 +108,84 @@ def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.js
         norm_eps=facts.number("rms_norm_eps"),
         tie_embeddings=facts.flag("tie_word_embeddings"),
         qkv_bias=kind == "qwen2",
-        qk_norm=kind == "qwen3",
+        qk_norm=kind in ("qwen3", "gemma3_text"),
         activation="gelu" if _ACTIVATIONS[activation] == "gelu" else "silu",
-        sliding_window=_window(facts, kind, layers),
+        sliding_window=window,
+        local_layers=local,
+        local_rope_theta=local_theta if local else None,
+        query_scalar=None if scalar == head_dim else scalar,
+        attention_softcap=_or_none(facts, "attn_logit_softcapping") if kind == "gemma2" else None,
+        logit_softcap=_or_none(facts, "final_logit_softcapping") if gemma else None,
+        post_norms=gemma,
+        zero_centred_norms=gemma,
+        scaled_embeddings=gemma,
     )
 
 
-def _window(facts: Facts, kind: str, layers: int) -> int | None:
-    """The window of all layers; Llama has none, whatever its file says, and Mistral needs no word to use it."""
+def _or_none(facts: Facts, key: str) -> float | None:
+    return None if facts.get(key) is None else facts.number(key)
+
+
+def _windows(facts: Facts, kind: str, layers: int) -> tuple[int | None, tuple[bool, ...]]:
+    """The window, and the layers that it is of where they differ (of Gemma 3 whenever it is of some).
+
+    Llama has none, whatever its file says; Qwen alone needs a word to use it. A Mistral with `layer_types` is read as
+    Ministral, as by `AutoModel`.
+    """
     if kind == "llama":
-        return None
-    used = kind == "mistral" or facts.flag("use_sliding_window", False)
+        return None, ()
+    used = not kind.startswith("qwen") or facts.flag("use_sliding_window", False)
     window = facts.whole("sliding_window") if used and facts.get("sliding_window") is not None else None
     kinds = facts.get("layer_types")
-    if kinds is None:
-        if window is None or kind == "mistral":
-            return window
-        if 0 < (full := facts.whole("max_window_layers", least=0)) < layers:
-            facts.refuse("max_window_layers", f"0 or {layers}: sliding windows in all layers or in none")
-        return window if full == 0 else None
-    if window is not None and kinds == [_SLIDING] * layers:
-        return window
-    if kinds != [_FULL] * layers or (window is not None and kind == "mistral"):
-        facts.refuse("layer_types", f"{layers} times {_FULL}, or {_SLIDING} where there is a window")
-    return None
+    if kinds is not None:
+        if not isinstance(kinds, list) or len(kinds) != layers or any(one not in (_FULL, _SLIDING) for one in kinds):
+            facts.refuse("layer_types", f"{_FULL} or {_SLIDING} for each of {layers} layers")
+        local = [one == _SLIDING for one in kinds]
+        if any(local) and window is None:
+            facts.refuse("layer_types", f"{_FULL} in all layers, where there is no window")
+    elif window is None:
+        local = [False] * layers
+    elif kind.startswith("gemma"):
+        period = 2 if kind == "gemma2" else facts.whole("sliding_window_pattern")
+        local = [(layer + 1) % period != 0 for layer in range(layers)]
+    elif kind.startswith("qwen"):
+        first = facts.whole("max_window_layers", least=0)
+        local = [layer >= first for layer in range(layers)]
+    else:
+        local = [True] * layers
+    if not any(local):
+        return None, ()
+    return window, () if all(local) and kind != "gemma3_text" else tuple(local)
 
 
-def _rope(facts: Facts, origin: str) -> tuple[RopeScaling | None, float]:
-    """Scaling and base; `rope_parameters` holds both in newer files, `rope_scaling` and `rope_theta` in older ones."""
+def _both_ropes(facts: Facts, origin: str) -> tuple[RopeScaling | None, float, float]:
+    """Gemma 3: scaling and base of the layers that see all, and the base of the local ones, which are not scaled."""
+    both = facts.get("rope_parameters")
+    if not both:
+        scaling, theta, _ = _rope(facts, origin)
+        return scaling, theta, facts.number("rope_local_base_freq")
+    if not isinstance(both, Mapping) or both.keys() - {_FULL, _SLIDING}:
+        facts.refuse("rope_parameters", f"an object with {_FULL} and {_SLIDING}")
+    if facts.get("rope_scaling"):
+        facts.refuse("rope_scaling", "none beside rope_parameters")
+
+    def one(kind: str, base: str) -> tuple[RopeScaling | None, float, None]:
+        values = {
+            "rope_parameters": both.get(kind),
+            "rope_theta": facts.number(base),
+            "max_position_embeddings": facts.get("max_position_embeddings"),
+        }
+        return _rope(Facts(values, lambda key: f"{origin}: {key} ({kind})", _MISSING), origin)
+
+    (scaling, theta, _), (local_scaling, local, _) = one(_FULL, "rope_theta"), one(_SLIDING, "rope_local_base_freq")
+    if local_scaling is not None:
+        facts.refuse("rope_parameters", f"{_SLIDING} without scaling")
+    return scaling, theta, local
+
+
+def _rope(facts: Facts, origin: str) -> tuple[RopeScaling | None, float, None]:
+    """Scaling and base, the same for all layers; `rope_parameters` holds both in newer files, `rope_scaling` and
+    `rope_theta` in older ones."""
     forms = [_rope_form(facts, key) for key in ("rope_parameters", "rope_scaling") if facts.get(key)]
     if len(forms) == 2 and forms[0] != forms[1]:
         facts.refuse("rope_scaling", "the same as rope_parameters, where both are there")
@@ -103,15 +196,15 @@ def _rope(facts: Facts, origin: str) -> tuple[RopeScaling | None, float]:
         rope.refuse("partial_rotary_factor", "1.0")
     kind = rope.get("rope_type")
     if kind in (None, "default"):
-        return None, theta
+        return None, theta, None
     if kind == "linear":
-        return RopeScaling("linear", rope.number("factor")), theta
+        return RopeScaling("linear", rope.number("factor")), theta, None
     if kind == "llama3":
         before = rope.whole("original_max_position_embeddings", facts.whole("max_position_embeddings"))
         if facts.whole("original_max_position_embeddings", before) != before:
             facts.refuse("original_max_position_embeddings", f"{before}, as for the rotary positions")
         low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
-        return RopeScaling("llama3", rope.number("factor"), low, high, before), theta
+        return RopeScaling("llama3", rope.number("factor"), low, high, before), theta, None
     rope.refuse("rope_type", "default, linear or llama3")
 
 
@@ -135,17 +228,8 @@ def config_to_huggingface(
     config: ModelConfig, dtype: str = "float32", bos_id: int | None = None, eos_ids: Sequence[int] = ()
 ) -> dict[str, Any]:
     """config.json of the architecture that has this config's features. Raises ModelError when there is none."""
-    if config.qk_norm:
-        kind, name = "qwen3", "Qwen3ForCausalLM"
-    elif config.qkv_bias:
-        kind, name = "qwen2", "Qwen2ForCausalLM"
-    elif config.sliding_window is not None:
-        kind, name = "mistral", "MistralForCausalLM"
-    else:
-        kind, name = "llama", "LlamaForCausalLM"
+    kind, name = _architecture(config)
     windowed = config.sliding_window is not None
-    if (config.qk_norm and config.qkv_bias) or (kind == "qwen2" and config.head_dim * config.n_heads != config.d_model):
-        raise ModelError("export: no Hugging Face architecture has this mix of qkv_bias, qk_norm and head_dim")
     rope: dict[str, Any] = {"rope_type": "default"}
     if config.rope_scaling is not None:
         scaling = config.rope_scaling
@@ -172,7 +256,9 @@ def config_to_huggingface(
         "rope_parameters": {**rope, "rope_theta": config.rope_theta},
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie_embeddings,
-        "hidden_act": "silu" if config.activation == "silu" else "gelu_pytorch_tanh",
+        "hidden_activation" if kind.startswith("gemma") else "hidden_act": (
+            "silu" if config.activation == "silu" else "gelu_pytorch_tanh"
+        ),
         "attention_bias": False,
         "bos_token_id": bos_id,
         "eos_token_id": list(eos_ids) if len(eos_ids) > 1 else eos_ids[0] if eos_ids else None,
@@ -183,4 +269,46 @@ def config_to_huggingface(
         tree["sliding_window"] = config.sliding_window
     if kind.startswith("qwen"):
         tree |= {"use_sliding_window": windowed, "max_window_layers": 0 if windowed else config.n_layers}
+    if config.local_layers or kind.startswith("gemma"):
+        tree["layer_types"] = [_FULL if layer.window is None else _SLIDING for layer in config.layers]
+    if kind.startswith("gemma"):
+        scalar = config.query_scalar or config.head_dim
+        tree |= {
+            "query_pre_attn_scalar": int(scalar) if scalar == int(scalar) else scalar,
+            "attn_logit_softcapping": config.attention_softcap,
+            "final_logit_softcapping": config.logit_softcap,
+        }
+    if kind == "gemma3_text":
+        local = config.local_rope_theta or 10000.0
+        tree["rope_local_base_freq"] = local
+        tree["rope_parameters"] = {
+            _FULL: tree["rope_parameters"],
+            _SLIDING: {"rope_type": "default", "rope_theta": local},
+        }
+        del tree["rope_scaling"]  # a second word on the same, and read on top of rope_parameters
+    _require_said(config, tree)
     return tree
+
+
+def _architecture(config: ModelConfig) -> tuple[str, str]:
+    """Its model_type and the name of its class."""
+    if config.post_norms:
+        return ("gemma3_text", "Gemma3ForCausalLM") if config.qk_norm else ("gemma2", "Gemma2ForCausalLM")
+    if config.qk_norm:
+        return "qwen3", "Qwen3ForCausalLM"
+    if config.qkv_bias:
+        return "qwen2", "Qwen2ForCausalLM"
+    if config.local_layers:
+        return "ministral", "MinistralForCausalLM"
+    return ("mistral", "MistralForCausalLM") if config.sliding_window is not None else ("llama", "LlamaForCausalLM")
+
+
+def _require_said(config: ModelConfig, tree: dict[str, Any]) -> None:
+    """Raises ModelError where the file would not be read as this config: no architecture has its mix of features."""
+    said, wanted = config_from_huggingface(tree).to_dict(), config.to_dict()
+    other = [key for key, value in wanted.items() if said[key] != value]
+    # transformers' qwen2 has no size of heads of its own
+    if tree["model_type"] == "qwen2" and config.head_dim * config.n_heads != config.d_model:
+        other.append("head_dim")
+    if other:
+        raise ModelError(f"export: no Hugging Face architecture has this mix of features ({', '.join(other)})")

@@ -137,6 +137,12 @@ _LEAVES: dict[str, tuple[str, str, int | None]] = {
     "mlp.up.kernel": ("mlp.up_proj.weight", "ffn_up.weight", 1),
     "mlp.down.kernel": ("mlp.down_proj.weight", "ffn_down.weight", 1),
 }
+_POST_NORMS: dict[str, tuple[str, str, int | None]] = {
+    "post_attention_norm.scale": ("post_attention_layernorm.weight", "", None),
+    "mlp_norm.scale": ("pre_feedforward_layernorm.weight", "", None),
+    "post_mlp_norm.scale": ("post_feedforward_layernorm.weight", "", None),
+}
+"""Where each layer has four norms."""
 _OUTER: dict[str, tuple[str, str, int | None]] = {
     "embedding": ("model.embed_tokens.weight", "token_embd.weight", None),
     "final_norm.scale": ("model.norm.weight", "output_norm.weight", None),
@@ -145,12 +151,18 @@ _OUTER: dict[str, tuple[str, str, int | None]] = {
 
 
 def foreign_tensors(config: ModelConfig, gguf: bool = False) -> dict[str, Foreign]:
-    """Our leaf name -> where it lies in a Hugging Face checkpoint, or in a GGUF file."""
+    """Our leaf name -> where it lies in a Hugging Face checkpoint, or in a GGUF file.
+
+    Raises ModelError for a model of a family that GGUF is not known of here.
+    """
+    if gguf and config.post_norms:
+        raise ModelError("GGUF files of Gemma are not supported; use the model's folder with safetensors")
+    leaves = _LEAVES | (_POST_NORMS if config.post_norms else {})
     tensors = {}
     for name, leaf in flatten(abstract_params(config)).items():
         first, _, inner = name.partition(".")
         if first.startswith("layers_"):
-            hf, ggml, inputs = _LEAVES[inner]
+            hf, ggml, inputs = leaves[inner]
             number = first.removeprefix("layers_")
             foreign = f"blk.{number}.{ggml}" if gguf else f"model.layers.{number}.{hf}"
         else:

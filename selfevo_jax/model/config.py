@@ -220,6 +220,32 @@ def _qwen3(d: int, layers: int, heads: int, kv: int, d_ff: int, tied: bool) -> M
     )
 
 
+def _gemma(vocab: int, d: int, layers: int, heads: int, kv: int, d_ff: int, every: int, **other: Any) -> ModelConfig:
+    """Every so many layers one sees all, and the others the window."""
+    return ModelConfig(
+        vocab,
+        d,
+        layers,
+        heads,
+        kv,
+        256,
+        d_ff,
+        norm_eps=1e-6,
+        activation="gelu",
+        local_layers=tuple((layer + 1) % every != 0 for layer in range(layers)),
+        post_norms=True,
+        zero_centred_norms=True,
+        scaled_embeddings=True,
+        **other,
+    )
+
+
+_GEMMA2: dict[str, Any] = {
+    "max_position": 8192,
+    "sliding_window": 4096,
+    "attention_softcap": 50.0,
+    "logit_softcap": 30.0,
+}
 _LLAMA2_7B = _llama2(4096, 32, 32, 11008)
 _LLAMA2_13B = _llama2(5120, 40, 40, 13824)
 
@@ -254,8 +280,26 @@ PRESETS: dict[str, ModelConfig] = {
     "qwen-3-0.6b": _qwen3(1024, 28, 16, 8, 3072, True),
     "qwen-3-4b": _qwen3(2560, 36, 32, 8, 9728, True),
     "qwen-3-8b": _qwen3(4096, 36, 32, 8, 12288, False),
+    "gemma-2-2b": _gemma(256000, 2304, 26, 8, 4, 9216, 2, **_GEMMA2),
+    "gemma-2-9b": _gemma(256000, 3584, 42, 16, 8, 14336, 2, **_GEMMA2),
+    "gemma-3-4b": _gemma(
+        262208,
+        2560,
+        34,
+        8,
+        4,
+        10240,
+        6,
+        max_position=131072,
+        rope_theta=1e6,
+        rope_scaling=RopeScaling("linear", 8.0),
+        local_rope_theta=1e4,
+        sliding_window=1024,
+        qk_norm=True,
+    ),
 }
-"""Published shapes; Vicuna has Llama 2's (version 1.5), Mistral 7B is version 0.1 with its sliding window."""
+"""Published shapes; Vicuna has Llama 2's (version 1.5), Mistral 7B is version 0.1 with its sliding window, Gemma 3 its
+part for text."""
 
 
 def preset_shape(name: str) -> ModelConfig:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hf_models import LLAMA3, MODELS, SHAPE, logits_of, reference, tokens
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -25,59 +26,6 @@ from selfevo_jax.text import exported_tokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-
-SHAPE = {
-    "vocab_size": 131,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-    "bos_token_id": 1,
-    "eos_token_id": 130,
-}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
-MODELS = {
-    "llama-tied": ("Llama", {"tie_word_embeddings": True}),
-    "llama-untied": ("Llama", {"tie_word_embeddings": False, "rms_norm_eps": 1e-5}),
-    "llama-3-rope": ("Llama", {"tie_word_embeddings": True, "rope_parameters": LLAMA3}),
-    "mistral": ("Mistral", {"tie_word_embeddings": False, "sliding_window": 6, "head_dim": 12}),
-    "qwen-2.5": (
-        "Qwen2",
-        {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
-    ),
-    "qwen-3": ("Qwen3", {"tie_word_embeddings": False, "head_dim": 16}),
-}
-
-
-def reference(name, seed=0):
-    kind, extra = MODELS[name]
-    torch.manual_seed(seed)
-    config = getattr(transformers, f"{kind}Config")(**{**SHAPE, **extra}, attn_implementation="eager")
-    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval().float()
-    with torch.no_grad():  # norms and biases that are not all ones and zeros
-        for key, parameter in model.named_parameters():
-            if "norm" in key or key.endswith("bias"):
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
-
-
-def tokens(batch=2, length=24, seed=0):
-    return np.random.default_rng(seed).integers(2, SHAPE["vocab_size"] - 1, (batch, length))
-
-
-def logits_of(model, ids):
-    with torch.no_grad():
-        return model(torch.tensor(ids)).logits.numpy()
 
 
 @functools.cache
@@ -250,6 +198,8 @@ def test_any_config_is_read_as_transformers_reads_it_or_refused(kind, extra) -> 
         ours = config_from_huggingface(tree)
     except ModelError:
         return
+    if kind == "mistral" and "layer_types" in tree:
+        tree["model_type"] = "ministral"  # as AutoConfig has it in a folder
     theirs = transformers.AutoConfig.for_model(**copy.deepcopy(tree))
     assert ours.n_kv_heads == theirs.num_key_value_heads
     assert ours.head_dim == (getattr(theirs, "head_dim", None) or 32 // 4)
@@ -266,19 +216,20 @@ def test_any_config_is_read_as_transformers_reads_it_or_refused(kind, extra) -> 
         assert scaling.factor == rope["factor"]
     if scaling is not None and scaling.kind == "llama3":
         assert scaling.original_max_position == rope["original_max_position_embeddings"]
-    windows = {None}
-    if kind == "mistral":
-        windows = {theirs.sliding_window}
+    windows = [None, None]
+    if kind == "mistral" and "layer_types" not in extra:
+        windows = [theirs.sliding_window] * 2
     elif kind != "llama":
-        windows = {theirs.sliding_window if name == "sliding_attention" else None for name in theirs.layer_types}
-    assert windows == {ours.sliding_window}
+        windows = [theirs.sliding_window if name == "sliding_attention" else None for name in theirs.layer_types]
+    assert windows == [layer.window for layer in ours.layers]
 
 
 @pytest.mark.parametrize(
     ("kind", "extra", "key"),
     [
-        ("qwen2", {"use_sliding_window": True, "num_hidden_layers": 32}, "max_window_layers is 28"),
-        ("qwen3", {"use_sliding_window": True, "max_window_layers": 1}, "max_window_layers is 1"),
+        ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is 50.0"),
+        ("gemma3_text", {"rope_parameters": {"rope_type": "default"}}, "rope_parameters is"),
         ("qwen2", {"use_sliding_window": True, "layer_types": ["sliding_attention"]}, "layer_types"),
         ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "layer_types"),
         ("qwen3", {"head_dim": None}, "head_dim is missing"),
