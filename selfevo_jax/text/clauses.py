@@ -41,8 +41,15 @@ _UNFINISHED = re.compile(
 )
 
 
+_BARE_RUN = re.compile(r"[\s*_`#>-]{65,}")
+_BARE_KEPT = 32
+"""Letters at each end of a long run without a word that stay: what searches for clauses takes a time that grows with
+the square of such a run, and a model that has lost itself writes nothing else."""
+
+
 class Plain:
-    """A text in plain letters: compatibility forms, dashes, quotes and blanks made alike, invisible signs left out.
+    """A text in plain letters: compatibility forms, dashes, quotes and blanks made alike, invisible signs left out, and
+    of long runs without a word their middle, but for an empty line or a line end.
 
     `text` is what is searched; `origin[i]` is the place in the given text of its letter i, with one more for the end.
     """
@@ -54,7 +61,14 @@ class Plain:
             for plain in _plain(letter, given[at + 1 : at + 2]):
                 letters.append(plain)
                 origin.append(at)
-        self.text = "".join(letters)
+        text = "".join(letters)
+        for run in reversed(list(_BARE_RUN.finditer(text))):
+            begin, end = run.start() + _BARE_KEPT, run.end() - _BARE_KEPT
+            middle = text[begin:end]
+            kept = "\n\n" if "\n\n" in middle else "\n" if "\n" in middle else ""
+            text = text[:begin] + kept + text[end:]
+            origin[begin:end] = origin[begin : begin + len(kept)]
+        self.text = text
         self.origin = [*origin, len(given)]
 
     def begins_clause(self, at: int) -> bool:

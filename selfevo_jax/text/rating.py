@@ -27,7 +27,7 @@ RATINGS = r"""The clauses that are read as a rating. Any other text is unparseab
 5. What runs on: as in VERDICTS.
 """
 
-_NUMBER = r"(?P<{0}>-?\d+(?:[.,]\d+)?)"
+_NUMBER = r"(?P<{0}>-?(?<!\d)\d++(?:[.,]\d++)?)"  # a long run of digits is read once, not from each of them
 _TARGET = rf"(?:it|this|that|(?:the|this|that|your){GAP}(?:answer|response|solution|text))"
 _ON = rf"(?:{GAP}points?)?{EMPHASIS}\(?(?:/|out of\b|of\b){EMPHASIS}"
 _RANGE = r"(?:[01] ?(?:-|to) ?)?(?P<top>\d+)"
