@@ -63,20 +63,34 @@ def imported(path: str, key: str) -> Any:
     return found
 
 
-def made(group: str, name: str, key: str, built_in: Collection[str], /, *arguments: Any, **settings: Any) -> Any:
-    """What `load` finds, called. Raises ConfigError, with the key, for an unknown name (see `check_name`), and where
-    the call fails in code that is not ours."""
+def made(
+    group: str, name: str, key: str, built_in: Collection[str], like: type, /, *arguments: Any, **settings: Any
+) -> Any:
+    """What `load` finds, called. Raises ConfigError, with the key, for an unknown name (see `check_name`), and as
+    `built` does."""
     try:
         check_name(group, name, built_in)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
-    part = load(group, name, key)
+    return built(load(group, name, key), name, key, like, *arguments, **settings)
+
+
+def built(part: Any, name: str, key: str, like: type, /, *arguments: Any, **settings: Any) -> Any:
+    """What a part of the user's gives when it is called; `like` is its protocol. Raises ConfigError, with the key and
+    the part's name, where that fails, or gives something without what the protocol names."""
     try:
-        return part(*arguments, **settings)
+        found = part(*arguments, **settings)
+        lacking = [wanted for wanted in dir(like) if not wanted.startswith("_") and not hasattr(found, wanted)]
     except SelfevoError:
         raise
     except Exception as error:  # code of the user's
         raise ConfigError(f"{key}: {name} fails: {type(error).__name__}: {first_line(error)}") from error
+    if lacking:
+        raise ConfigError(
+            f"{key}: {name} gives a {type(found).__name__} without {', '.join(lacking)}, expected a {like.__name__} "
+            f"(see {like.__module__})"
+        )
+    return found
 
 
 def _is_path(name: str) -> bool:

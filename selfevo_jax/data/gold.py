@@ -10,7 +10,7 @@ from typing import Any
 from selfevo_jax.data.only import Selection, select
 from selfevo_jax.data.sources import EvaluationRow, numbered_rows
 from selfevo_jax.errors import DataError
-from selfevo_jax.scorers import Scorer
+from selfevo_jax.scorers import Scorer, faults_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def read_evaluation(
         numbered = list(taken[:limit])
     rows = [row for _, row in numbered]
     for scorer in scorers:
-        for (line, _), fault in zip(numbered, scorer.faults(rows), strict=True):
+        for (line, _), fault in zip(numbered, faults_of(scorer, rows), strict=True):
             if fault is not None:
                 by = f" (for the scorer '{scorer.name}')" if len(scorers) > 1 else ""
                 raise DataError(os.fspath(source), line, fault.column, fault.problem + by)
@@ -85,7 +85,7 @@ def read_gold(
     """
     others = {ours: theirs for ours, theirs in (columns or {}).items() if ours not in ("id", "prompt")}
     numbered = numbered_rows(source, EvaluationRow, columns={**others, **(own or {})})
-    faults = scorer.faults([row for _, row in numbered])
+    faults = faults_of(scorer, [row for _, row in numbered])
     unscorable = [
         str(DataError(os.fspath(source), line, fault.column, fault.problem))
         for (line, _), fault in zip(numbered, faults, strict=True)

@@ -23,5 +23,5 @@ def open_method(config: Config) -> Method:
         if settings:
             raise ConfigError(f"method.settings: {name} has none here; its own are in `rounds`")
         return BUILT_IN[name](config)
-    method: Method = plugins.made(GROUP, name, "method.name", BUILT_IN, config, **settings)
+    method: Method = plugins.made(GROUP, name, "method.name", BUILT_IN, Method, config, **settings)
     return method

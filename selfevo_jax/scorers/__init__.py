@@ -1,7 +1,7 @@
 """What grades an answer: one small file each."""
 
 from selfevo_jax.scorers.base import NO_ANSWER, NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
-from selfevo_jax.scorers.calls import called
+from selfevo_jax.scorers.calls import faults_of, grades_of, keys_of, spoiled
 from selfevo_jax.scorers.registry import code_checksums, open_scorers
 from selfevo_jax.scorers.section import EvaluationSection
 
@@ -14,7 +14,10 @@ __all__ = [
     "ScoredRow",
     "Scorer",
     "ScorerSection",
-    "called",
     "code_checksums",
+    "faults_of",
+    "grades_of",
+    "keys_of",
     "open_scorers",
+    "spoiled",
 ]

@@ -34,7 +34,8 @@ class Grade:
     answered: bool = True
     """Whether the text gives an answer at all; one that gives none is not right, and counted."""
     parts: Mapping[str, bool | None] = field(default_factory=dict)
-    """Demand -> whether it is met, for scorers of several demands; None: not scored."""
+    """Demand -> whether it is met, for scorers of several demands; None: not scored. Of one kind the second demand is
+    called `KIND#2`, and so on."""
 
     @property
     def right(self) -> bool | None:

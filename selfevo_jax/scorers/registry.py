@@ -43,7 +43,7 @@ class PlugIn(ScorerSection):
         whole = isinstance(part, type) and issubclass(part, ScorerSection)
         settings = self.model_dump() if whole else dict(self.__pydantic_extra__)
         try:
-            found = plugins.made(GROUP, self.kind, key, BUILT_IN, **settings)
+            found = plugins.built(part, self.kind, key, Scorer, **settings)
         except ConfigError as error:
             if not isinstance(cause := error.__cause__, ValidationError):
                 raise

@@ -21,7 +21,7 @@ def open_task(config: Config) -> Task:
         if config.data.settings:
             raise ConfigError("data.settings: those of a task from outside the package, but data.task names none")
         return _built_in(config)(config)
-    task: Task = plugins.made(GROUP, name, KEY, (), config)
+    task: Task = plugins.made(GROUP, name, KEY, (), Task, config)
     return task
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from selfevo_jax import plugins
 from selfevo_jax.config import Config, dump_config, load_config
 from selfevo_jax.data import EvaluationRow
 from selfevo_jax.errors import ConfigError, DataError
-from selfevo_jax.evaluate.benchmark import graded
 from selfevo_jax.run.identity import config_differences
-from selfevo_jax.scorers import Grade, code_checksums, open_scorers
+from selfevo_jax.scorers import Grade, code_checksums, faults_of, grades_of, keys_of, open_scorers, spoiled
 
 BEGIN = "run_dir: x\nmodel: {source: builtin:stories}\ndata: {prompts: p.jsonl, meta_skill: m.jsonl, evaluation: "
 
@@ -95,7 +96,7 @@ def test_other_scorers_are_another_run(load) -> None:
 
 
 TOY = '''
-from selfevo_jax.scorers import Grade, ScorerSection
+from selfevo_jax.scorers import Grade, code_checksums, faults_of, grades_of, keys_of, open_scorers, spoiled
 
 class Short(ScorerSection):
     """Right is a text of few words."""
@@ -153,7 +154,48 @@ def test_scoring_code_that_fails_is_one_line_with_its_name_and_the_row() -> None
     rows = [EvaluationRow("a", "p"), EvaluationRow("b", "p")]
     mine = SimpleNamespace(name="mine", grades=lambda rows, texts: [Grade(1 / len(text)) for text in texts])
     with pytest.raises(DataError, match=r"^scorer 'mine': fails on row 'b': ZeroDivisionError: division by zero$"):
-        graded(mine, rows, ["x", ""])
+        grades_of(mine, rows, ["x", ""])
+
+
+OF_ROWS = [EvaluationRow("a", "p"), EvaluationRow("b", "p")]
+CALLS = {
+    "faults": lambda scorer: faults_of(scorer, OF_ROWS),
+    "grades": lambda scorer: grades_of(scorer, OF_ROWS, ["x", "y"]),
+    "keys": lambda scorer: keys_of(scorer, OF_ROWS, ["x", "y"]),
+    "spoil": lambda scorer: spoiled(scorer, OF_ROWS[0], "x", random.Random(0)),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "gives", "said"),
+    [
+        ("faults", lambda *_: 1 / 0, "fails on row 'a': ZeroDivisionError"),
+        (
+            "faults",
+            lambda rows: ["bad"] * len(rows),
+            r"found \"bad\" among its faults \(row 'a'\), expected a Fault",
+        ),
+        ("grades", lambda rows, texts: [1.0, 0.0], "found 1.0 among its grades .*, expected a Grade from 0 to 1"),
+        ("grades", lambda rows, texts: [Grade(7.0), Grade(1.0)], "among its grades .*, expected a Grade from 0 to 1"),
+        ("grades", lambda rows, texts: [Grade(float("nan"))] * 2, "expected a Grade from 0 to 1"),
+        ("grades", lambda rows, texts: None, "fails on row 'a': TypeError"),
+        ("keys", lambda rows, texts: ["k"], "found 1 keys for 2 rows, expected one for each"),
+        ("keys", lambda rows, texts: [["k"], ["k"]], r"found \[\"k\"\] among its keys .* can be hashed"),
+        ("spoil", lambda row, text, rng: text.nothing, "fails on row 'a': AttributeError"),
+        ("spoil", lambda row, text, rng: 5, "found 5 among its spoiled answers .*, expected a text"),
+    ],
+)
+def test_whatever_a_scorer_from_outside_does_wrong_is_one_line_with_its_name_and_the_row(method, gives, said) -> None:
+    with pytest.raises(DataError, match=f"^scorer 'mine': {said}"):
+        CALLS[method](SimpleNamespace(name="mine", **{method: gives}))
+
+
+def test_a_scorer_from_outside_is_loaded_once(load, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, loads = load("{s: {source: a, scorers: [{kind: plain_toy}]}}"), []
+    imported = plugins.imported
+    monkeypatch.setattr(plugins, "imported", lambda path, key: loads.append(path) or imported(path, key))
+    opened(config)
+    assert loads == ["toy_scorers:Plain"]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +204,10 @@ def test_scoring_code_that_fails_is_one_line_with_its_name_and_the_row() -> None
         ({"kind": "toy_scorers:Absent"}, "scorers.0.kind: 'toy_scorers:Absent' cannot be imported"),
         ({"kind": "toy_scorers:broken"}, "scorers.0: toy_scorers:broken fails: RuntimeError: no"),
         ({"kind": "toy_scorers:Plain", "x": 1}, "scorers.0: toy_scorers:Plain fails: TypeError: .*argument 'x'"),
+        (
+            {"kind": "builtins:dict"},
+            "scorers.0: builtins:dict gives a dict without faults, .*expected a Scorer",
+        ),
         ({"kind": "toy_scorers:Short", "wrods": 1}, "scorers.0.wrods: Extra inputs are not permitted"),
     ],
 )
