@@ -1,8 +1,11 @@
 """The rooms of the package: each imports only from rooms below it, and no two modules import each other."""
 
 import ast
+import importlib
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +33,7 @@ LEVELS = [
     {"notice"},
     {"hosts", "storage"},
     {"plugins"},
-    {"process", "errors", "section"},
+    {"process", "errors", "section", "lazy"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 MODULES = {file: file.relative_to(PACKAGE).with_suffix("").parts for file in sorted(PACKAGE.rglob("*.py"))}
@@ -102,3 +105,24 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_levels_name_each_room_once():
     assert len(LEVEL) == len(list(itertools.chain(*LEVELS)))
+
+
+OFFERS = sorted(file.parent for file in MODULES if file.name == "__init__.py" and "on_demand(" in file.read_text())
+
+
+@pytest.mark.parametrize("room", OFFERS, ids=lambda room: room.name)
+def test_a_room_that_imports_on_demand_offers_all_its_names_and_none_is_that_of_a_module(room):
+    package = importlib.import_module(".".join([PACKAGE.name, *room.relative_to(PACKAGE).parts]))
+    assert all(hasattr(package, name) for name in package.__all__)
+    assert not set(package.__all__) & {file.stem for file in room.iterdir()}
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        package.nothing  # noqa: B018
+
+
+def test_a_faulty_config_is_refused_before_jax_is_imported():
+    begin = "from selfevo_jax.cli.common import app; import selfevo_jax.cli, sys, contextlib\n"
+    run = "with contextlib.suppress(SystemExit, Exception): app(['evolve', 'configs/quickstart.yaml', 'lr=1'])\n"
+    tell = "print(sorted({'jax', 'pydantic'} & sys.modules.keys()))\n"
+    code = begin + tell + run + tell
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "['pydantic']"]

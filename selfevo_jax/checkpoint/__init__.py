@@ -1,31 +1,38 @@
 """Checkpoints: our own (Orbax), Hugging Face folders, GGUF files, shipped models."""
 
-from selfevo_jax.checkpoint.aside import ASIDE, MARK, free_name, set_aside
-from selfevo_jax.checkpoint.commit import NOTE, folder_faults, noted
-from selfevo_jax.checkpoint.digest import model_checksum
-from selfevo_jax.checkpoint.gguf import read_gguf
-from selfevo_jax.checkpoint.huggingface import read_huggingface
-from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
-from selfevo_jax.checkpoint.huggingface_export import export_huggingface
-from selfevo_jax.checkpoint.section import ModelSection
-from selfevo_jax.checkpoint.source import (
-    ModelSource,
-    base_of,
-    locate,
-    open_model,
-    open_weights,
-    save_safetensors,
-)
-from selfevo_jax.checkpoint.store import (
-    ARRAYS,
-    is_complete,
-    read_metadata,
-    restore_params,
-    save_adapters,
-    save_model,
-    save_params,
-)
-from selfevo_jax.checkpoint.training import KEPT, TrainingStore
+from typing import TYPE_CHECKING
+
+from selfevo_jax.lazy import on_demand
+
+if TYPE_CHECKING:
+    from selfevo_jax.checkpoint.aside import ASIDE, MARK, free_name, set_aside
+    from selfevo_jax.checkpoint.commit import NOTE, folder_faults, noted
+    from selfevo_jax.checkpoint.digest import model_checksum
+    from selfevo_jax.checkpoint.gguf import read_gguf
+    from selfevo_jax.checkpoint.huggingface import read_huggingface
+    from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
+    from selfevo_jax.checkpoint.huggingface_export import export_huggingface
+    from selfevo_jax.checkpoint.section import ModelSection
+    from selfevo_jax.checkpoint.source import (
+        ModelSource,
+        base_of,
+        locate,
+        open_model,
+        open_weights,
+        save_safetensors,
+    )
+    from selfevo_jax.checkpoint.store import (
+        ARRAYS,
+        is_complete,
+        read_metadata,
+        restore_params,
+        save_adapters,
+        save_model,
+        save_params,
+    )
+    from selfevo_jax.checkpoint.training import KEPT, TrainingStore
+else:
+    __getattr__ = on_demand(__name__)
 
 __all__ = [
     "ARRAYS",

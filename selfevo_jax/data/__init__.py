@@ -1,35 +1,42 @@
 """Rows, examples and batches."""
 
-from selfevo_jax.data.balance import MetaBalance, meta_balance
-from selfevo_jax.data.batches import Batch, Batches
-from selfevo_jax.data.examples import (
-    Example,
-    TermWeights,
-    by_term,
-    fit_length,
-    meta_examples,
-    qa_example,
-    self_example,
-)
-from selfevo_jax.data.gold import GoldRows, KnownGold, read_evaluation, read_gold
-from selfevo_jax.data.only import Selection, selected
-from selfevo_jax.data.packing import PackedRows, pack
-from selfevo_jax.data.section import DataSection
-from selfevo_jax.data.self_written_section import SelfWrittenSection
-from selfevo_jax.data.sources import (
-    EvaluationRow,
-    MetaRow,
-    PromptRow,
-    QARow,
-    builtin_sources,
-    jsonl_lines,
-    read_meta,
-    read_prompts,
-    read_qa,
-    source_checksum,
-    stable_id,
-    write_jsonl,
-)
+from typing import TYPE_CHECKING
+
+from selfevo_jax.lazy import on_demand
+
+if TYPE_CHECKING:
+    from selfevo_jax.data.balance import MetaBalance, meta_balance
+    from selfevo_jax.data.batches import Batch, Batches
+    from selfevo_jax.data.examples import (
+        Example,
+        TermWeights,
+        by_term,
+        fit_length,
+        meta_examples,
+        qa_example,
+        self_example,
+    )
+    from selfevo_jax.data.gold import GoldRows, KnownGold, read_evaluation, read_gold
+    from selfevo_jax.data.only import Selection, selected
+    from selfevo_jax.data.packing import PackedRows, pack
+    from selfevo_jax.data.section import DataSection
+    from selfevo_jax.data.self_written_section import SelfWrittenSection
+    from selfevo_jax.data.sources import (
+        EvaluationRow,
+        MetaRow,
+        PromptRow,
+        QARow,
+        builtin_sources,
+        jsonl_lines,
+        read_meta,
+        read_prompts,
+        read_qa,
+        source_checksum,
+        stable_id,
+        write_jsonl,
+    )
+else:
+    __getattr__ = on_demand(__name__)
 
 __all__ = [
     "Batch",

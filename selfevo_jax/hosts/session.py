@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import jax
-
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.hosts.member import Member
 from selfevo_jax.hosts.place import find_place
@@ -104,8 +102,10 @@ def start_hosts(
         if registry is not None:
             registry.close()
         raise
-    _session = _Session(member, registry, None, barrier_limit, not jax.distributed.is_initialized())
+    _session = _Session(member, registry, None, barrier_limit, not _jax_has_processes())
     if _session.own_jax:
+        import jax
+
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         threads = threads_of_all(gather("counting CPU devices", cpu_devices(), limit), os.cpu_count() or 1)
         if threads is not None:
@@ -126,6 +126,12 @@ def start_hosts(
         )
 
 
+def _jax_has_processes() -> bool:
+    """Whether JAX's processes are together; it is not imported to be asked, which takes seconds."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
+
+
 def _versions() -> str:
     names = ("selfevo-jax", "jax", "jaxlib")
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
@@ -135,6 +141,8 @@ def check_devices() -> None:
     """Whether JAX sees the same processes as we do. Starts JAX's backend. Raises SelfevoError where it does not."""
     if _session is None:
         return
+    import jax
+
     here, found = (_session.member.place.process_id, count()), (jax.process_index(), jax.process_count())
     if here != found:
         raise SelfevoError(
@@ -162,7 +170,11 @@ def is_writer() -> bool:
     """Whether this process writes the files that all share, and speaks for all: process 0."""
     if _session is not None:
         return _session.member.place.process_id == 0
-    return not jax.distributed.is_initialized() or jax.process_index() == 0
+    if not _jax_has_processes():
+        return True
+    import jax
+
+    return jax.process_index() == 0
 
 
 def barrier(name: str, limit: float | None = None) -> None:
@@ -172,7 +184,7 @@ def barrier(name: str, limit: float | None = None) -> None:
     that are missing. (Where JAX's processes were brought together without `start_hosts`, it is JAX's own barrier,
     which has no limit.)
     """
-    if _session is None and jax.distributed.is_initialized():
+    if _session is None and _jax_has_processes():
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
@@ -242,6 +254,8 @@ def leave_hosts() -> None:
     barrier("the end of the run")
     _session.member.leave()
     if _session.own_jax:
+        import jax
+
         jax.distributed.shutdown()
     _session.member.close()
     if _session.relay is not None:
@@ -286,6 +300,8 @@ def together(
 
 def _of_computing(error: BaseException) -> bool:
     """Whether XLA says it: as JaxRuntimeError, or (gloo's failures) as ValueError that begins with a status code."""
+    import jax
+
     code = str(error).partition(":")[0]
     return isinstance(error, jax.errors.JaxRuntimeError) or (isinstance(error, ValueError) and code in _STATUS_CODES)
 

@@ -7,8 +7,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-import jax
-
 THREADS = "NPROC"
 """The variable from which XLA takes the number; by itself it takes the cores, or the process's own devices if more."""
 _FORCED = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
@@ -16,6 +14,8 @@ _FORCED = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
 
 def cpu_devices(environ: Mapping[str, str] = os.environ) -> int:
     """CPU devices that this process was told to have; does not start JAX's backend."""
+    import jax
+
     told: int = jax.config.jax_num_cpu_devices  # type: ignore[attr-defined]
     forced = _FORCED.findall(environ.get("XLA_FLAGS", ""))
     return told if told > 0 else int(forced[-1]) if forced else 1

@@ -21,7 +21,7 @@ from selfevo_jax.judges.pairwise import (
 )
 from selfevo_jax.judges.rating import RatingJudge
 from selfevo_jax.judges.section import JudgeSection, open_batch, open_judge
-from selfevo_jax.judges.server import EndpointSection
+from selfevo_jax.judges.server import WHERE_AND_HOW, EndpointSection
 from selfevo_jax.judges.settings import EnsembleSection, LikelihoodSection
 from selfevo_jax.judges.verdict import VerdictJudge
 
@@ -31,6 +31,7 @@ __all__ = [
     "PAIR_VERDICTS",
     "SELF",
     "SIDES",
+    "WHERE_AND_HOW",
     "Assessment",
     "BatchJudge",
     "BatchSection",

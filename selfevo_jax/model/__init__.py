@@ -1,32 +1,39 @@
 """The decoder: its shape, its parameters, its cache."""
 
-from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
-from selfevo_jax.model.config import PRESETS, LayerKind, ModelConfig, RopeScaling, preset_shape
-from selfevo_jax.model.finite import leaves_not_finite, require_finite, shown_leaves
-from selfevo_jax.model.lora import (
-    LoraConfig,
-    abstract_adapters,
-    adapter_axes,
-    init_adapters,
-    merge_adapters,
-    scaled_adapters,
-)
-from selfevo_jax.model.params import (
-    abstract_params,
-    init_onto,
-    init_params,
-    logical_axes,
-    param_count,
-    param_shardings,
-    stack_axes,
-    stack_layers,
-    unstack_layers,
-)
-from selfevo_jax.model.quantize import quantize, quantize_params
-from selfevo_jax.model.stack import Remat, hidden_states
-from selfevo_jax.model.tpu_attention import LANES, TpuAttention
-from selfevo_jax.model.train_attention import TrainAttention
-from selfevo_jax.model.transformer import Transformer
+from typing import TYPE_CHECKING
+
+from selfevo_jax.lazy import on_demand
+
+if TYPE_CHECKING:
+    from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
+    from selfevo_jax.model.config import PRESETS, LayerKind, ModelConfig, RopeScaling, preset_shape
+    from selfevo_jax.model.finite import leaves_not_finite, require_finite, shown_leaves
+    from selfevo_jax.model.learning import LoraConfig, Remat
+    from selfevo_jax.model.lora import (
+        abstract_adapters,
+        adapter_axes,
+        init_adapters,
+        merge_adapters,
+        scaled_adapters,
+    )
+    from selfevo_jax.model.params import (
+        abstract_params,
+        init_onto,
+        init_params,
+        logical_axes,
+        param_count,
+        param_shardings,
+        stack_axes,
+        stack_layers,
+        unstack_layers,
+    )
+    from selfevo_jax.model.quantize import quantize, quantize_params
+    from selfevo_jax.model.stack import hidden_states
+    from selfevo_jax.model.tpu_attention import LANES, TpuAttention
+    from selfevo_jax.model.train_attention import TrainAttention
+    from selfevo_jax.model.transformer import Transformer
+else:
+    __getattr__ = on_demand(__name__)
 
 __all__ = [
     "LANES",

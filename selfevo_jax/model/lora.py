@@ -4,42 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from selfevo_jax.errors import ConfigError
 from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.model.learning import MATRICES, LoraConfig
 from selfevo_jax.model.params import abstract_params, layer_names, logical_axes
-
-Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
-MATRICES: dict[str, int] = {"q": 1, "k": 1, "v": 1, "o": 2, "gate": 1, "up": 1, "down": 1}
-"""Matrices that can be adapted, with the number of their input axes."""
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """What is adapted, and how far. Frozen and hashable."""
-
-    rank: int = 16
-    alpha: float = 32.0
-    """The product is scaled by alpha / rank."""
-    targets: tuple[Target, ...] = get_args(Target)
-    """Of each layer."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", tuple(self.targets))
-        if self.rank < 1 or not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ConfigError(f"lora: rank {self.rank} (1 or more) and alpha {self.alpha} (above 0)")
-        unknown = set(self.targets) - set(MATRICES)
-        if unknown or not self.targets:
-            raise ConfigError(f"lora: targets {list(self.targets)}; expected some of {', '.join(MATRICES)}")
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.rank
 
 
 def _adapted(tree: Any, lora: LoraConfig, make: Callable[[str, Any], Any]) -> Any:

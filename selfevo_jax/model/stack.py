@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from selfevo_jax.model.attention import Scoring, causal_mask
+from selfevo_jax.model.learning import Remat
 from selfevo_jax.model.params import STACKED, layer_names
 from selfevo_jax.model.transformer import Attend, Block, Rope, Transformer, attend_masked, ropes_of
-
-Remat = Literal["none", "minimal", "full", "offload"]
-"""What the backward pass finds in memory: everything (`none`), the outputs of the matrix products (`minimal`), the
-input of each layer alone (`full`), or that in the host's memory (`offload`). The rest is computed again.
-In the order of the memory that they take, the most first."""
 
 ATTENDED = "attended"
 """Checkpoint name of what an attention kernel's backward pass needs of the forward one."""

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from selfevo_jax.sample.methods import SamplingParams
+from selfevo_jax.sample.params import SamplingParams
 
 Finish = Literal["stop", "stop_string", "cut", "length", "cache", "error"]
 """Why a completion ended: a stop id, a stop string, its own end with what ran on behind it cut off (by a chain), its

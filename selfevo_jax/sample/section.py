@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from selfevo_jax.sample.methods import SamplingParams
+from selfevo_jax.sample.params import SamplingParams
 from selfevo_jax.section import Count, Positive, Section, Share
 
 

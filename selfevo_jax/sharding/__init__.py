@@ -1,17 +1,24 @@
 """One mesh, and the rules that lay parameters and batches on it."""
 
-from selfevo_jax.sharding.mesh import AXES, make_mesh, spans_processes
-from selfevo_jax.sharding.rules import (
-    DECODE_RULES,
-    TRAIN_RULES,
-    ShardingRules,
-    batch_sharding,
-    laid_out,
-    replicated,
-    reshard,
-    shardings,
-)
-from selfevo_jax.sharding.section import MeshSection
+from typing import TYPE_CHECKING
+
+from selfevo_jax.lazy import on_demand
+
+if TYPE_CHECKING:
+    from selfevo_jax.sharding.mesh import AXES, make_mesh, spans_processes
+    from selfevo_jax.sharding.rules import (
+        DECODE_RULES,
+        TRAIN_RULES,
+        ShardingRules,
+        batch_sharding,
+        laid_out,
+        replicated,
+        reshard,
+        shardings,
+    )
+    from selfevo_jax.sharding.section import MeshSection
+else:
+    __getattr__ = on_demand(__name__)
 
 __all__ = [
     "AXES",

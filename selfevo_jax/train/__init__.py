@@ -1,14 +1,21 @@
 """Fine-tuning: loss, optimizer, step and loop."""
 
-from selfevo_jax.train.keep import SavePolicy, TrainingKeeper
-from selfevo_jax.train.loop import TrainReport, fit, run_steps
-from selfevo_jax.train.loss import token_loss_sums
-from selfevo_jax.train.objectives import Objective, ObjectiveSection, Sequences, Targets, open_objective
-from selfevo_jax.train.optimizer import learning_rates
-from selfevo_jax.train.section import LoraSection, MetaSection, SavingSection, TrainSection, train_settings
-from selfevo_jax.train.settings import TrainConfig
-from selfevo_jax.train.state import TrainState, init_state
-from selfevo_jax.train.step import check_settings, gradient_shapes, lower_train_step, make_train_step
+from typing import TYPE_CHECKING
+
+from selfevo_jax.lazy import on_demand
+
+if TYPE_CHECKING:
+    from selfevo_jax.train.keep import SavePolicy, TrainingKeeper
+    from selfevo_jax.train.loop import TrainReport, fit, run_steps
+    from selfevo_jax.train.loss import token_loss_sums
+    from selfevo_jax.train.objectives import Objective, ObjectiveSection, Sequences, Targets, open_objective
+    from selfevo_jax.train.optimizer import learning_rates
+    from selfevo_jax.train.section import LoraSection, MetaSection, SavingSection, TrainSection, train_settings
+    from selfevo_jax.train.settings import TrainConfig
+    from selfevo_jax.train.state import TrainState, init_state
+    from selfevo_jax.train.step import check_settings, gradient_shapes, lower_train_step, make_train_step
+else:
+    __getattr__ = on_demand(__name__)
 
 __all__ = [
     "LoraSection",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from selfevo_jax.data.packing import Packing
-from selfevo_jax.model import LoraConfig, Remat
-from selfevo_jax.model.lora import Target
+from selfevo_jax.model.learning import LoraConfig, Remat, Target
 from selfevo_jax.section import Count, Positive, Section, Share
-from selfevo_jax.train.objectives import Objective, ObjectiveSection, open_objective
+from selfevo_jax.train.objectives.section import ObjectiveSection, open_objective
 from selfevo_jax.train.settings import Dtype, Schedule, TrainConfig
+
+if TYPE_CHECKING:
+    from selfevo_jax.train.objectives.base import Objective
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]

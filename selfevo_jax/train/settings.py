@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.model import LoraConfig, Remat
-from selfevo_jax.train.objectives import Objective, Sft
+from selfevo_jax.model.learning import LoraConfig, Remat
+from selfevo_jax.train.objectives.sft import Sft
+
+if TYPE_CHECKING:
+    from selfevo_jax.train.objectives.base import Objective
 
 Schedule = Literal["cosine", "linear"]
 Dtype = Literal["float32", "bfloat16"]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.sample.methods import SamplingParams, draw, filter_logits, key_words, make_keys, settings_of
+from selfevo_jax.sample import SamplingParams
+from selfevo_jax.sample.methods import draw, filter_logits, key_words, make_keys, settings_of
 
 
 def kept(probabilities, **kw):

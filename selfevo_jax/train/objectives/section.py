@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field, JsonValue, field_validator
 
 from selfevo_jax import plugins
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.section import Section
-from selfevo_jax.train.objectives.base import Objective
 from selfevo_jax.train.objectives.sft import Sft
+
+if TYPE_CHECKING:
+    from selfevo_jax.train.objectives.base import Objective
 
 GROUP = "selfevo_jax.objectives"
 BUILT_IN = {"sft": Sft}
@@ -36,5 +40,8 @@ def open_objective(section: ObjectiveSection) -> Objective:
         if section.settings:
             raise ConfigError(f"objective.settings: {section.name} has none; remove them")
         return BUILT_IN[section.name]()
-    objective: Objective = plugins.made(GROUP, section.name, "objective.name", BUILT_IN, **section.settings)
+    from selfevo_jax.train.objectives.base import Objective  # here alone: it needs JAX, which settings do not
+
+    name, key = section.name, "objective.name"
+    objective: Objective = plugins.made(GROUP, name, key, BUILT_IN, Objective, **section.settings)
     return objective

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import jax
+if TYPE_CHECKING:
+    import jax
 
-from selfevo_jax.train.objectives.base import Targets
+    from selfevo_jax.train.objectives.base import Targets
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""Names of a room that are imported when they are first asked for: a config is read and checked before JAX starts."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def on_demand(package: str) -> Callable[[str], Any]:
+    """`__getattr__` for the `__init__` of a package: it offers what is imported there under `if TYPE_CHECKING:`, which
+    is the one list for type checkers and for this (PEP 562)."""
+    room = sys.modules[package]
+    tree = ast.parse(Path(str(room.__file__)).read_bytes())
+    unless_run = [block for block in tree.body if isinstance(block, ast.If)]
+    modules = {
+        alias.name: str(line.module)
+        for block in unless_run
+        for line in block.body
+        if isinstance(line, ast.ImportFrom)
+        for alias in line.names
+    }
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        found = getattr(importlib.import_module(modules[name]), name)
+        setattr(room, name, found)
+        return found
+
+    return get
