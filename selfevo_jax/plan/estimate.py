@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from selfevo_jax.config import Config
 from selfevo_jax.plan.compiled import Compiled
-from selfevo_jax.plan.lengths import Lengths
+from selfevo_jax.plan.lengths import JUDGE_PROMPT, Lengths
 from selfevo_jax.plan.programs import DECODE, EXTEND, TRAIN
 from selfevo_jax.plan.roofline import Span
 
 ASSUMED = (
     "every completion runs to its max_new_tokens, every chain takes all its turns, and all slots are busy until the "
-    "last chains drain; reading data, checkpoints, compiling, resharding, evaluation and judge.batch are not counted"
+    "last chains drain; reading data, checkpoints, compiling, resharding, evaluation, and judges that are servers or "
+    "from outside are not counted"
 )
 
 
@@ -24,6 +25,10 @@ class Phases:
 
     sampling: Span
     """Extends and decode steps of all chains."""
+    judging: Span
+    """Questions of a batch judge to the model itself."""
+    asked: int
+    """Questions of a batch judge to a server, at most; they take no time of the chips."""
     learn: Span
     meta: Span
     writing: Span
@@ -35,7 +40,7 @@ class Phases:
 
     @property
     def round(self) -> Span:
-        return self.sampling + self.learn
+        return self.sampling + self.judging + self.learn
 
     @property
     def run(self) -> Span:
@@ -64,6 +69,8 @@ def estimate_round(
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
     return Phases(
         sampling=_decoding(chains, config, lengths, decode, slots) + _extending(chains, config, lengths, extend, slots),
+        judging=_judging(chains, config, lengths, decode, extend, slots),
+        asked=_questions(chains, config, lengths) if config.judge.server is not None else 0,
         learn=_steps(config.learn.steps, learn),
         meta=_steps(config.meta.steps, meta),
         writing=_writing(config, lengths, decode, extend, slots),
@@ -79,7 +86,8 @@ def _steps(count: int, step: Compiled) -> Span:
 
 
 def _controls(config: Config, lengths: Lengths) -> int:
-    return config.rounds.controls if lengths.feedback else 0
+    """Chains of planted answers; a batch judge is asked about them in their place."""
+    return config.rounds.controls if lengths.feedback and config.judge.batch is None else 0
 
 
 def _writing(config: Config, lengths: Lengths, decode: Compiled, extend: Compiled, slots: int) -> Span:
@@ -87,10 +95,33 @@ def _writing(config: Config, lengths: Lengths, decode: Compiled, extend: Compile
     section, wanted = config.data.self_written, config.data.to_write(config.rounds.number)
     if section is None or not wanted:
         return Span.zero()
-    assert decode.time is not None
-    assert extend.time is not None
     texts, drawn = math.ceil(wanted / section.asked), config.sampling.write.max_new_tokens
     shown = min(section.examples * lengths.prompt, config.sampling.cache_length - drawn)
+    return _single(texts, shown, drawn, decode, extend, slots)
+
+
+def _questions(chains: int, config: Config, lengths: Lengths) -> int:
+    """Of a round's batch judge, about its chains and the planted controls."""
+    batch = config.judge.batch
+    if batch is None or not lengths.feedback:
+        return 0
+    planted = batch.questions(2) if batch.compares else batch.questions(1)
+    return chains * batch.questions(1 + lengths.turns) + config.rounds.controls * planted
+
+
+def _judging(chains: int, config: Config, lengths: Lengths, decode: Compiled, extend: Compiled, slots: int) -> Span:
+    """Both answers are shown, and a judgement is as long as feedback may be."""
+    if config.judge.server is not None or not (questions := _questions(chains, config, lengths)):
+        return Span.zero()
+    shown = JUDGE_PROMPT + lengths.prompt + lengths.respond + lengths.refine
+    room = max(1, config.sampling.cache_length - lengths.feedback)
+    return _single(questions, min(shown, room), lengths.feedback, decode, extend, slots)
+
+
+def _single(texts: int, shown: int, drawn: int, decode: Compiled, extend: Compiled, slots: int) -> Span:
+    """Texts that are no chains: of `drawn` tokens, behind `shown` ones."""
+    assert decode.time is not None
+    assert extend.time is not None
     steps = decode.time * (math.ceil(texts / slots) * drawn / decode.program.steps)
     return steps + extend.time * (math.ceil(texts / _together(extend, slots)) * _pieces(shown, extend))
 
@@ -106,11 +137,6 @@ def _pieces(tokens: int, extend: Compiled) -> int:
     return max(1, math.ceil(tokens / extend.program.length))
 
 
-def _branches(lengths: Lengths) -> int:
-    """Extends of further texts of feedback in a chain that takes all its turns."""
-    return lengths.branches * (1 + lengths.turns)
-
-
 def _decoding(chains: int, config: Config, lengths: Lengths, decode: Compiled, slots: int) -> Span:
     """Steps that draw one token a slot, wave after wave of chains."""
     assert decode.time is not None
@@ -124,8 +150,10 @@ def _extending(chains: int, config: Config, lengths: Lengths, extend: Compiled, 
     assert extend.time is not None
     together, pieces = _together(extend, slots), _pieces(lengths.prompt, extend)
     short = min(1.0, lengths.instruction / extend.program.length)
-    calls = math.ceil(chains / together) * (pieces + (lengths.extends - 1 + _branches(lengths)) * short)
-    calls += math.ceil(_controls(config, lengths) / together) * (pieces + short * (1 + lengths.branches))
+    calls = math.ceil(chains / together) * (pieces + (lengths.extends - 1 + lengths.beside_extends) * short)
+    calls += math.ceil(_controls(config, lengths) / together) * (
+        pieces + short * (1 + lengths.branches + lengths.weighed)
+    )
     return extend.time * calls
 
 
@@ -140,4 +168,6 @@ def as_dict(phases: Phases | None) -> Mapping[str, object] | None:
 
     parts = {"sampling": phases.sampling, "learning": phases.learn, "round": phases.round, "meta": phases.meta}
     parts |= {"writing": phases.writing} if phases.writes else {}
-    return {name: both(span) for name, span in parts.items()} | {"run": both(phases.run), "assumed": ASSUMED}
+    parts |= {"judging": phases.judging} if phases.judging.high else {}
+    told = {"run": both(phases.run), "questions_to_a_server": phases.asked, "assumed": ASSUMED}
+    return {name: both(span) for name, span in parts.items()} | told

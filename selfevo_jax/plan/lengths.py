@@ -9,6 +9,8 @@ from selfevo_jax.config import Config
 from selfevo_jax.methods import open_method
 
 PROMPT, INSTRUCTION = 256, 32
+JUDGE_PROMPT = 256
+"""Tokens of what shows a batch judge two answers, without them."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Lengths:
     turns: int
     branches: int = 0
     """Further texts of feedback on each answer; one at a time is in the cache."""
+    weighed: int = 0
+    """Words behind each text of feedback whose probability is asked for, each in a short extend."""
 
     @classmethod
     def of(cls, config: Config, prompt: int | None = None) -> Lengths:
@@ -38,6 +42,7 @@ class Lengths:
             s.refine.max_new_tokens if turns else 0,
             turns,
             config.judge.texts - 1 if judged else 0,
+            config.judge.weighed if judged else 0,
         )
         room = s.cache_length - lengths.drawn - lengths.instruction * (lengths.extends - 1)
         return cls(**{**vars(lengths), "prompt": prompt or max(8, min(PROMPT, room))})
@@ -56,6 +61,12 @@ class Lengths:
     def extends(self) -> int:
         """Texts that a chain puts into the cache: the prompt, and an instruction before each further completion."""
         return 1 + (1 if self.feedback else 0) + self.turns * ((1 if self.refine else 0) + (1 if self.feedback else 0))
+
+    @property
+    def beside_extends(self) -> int:
+        """Short extends beside the texts of a chain that takes all its turns: further texts of feedback, and words that
+        are weighed."""
+        return (self.branches + self.weighed) * (1 + self.turns)
 
     @property
     def mean_context(self) -> float:

@@ -255,6 +255,8 @@ def round_lines(plan: Plan) -> list[str]:
     return [
         f"A round, roughly ({NOTE}):",
         "  " + line("sampling", phases.sampling),
+        *(["  " + line("judging (judge.batch)", phases.judging)] if phases.judging.high else []),
+        *([f"  questions of judge.batch to its server: {phases.asked} at most"] if phases.asked else []),
         "  " + line("learning", phases.learn),
         "  " + line("round", phases.round),
         *writing,

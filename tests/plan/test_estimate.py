@@ -57,6 +57,38 @@ def test_prompts_that_the_model_writes_are_texts_before_the_chains_of_their_roun
     assert "writing" not in as_dict(estimate_round(tiny_config(), lengths, parts, slots=4, chips=4))
 
 
+def test_a_likelihood_extends_by_two_words_behind_each_text_of_feedback():
+    config = tiny_config(judge={"kind": "likelihood"}, rounds={"number": 3, "controls": 8})
+    lengths, usual = Lengths.of(config, prompt=32), Lengths.of(tiny_config(), prompt=32)
+    assert (lengths.drawn, lengths.extends, lengths.beside_extends) == (usual.drawn, usual.extends, 2 * 2)
+    parts = [compiled(0.0), compiled(0.5, name="extend", kind="extend", rows=4, length=32)]
+    parts.append(compiled(0.0, name="decode", kind="decode", rows=16, length=8))
+    found = estimate_round(config, lengths, parts, slots=16, chips=4)
+    # 64 chains: a prompt, three instructions, four words; 8 controls: a prompt, an instruction, two words
+    assert found.sampling.low == pytest.approx((64 / 4 * (4 + 4) + 8 / 4 * (2 + 2)) * 0.5)
+
+
+def test_a_batch_judge_s_questions_are_texts_of_the_model_or_are_counted_for_its_server():
+    batch = {"kind": "pairwise"}
+    config = tiny_config(judge={"batch": batch}, rounds={"number": 3, "controls": 8})
+    lengths = Lengths.of(config, prompt=32)
+    parts = [compiled(2.0), compiled(0.5, name="extend", kind="extend", rows=4, length=32)]
+    parts.append(compiled(1.0, name="decode", kind="decode", rows=16, length=8))
+    found = estimate_round(config, lengths, parts, slots=16, chips=4)
+    questions = 2 * (64 + 8)
+    pieces = -(-(256 - 30) // 32)  # what is shown takes all that 30 drawn tokens leave of the cache
+    assert found.judging.low == pytest.approx(questions / 16 * 30 / 8 * 1.0 + questions / 4 * pieces * 0.5)
+    assert found.round.low == pytest.approx(found.sampling.low + found.judging.low + found.learn.low)
+    assert (found.asked, as_dict(found)["judging"]["seconds"][0]) == (0, pytest.approx(found.judging.low))
+    asked = tiny_config(
+        judge={"batch": {"kind": "endpoint", "endpoint": {"url": "http://127.0.0.1:1/v1", "model": "big"}}},
+        rounds={"number": 3, "controls": 8},
+    )
+    by_server = estimate_round(asked, lengths, parts, slots=16, chips=4)
+    assert (by_server.asked, by_server.judging.high) == (64 * 2 + 8, 0)
+    assert "judging" not in as_dict(by_server)
+
+
 def test_with_two_training_programs_each_stage_takes_its_own():
     extend = compiled(0.0, name="extend", kind="extend", rows=4, length=32)
     decode = compiled(0.0, name="decode", kind="decode", rows=16, length=8)
