@@ -74,6 +74,9 @@ def compare_command(
     runs: Annotated[list[str], typer.Argument(help="Run directories, here or on gs://.", show_default=False)],
     baseline: Annotated[str | None, typer.Option(help="The row to compare with; default: the first.")] = None,
     only: Annotated[list[str] | None, typer.Option("--set", help="An evaluation set; default: all.")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="Compare by the grades of this scorer; default: the first one of each set.")
+    ] = None,
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
@@ -94,7 +97,7 @@ def compare_command(
     given = [RunDir(run) for run in dict.fromkeys(runs)]
     for run in given:
         run.require_run()
-    found = report.compare(given, baseline, sets=only or ())
+    found = report.compare(given, baseline, sets=only or (), scorer=scorer)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))
     else:

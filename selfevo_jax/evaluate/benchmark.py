@@ -10,7 +10,6 @@ from typing import Any
 
 from selfevo_jax.chains import Candidate, Rollout
 from selfevo_jax.data import EvaluationRow, Selection
-from selfevo_jax.errors import DataError
 from selfevo_jax.evaluate.metrics import (
     Proportion,
     VerdictQuality,
@@ -20,7 +19,7 @@ from selfevo_jax.evaluate.metrics import (
     proportion,
     verdict_quality,
 )
-from selfevo_jax.scorers import Grade, Scorer, called
+from selfevo_jax.scorers import Grade, Scorer, grades_of, keys_of
 
 Right = dict[str, bool | None]
 """Row id -> whether its answer is right; None where the row could not be run (too long, say), or not be scored."""
@@ -43,16 +42,7 @@ class EvaluationSet:
         """Grades of (row id, text) by the scorer's name."""
         unique, by_id = list(dict.fromkeys(pairs)), {row.id: row for row in self.rows}
         rows, texts = [by_id[id] for id, _ in unique], [text for _, text in unique]
-        return {s.name: dict(zip(unique, graded(s, rows, texts), strict=True)) for s in self.scorers}
-
-
-def graded(scorer: Scorer, rows: Sequence[EvaluationRow], texts: Sequence[str]) -> list[Grade]:
-    """Grades of texts. Raises DataError where the scorer fails, or gives another number of them."""
-    found: list[Grade] = called(f"scorer '{scorer.name}'", scorer.grades, rows, texts)
-    if len(found) != len(rows):
-        problem = f"found {len(found)} grades for {len(rows)} texts, expected one for each"
-        raise DataError(f"scorer '{scorer.name}'", None, None, problem)
-    return found
+        return {s.name: dict(zip(unique, grades_of(s, rows, texts), strict=True)) for s in self.scorers}
 
 
 @dataclass(frozen=True)
@@ -75,6 +65,8 @@ class Accuracy(Proportion):
     """Demands that are met, of all that could be scored, where the scorer has several a row; for the interval those of
     one row are a cluster."""
     demands_not_scored: int = 0
+    by_kind: dict[str, Proportion] = field(default_factory=dict)
+    """Kind of demand -> those that are met, of all of it that could be scored."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,17 @@ def _figures(grades: Mapping[str, Grade | None], clipped: int) -> tuple[Right, A
         if any(parts)
         else None,
         demands_not_scored=sum(of_row.count(None) for of_row in parts),
+        by_kind=_by_kind(run),
     )
+
+
+def _by_kind(grades: Iterable[Grade]) -> dict[str, Proportion]:
+    found: dict[str, list[bool]] = {}
+    for grade in grades:
+        for name, met in grade.parts.items():
+            if met is not None:
+                found.setdefault(name.partition("#")[0], []).append(met)
+    return {kind: proportion(found[kind]) for kind in sorted(found)}
 
 
 def _greedy(answers: Answers, grades: Grades) -> tuple[Right, Accuracy]:
@@ -203,7 +205,7 @@ def vote(of: EvaluationSet, samples: Sequence[Rollout], refined: bool) -> tuple[
             answers[r.id].append(answer)
     rows = {row.id: row for row in of.rows}
     given = [(id, answer.text) for id, all in answers.items() for answer in all]
-    keys = iter(of.scorers[0].keys([rows[id] for id, _ in given], [text for _, text in given]))
+    keys = iter(keys_of(of.scorers[0], [rows[id] for id, _ in given], [text for _, text in given]))
     winners: dict[str, str | None] = {}
     for id, all in answers.items():
         votes = [(next(keys), answer.text) for answer in all]

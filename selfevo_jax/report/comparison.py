@@ -9,51 +9,22 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import paired
 from selfevo_jax.report.figures import Figure, over_seeds
-from selfevo_jax.report.open_comparison import EQUAL_LENGTHS, Judged, compared, judged
-from selfevo_jax.report.summary import Summary, summarize
+from selfevo_jax.report.members import CONTENT, DATA, Member, Right, member_of, scorers_of
+from selfevo_jax.report.open_comparison import EQUAL_LENGTHS, compared
 from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, below, is_read_by
-from selfevo_jax.run.files import read_json, understood
-from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
-from selfevo_jax.run.joining import PRINTS
-from selfevo_jax.run.run_dir import META, RunDir, name_of
+from selfevo_jax.run.identity import is_safe_to_change
+from selfevo_jax.run.names import META
+from selfevo_jax.run.run_dir import RunDir
 
 MODES = ("direct", "refined", "consistency", "both")
-DATA = {"data_first": "first", "data_candidates": "candidates", "data_kept": "kept"}
-"""Shares of right rows in the data of the rounds, as `report.Row` names them."""
 GAIN = "gain"
-_CONTENT = "content of "
 _SETS, _LIMIT = ("data.evaluation", "data.open_ended"), "data.evaluation_rows"
-_ANYWHERE = (*(key for key in SAFE_TO_CHANGE if not key.startswith("rounds.")), "seed")
-"""Keys in which runs of one row may differ."""
-
-Right = dict[str, bool | None]
-
-
-@dataclass(frozen=True)
-class Member:
-    """One run of a row."""
-
-    run_dir: str
-    seed: int
-    complete: bool
-    ended: str | None
-    """Why it ended early, where that is known."""
-    config: dict[str, Any] = field(repr=False)
-    """Dotted keys, and the fingerprints of the data."""
-    right: dict[tuple[str, str, str], Right] = field(repr=False)
-    """(set, mode, checkpoint) -> which rows are right."""
-    data: dict[tuple[str, str], tuple[float, int]] = field(repr=False)
-    """(kind, checkpoint) -> the share of right rows in the data of its round, and how many rows there are."""
-    labels: str | None = None
-    """What reads gold answers inside its rounds."""
-    judged: Judged = field(default_factory=dict, repr=False)
-    """What a judge says of open-ended prompts."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +55,8 @@ class Comparison:
     judged_differences: dict[tuple[str, str, str, str], Figure]
     config: dict[str, dict[str, tuple[Any, Any]]]
     """Row -> key -> the baseline's value and its own."""
+    scorer: str | None = None
+    """By whose grades, where it is not the primary scorer of each set."""
 
     def to_dict(self) -> dict[str, Any]:
         def listed(figures: Iterable[tuple[tuple[str, ...], Figure]], *names: str) -> list[dict[str, Any]]:
@@ -92,6 +65,7 @@ class Comparison:
         told = ("run_dir", "seed", "complete", "ended", "labels")
         return {
             "baseline": self.baseline,
+            "scorer": self.scorer,
             "rows": [
                 {
                     "name": row.name,
@@ -114,6 +88,7 @@ def compare(
     names: Mapping[str, str] | None = None,
     ended: Mapping[str, str] | None = None,
     sets: Sequence[str] = (),
+    scorer: str | None = None,
 ) -> Comparison:
     """Compares runs by what they have finished.
 
@@ -123,14 +98,19 @@ def compare(
       names: run directory -> name of its row; default: the directory without its seed.
       ended: run directory -> why the run ended early.
       sets: the evaluation sets to compare; default: all.
+      scorer: whose grades are compared, by its name, on the sets that have it; default: the primary one of each set.
 
-    Raises ConfigError where no run is, no such row, or evaluation rows or scorers of one set differ; SelfevoError for
-    what no run has written.
+    Raises ConfigError where no run is, no such row or scorer, or evaluation rows or scorers of one set differ;
+    SelfevoError for what no run has written.
     """
-    members = [_member(run, (ended or {}).get(str(run.root)), sets) for run in runs if run.root.exists()]
+    begun = [run for run in runs if run.root.exists()]
+    members = [member_of(run, (ended or {}).get(str(run.root)), sets, scorer) for run in begun]
     if not members:
         raise ConfigError("no run has begun; name run directories")
-    return compare_members(members, baseline, names)
+    if scorer is not None and not any(member.right for member in members):
+        known = dict.fromkeys(name for run in begun for name in scorers_of(run, sets))
+        raise ConfigError(f"--scorer {scorer}: no set was graded by it; there are {', '.join(known) or 'none'}")
+    return replace(compare_members(members, baseline, names), scorer=scorer)
 
 
 def compare_members(
@@ -165,52 +145,6 @@ def compare_members(
     return Comparison(rows, first.name, accuracy, differences, data, *compared(seen, first.name, columns), config)
 
 
-# --- what a run has
-
-
-def _member(run: RunDir, ended: str | None, sets: Sequence[str]) -> Member:
-    config, summary = run.read_config(), summarize(run)
-    prints = run.root / PRINTS
-    with understood(run.root):
-        told = read_json(prints) if prints.exists() else {}
-        facts = dict(flat(config.model_dump(mode="json"))) | {
-            f"{_CONTENT}{key}": value for key, value in told.items() if key != "config"
-        }
-        right: dict[tuple[str, str, str], Right] = {}
-        for shown in dict.fromkeys(row.checkpoint for row in summary.rows):
-            file = run.evaluation(_stored(shown))
-            for set_name, figures in (read_json(file) if file.exists() else {}).items():
-                if not sets or set_name in sets:
-                    right |= {(set_name, mode, shown): rows for mode, rows in figures["right"].items()}
-    stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"
-    return Member(
-        str(run.root),
-        config.seed,
-        summary.complete,
-        ended or stopped,
-        facts,
-        right,
-        _data(summary),
-        summary.labels,
-        judged(run, {row.checkpoint: _stored(row.checkpoint) for row in summary.open_ended}, sets),
-    )
-
-
-def _stored(shown: str) -> str:
-    """The name of a checkpoint's evaluation in the run directory."""
-    return name_of(int(shown.removeprefix("round "))) if shown.startswith("round ") else shown
-
-
-def _data(summary: Summary) -> dict[tuple[str, str], tuple[float, int]]:
-    found = {}
-    for row in summary.rows:
-        for name, kind in DATA.items():
-            share = getattr(row, name)
-            if share is not None and share["share"] is not None:
-                found[kind, row.checkpoint] = share["share"], share["n"]
-    return found
-
-
 # --- rows of the table
 
 
@@ -236,7 +170,8 @@ def _rows(members: Sequence[Member], names: Mapping[str, str]) -> list[Row]:
 
 
 def _may_differ(key: str) -> bool:
-    return below(key, _ANYWHERE)
+    """Whether runs of one row may differ in a key."""
+    return key == "seed" or (is_safe_to_change(key) and not key.startswith("rounds."))
 
 
 def _without_seed(member: Member) -> str:
@@ -289,13 +224,13 @@ def _rule(member: Member, set_name: str) -> dict[str, Any]:
     kept = [f"{folder}.{set_name}" for folder in _SETS]
     found = {}
     for key, value in member.config.items():
-        bare = key.removeprefix(_CONTENT)
+        bare = key.removeprefix(CONTENT)
         of_another = below(bare, _SETS) and not below(bare, kept)
         place = key in (*kept, *(f"{own}.{name}" for own in kept for name in ("source", "against")), _LIMIT)
         if bare.startswith("data.") and is_read_by(bare, (EVALUATION, OPEN_ENDED)) and not of_another and not place:
             found[key] = value
     if any(measured == set_name for measured, _, _ in member.judged):
-        found[f"{_CONTENT}model"] = member.config.get(f"{_CONTENT}model")  # the base is a side, or the judge
+        found[f"{CONTENT}model"] = member.config.get(f"{CONTENT}model")  # the base is a side, or the judge
     return found
 
 

@@ -85,6 +85,8 @@ def _escaped(text: str) -> str:
 
 
 def _runs(found: Comparison) -> Iterator[str]:
+    if found.scorer is not None:
+        yield f"right: by the scorer {found.scorer}, on the sets that have it"
     for row in found.rows:
         seeds = ", ".join(str(member.seed) for member in row.members)
         one = len(row.members) == 1

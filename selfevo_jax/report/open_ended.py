@@ -10,7 +10,8 @@ from rich.table import Table
 
 from selfevo_jax.report.cells import p_value, percent, plain_table
 from selfevo_jax.run.files import read_json, read_rows
-from selfevo_jax.run.run_dir import RunDir, name_of
+from selfevo_jax.run.names import name_of
+from selfevo_jax.run.run_dir import RunDir
 
 LEGEND = (
     "win rate: of the judged pairs, ties as halves; a pair is asked about in both orders, and one of which they "

@@ -11,16 +11,8 @@ from selfevo_jax.config import Config
 from selfevo_jax.progress import in_words
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.lock import RunLock
-from selfevo_jax.run.run_dir import (
-    COMMITTED,
-    META,
-    META_COUNTS,
-    STOPPED,
-    WRITTEN_COUNTS,
-    WRITTEN_TEXTS,
-    RunDir,
-    name_of,
-)
+from selfevo_jax.run.names import COMMITTED, META, META_COUNTS, STOPPED, WRITTEN_COUNTS, WRITTEN_TEXTS, name_of
+from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import storage_of
 from selfevo_jax.train import TrainSection
 

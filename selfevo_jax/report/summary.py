@@ -12,7 +12,8 @@ from selfevo_jax.evaluate import paired
 from selfevo_jax.report.open_ended import OpenRow, open_record, open_rows
 from selfevo_jax.report.status import evaluation_sets, label_reader
 from selfevo_jax.run.files import read_json, understood
-from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, RunDir, name_of
+from selfevo_jax.run.names import COMMITTED, META, STOPPED, name_of
+from selfevo_jax.run.run_dir import RunDir
 
 Figure = dict[str, Any] | None
 """A `Proportion` as plain values; None where something was not measured."""

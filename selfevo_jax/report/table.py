@@ -67,6 +67,7 @@ def tables(summary: Summary) -> Iterator[Table]:
             yield _further(name, rows)
         if any(demands(row.direct) or any(demands(m.get("direct")) for m in row.further.values()) for row in rows):
             yield _demands(name, rows)
+        yield from _by_kind(name, rows)
         if any(row.verdict for row in rows):
             yield _feedback(name, rows)
     first = {row.checkpoint: row for row in reversed(summary.rows) if row.counts is not None}
@@ -113,6 +114,18 @@ def _demands(name: str, rows: Sequence[Row]) -> Table:
             if any(told):
                 cells.append([row.checkpoint, scorer, *(cell or "-" for cell in told)])
     return plain_table(f"{name}: demands met in %", ["model", "scorer", *modes], cells)
+
+
+def _by_kind(name: str, rows: Sequence[Row]) -> Iterator[Table]:
+    """Of each scorer with kinds of demands, direct answers of the first checkpoint and of the last one."""
+    shown = [*rows[:1], *rows[1:][-1:]]
+    for scorer in dict.fromkeys(["", *(scorer for row in shown for scorer in row.further)]):
+        found = [(row.further.get(scorer, {}).get("direct") if scorer else row.direct) or {} for row in shown]
+        shares = [of.get("by_kind", {}) for of in found]
+        if kinds := sorted({kind for of in shares for kind in of}):
+            cells = [[kind, *(percent(of.get(kind), "\n") for of in shares)] for kind in kinds]
+            title = f"{name}: demands met, by kind in %" + (f", by {scorer}" if scorer else "")
+            yield plain_table(title, ["direct", *(row.checkpoint for row in shown)], cells, gap=1)
 
 
 def _feedback(name: str, rows: Sequence[Row]) -> Table:

@@ -9,7 +9,8 @@ from typing import Any
 from selfevo_jax.chains import Rollout
 from selfevo_jax.evaluate import rollout_of
 from selfevo_jax.run.files import read_rows
-from selfevo_jax.run.run_dir import RunDir, name_of
+from selfevo_jax.run.names import name_of
+from selfevo_jax.run.run_dir import RunDir
 
 
 @dataclass(frozen=True)

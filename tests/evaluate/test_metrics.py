@@ -145,6 +145,7 @@ def test_what_cannot_be_scored_is_counted_and_in_no_share_and_further_scorers_ha
     assert direct.mean_error == pytest.approx(0.25 / math.sqrt(2))
     assert direct.demands is not None
     assert (direct.demands.n, direct.demands.share, direct.demands_not_scored) == (12, pytest.approx(11 / 12), 1)
+    assert sum(of.n for of in direct.by_kind.values()) == 12
     assert found.right["direct"] == {"a": True, "b": False, "c": None, "d": None, "e": None}
     assert found.scorers == ("length", "number")
     number = found.further["number"]["direct"]

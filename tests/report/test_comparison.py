@@ -1,5 +1,6 @@
 """Runs side by side: figures from stored rows, and tables of any width at 80 columns."""
 
+import json
 import math
 import statistics
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import paired
 from selfevo_jax.report import WIDTH, as_markdown, as_text
-from selfevo_jax.report.comparison import GAIN, MODES, Member, compare_members
+from selfevo_jax.report.comparison import GAIN, MODES, compare_members
+from selfevo_jax.report.members import Member, right_by
+from selfevo_jax.run import RunDir
 
 
 def member(name: str, seed: int, right: dict, config: dict | None = None) -> Member:
@@ -136,3 +139,24 @@ def test_open_ended_figures_have_the_error_over_the_prompts_of_one_run_and_over_
 def test_other_prompts_of_one_open_ended_set_are_refused() -> None:
     with pytest.raises(ConfigError, match="evaluation set 'open' is not the same in .*4 and 3 rows"):
         compare_members([judged("a", 1, [1.0] * 4, [5.0] * 4), judged("b", 1, [1.0] * 3, [5.0] * 3)])
+
+
+def test_rows_are_right_by_the_scorer_that_is_asked_for(tmp_path) -> None:
+    """Its grades stand beside the texts; a mode or a row without one is in no share."""
+
+    def grades(number: float, exact: float | None) -> dict:
+        return {"number": {"value": number}, "exact": {"value": exact}}
+
+    run = RunDir(tmp_path)
+    rows = [
+        {"id": "a", "grades": {"direct": grades(1.0, 0.5), "refined": grades(0.0, 1.0)}},
+        {"id": "b", "grades": {"direct": grades(0.0, None), "refined": None}},
+    ]
+    run.texts("meta", "s").parent.mkdir(parents=True)
+    run.texts("meta", "s").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    right = {mode: {"a": True, "b": False} for mode in ("direct", "refined", "consistency")}
+    figures = {"scorers": ["number", "exact"], "right": right}
+    assert right_by(run, "meta", "s", figures, None) == right_by(run, "meta", "s", figures, "number") == right
+    found = {"direct": {"a": False, "b": None}, "refined": {"a": True, "b": None}}
+    assert right_by(run, "meta", "s", figures, "exact") == found
+    assert right_by(run, "meta", "s", figures, "choice") == right_by(run, "base", "s", figures, "exact") == {}

@@ -121,6 +121,25 @@ def test_the_tables_are_whole_at_80_columns_with_every_figure_at_its_widest(mode
         assert words in text
 
 
+def test_demands_are_shown_by_their_kind_for_each_scorer_that_has_some() -> None:
+    long = "length_constraints:nth_paragraph_first_word"
+
+    def of(met: int) -> dict[str, Any]:
+        return figure(met, 9) | {"by_kind": {long: asdict(proportion([True] * met + [False] * (9 - met)))}}
+
+    rows = [
+        Row(name, "s", of(met), further={"loose": {"direct": of(9)}}) for name, met in (("meta", 3), ("round 1", 6))
+    ]
+    text = shown(Summary("r", True, rows, []))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "s: demands met, by kind in %\n" in text
+    assert "s: demands met, by kind in %, by loose" in text
+    assert [line.split()[1:] for line in text.splitlines() if line.startswith(long)] == [
+        ["33.3", "66.7"],
+        ["100", "100"],
+    ]
+
+
 def test_a_set_of_which_no_row_could_be_run_has_no_figure_and_none_right_has_no_zero_width() -> None:
     rows = [Row("meta", "s", figure(0, 0, failed=8)), Row("round 1", "s", figure(0, 32))]
     text = shown(Summary("r", True, rows, []))

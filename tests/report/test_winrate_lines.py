@@ -1,7 +1,14 @@
 """The figures of a win rate for a terminal."""
 
-from selfevo_jax.evaluate import win_rate
+from dataclasses import asdict
+
+import pytest
+from rich.console import Console
+
+from selfevo_jax.evaluate import open_figures, win_rate
 from selfevo_jax.judges import Judgement, Pair
+from selfevo_jax.report.open_comparison import _measures, compared
+from selfevo_jax.report.open_ended import OpenRow, open_tables, verdict_on_open
 from selfevo_jax.report.winrate import winrate_lines
 
 VERDICTS = {
@@ -38,3 +45,20 @@ def test_figures_that_there_are_not_are_a_dash():
     lines = winrate_lines(win_rate(pairs(unread=3)))
     assert sum(line.endswith("-") or " - " in line for line in lines) >= 3
     assert any("3 of 3 pairs" in line for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["win", "loss", "bias", "unread"])
+@pytest.mark.parametrize("count", [0, 1, 9])
+@pytest.mark.parametrize("mark", [None, 5.0])
+def test_a_judge_that_always_says_one_thing_or_nothing_has_figures_that_can_be_shown(kind, count, mark):
+    judged = pairs(**{kind: count})
+    answers, marks = {pair.id: pair.answers[0] for pair in judged}, {pair.id: mark for pair in judged}
+    figures = asdict(open_figures(answers, 0, judged, marks, marks, "big", "base"))
+    rows = [OpenRow("round 1", "open", figures)]
+    console = Console(width=80, file=None, record=True, quiet=True)
+    for table in open_tables(rows):
+        console.print(table)
+    (said,) = verdict_on_open(rows)
+    assert ("no pair could be judged" in said) == (kind == "unread" or count == 0)
+    seen = {("open", measure, "round 1"): scores for measure, scores in _measures(figures)}
+    compared({"a": {0: seen}, "b": {1: seen}}, "a", ["round 1"])
