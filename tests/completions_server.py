@@ -10,14 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """`faults(prompt, try)` names what happens to the n-th try (from 1) of a prompt; None is an answer, and `says TEXT`
-    one of that text."""
+    """`faults(prompt, try)` names what happens to the n-th try (from 1) of a prompt; None is an answer, `says TEXT` one
+    of that text, and `slow says TEXT` the same later."""
 
     def __init__(self, faults: Callable[[str, int], str | None] = lambda prompt, n: None) -> None:
         self.faults = faults
         self.asked: Counter[str] = Counter()
         self.answered: list[str] = []
         self.keys: set[str | None] = set()
+        self.models: list[str] = []
+        """That it lists; empty: it knows no such question."""
         self.most_at_once = self._at_once = 0
         self._lock = threading.Lock()
         server = self
@@ -36,6 +38,14 @@ class Server:
                     with server._lock:
                         server._at_once -= 1
 
+            def do_GET(self) -> None:
+                listed = json.dumps({"object": "list", "data": [{"id": m, "object": "model"} for m in server.models]})
+                self.send_response(200 if server.models else 404)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(listed)))
+                self.end_headers()
+                self.wfile.write(listed.encode())
+
             def log_message(self, *_: object) -> None:
                 pass
 
@@ -49,6 +59,9 @@ class Server:
             self.asked[prompt] += 1
             self.keys.add(handler.headers["authorization"])
             fault = self.faults(prompt, self.asked[prompt])
+        if fault is not None and fault.startswith("slow says "):
+            time.sleep(0.1)
+            fault = fault.removeprefix("slow ")
         choice = {"index": 0, "message": {"role": "assistant", "content": f"said to {prompt}"}, "finish_reason": "stop"}
         whole = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]}
         whole["usage"] = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}

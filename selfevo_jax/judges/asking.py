@@ -82,6 +82,7 @@ class Asking(Generic[Q, A]):
       on_answer: takes every answer as it comes.
       on_failure: takes a question that was not answered, and why.
       on_progress: called when something has changed.
+      before: questions answered in earlier passes, by which it is known that the server does not refuse all.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Asking(Generic[Q, A]):
         on_answer: Callable[[Q, A], None],
         on_failure: Callable[[Q, str], None],
         on_progress: Callable[[Asking[Q, A]], None] = lambda _: None,
+        before: int = 0,
     ) -> None:
         self._name, self._ask, self._pace = name, ask, pace
         self._on_answer, self._on_failure, self._on_progress = on_answer, on_failure, on_progress
@@ -100,6 +102,7 @@ class Asking(Generic[Q, A]):
         self._running: dict[asyncio.Task[A], tuple[int, Q, float]] = {}
         self._hold = self._halved = 0.0
         self._steady = self._failures = self._order = 0
+        self._before = before
         self.limit = pace.concurrency
         """Questions that may be on their way now."""
         self.done = self.failed = self.retries = 0
@@ -155,7 +158,7 @@ class Asking(Generic[Q, A]):
         except TimeoutError:
             self._again(tries, question, Broken(f"no answer within {self._pace.answer_seconds:g} s"))
         except Refused as failure:
-            self._fail(question, str(failure), counts=self.done == 0)
+            self._fail(question, str(failure), counts=self.done + self._before == 0)
         except Failed as failure:
             if isinstance(failure, Busy):
                 self._slow_down(begun)
@@ -181,7 +184,7 @@ class Asking(Generic[Q, A]):
                 f"{self._pace.longest_wait_seconds:g} s are waited); run the same command again later, which asks only "
                 "what is not answered yet"
             )
-        usual = min(MOST_WAIT, self._pace.first_wait * 2**tries) * random.uniform(0.5, 1.5)
+        usual = min(MOST_WAIT, self._pace.first_wait * 2 ** min(tries, 16)) * random.uniform(0.5, 1.5)
         ready = time.monotonic() + (usual if failure.wait is None else failure.wait)
         if isinstance(failure, Busy):
             self._hold = max(self._hold, ready)
@@ -193,7 +196,7 @@ class Asking(Generic[Q, A]):
         self.failed, self._failures = self.failed + 1, self._failures + counts
         self._on_failure(question, why)
         left = self._fresh or self._later or self._running
-        if self._failures >= self._pace.give_up or (self._failures and not left and not self.done):
+        if self._failures >= self._pace.give_up or (self._failures and not left and not self.done + self._before):
             raise SelfevoError(
                 f"{self._name}: {self._failures} questions in a row were not answered ({why}); look at the server, and "
                 "run the same command again, which asks only what is not answered yet"

@@ -70,6 +70,12 @@ class BatchSection(Section):
         """Whether chains may refine what is good, as far as the config tells."""
         return self.kind not in ("endpoint", "scorer")
 
+    def questions(self, candidates: int) -> int:
+        """Questions about a chain of so many candidates at most, as far as the config tells."""
+        if self.kind == "endpoint":
+            return candidates
+        return 2 if self.kind == "pairwise" and candidates > 1 else 0
+
     @property
     def by(self) -> str:
         """Who judges, in words."""

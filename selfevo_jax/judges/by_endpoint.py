@@ -56,6 +56,8 @@ def question_of(instruction: str | None, form: str, scale: float) -> JudgePrompt
         for part in ("{prompt}", "{answer}"):
             if instruction.count(part) != 1:
                 raise ConfigError(f"judge.batch.instruction: expected {part} once in it, found {instruction[:80]!r}")
+        if "{question}" in instruction:
+            raise ConfigError("judge.batch.instruction: found {question} in it; the prompt is {prompt}")
         return JudgePrompt(_SYSTEM, instruction.replace("{prompt}", "{question}"), "")
     if form == "verdict":
         return JudgePrompt(_SYSTEM, _VERDICT, "")

@@ -10,6 +10,7 @@ import asyncio
 import email.utils
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 NO_KEY = "none"
 """Sent where the environment has no key: servers of one's own want none."""
+_LOOK_SECONDS = 5.0
+"""For a server to list its models."""
+_SHORTEST_SECRET = 12
+"""Characters of a key that is hidden in answers: a shorter one may be a word, as EMPTY, and is no secret."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def _asked(
                 meter.set(len(answers), note)
 
             try:
-                asyncio.run(_ask_all(section, left, on_answer, on_failure, on_progress))
+                asyncio.run(_ask_all(section, left, len(answers), on_answer, on_failure, on_progress))
             finally:
                 if record is not None:
                     asked = [answers[question.id] for question in left if question.id in answers]
@@ -164,15 +169,50 @@ def client() -> type[AsyncOpenAI]:
     return AsyncOpenAI
 
 
-async def _ask_all(section: EndpointSection, questions: Sequence[Question], *listeners: Any) -> None:
-    key = os.environ.get(section.key_variable) or NO_KEY
+def server_notice(section: EndpointSection) -> str | None:
+    """What the user should know of a server before it is asked: that it is not there yet, takes no such key, or lists
+    its models and has none of that name; None where nothing is known to be wrong. To be called by one process.
+
+    Raises ConfigError where the client is not installed, or the key cannot be one.
+    """
+    client()
+    import openai
+
+    key = _key(section.key_variable)
+    try:
+        with openai.OpenAI(base_url=section.url, api_key=key, max_retries=0, timeout=_LOOK_SECONDS) as opened:
+            known = [str(model.id) for model in opened.models.list().data]
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        return str(_of_status(error.status_code, first_line(error), {}, section, key))
+    except openai.APIConnectionError as error:
+        return f"{section.url}: cannot be reached now ({_hidden(first_line(error.__cause__ or error), key)})"
+    except Exception:  # a server need not list its models, and may do so in a form of its own
+        return None
+    if not known or section.model in known:
+        return None
+    return f"{section.url}: lists no model '{section.model}', but {', '.join(known[:8])}"
+
+
+async def _ask_all(section: EndpointSection, questions: Sequence[Question], before: int, *listeners: Any) -> None:
+    key = _key(section.key_variable)
     pace = Pace(section.concurrency, section.retries, section.answer_seconds, section.longest_wait_seconds)
     async with client()(base_url=section.url, api_key=key, max_retries=0, timeout=section.answer_seconds) as opened:
 
         async def ask(question: Question) -> Answer:
             return await _ask(opened, section, question, key)
 
-        await Asking(section.url, ask, pace, *listeners).run(questions)
+        await Asking(section.url, ask, pace, *listeners, before=before).run(questions)
+
+
+def _key(variable: str) -> str:
+    """The key in the environment; NO_KEY where there is none. Raises ConfigError for what no header can hold."""
+    key = os.environ.get(variable, "").strip()  # a file's last line end, often
+    if re.fullmatch(r"[!-~]*", key) is None:  # it is not repeated
+        raise ConfigError(
+            f"the environment variable {variable} holds a key with white space or other characters that no key has; "
+            "set it anew"
+        )
+    return key or NO_KEY
 
 
 async def _ask(client: AsyncOpenAI, section: EndpointSection, question: Question, key: str) -> Answer:
@@ -190,7 +230,7 @@ async def _ask(client: AsyncOpenAI, section: EndpointSection, question: Question
     except openai.APIStatusError as error:
         raise _of_status(error.status_code, first_line(error), error.response.headers, section, key) from None
     except openai.APIConnectionError as error:
-        raise Broken(f"the connection failed ({first_line(error.__cause__ or error)})") from None
+        raise Broken(f"the connection failed ({_hidden(first_line(error.__cause__ or error), key)})") from None
     except (openai.OpenAIError, ValueError) as error:  # not JSON, or not in the form of an answer
         raise Broken(f"the answer cannot be read ({_hidden(first_line(error), key)})") from None
     return _read(question.id, found, key)
@@ -207,7 +247,8 @@ def _read(id: str, found: Any, key: str) -> Answer:
         raise Broken("the answer cannot be read (it has no message with its finish_reason)")
     counts = [getattr(getattr(found, "usage", None), kind, 0) for kind in ("prompt_tokens", "completion_tokens")]
     read, written = (count if isinstance(count, int) else 0 for count in counts)
-    return Answer(id, _hidden(text or "", key), finish, read, written)
+    said = (text or "").encode("utf-8", "replace").decode("utf-8")  # half a character could not be written down
+    return Answer(id, said if len(key) < _SHORTEST_SECRET else _hidden(said, key), finish, read, written)
 
 
 def _of_status(status: int, said: str, headers: Any, section: EndpointSection, key: str) -> Exception:
@@ -238,7 +279,7 @@ def _wait(headers: Any) -> float | None:
         except ValueError:
             try:
                 seconds = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
         if not math.isnan(seconds):
             return max(0.0, seconds)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from typing import Annotated
+
+from pydantic import Field, model_validator
 
 from selfevo_jax.judges.server import EndpointSection
 from selfevo_jax.section import RowsSection
@@ -18,7 +20,7 @@ class OpenSection(RowsSection):
 
     against: str = BASE
     """The other side: `base` (M_0), or a file of answers (`.jsonl` or `.json`), one for each prompt."""
-    judge: str = BASE
+    judge: Annotated[str, Field(pattern=r"\S")] = BASE
     """`base`: one judge for all checkpoints, so that their figures can be compared. A model that is sampled for
     nothing else (a checkpoint, a Hugging Face directory, a `.gguf` file) stays the same too. `self`: each checkpoint
     judges itself, so that a change of its figures may be one of the judge alone."""

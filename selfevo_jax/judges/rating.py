@@ -13,8 +13,8 @@ class RatingJudge(ChainJudge):
     """Good is a mark of `good_rating` or more of `scale` (see `selfevo_jax.text.RATINGS`). Raises ConfigError for one
     beyond the scale."""
 
-    good_rating: float = 10.0
-    scale: float = 10.0
+    good_rating: float = VerdictRule.good_rating
+    scale: float = VerdictRule.scale
     name: str = "rating"
     instruction: str | None = JUDGE_RATING
 

@@ -16,12 +16,14 @@ from selfevo_jax.judges.by_pairs import PairwiseJudge
 from selfevo_jax.judges.ensemble import EnsembleJudge
 from selfevo_jax.judges.likelihood import LikelihoodJudge
 from selfevo_jax.judges.rating import RatingJudge
+from selfevo_jax.judges.server import EndpointSection
 from selfevo_jax.judges.settings import EnsembleSection, LikelihoodSection
 from selfevo_jax.judges.verdict import VerdictJudge
 from selfevo_jax.section import Section, Share
 
 GROUP = "selfevo_jax.judges"
 BUILT_IN = ("verdict", "rating", "ensemble", "likelihood")
+Mark = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 class JudgeSection(Section):
@@ -30,9 +32,9 @@ class JudgeSection(Section):
     kind: str = "verdict"
     """`verdict`, `rating`, `ensemble` (several texts of feedback), `likelihood` (the probability of the good verdict),
     one of an installed package (entry points `selfevo_jax.judges`), or `module:name`."""
-    good_rating: float = 10.0
+    good_rating: Mark = RatingJudge.good_rating
     """With `rating`: the least rating that lets a row through."""
-    scale: float = 10.0
+    scale: Mark = RatingJudge.scale
     """With `rating`: the top mark."""
     good_score: Share | None = None
     """With `likelihood`, and with an ensemble of verdicts: the least probability, or share, that lets a row through.
@@ -64,6 +66,10 @@ class JudgeSection(Section):
             if self.kind != name and others:
                 keys = ", ".join(f"judge.{name}.{key}" for key in others)
                 raise ValueError(f"{keys}: of {name}, but judge.kind is {self.kind}; set judge.kind: {name}")
+        rated = self.reads == "rating" or (self.batch is not None and self.batch.form == "rating")
+        marks = {"good_rating": RatingJudge.good_rating, "scale": RatingJudge.scale}
+        if not rated and (key := next((key for key, usual in marks.items() if getattr(self, key) != usual), None)):
+            raise ValueError(f"judge.{key}: found {getattr(self, key):g}, but {self.kind} gives no marks; leave it out")
         scored = self.kind == "likelihood" or (self.kind == "ensemble" and self.ensemble.member == "verdict")
         if self.good_score is not None and not scored:
             raise ValueError(f"judge.good_score: found {self.good_score:g}, but {self.kind} gives no score from 0 to 1")
@@ -76,6 +82,16 @@ class JudgeSection(Section):
     def reads(self) -> str:
         """What one text of feedback ends in: `verdict` or `rating`; of a judge from outside its name."""
         return {"ensemble": self.ensemble.member, "likelihood": "verdict"}.get(self.kind, self.kind)
+
+    @property
+    def server(self) -> EndpointSection | None:
+        """The server that is asked about finished chains."""
+        return None if self.batch is None else self.batch.endpoint
+
+    @property
+    def weighed(self) -> int:
+        """Words whose probability is asked for behind each text of feedback, of our kinds."""
+        return 2 if self.kind == "likelihood" else 0
 
     @property
     def texts(self) -> int:
@@ -94,7 +110,7 @@ def open_judge(section: JudgeSection) -> ChainJudge:
         rated = section.reads == "rating"
         member = _reader(section, rated)
         return member if section.kind == section.reads else _ensemble(section, member, rated)
-    judge: ChainJudge = plugins.made(GROUP, section.kind, "judge.kind", BUILT_IN, **section.settings)
+    judge: ChainJudge = plugins.made(GROUP, section.kind, "judge.kind", BUILT_IN, ChainJudge, **section.settings)
     return judge
 
 
@@ -122,5 +138,6 @@ def open_batch(section: JudgeSection) -> BatchJudge | None:
         return PairwiseJudge(of.endpoint, of.ties == "keep", of.brief)
     if of.kind == "scorer":
         return ScorerJudge()
-    judge: BatchJudge = plugins.made(BATCH_GROUP, of.kind, "judge.batch.kind", tuple(KINDS), **of.settings)
+    key = "judge.batch.kind"
+    judge: BatchJudge = plugins.made(BATCH_GROUP, of.kind, key, tuple(KINDS), BatchJudge, **of.settings)
     return judge

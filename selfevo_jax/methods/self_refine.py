@@ -11,6 +11,7 @@ from typing import Any
 
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.config import Config
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import BASE, Bench, Learning, Made
 from selfevo_jax.methods.lessons import self_pool, supervised_examples
 from selfevo_jax.methods.mixture import SELF
@@ -24,6 +25,20 @@ class SelfRefine:
     config: Config
     name: str = "self_refine"
     reads_labels: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a batch judge that would have nothing to judge."""
+        rounds, batch = self.config.rounds, self.config.judge.batch
+        if batch is not None and not rounds.judges:
+            raise ConfigError(
+                f"judge.batch: found {batch.kind}, but with rounds.turns 0 and rounds.select none nothing is judged; "
+                "set it to null"
+            )
+        if batch is not None and batch.kind == "pairwise" and rounds.turns == 0:
+            raise ConfigError(
+                "judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there is "
+                "none; set rounds.turns to 1 or more"
+            )
 
     @property
     def judges(self) -> bool:

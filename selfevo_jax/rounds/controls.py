@@ -13,9 +13,9 @@ from selfevo_jax.methods.selection import least_score, lets_through
 from selfevo_jax.rounds.judging import judged_controls
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.workbench import Workbench
-from selfevo_jax.run.run_dir import name_of
+from selfevo_jax.run.names import name_of
 from selfevo_jax.sample import DrawKey
-from selfevo_jax.scorers import Scorer
+from selfevo_jax.scorers import Scorer, keys_of, spoiled
 
 
 class ControlChain(Generated[Judgement]):
@@ -67,7 +67,7 @@ def plan_controls(rollouts: Sequence[Rollout], count: int, seed: int, scorer: Sc
         if len(planted) == count:
             break
         text = row.candidates[row.chosen].text
-        wrong = scorer.spoil(_bare(row), text, rng)
+        wrong = spoiled(scorer, _bare(row), text, rng)
         if wrong is None:
             if not keys:
                 answers = [(r, r.candidates[0].text) for r in others.values()]
@@ -87,7 +87,7 @@ def _bare(rollout: Rollout) -> EvaluationRow:
 
 
 def _keys(scorer: Scorer, answers: Sequence[tuple[Rollout, str]]) -> list[Hashable | None]:
-    return scorer.keys([_bare(rollout) for rollout, _ in answers], [text for _, text in answers])
+    return keys_of(scorer, [_bare(rollout) for rollout, _ in answers], [text for _, text in answers])
 
 
 def _another(

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from selfevo_jax import hosts
 from selfevo_jax.chains import Rollout
 from selfevo_jax.data import EvaluationRow
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.judges import Assessment, BatchJudge, Case, JudgePrompt
-from selfevo_jax.judges.endpoint import client
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.texts import Kept, Said, sample_left, tell_lost
@@ -22,9 +21,11 @@ from selfevo_jax.rounds.winrate import ServerJudge, TextJudge, judge_requests, o
 from selfevo_jax.rounds.workbench import Prompt, Workbench
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.journal import by_id
-from selfevo_jax.run.run_dir import name_of
+from selfevo_jax.run.names import name_of
+from selfevo_jax.scorers import grades_of
 from selfevo_jax.tasks import Task
 
+T = TypeVar("T")
 _LOOKED_AT = 64
 """Prompts, at the start, whose questions are measured."""
 Replies = Callable[[JudgePrompt, Mapping[str, str]], Mapping[str, Said]]
@@ -116,10 +117,35 @@ def case_of(rollout: Rollout) -> Case:
 
 def assess(judge: BatchJudge, cases: Sequence[Case], replies: Replies) -> list[list[Assessment]]:
     """What a judge says of each text of each case."""
-    shown = {case.key: judge.shown(case) for case in cases}
+    shown = {case.key: _of_judge(judge, case, lambda case: dict(judge.shown(case))) for case in cases}
     asked = {f"{key}/{name}": text for key, questions in shown.items() for name, text in questions.items()}
+    if asked and judge.prompt is None:
+        raise ConfigError(f"judge.batch.kind: {judge.name} shows questions, but has no prompt that asks them")
     said = replies(judge.prompt, asked) if judge.prompt is not None and asked else {}
-    return [list(judge.assessed(c, {name: said[f"{c.key}/{name}"] for name in shown[c.key]})) for c in cases]
+
+    def assessed(case: Case) -> list[Assessment]:
+        return list(judge.assessed(case, {name: said[f"{case.key}/{name}"] for name in shown[case.key]}))
+
+    found = [_of_judge(judge, case, assessed) for case in cases]
+    for case, of in zip(cases, found, strict=True):
+        if len(of) != len(case.texts):
+            raise ConfigError(
+                f"judge.batch.kind: {judge.name} says {len(of)} things of the {len(case.texts)} texts of '{case.key}', "
+                "expected one of each"
+            )
+    return found
+
+
+def _of_judge(judge: BatchJudge, case: Case, call: Callable[[Case], T]) -> T:
+    """What a judge, whose code may be the user's, makes of a case. Raises ConfigError, with the case, for a failure."""
+    try:
+        return call(case)
+    except SelfevoError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"judge.batch.kind: {judge.name} fails on '{case.key}': {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def text_judge(
@@ -163,9 +189,7 @@ def check_judge(bench: Workbench, task: Task, first: Sequence[Prompt]) -> None:
                 f"judge.batch.kind: {judge.name} reads gold answers, but data.self_written prompts have none; leave it "
                 "out, or choose a judge that reads no labels"
             )
-    if judge.server is not None:
-        hosts.agree("looking for the client of servers", _require_client)
-    elif judge.prompt is not None:
+    if judge.server is None and judge.prompt is not None:
         shown = {n: judge.shown(Case("", row.prompt, ("a", "b"))) for n, row in enumerate(first[:_LOOKED_AT])}
         texts = {f"{n}/{name}": text for n, of in shown.items() for name, text in of.items()}
         requests = judge_requests(bench, judge.prompt, texts, bench.stages().feedback, judge.brief, 0, "")
@@ -175,10 +199,6 @@ def check_judge(bench: Workbench, task: Task, first: Sequence[Prompt]) -> None:
                 f"sampling.cache_length: found {room}, but what the judge {judge.name} asks has {least} tokens without "
                 "the answers; raise it"
             )
-
-
-def _require_client() -> None:
-    client()
 
 
 def require_gold(gold: Mapping[str, EvaluationRow], rows: Sequence[Prompt], round: int) -> None:
@@ -242,5 +262,5 @@ def _grades(loop: Loop, round: int, cases: Sequence[Case], rows: Sequence[Rollou
     """Of the texts of each case, by the task's scorer."""
     gold = loop.task.gold(round)
     there = [(gold[r.id], text) for r, c in zip(rows, cases, strict=True) for text in c.texts if text is not None]
-    grades = iter(loop.task.scorer.grades([row for row, _ in there], [text for _, text in there]))
+    grades = iter(grades_of(loop.task.scorer, [row for row, _ in there], [text for _, text in there]))
     return [[None if text is None else next(grades).value for text in case.texts] for case in cases]

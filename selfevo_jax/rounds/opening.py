@@ -14,6 +14,7 @@ from selfevo_jax.checkpoint import model_checksum
 from selfevo_jax.config import Config
 from selfevo_jax.data import source_checksum
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.judges.endpoint import server_notice
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.checkpoints import Checkpoints, tell_aside
 from selfevo_jax.rounds.judging import check_judge
@@ -78,9 +79,20 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> 
     labels = [f"{name} reads labels in its rounds: a baseline, no self-improvement" for name in bench.label_readers]
     platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
     words = words_notice(bench.judge, bench.format, bench.tokenizer.decode)
-    for said in (*task.notices(), bench.format.notice(), lost, writing, *labels, words, platform):
+    notices = (*task.notices(), bench.format.notice(), lost, writing, *labels, words, platform, *_of_servers(config))
+    for said in notices:
         if said is not None:
             reporter.warn(said)
+
+
+def _of_servers(config: Config) -> list[str]:
+    """What is seen of the servers that judge, as process 0 sees it: a run asks them only when it has come so far."""
+    given = [config.judge.server, *(of.endpoint for of in config.data.open_ended.values())]
+    servers = {(one.url, one.model): one for one in given if one is not None}
+    if not servers:
+        return []
+    said = hosts.agree("looking at the servers that judge", lambda: [server_notice(one) for one in servers.values()])
+    return [one for one in said if one is not None]
 
 
 def _fingerprints(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> dict[str, str]:

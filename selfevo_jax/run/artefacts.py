@@ -14,9 +14,8 @@ from typing import Any
 from selfevo_jax import plugins
 from selfevo_jax.config import Config
 from selfevo_jax.config.forms import fields, section_at
-from selfevo_jax.run.identity import SAFE_TO_CHANGE, flat
-from selfevo_jax.run.joining import REMOVED
-from selfevo_jax.run.run_dir import COMMITTED, EVALUATIONS, META, OPEN, name_of
+from selfevo_jax.run.identity import flat, is_safe_to_change
+from selfevo_jax.run.names import COMMITTED, EVALUATIONS, META, OPEN, REMOVED, name_of
 
 ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
 """What is computed before the rounds: the base's own answers that D_meta is written about, D_meta, M_meta."""
@@ -43,7 +42,7 @@ def _read(*by: str, why: str = "the kept files") -> _Read:
 
 
 _READ: dict[str, _Read] = {
-    **dict.fromkeys((*SAFE_TO_CHANGE, "rounds.controls_warn_above"), _read()),
+    "rounds.controls_warn_above": _read(),
     "seed": _Read(_ALL - {EVALUATION, OPEN_ENDED}, "the draws and the order of the rows"),
     "model": _Read(_ALL, "the base model"),
     "tokenizer": _Read(_ALL, "the base model"),  # a fingerprint
@@ -90,8 +89,9 @@ _READ: dict[str, _Read] = {
     "turns of evaluation": _read(EVALUATION),
     "seed of evaluation": _read(EVALUATION),
 }
-"""Keys of a config (and, by the same names, fingerprints); the longest that a key lies below counts. What reads the
-settings of a task is said where they are declared (`Section.read_by`)."""
+"""Keys of a config (and, by the same names, fingerprints); the longest that a key lies below counts, and nothing is
+read of those that are safe to change. What reads the settings of a task is said where they are declared
+(`Section.read_by`)."""
 
 
 def _declared() -> Iterator[tuple[str, _Read]]:
@@ -112,6 +112,8 @@ def below(key: str, names: Iterable[str]) -> bool:
 
 
 def _found(key: str) -> _Read:
+    if is_safe_to_change(key):
+        return _read()
     while key:
         if key in _READ:
             return _READ[key]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from selfevo_jax.config import Config
+from selfevo_jax.judges import WHERE_AND_HOW
 
 SAFE_TO_CHANGE = (
     "run_dir",
@@ -32,14 +33,18 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _safe(key: str) -> bool:
+def is_safe_to_change(key: str) -> bool:
+    """Whether a key is one of SAFE_TO_CHANGE or below one, or says where a judge's server is and how it is asked."""
+    section, _, name = key.rpartition(".")
+    if section.endswith(".endpoint") and name in WHERE_AND_HOW:
+        return True
     return any(key == safe or key.startswith(f"{safe}.") for safe in SAFE_TO_CHANGE)
 
 
 def config_differences(old: Config, new: Config) -> list[str]:
     """`key: old -> new` for every key that differs and may not change on resume."""
     before, after = dict(flat(old.model_dump(mode="json"))), dict(flat(new.model_dump(mode="json")))
-    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and not _safe(key)]
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and not is_safe_to_change(key)]
     found = [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
     sets, others = list(old.data.evaluation), list(new.data.evaluation)
     if sorted(sets) == sorted(others) and sets != others:
@@ -49,6 +54,6 @@ def config_differences(old: Config, new: Config) -> list[str]:
 
 def identity(config: Config, fingerprints: Mapping[str, str]) -> str:
     """A digest of what a run computes: the same however long and wherever it runs."""
-    keys = {key: value for key, value in flat(config.model_dump(mode="json")) if not _safe(key)}
+    keys = {key: value for key, value in flat(config.model_dump(mode="json")) if not is_safe_to_change(key)}
     told = json.dumps([keys, dict(fingerprints)], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

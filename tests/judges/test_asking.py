@@ -40,7 +40,7 @@ class Played:
             self.at_once -= 1
         return question.id
 
-    def run(self, n: int) -> Asking:
+    def run(self, n: int, before: int = 0) -> Asking:
         asking: Asking = Asking(
             "server",
             self.ask,
@@ -48,6 +48,7 @@ class Played:
             lambda q, a: self.answered.append(a),
             lambda q, why: self.failed.update({q.id: why}),
             lambda a: self.limits.append(a.limit),
+            before,
         )
         asyncio.run(asking.run([Q(str(i)) for i in range(n)]))
         return asking
@@ -130,6 +131,11 @@ def test_a_server_that_never_answers_ends_the_asking_with_few_questions_too():
     played = Played(lambda id, n: fails(Refused("400")))
     with pytest.raises(SelfevoError, match="2 questions in a row were not answered"):
         played.run(2)
+
+
+def test_questions_that_a_server_refuses_do_not_end_an_asking_that_goes_on_with_them_alone():
+    played = Played(lambda id, n: fails(Refused("400")))
+    assert played.run(12, before=3).failed == 12
 
 
 def test_a_try_that_takes_too_long_is_broken_off():

@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.judges import Assessment, Case, JudgeSection, open_batch
+from selfevo_jax.judges import Assessment, Case, JudgeSection, open_batch, open_judge
 from selfevo_jax.methods.selection import select
+from selfevo_jax.rounds.judging import assess
 
 SERVER = {"url": "http://127.0.0.1:1/v1", "model": "big"}
 
@@ -119,6 +120,8 @@ def test_a_judge_that_reads_labels_says_so_and_what_is_not_scored_is_no_no():
         ({"batch": {"kind": "pairwise", "endpoint": SERVER, "brief": True}}, r"batch.brief: only for a model"),
         ({"batch": {"kind": "pairwise", "settings": {"a": 1}}}, r"batch.settings: pairwise reads no such"),
         ({"batch": {"kind": "pairwis"}}, r"no 'pairwis'; did you mean 'pairwise'"),
+        ({"good_rating": 8}, r"judge.good_rating: found 8, but verdict gives no marks"),
+        ({"scale": 5, "batch": {"kind": "pairwise"}}, r"judge.scale: found 5, but verdict gives no marks"),
     ],
 )
 def test_settings_that_a_judge_does_not_read_are_refused_by_their_key(judge, message):
@@ -129,7 +132,45 @@ def test_settings_that_a_judge_does_not_read_are_refused_by_their_key(judge, mes
 def test_a_question_that_cannot_be_asked_is_refused_by_its_key():
     with pytest.raises(ConfigError, match=r"judge.batch.instruction: expected \{answer\} once"):
         judge(kind="endpoint", endpoint=SERVER, instruction="{prompt}?")
+    with pytest.raises(ConfigError, match=r"judge.batch.instruction: found \{question\} in it; the prompt is"):
+        judge(kind="endpoint", endpoint=SERVER, instruction="{prompt} {question} {answer}")
     with pytest.raises(ConfigError, match=r"judge.scale: found 5, but the default question asks for marks up to 10"):
         open_batch(
             JudgeSection(scale=5, good_rating=5, batch={"kind": "endpoint", "endpoint": SERVER, "form": "rating"})
         )
+
+
+class Odd:
+    """A judge from outside, with one thing that it does wrong."""
+
+    name, reads_labels, compares, brief, server, prompt = "odd", False, False, False, None, None
+
+    def __init__(self, **wrong):
+        vars(self).update(wrong)
+
+    def shown(self, case):
+        return {}
+
+    def assessed(self, case, replies):
+        return [Assessment(None)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"shown": lambda case: 1 / 0}, "odd fails on 'a/0': ZeroDivisionError"),
+        ({"shown": lambda case: {"x": "?"}}, "odd shows questions, but has no prompt that asks them"),
+        ({"assessed": lambda case, replies: replies["x"]}, "odd fails on 'a/0': KeyError"),
+        ({"assessed": lambda case, replies: []}, "odd says 0 things of the 1 texts of 'a/0', expected one of each"),
+    ],
+)
+def test_whatever_a_judge_from_outside_does_wrong_is_one_line(wrong, said):
+    with pytest.raises(ConfigError, match=f"judge.batch.kind: {said}"):
+        assess(Odd(**wrong), [Case("a/0", "p", ("5",))], lambda prompt, asked: {})
+
+
+def test_what_is_no_judge_is_refused_with_what_it_lacks():
+    with pytest.raises(ConfigError, match=r"judge.batch.kind: builtins:dict gives a dict without .*, expected a Batch"):
+        judge(kind="builtins:dict")
+    with pytest.raises(ConfigError, match=r"judge.kind: builtins:dict gives a dict without .*, expected a ChainJudge"):
+        open_judge(JudgeSection(kind="builtins:dict"))

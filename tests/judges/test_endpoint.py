@@ -1,6 +1,7 @@
 """A judge behind a server on this machine that is busy, broken and slow."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -184,7 +185,64 @@ def test_what_a_server_asks_to_wait_is_read_in_all_its_forms(headers, seconds):
 
 def test_an_endpoint_is_a_url(tmp_path):
     assert EndpointSection(url="https://host/v1/", model="m").url == "https://host/v1"
-    with pytest.raises(ValueError, match="expected a URL"):
-        EndpointSection(url="host", model="m")
+    for url in (
+        "host",
+        "http://",
+        "http://:80",
+        "http://h:99999999/v1",
+        "http://h h/v1",
+        "https://hö.st/v1",
+        "ftp://h",
+    ):
+        with pytest.raises(ValueError, match="expected a URL"):
+            EndpointSection(url=url, model="m")
+    with pytest.raises(ValueError, match="expected the part before /chat/completions"):
+        EndpointSection(url="https://host/v1/chat/completions", model="m")
+    wrong = {"model": " ", "temperature": math.inf, "retries": 10**9, "answer_seconds": 1e300, "concurrency": 10**9}
+    for key, value in wrong.items():
+        with pytest.raises(ValueError, match=key):
+            EndpointSection(**{"url": "https://host/v1", "model": "m", key: value})
     with pytest.raises(ValueError, match="the key itself does not belong here"):
         EndpointSection(url="https://host/v1", model="m", key_variable=KEY)
+
+
+def test_an_answer_with_half_a_character_is_kept_and_asked_for_once(tmp_path):
+    with serving(lambda prompt, n: "says half \ud800, whole \u00e9") as server:
+        for _ in range(2):
+            with Journal(tmp_path / "log.jsonl") as log:
+                assert ask(server, 1, log)[0].text == "half ?, whole é"
+        assert server.asked.total() == 1
+
+
+def test_a_key_with_a_line_end_is_sent_without_it_and_one_that_no_header_holds_is_refused_and_not_shown(monkeypatch):
+    with serving() as server:
+        monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+        ask(server, 1)
+        assert server.keys == {f"Bearer {KEY}"}
+        for key in ("sk-of\nthese-tests", "sk-öf-these-tests"):
+            monkeypatch.setenv("OPENAI_API_KEY", key)
+            with pytest.raises(ConfigError, match="OPENAI_API_KEY holds a key with white space or other") as caught:
+                ask(server, 1)
+            assert "these-tests" not in str(caught.value)
+
+
+def test_a_word_that_stands_for_a_key_is_not_taken_out_of_answers(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    with serving(lambda prompt, n: "says The answer is EMPTY.") as server:
+        assert ask(server, 1)[0].text == "The answer is EMPTY."
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(lambda prompt, n: f"says your key is {KEY}") as server:
+        assert ask(server, 1)[0].text == "your key is ***"
+
+
+def test_a_server_is_looked_at_before_it_is_asked(monkeypatch):
+    with serving() as server:
+        section = EndpointSection(url=server.url, model="big")
+        assert endpoint.server_notice(section) is None  # it lists no models
+        server.models = ["small", "big"]
+        assert endpoint.server_notice(section) is None
+        server.models = ["small", "bigger"]
+        assert endpoint.server_notice(section) == f"{server.url}: lists no model 'big', but small, bigger"
+        assert server.asked.total() == 0
+    said = endpoint.server_notice(EndpointSection(url="http://127.0.0.1:1/v1", model="big"))
+    assert said.startswith("http://127.0.0.1:1/v1: cannot be reached now (")

@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from completions_server import serving
@@ -44,14 +45,18 @@ def rolled_out(root: Path) -> list[Rollout]:
     return [Rollout.from_dict(row) for row in read_rows(root / ROUND / "rollouts/part-00000.jsonl")]
 
 
+FAULTS = ("429", "500", "hang up", "half json", "half body", "no choices")
+
+
 def verdict(prompt: str, n: int) -> str | None:
-    """A server that is busy and broken at first, and knows a good answer by its length."""
+    """A server that is busy and broken at first, sometimes slow, and knows a good answer by its length."""
     answer = prompt.partition("Start of the Answer]\n")[2].partition("\n[The End")[0]
     if n == 1 and len(prompt) % 5 == 0:
-        return "500" if len(prompt) % 2 else "hang up"
+        return FAULTS[crc32(prompt.encode()) % len(FAULTS)]
+    slow = "slow " if len(prompt) % 7 == 0 else ""
     if len(answer) % 4 == 0:
-        return "says Who knows?"
-    return f"says Let me see. Verdict: {'correct' if len(answer) % 2 else 'incorrect'}."
+        return f"{slow}says Who knows?"
+    return f"{slow}says Let me see. Verdict: {'correct' if len(answer) % 2 else 'incorrect'}."
 
 
 def test_a_killed_round_asks_a_server_only_what_is_not_answered_and_ends_as_if_undisturbed(
@@ -82,6 +87,9 @@ def test_a_killed_round_asks_a_server_only_what_is_not_answered_and_ends_as_if_u
         failed_once = sum(len(prompt) % 5 == 0 for prompt in server.asked)
         assert server.asked.total() == sum(map(len, answered)) + failed_once
         assert 0 < failed_once < len(server.asked)
+        met = {verdict(prompt, 1) for prompt in server.asked}
+        assert len(met & set(FAULTS)) >= 3
+        assert any(said.startswith("slow ") for said in met)
         run(whole)
     assert texts(root) == texts(Path(whole.run_dir))
     # chosen and kept by what the server said, whatever the model's own feedback was

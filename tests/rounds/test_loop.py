@@ -14,7 +14,7 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.report import summarize
 from selfevo_jax.run import RunDir
 from selfevo_jax.run.files import read_rows
-from selfevo_jax.run.run_dir import SCORES
+from selfevo_jax.run.names import SCORES
 
 pytestmark = pytest.mark.slow
 

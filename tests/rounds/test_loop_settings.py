@@ -28,8 +28,8 @@ from selfevo_jax.rounds.meta_stage import check_verdicts, warn_unbalanced
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.files import read_json, read_rows
+from selfevo_jax.run.names import STOPPED
 from selfevo_jax.run.retention import worse_than_best
-from selfevo_jax.run.run_dir import STOPPED
 from selfevo_jax.scorers.number import Number
 
 slow = pytest.mark.slow

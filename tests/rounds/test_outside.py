@@ -75,6 +75,21 @@ def test_a_part_of_each_kind_from_outside_makes_a_round(tmp_path: Path) -> None:
             open_method,
             r"rounds.select: found none, but self_train",
         ),
+        (
+            {"judge": {"batch": {"kind": "pairwise"}}, "rounds": {"turns": 0}},
+            open_method,
+            r"judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there",
+        ),
+        (
+            {"judge": {"batch": {"kind": "scorer"}}, "rounds": {"turns": 0, "select": "none"}},
+            open_method,
+            r"judge.batch: found scorer, but with rounds.turns 0 and rounds.select none nothing is judged",
+        ),
+        (
+            {"data": {"task": "toys:Brief"}},
+            open_task,
+            r"data.task: toys:Brief gives a Brief without .*expected a Task",
+        ),
         ({"method": {"settings": {"a": 1}}}, open_method, r"method.settings: self_refine has none here"),
         ({"learn__objective": {"name": "toys:Margin"}}, learning, r"objective.name: toys:Margin fails: TypeError"),
         ({"learn__objective": {"settings": {"a": 1}}}, learning, r"objective.settings: sft has none"),

@@ -20,7 +20,7 @@ from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.run.journal import Journal
 from selfevo_jax.run.lock import LockError
-from selfevo_jax.run.run_dir import SCORES
+from selfevo_jax.run.names import SCORES
 from selfevo_jax.sample import shapes
 
 pytestmark = pytest.mark.slow
