@@ -17,8 +17,9 @@ from selfevo_jax.methods.mixture import fitted, mixture
 from selfevo_jax.model import merge_adapters, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.workbench import Workbench
+from selfevo_jax.run.names import LOSSES, META
 from selfevo_jax.run.retention import require_room, training_room
-from selfevo_jax.run.run_dir import LOSSES, META, RunDir
+from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.sharding import TRAIN_RULES
 from selfevo_jax.train import (
     Objective,

@@ -24,8 +24,8 @@ from selfevo_jax.rounds.open_ended import OpenEnded
 from selfevo_jax.rounds.opening import open_loop
 from selfevo_jax.rounds.prompts import write_own
 from selfevo_jax.rounds.rollouts import rollouts
+from selfevo_jax.run.names import COMMITTED, META, STOPPED, name_of
 from selfevo_jax.run.retention import best, direct_answers, kept, worse_than_best
-from selfevo_jax.run.run_dir import COMMITTED, META, STOPPED, name_of
 
 
 class Controller:

@@ -13,7 +13,8 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.checkpoints import Checkpoints
 from selfevo_jax.rounds.open_sets import OpenSet
 from selfevo_jax.rounds.workbench import Workbench
-from selfevo_jax.run.run_dir import META, RunDir
+from selfevo_jax.run.names import META
+from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.tasks import Task
 from selfevo_jax.text import PromptFormat
 

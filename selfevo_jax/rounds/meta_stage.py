@@ -12,7 +12,7 @@ from selfevo_jax.methods.lessons import supervised_examples
 from selfevo_jax.progress import Reporter, in_words
 from selfevo_jax.rounds.limits import clipped
 from selfevo_jax.rounds.loop import Loop
-from selfevo_jax.run.run_dir import COMMITTED, META, META_COUNTS
+from selfevo_jax.run.names import COMMITTED, META, META_COUNTS
 from selfevo_jax.tasks import Answer
 
 

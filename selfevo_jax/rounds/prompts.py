@@ -14,7 +14,7 @@ from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import meta_rows
 from selfevo_jax.rounds.workbench import Prompt, Workbench, sampling_params
 from selfevo_jax.run.files import read_rows, understood
-from selfevo_jax.run.run_dir import WRITTEN, WRITTEN_COUNTS, WRITTEN_TEXTS, name_of
+from selfevo_jax.run.names import WRITTEN, WRITTEN_COUNTS, WRITTEN_TEXTS, name_of
 from selfevo_jax.sample import Chain, DrawKey, Request, SamplingParams, Single, is_whole
 from selfevo_jax.tasks import Task, open_rows
 from selfevo_jax.tasks.overlap import check_overlap

@@ -9,7 +9,7 @@ from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.prompts import prompts_of
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.journal import by_id
-from selfevo_jax.run.run_dir import SCORES, name_of
+from selfevo_jax.run.names import SCORES, name_of
 
 
 def rollouts(loop: Loop, round: int) -> list[Rollout]:

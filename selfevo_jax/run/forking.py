@@ -26,8 +26,8 @@ from selfevo_jax.run.artefacts import (
 )
 from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.run.identity import flat
-from selfevo_jax.run.joining import CONFIG, PRINTS, REMOVED
-from selfevo_jax.run.run_dir import COMMITTED, EVALUATIONS, META, OPEN, RunDir, name_of
+from selfevo_jax.run.names import COMMITTED, CONFIG, EVALUATIONS, META, OPEN, PRINTS, REMOVED, name_of
+from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import is_remote
 
 RECORD = "fork.json"

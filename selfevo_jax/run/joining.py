@@ -17,18 +17,28 @@ from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.run.checksums import READERS, Checksums
 from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.run.identity import config_differences, identity
+from selfevo_jax.run.names import (
+    CHECKPOINTS,
+    CONFIG,
+    COSTS,
+    EVALUATIONS,
+    META,
+    OPEN,
+    PRINTS,
+    REMOVED,
+    REPORT,
+    ROUNDS,
+    SCORES,
+)
 from selfevo_jax.storage import storage_of
 
-CONFIG, PRINTS = "config.yaml", "fingerprints.json"
-REMOVED = "REMOVED"
-"""What is left of a checkpoint that is not kept."""
-_REMADE = ("meta/", "rounds/", "evaluations/", "open_ended/")
+_REMADE = tuple(f"{folder}/" for folder in (META, ROUNDS, EVALUATIONS, OPEN))
 """Where files are that a phase makes anew."""
-_TOLD_ONLY = ("costs.jsonl", "report.json")
+_TOLD_ONLY = (COSTS, REPORT)
 """Files that nothing is made from."""
 GROWING = dict.fromkeys(("prompts", "rollouts", "judged"), "manifest.json") | {"controls": "../controls.json"}
 """Folders of a round whose lines grow one by one, and the file that is there when they are finished."""
-_NOT_READ = ("logprobs.jsonl", "answers.jsonl")
+_NOT_READ = (SCORES.rpartition("/")[2], "answers.jsonl")
 """Files of rows that nothing is made from once their phase is finished."""
 
 
@@ -68,8 +78,8 @@ class Joining:
             if fnmatch(file.name, ".*.tmp") and ASIDE not in file.relative_to(self.root).parts
         ]
         names = [name for name in finished_files(self.root, self._sums) if name not in (CONFIG, PRINTS)]
-        self._checkpoints([name for name in names if name.startswith("checkpoints/")])
-        self._files([name for name in names if not name.startswith("checkpoints/")])
+        self._checkpoints([name for name in names if name.startswith(f"{CHECKPOINTS}/")])
+        self._files([name for name in names if not name.startswith(f"{CHECKPOINTS}/")])
 
     # --- whose run it is
 

@@ -13,7 +13,8 @@ from selfevo_jax.checkpoint import KEPT
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.evaluate import paired
 from selfevo_jax.model import LoraConfig, ModelConfig, abstract_adapters, param_count
-from selfevo_jax.run.run_dir import RunDir, name_of
+from selfevo_jax.run.names import name_of
+from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import storage_of
 from selfevo_jax.train import SavingSection
 

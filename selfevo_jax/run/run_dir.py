@@ -19,33 +19,24 @@ from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.run.checksums import Checksums
 from selfevo_jax.run.files import read_json, read_rows, to_json, write_file
 from selfevo_jax.run.identity import identity
-from selfevo_jax.run.joining import CONFIG, REMOVED, Joining, finished_files
+from selfevo_jax.run.joining import Joining, finished_files
 from selfevo_jax.run.journal import Journal, encoded
 from selfevo_jax.run.lock import Owner, RunLock
+from selfevo_jax.run.names import (
+    CHECKPOINTS,
+    CONFIG,
+    COSTS,
+    EVALUATIONS,
+    FORKING,
+    META,
+    OPEN,
+    REMOVED,
+    REPORT,
+    ROUNDS,
+    TRAINING,
+)
 from selfevo_jax.run.same import check_hosts
 from selfevo_jax.storage import place, storage_of
-
-FORKING = ".forking"
-"""In a directory that is to become the run of a fork, until all of it is there."""
-EVALUATIONS, OPEN = "evaluations", "open_ended"
-"""Folders of what is measured."""
-META, COMMITTED, STOPPED = "meta", "COMMITTED", "STOPPED"
-"""Name of M_meta; the last file of a phase; what a run leaves that ended before its last round."""
-META_COUNTS = "counts.json"
-"""In the folder of D_meta: what became of the answers that it is made of."""
-SCORES = "rollouts/logprobs.jsonl"
-"""Of a round: the log-probabilities of its rollouts."""
-WRITTEN, WRITTEN_TEXTS, WRITTEN_COUNTS = "prompts/written.jsonl", "prompts/texts.jsonl", "prompts/manifest.json"
-"""Of a round: prompts that the model wrote for it, the texts in which it did, and how many there are."""
-
-LOSSES = "losses.jsonl"
-"""Beside the arrays of a checkpoint: step, loss, learning rate, gradient norm and tokens of every step of its training,
-a line each."""
-
-
-def name_of(round: int) -> str:
-    """Checkpoint and evaluation name of M_round; round 0 is M_meta."""
-    return META if round == 0 else f"{round:04d}"
 
 
 class RunDir:
@@ -75,12 +66,12 @@ class RunDir:
 
     @property
     def report_file(self) -> Path:
-        return self.root / "report.json"
+        return self.root / REPORT
 
     @property
     def costs_file(self) -> Path:
         """Tokens, steps and seconds of every rollout, one line each: the one record that differs between equal runs."""
-        return self.root / "costs.jsonl"
+        return self.root / COSTS
 
     def append_cost(self, row: dict[str, Any]) -> None:
         """By the process that measured: the others do not wait for it."""
@@ -122,7 +113,7 @@ class RunDir:
         """Removes what a kill between the record of a removal and its end has left; the names of the checkpoints."""
 
         def begun() -> list[str]:
-            folder = self.root / "checkpoints"
+            folder = self.root / CHECKPOINTS
             names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
             return [n for n in names if (folder / n / REMOVED).exists() and (folder / n / ARRAYS).exists()]
 
@@ -259,17 +250,17 @@ class RunDir:
     # --- paths
 
     def meta(self, name: str) -> Path:
-        return self.root / "meta" / name
+        return self.root / META / name
 
     def round(self, number: int, name: str) -> Path:
-        return self.root / "rounds" / f"{number:04d}" / name
+        return self.root / ROUNDS / f"{number:04d}" / name
 
     def checkpoint(self, name: str) -> Path:
-        return self.root / "checkpoints" / name
+        return self.root / CHECKPOINTS / name
 
     def training_states(self, name: str) -> Path:
         """The states inside the fine-tuning that ends in a checkpoint, while it goes on."""
-        return self.root / "training" / name
+        return self.root / TRAINING / name
 
     def evaluation(self, name: str) -> Path:
         return self.root / EVALUATIONS / f"{name}.json"

@@ -12,7 +12,8 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.run.artefacts import Artefact, artefacts, inputs
 from selfevo_jax.run.files import read_json
 from selfevo_jax.run.forking import RECORD, bring, prints_of, require_sound
-from selfevo_jax.run.run_dir import FORKING, RunDir
+from selfevo_jax.run.names import FORKING
+from selfevo_jax.run.run_dir import RunDir
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Any
 from selfevo_jax.checkpoint import ASIDE, MARK, folder_faults
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.run.files import read_json
-from selfevo_jax.run.joining import GROWING, PRINTS
+from selfevo_jax.run.joining import GROWING
 from selfevo_jax.run.journal import Journal
-from selfevo_jax.run.run_dir import COMMITTED, META, OPEN, SCORES, RunDir, name_of
+from selfevo_jax.run.names import COMMITTED, META, OPEN, PRINTS, SCORES, name_of
+from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import is_remote, storage_of
 
 

@@ -1,0 +1,31 @@
+"""The names of files and folders of a run directory."""
+
+from __future__ import annotations
+
+CONFIG, PRINTS = "config.yaml", "fingerprints.json"
+COSTS, REPORT = "costs.jsonl", "report.json"
+FORKING = ".forking"
+"""In a directory that is to become the run of a fork, until all of it is there."""
+
+META, ROUNDS, CHECKPOINTS, TRAINING = "meta", "rounds", "checkpoints", "training"
+"""Folders: D_meta (and the name of M_meta), what rounds make, models, states inside a fine-tuning."""
+EVALUATIONS, OPEN = "evaluations", "open_ended"
+"""Folders of what is measured."""
+
+COMMITTED, STOPPED, REMOVED = "COMMITTED", "STOPPED", "REMOVED"
+"""The last file of a phase; what a run leaves that ended before its last round; what is left of a checkpoint that is
+not kept."""
+META_COUNTS = "counts.json"
+"""In the folder of D_meta: what became of the answers that it is made of."""
+SCORES = "rollouts/logprobs.jsonl"
+"""Of a round: the log-probabilities of its rollouts."""
+WRITTEN, WRITTEN_TEXTS, WRITTEN_COUNTS = "prompts/written.jsonl", "prompts/texts.jsonl", "prompts/manifest.json"
+"""Of a round: prompts that the model wrote for it, the texts in which it did, and how many there are."""
+LOSSES = "losses.jsonl"
+"""Beside the arrays of a checkpoint: step, loss, learning rate, gradient norm and tokens of every step of its training,
+a line each."""
+
+
+def name_of(round: int) -> str:
+    """Checkpoint and evaluation name of M_round; round 0 is M_meta."""
+    return META if round == 0 else f"{round:04d}"
