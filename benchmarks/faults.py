@@ -3,7 +3,8 @@
     python benchmarks/faults.py --kills 100 --json faults.json
     python benchmarks/faults.py --kills 6 --writes 5           # a quick check
 
-A tiny run of the stories is made once undisturbed. Then others are killed at random instants, phase after phase
+A tiny run of the stories is made once undisturbed; the model writes prompts in it, and a server on this machine judges
+its rows and its answers to open-ended prompts. Then others are killed at random instants, phase after phase
 (SIGKILL, and SIGTERM for one in four), and started again by the same command until they are complete. Each must end
 with the same text artefacts, byte by byte but for times, and equal weights; chains that had ended when the kill came
 must be kept. Then each single write of a run fails once, as on a full disk, and each finished file of a run has one
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,10 @@ from typing import Any
 import jax
 import numpy as np
 import yaml
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from completions_server import serving
 
 from selfevo_jax.checkpoint import ASIDE, open_model
 from selfevo_jax.report import status
@@ -45,6 +51,14 @@ CONFIG: dict[str, Any] = {
     "data": {
         "stories": {"meta_questions": 150, "responses_per_question": 2, "right_copies": 2, "evaluation_rows": 48},
         "prompts_per_round": 64,
+        "self_written": {
+            "examples": 2,
+            "own_examples": 1,
+            "asked": 2,
+            "at_once": 4,
+            "patience": 4,
+            "given_share": 0.75,
+        },
     },
     "sampling": {
         "slots": 8,
@@ -52,6 +66,7 @@ CONFIG: dict[str, Any] = {
         "respond": {"temperature": 0.8, "max_new_tokens": 8},
         "feedback": {"temperature": 0.7, "max_new_tokens": 40},
         "refine": {"max_new_tokens": 8},
+        "write": {"max_new_tokens": 24},
     },
     "meta": TRAIN,
     "learn": TRAIN,
@@ -60,17 +75,31 @@ CONFIG: dict[str, Any] = {
 }
 LIMIT = 180.0
 """Seconds of one process at most."""
-PHASES = ("D_meta", "rollouts", "fine-tune", "evaluate")
+PHASES = ("D_meta", "prompts", "rollouts", "judged", "fine-tune", "evaluate", "judge answers")
+SHORT = ("D_meta", "prompts", "judge answers")
+OPEN = ["Say hello to Mia.", "Name three kinds of shells.", "Why is the sky blue?", "Write a line about rain."]
 SELF = Path(__file__).absolute()
 
 
-class Place:
-    """A folder with the config and a run."""
+def judgement(prompt: str, n: int) -> str:
+    """What the server says, always the same to a prompt: a verdict, of two answers the better one, or a mark."""
+    lot = zlib.crc32(prompt.encode())
+    if "[The Start of the Answer]" in prompt:
+        return f"slow says Verdict: {'correct' if lot % 2 else 'incorrect'}."
+    return f"slow says [[{'ABC'[lot % 3]}]]" if "Assistant B" in prompt else f"slow says Rating: [[{1 + lot % 10}]]"
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+
+class Place:
+    """A folder with the config and a run; `url` of the server that judges."""
+
+    def __init__(self, folder: Path, programs: Path, url: str) -> None:
         self.folder, self.run = folder, folder / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(CONFIG))
+        endpoint = {"url": url, "model": "big", "concurrency": 8}
+        data = {**CONFIG["data"], "open_ended": {"open": {"source": "open.jsonl", "endpoint": endpoint}}}
+        tree = {**CONFIG, "data": data, "judge": {"batch": {"kind": "endpoint", "endpoint": endpoint}}}
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(tree))
+        (folder / "open.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in OPEN))
         self.environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
@@ -150,7 +179,7 @@ def kill_at_random(place: Place, rng: random.Random, counts: Counts, least: int)
             assert time.monotonic() < deadline, place.said()
             time.sleep(0.02)
             phase = place.phase()
-        time.sleep(rng.uniform(0.0, 1.2 if phase != "D_meta" else 0.3))
+        time.sleep(rng.uniform(0.0, 0.3 if phase in SHORT else 1.2))
         told, phase = rng.random() < 0.25, place.phase()
         if process.poll() is not None or phase is None:
             return False
@@ -170,10 +199,10 @@ def kill_at_random(place: Place, rng: random.Random, counts: Counts, least: int)
     return True
 
 
-def killed(root: Path, programs: Path, wanted: dict[str, Any], kills: int, seed: int) -> Counts:
+def killed(root: Path, programs: Path, url: str, wanted: dict[str, Any], kills: int, seed: int) -> Counts:
     rng, counts = random.Random(seed), Counts()
     while counts.kills < kills:
-        place = Place(root / f"killed-{counts.runs}", programs)
+        place = Place(root / f"killed-{counts.runs}", programs, url)
         while counts.kills < kills and kill_at_random(place, rng, counts, -(-kills // 10)):
             print(f"kill {counts.kills} of {kills}: {dict(counts.phases)}", file=sys.stderr)
         code = place.finish()
@@ -228,15 +257,15 @@ def child(fail_at: int) -> None:
         print(f"writes: {made()}")
 
 
-def failing_writes(root: Path, programs: Path, wanted: dict[str, Any], most: int | None) -> dict[str, Any]:
-    counting = Place(root / "writes", programs)
+def failing_writes(root: Path, programs: Path, url: str, wanted: dict[str, Any], most: int | None) -> dict[str, Any]:
+    counting = Place(root / "writes", programs, url)
     assert counting.finish(str(SELF), "--child", "0") == 0, counting.said()
     total = int(re.findall(r"writes: (\d+)", counting.said())[-1])
     chosen = range(1, total + 1) if most is None else sorted(random.Random(0).sample(range(1, total + 1), most))
     outcomes: dict[str, int] = collections.Counter()
     wrong = differences(counting.run, wanted)
     for number in chosen:
-        place = Place(root / f"write-{number}", programs)
+        place = Place(root / f"write-{number}", programs, url)
         code = place.finish(str(SELF), "--child", str(number))
         said = place.said()
         if code and ("error: " not in said or "Traceback" in said):
@@ -280,19 +309,19 @@ def main() -> None:
     if args.child is not None:
         return child(args.child)
     jax.config.update("jax_platforms", "cpu")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, serving(judgement) as server:
         root = Path(folder)
         programs = root / "programs"
-        alone = Place(root / "alone", programs)
+        alone = Place(root / "alone", programs, server.url)
         assert alone.finish() == 0, alone.said()
         wanted = end_state(alone.run)
-        found = killed(root, programs, wanted, args.kills, args.seed)
+        found = killed(root, programs, server.url, wanted, args.kills, args.seed)
         print(
             f"kills {found.kills} ({dict(found.signals)}), by phase {dict(found.phases)}, exit codes "
             f"{dict(found.codes)}; runs {found.runs}; finished chains kept {found.chains_kept}, redone "
             f"{found.chains_redone}; differences {len(found.differences)} {found.differences}"
         )
-        writes = failing_writes(root, programs, wanted, args.writes)
+        writes = failing_writes(root, programs, server.url, wanted, args.writes)
         print(f"failing writes: {writes}")
         bytes_ = corrupted(alone.run)
         print(f"changed bytes: {bytes_}")
