@@ -131,7 +131,7 @@ def _asked(
                 meter.set(len(answers), note)
 
             try:
-                asyncio.run(_ask_all(section, left, len(answers), on_answer, on_failure, on_progress))
+                asyncio.run(_ask_all(section, left, on_answer, on_failure, on_progress, len(answers)))
             finally:
                 if record is not None:
                     asked = [answers[question.id] for question in left if question.id in answers]
@@ -193,7 +193,15 @@ def server_notice(section: EndpointSection) -> str | None:
     return f"{section.url}: lists no model '{section.model}', but {', '.join(known[:8])}"
 
 
-async def _ask_all(section: EndpointSection, questions: Sequence[Question], before: int, *listeners: Any) -> None:
+async def _ask_all(
+    section: EndpointSection,
+    questions: Sequence[Question],
+    on_answer: Callable[[Question, Answer], None],
+    on_failure: Callable[[Question, str], None],
+    on_progress: Callable[[Asking[Question, Answer]], None],
+    before: int,
+) -> None:
+    """`before`: answers that are there already."""
     key = _key(section.key_variable)
     pace = Pace(section.concurrency, section.retries, section.answer_seconds, section.longest_wait_seconds)
     async with client()(base_url=section.url, api_key=key, max_retries=0, timeout=section.answer_seconds) as opened:
@@ -201,7 +209,7 @@ async def _ask_all(section: EndpointSection, questions: Sequence[Question], befo
         async def ask(question: Question) -> Answer:
             return await _ask(opened, section, question, key)
 
-        await Asking(section.url, ask, pace, *listeners, before=before).run(questions)
+        await Asking(section.url, ask, pace, on_answer, on_failure, on_progress, before).run(questions)
 
 
 def _key(variable: str) -> str:
