@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
     from selfevo_jax.model.config import PRESETS, LayerKind, ModelConfig, RopeScaling, preset_shape
     from selfevo_jax.model.finite import leaves_not_finite, require_finite, shown_leaves
+    from selfevo_jax.model.int8 import quantize, quantize_params
     from selfevo_jax.model.learning import LoraConfig, Remat
     from selfevo_jax.model.lora import (
         abstract_adapters,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
         stack_layers,
         unstack_layers,
     )
-    from selfevo_jax.model.quantize import quantize, quantize_params
     from selfevo_jax.model.stack import hidden_states
     from selfevo_jax.model.tpu_attention import LANES, TpuAttention
     from selfevo_jax.model.train_attention import TrainAttention

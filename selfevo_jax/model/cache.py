@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from selfevo_jax.model.config import ModelConfig
-from selfevo_jax.model.quantize import is_int8, quantize
+from selfevo_jax.model.int8 import is_int8, quantize
 from selfevo_jax.sharding import ShardingRules
 
 CachePart = tuple[jax.Array, ...]

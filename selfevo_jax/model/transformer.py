@@ -25,7 +25,7 @@ from selfevo_jax.model.attention import (
 )
 from selfevo_jax.model.cache import CacheLayer, CachePart, KVCache, take_rows, write
 from selfevo_jax.model.config import LayerKind, ModelConfig
-from selfevo_jax.model.quantize import is_int8
+from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.model.tpu_attention import TpuAttention
 
 Rope = tuple[jax.Array, jax.Array]

@@ -25,7 +25,7 @@ from selfevo_jax.model import (
     param_shardings,
     quantize_params,
 )
-from selfevo_jax.model.quantize import is_int8
+from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor

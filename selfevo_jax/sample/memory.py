@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ModelConfig, abstract_params, cache_shardings, init_cache, param_shardings
-from selfevo_jax.model.quantize import is_int8
+from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.sample.shapes import EXTEND_TOKENS, LONGEST_EXTEND, decode_rows, extend_rows
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, ShardingRules
 

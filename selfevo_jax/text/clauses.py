@@ -64,10 +64,12 @@ class Plain:
         text = "".join(letters)
         for run in reversed(list(_BARE_RUN.finditer(text))):
             begin, end = run.start() + _BARE_KEPT, run.end() - _BARE_KEPT
-            middle = text[begin:end]
-            kept = "\n\n" if "\n\n" in middle else "\n" if "\n" in middle else ""
+            middle, beside = text[begin:end], (text[begin - 1], text[end])
+            end += beside == ("\n", "\n") and "\n\n" not in middle  # no empty line is made where there was none
+            kept = "\n\n" if "\n\n" in middle else "\n" if "\n" in middle and "\n" not in beside else ""
+            at = begin + middle.index(kept)
             text = text[:begin] + kept + text[end:]
-            origin[begin:end] = origin[begin : begin + len(kept)]
+            origin[begin:end] = origin[at : at + len(kept)]
         self.text = text
         self.origin = [*origin, len(given)]
 

@@ -4,6 +4,7 @@ import pytest
 
 from selfevo_jax.config import Config, parse_config
 from selfevo_jax.config.forms import fields, section_at
+from selfevo_jax.judges import WHERE_AND_HOW
 from selfevo_jax.run.artefacts import artefacts, inputs, is_read_by
 
 
@@ -155,7 +156,9 @@ def test_a_key_that_nobody_has_placed_is_one_that_everything_rests_on() -> None:
 def test_every_key_of_a_round_s_own_sections_is_read_by_something() -> None:
     made = list(artefacts(config(rounds__number=2, data__self_written={}, data__open_ended={"open": "p.jsonl"})))
     free = {name for name, _ in fields() if not any(is_read_by(name, a.kinds) for a in made)}
-    assert {name.split(".")[0] for name in free} == {"run_dir", "platform", "mesh", "saving", "sampling", "rounds"}
+    asked = {name for name in free if ".endpoint." in name}
+    assert {name.rpartition(".")[2] for name in asked} == set(WHERE_AND_HOW)
+    assert {n.split(".")[0] for n in free - asked} == {"run_dir", "platform", "mesh", "saving", "sampling", "rounds"}
 
 
 def test_files_belong_to_one_artefact_and_removed_arrays_are_not_shared() -> None:
