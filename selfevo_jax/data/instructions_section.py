@@ -41,6 +41,7 @@ class MetaPart(Section):
         **dict.fromkeys(("base", "wordings", "arguments"), ("answers", "D_meta", "rollouts")),
         **dict.fromkeys(("prompts", "responses", "response_temperature"), ("answers", "D_meta")),
         **dict.fromkeys(("demands_per_response", "rows", "right_share", "near_share"), ("D_meta",)),
+        "own_prompts": ("answers", "D_meta"),
         **dict.fromkeys(("fewest_words", "most_characters"), ("D_meta",)),
     }
 
@@ -58,6 +59,9 @@ class MetaPart(Section):
     """Of these responses: what a small model says at a high one is no text to learn from."""
     demands_per_response: Positive = 4
     """A response serves for so many rows: its own prompt's, and others of the same base instruction."""
+    own_prompts: Count = 0
+    """Prompts of the same base instructions that demand nothing. What the base answers them is taught as it is, beside
+    D_QA, so that it keeps its own way of answering."""
     rows: Positive = 1000
     """D_meta rows. Where the answers give fewer of one sort, fewer are taken of all, so that the shares hold."""
     right_share: Share = 0.42
@@ -103,7 +107,8 @@ class InstructionsSection(Section):
     """Prompts with verifiable instructions in the manner of IFEval, made of base instructions by a seed."""
 
     read_by: ClassVar = dict.fromkeys(
-        ("source", "seed", "kinds", "two_share", "brief", "apart"), ("answers", "D_meta", "evaluation", "rollouts")
+        ("source", "seed", "kinds", "two_share", "three_share", "brief", "apart"),
+        ("answers", "D_meta", "evaluation", "rollouts"),
     )
 
     source: str = "builtin:instructions/base"
@@ -118,7 +123,9 @@ class InstructionsSection(Section):
         "keywords:existence",
     )
     two_share: Share = 0.5
-    """Share of prompts with two verifiable instructions; the others have one."""
+    """Share of prompts with two verifiable instructions."""
+    three_share: Share = 0.0
+    """Share of prompts with three. The rest have one."""
     brief: bool = True
     """Whether each prompt asks for a short answer too."""
     apart: tuple[Trait, ...] = ("base", "wordings", "arguments")
@@ -127,6 +134,15 @@ class InstructionsSection(Section):
     meta: MetaPart = MetaPart()
     prompts: PromptsPart = PromptsPart()
     evaluation: EvaluationPart = EvaluationPart()
+
+    @model_validator(mode="after")
+    def _shares(self) -> InstructionsSection:
+        if self.two_share + self.three_share > 1 + 1e-9:
+            left = 1 - self.two_share
+            raise ValueError(
+                f"three_share: found {self.three_share:g}, expected at most {left:g}, what two_share leaves"
+            )
+        return self
 
     @model_validator(mode="after")
     def _some_of_those(self) -> InstructionsSection:

@@ -19,7 +19,7 @@ from selfevo_jax.rounds.curation import curate
 from selfevo_jax.rounds.judging import judged, record
 from selfevo_jax.rounds.loop import History
 from selfevo_jax.rounds.measure import evaluate
-from selfevo_jax.rounds.meta_stage import meta_rows, meta_stage
+from selfevo_jax.rounds.meta_stage import meta_rows, meta_stage, qa_rows
 from selfevo_jax.rounds.open_ended import OpenEnded
 from selfevo_jax.rounds.opening import open_loop
 from selfevo_jax.rounds.prompts import write_own
@@ -108,7 +108,7 @@ class Controller:
             self.bench.format,
             lambda number: traces if number == round else judged(loop, number, rollouts(loop, number)),
             functools.cache(lambda: meta_rows(loop)),
-            loop.task.qa_rows,
+            lambda: qa_rows(loop),
         )
         lesson = loop.method.learning(history, round)
         for line in lesson.notices:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from selfevo_jax.data import MetaRow, meta_balance, read_meta
+from selfevo_jax.data import MetaRow, QARow, meta_balance, read_meta, read_qa
 from selfevo_jax.errors import DataError, EmptySelectionError
 from selfevo_jax.judges import ChainJudge
 from selfevo_jax.methods.lessons import supervised_examples
 from selfevo_jax.progress import Reporter, in_words
 from selfevo_jax.rounds.limits import clipped
 from selfevo_jax.rounds.loop import Loop
-from selfevo_jax.run.names import COMMITTED, META, META_COUNTS
+from selfevo_jax.run.names import COMMITTED, META, META_COUNTS, OWN_ANSWERS
 from selfevo_jax.tasks import Answer
 
 
@@ -34,9 +34,17 @@ def meta_rows(loop: Loop) -> list[MetaRow]:
         if counts:
             loop.reporter.line(f"  D_meta is made of: {in_words(counts)}")
             loop.dir.write_json(loop.dir.meta(META_COUNTS), counts)
+        if built.own:
+            loop.dir.write_rows(loop.dir.meta(OWN_ANSWERS), built.own)
         loop.dir.write_rows(file, rows)
     loop.dir.require(file)
     return read_meta(file)
+
+
+def qa_rows(loop: Loop) -> list[QARow]:
+    """D_QA: the rows that the config names, and the base's own answers that were made with D_meta."""
+    file = loop.dir.meta(OWN_ANSWERS)
+    return [*loop.task.qa_rows(), *(read_qa(file) if loop.dir.has(file) else [])]
 
 
 def _answers(loop: Loop) -> list[Answer]:
@@ -72,7 +80,7 @@ def meta_stage(loop: Loop) -> None:
         loop.reporter.line("  meta.steps is 0: M_meta is the model as it is")
         loop.checkpoints.save_base(META)
     elif not loop.dir.complete(META):
-        groups = supervised_examples(rows, loop.task.qa_rows(), loop.bench.format, config.meta)
+        groups = supervised_examples(rows, qa_rows(loop), loop.bench.format, config.meta)
         base, origin = loop.checkpoints.base(), loop.bench.source.origin
         loop.checkpoints.train(META, base, origin, groups, config.meta, config.seed)
     loop.checkpoints.finish(META)

@@ -11,7 +11,7 @@ from selfevo_jax.data import DataSection, PromptRow, SelfWrittenSection, read_pr
 from selfevo_jax.data.self_written import Harvest, WritingAsk, WrittenText, write_prompts
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.rounds.loop import Loop
-from selfevo_jax.rounds.meta_stage import meta_rows
+from selfevo_jax.rounds.meta_stage import meta_rows, qa_rows
 from selfevo_jax.rounds.workbench import Prompt, Workbench, sampling_params
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.names import WRITTEN, WRITTEN_COUNTS, WRITTEN_TEXTS, name_of
@@ -183,7 +183,7 @@ def _known(loop: Loop, round: int) -> Iterator[str]:
     for number in range(1, round + 1):
         yield from (row.prompt for row in given(loop.task, loop.config.data, number))
     yield from (row.prompt for row in meta_rows(loop))
-    yield from (row.prompt for row in loop.task.qa_rows())
+    yield from (row.prompt for row in qa_rows(loop))
 
 
 # --- before there is any

@@ -44,6 +44,8 @@ class BuiltMeta:
     rows: Sequence[MetaRow]
     counts: Mapping[str, int] = field(default_factory=dict)
     """In words, what became of the answers that it is written about: those that were used, and those that were not."""
+    own: Sequence[QARow] = ()
+    """Answers of the base that are taught as they are, as rows of D_QA, so that it keeps its own way of answering."""
 
 
 class Task(Protocol):

@@ -181,7 +181,7 @@ def test_what_is_not_set_apart_is_that_of_the_rounds(base):
 
 
 def _rows(part, number, section, seed="s", tag="x"):
-    return list(itertools.islice(make_rows(part, section.kinds, section.two_share, seed, tag), number))
+    return list(itertools.islice(make_rows(part, section, seed, tag), number))
 
 
 def test_rows_themselves_are_held_to_what_is_set_apart(base):
@@ -286,7 +286,7 @@ def built(base):
     responses |= {rows[0].prompt: ["Too short.", "long " * 80], rows[1].prompt: [next(iter(responses.values()))[0]]}
 
     def build(seed):
-        return build_meta(rows, responses, part, section.kinds, section.two_share, section.meta, seed)
+        return build_meta(rows, responses, part, section, seed)
 
     return section.meta, build, {text for texts in responses.values() for text in texts}
 
@@ -315,11 +315,10 @@ def test_d_meta_says_the_truth_and_refines_to_what_is_right(built):
 
 
 def test_refinements_and_right_responses_meet_what_the_prompt_asks(base):
-    section = InstructionsSection()
+    section = InstructionsSection(meta={"demands_per_response": 1, "right_share": 0.5, "near_share": 0.0})
     part = split(base, section).meta
     row = _rows(part, 1, section)[0]
-    settings = section.meta.model_copy(update={"demands_per_response": 1, "right_share": 0.5, "near_share": 0.0})
-    found = build_meta([row], {row.prompt: list(TEXTS)}, part, section.kinds, 0.5, settings, 0)
+    found = build_meta([row], {row.prompt: list(TEXTS)}, part, section, 0)
     assert found.rows
     for meta in found.rows:
         assert meta.prompt == row.prompt
@@ -332,16 +331,51 @@ def test_where_one_sort_is_scarce_fewer_rows_are_taken_of_all(base):
     part = split(base, section).meta
     rows = _rows(part, 3, section)
     responses = {row.prompt: [TEXTS[n]] for n, row in enumerate(rows)}
-    found = build_meta(rows, responses, part, section.kinds, 0.5, section.meta, 0)
+    found = build_meta(rows, responses, part, section, 0)
     assert 10 < len(found.rows) < 40
     assert sum(row.good for row in found.rows) == pytest.approx(0.42 * len(found.rows), abs=1)
-    assert build_meta(rows, {}, part, section.kinds, 0.5, section.meta, 0).rows == []
+    assert build_meta(rows, {}, part, section, 0).rows == []
 
 
-def test_demands_drawn_for_a_response_are_those_of_the_kinds_asked(part):
+@pytest.mark.parametrize(
+    ("kinds", "two", "three", "numbers"),
+    [
+        (("change_case:lowercase", "change_case:uppercase"), 1.0, 0.0, {1}),
+        (("change_case:lowercase", "startend:end_checker", "keywords:existence"), 0.0, 1.0, {3}),
+        (("change_case:lowercase", "change_case:uppercase", "keywords:existence"), 0.5, 0.5, {1, 2}),
+        (("change_case:lowercase", "startend:end_checker", "keywords:existence"), 0.4, 0.3, {1, 2, 3}),
+    ],
+    ids=["clash", "three", "no three without a clash", "all numbers"],
+)
+def test_a_prompt_demands_as_many_things_as_the_shares_say_and_as_go_together(part, kinds, two, three, numbers):
     rng = random.Random(0)
-    kinds = ("change_case:lowercase", "change_case:uppercase")
-    assert {len(draw_demands(part, kinds, 1.0, rng)) for _ in range(20)} == {1}
+    section = InstructionsSection(kinds=kinds, two_share=two, three_share=three)
+    drawn = [draw_demands(part, section, rng) for _ in range(60)]
+    assert {len(demands) for demands in drawn} == numbers
+    assert all(len({demand.kind for demand in demands}) == len(demands) for demands in drawn)
+
+
+def test_shares_of_prompts_with_two_and_three_demands_are_one_together_at_most():
+    with pytest.raises(ValidationError, match="three_share: found 0.6, expected at most 0.5"):
+        InstructionsSection(two_share=0.5, three_share=0.6)
+
+
+def test_what_the_base_answers_to_prompts_without_demands_is_taught_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = _config(tmp_path, meta={"prompts": 8, "own_prompts": 5, "responses": 2})
+    task = open_task(config)
+    questions = task.questions()
+    assert len(questions.rows) == 13
+    demanded, plain = questions.rows[:8], questions.rows[8:]
+    answers = [Answer(row.id, 0, f"A text of the base to number {n}.", True) for n, row in enumerate(demanded)]
+    answers += [Answer(row.id, 0, f"Its own words about number {n}.", n != 1) for n, row in enumerate(plain)]
+    answers += [Answer(plain[0].id, 1, "Short.", True), Answer(plain[2].id, 1, "Its own words about number 0.", True)]
+    built = task.meta_rows(answers)
+    assert [(row.prompt, row.answer) for row in built.own] == [
+        (plain[n].prompt, f"Its own words about number {n}.") for n in (0, 2, 3, 4)
+    ]
+    assert built.counts["answers without demands"] == 4
+    assert {row.prompt for row in built.rows}.isdisjoint(row.prompt for row in plain)
 
 
 def _config(tmp_path, **instructions):

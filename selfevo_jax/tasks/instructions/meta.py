@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
-from selfevo_jax.data import MetaRow
-from selfevo_jax.data.instructions_section import MetaPart
+from selfevo_jax.data import MetaRow, PromptRow, QARow
+from selfevo_jax.data.instructions_section import InstructionsSection, MetaPart
 from selfevo_jax.tasks.balanced import balanced
 from selfevo_jax.tasks.base import BuiltMeta
 from selfevo_jax.tasks.instructions.crafts import Demand, feedback, near_miss, repaired, unmet
@@ -20,9 +21,7 @@ def build_meta(
     rows: Sequence[InstructionRow],
     responses: Mapping[str, Sequence[str]],
     part: Part,
-    kinds: Sequence[str],
-    two_share: float,
-    settings: MetaPart,
+    section: InstructionsSection,
     seed: int,
 ) -> BuiltMeta:
     """D_meta rows from responses; the same arguments give the same result.
@@ -39,11 +38,12 @@ def build_meta(
       part: what further demands are drawn from.
       seed: of demands, repairs, near misses and the choice of rows.
     """
+    settings = section.meta
     counts: Counter[str] = Counter()
     sorts: dict[str, list[MetaRow]] = {"wrong": [], "right": [], "near": []}
     rng = random.Random(f"instructions/meta/{seed}")
     for row, text in _usable(rows, responses, settings, counts):
-        others = [draw_demands(part, kinds, two_share, rng) for _ in range(settings.demands_per_response - 1)]
+        others = [draw_demands(part, section, rng) for _ in range(settings.demands_per_response - 1)]
         prompts = [row.prompt, *(prompt_text(row.base, demands, part, rng) for demands in others)]
         for place, (prompt, demands) in enumerate(zip(prompts, [row.demands, *others], strict=True)):
             named = f"{row.id}-{place}-{counts['responses']}"
@@ -56,9 +56,23 @@ def build_meta(
     return BuiltMeta(taken, dict(counts))
 
 
+def own_answers(rows: Sequence[PromptRow], responses: Mapping[str, Sequence[str]], settings: MetaPart) -> list[QARow]:
+    """What the base answers where nothing is demanded, by the same bounds as responses in D_meta."""
+    found = list(_usable(rows, responses, settings, Counter()))
+    return [QARow(f"{row.id}-{place}", row.prompt, text) for place, (row, text) in enumerate(found)]
+
+
+class _Asked(Protocol):
+    @property
+    def prompt(self) -> str: ...
+
+
+_Row = TypeVar("_Row", bound=_Asked)
+
+
 def _usable(
-    rows: Sequence[InstructionRow], responses: Mapping[str, Sequence[str]], settings: MetaPart, counts: Counter[str]
-) -> Iterator[tuple[InstructionRow, str]]:
+    rows: Sequence[_Row], responses: Mapping[str, Sequence[str]], settings: MetaPart, counts: Counter[str]
+) -> Iterator[tuple[_Row, str]]:
     """Each response that is neither too short nor too long nor a copy, with its row."""
     seen: set[str] = set()
     for row in rows:

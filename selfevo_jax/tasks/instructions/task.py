@@ -16,8 +16,8 @@ from selfevo_jax.scorers.constraints import Constraints
 from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
 from selfevo_jax.tasks.files import open_rows, read_sets, set_notices
 from selfevo_jax.tasks.instructions.crafts import Demand, missed
-from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows
-from selfevo_jax.tasks.instructions.meta import build_meta
+from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows, without_demands
+from selfevo_jax.tasks.instructions.meta import build_meta, own_answers
 from selfevo_jax.tasks.instructions.splits import KEY, Part, check_apart, split
 from selfevo_jax.tasks.overlap import check_overlap
 
@@ -50,6 +50,7 @@ class Instructions:
         self._data, self._section, self._seed = data, section, config.seed
         self._parts = split(read_prompts(section.source), section)
         self._questions = self._rows(self._parts.meta, section.meta.prompts, f"{config.seed}/meta", "meta")
+        self._plain = without_demands(self._parts.meta, section.meta.own_prompts, str(config.seed))
         self._rounds = self._rows(
             self._parts.prompts, data.prompts_per_round * config.rounds.number, f"{config.seed}/rounds", "round"
         )
@@ -72,7 +73,7 @@ class Instructions:
         self._evaluation |= files
 
     def _rows(self, part: Part, number: int, seed: str, tag: str) -> list[InstructionRow]:
-        made = make_rows(part, self._section.kinds, self._section.two_share, seed, f"{tag}-")
+        made = make_rows(part, self._section, seed, f"{tag}-")
         return list(itertools.islice(made, number))
 
     def _evaluated(self, part: Part, number: int, tag: str) -> list[InstructionRow]:
@@ -106,20 +107,20 @@ class Instructions:
     def questions(self) -> Questions:
         meta = self._section.meta
         rows = [PromptRow(row.id, row.prompt) for row in self._questions]
-        return Questions(rows, meta.responses, meta.response_temperature)
+        return Questions([*rows, *self._plain], meta.responses, meta.response_temperature)
 
     def meta_rows(self, answers: Sequence[Answer]) -> BuiltMeta:
         """Of the answers that came to their own end; those that a limit cut would teach to break off."""
-        prompts = {row.id: row.prompt for row in self._questions}
+        prompts = {row.id: row.prompt for rows in (self._questions, self._plain) for row in rows}
         responses: dict[str, list[str]] = {}
         for answer in answers:
             if answer.finished:
                 responses.setdefault(prompts[answer.id], []).append(answer.text)
-        section = self._section
-        part = self._parts.meta
-        rows, kinds, share = self._questions, section.kinds, section.two_share
-        built = build_meta(rows, responses, part, kinds, share, section.meta, self._seed)
-        return BuiltMeta(built.rows, {**built.counts, "cut by a limit": sum(not answer.finished for answer in answers)})
+        built = build_meta(self._questions, responses, self._parts.meta, self._section, self._seed)
+        own = own_answers(self._plain, responses, self._section.meta)
+        cut = sum(not answer.finished for answer in answers)
+        counts = {**built.counts, **({"answers without demands": len(own)} if own else {}), "cut by a limit": cut}
+        return BuiltMeta(built.rows, counts, own)
 
     @staticmethod
     def cut_for(config: Config) -> Cut | None:
