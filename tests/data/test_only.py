@@ -1,13 +1,18 @@
 """Evaluation sets of the rows that have certain values: those that have others are counted."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest
 
+from selfevo_jax.chains import Candidate, Rollout
+from selfevo_jax.cli import runs
 from selfevo_jax.config.load import parse_config
 from selfevo_jax.data import read_evaluation
 from selfevo_jax.errors import ConfigError, DataError
+from selfevo_jax.evaluate import score
 from selfevo_jax.scorers.constraints import IDS, Constraints
 from selfevo_jax.scorers.exact import Exact
 from selfevo_jax.tasks import open_task
@@ -99,3 +104,23 @@ def test_a_run_takes_the_covered_prompts_and_tells_how_many_it_leaves_out() -> N
 def test_what_names_no_values_of_a_column_is_refused_by_its_key(only: object) -> None:
     with pytest.raises(ConfigError, match=r"data\.evaluation\.ifeval\.only"):
         parse_config(config(only))
+
+
+def test_eval_says_ifevals_four_figures_and_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = open_task(parse_config(config({IDS: COVERED[2]}))).evaluation()["ifeval"]
+    phrases = [row.columns["kwargs"][0]["end_phrase"] for row in of.rows]
+    texts = [phrase if number % 2 else f"{phrase}\nBye." for number, phrase in enumerate(phrases)]
+    rows = [
+        Rollout(row.id, 0, row.prompt, (Candidate(text, "stop", (1,)),), 0)
+        for row, text in zip(of.rows, texts, strict=True)
+    ]
+    said: list[str] = []
+    monkeypatch.setattr(runs, "say", said.append)
+    runs._say_figures("ifeval", asdict(score(of, rows)[0]))
+    half, whole = (binomtest(hits, 17).proportion_ci(method="wilson") for hits in (8, 17))
+    strict, loose = f"47.1 [{100 * half.low:.1f}, {100 * half.high:.1f}]", f"100 [{100 * whole.low:.1f}, 100]"
+    assert said == [
+        "ifeval: 17 of 541 rows; 524 have other values of instruction_id_list",
+        f"ifeval direct: {strict} %, demands {strict}",
+        f"ifeval direct by constraints, loose: {loose} %, demands {loose}",
+    ]
