@@ -36,8 +36,6 @@ def _tensors(folder: Path) -> Held:
     not the whole of one model: an index that says otherwise than its files, or another model beside it.
     """
     index = folder / INDEX
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder}: adapters of PEFT are not read; merge them with their model (merge_and_unload)")
     if not index.is_file():
         single = folder / SINGLE
         files = [single] if single.is_file() else [f for f in sorted(folder.glob("*.safetensors")) if f.is_file()]

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
+from selfevo_jax.checkpoint.adapters import Adapters, Loader, adapters_in, merged
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import files_of as huggingface_files
 from selfevo_jax.checkpoint.huggingface import read_huggingface
-from selfevo_jax.checkpoint.store import ADAPTERS, ARRAYS, BESIDE, MODEL, is_complete, restore_params
+from selfevo_jax.checkpoint.peft import PEFT
+from selfevo_jax.checkpoint.store import ARRAYS, MODEL, is_complete, restore_params
 from selfevo_jax.checkpoint.weights import Reader, check_tensors, flatten, load_tree, safetensors_shapes
-from selfevo_jax.errors import ConfigError, ModelError, first_line
+from selfevo_jax.errors import ModelError
 from selfevo_jax.model import (
-    LoraConfig,
     ModelConfig,
-    abstract_adapters,
     abstract_params,
     init_onto,
-    merge_adapters,
     preset_shape,
 )
-from selfevo_jax.sharding import replicated
 from selfevo_jax.storage import place, storage_of
 from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
 from selfevo_jax.untrusted import is_plain_name, read_object, reading
-
-Loader = Callable[[Any, Any], Any]
 
 ASSETS = Path(__file__).parent.parent / "assets"
 WEIGHTS = "model.safetensors"
@@ -127,9 +121,15 @@ def _open_path(path: Path, upon: tuple[Path, ...]) -> tuple[ModelConfig, Loader]
         if path.suffix != ".gguf":
             raise ModelError(f"{path}: not a model; expected {_KINDS}")
         return read_gguf(path)
-    if (path / MODEL).is_file():
-        config = _model_json(path / MODEL)
-        return config, _safetensors(path, config) if (path / WEIGHTS).is_file() else _orbax(path, config, upon)
+    config = _model_json(path / MODEL) if (path / MODEL).is_file() else None
+    if config is not None and (path / WEIGHTS).is_file():
+        return config, _safetensors(path, config)
+    if (path / "config.json").is_file() and (path / PEFT).is_file():
+        raise ModelError(f"{path}: a model and adapters of PEFT are in one folder; move one of them elsewhere")
+    if (adapters := adapters_in(path)) is not None:
+        return _adapted(path, adapters, config, upon)
+    if config is not None:
+        return config, _orbax(path, config)
     if (path / "config.json").is_file():
         return read_huggingface(path)
     raise ModelError(f"{path}: no model in this folder; expected config.json (Hugging Face) or {MODEL}")
@@ -140,64 +140,37 @@ def _model_json(file: Path) -> ModelConfig:
         return ModelConfig.from_dict(read_object(file))
 
 
-def _orbax(path: Path, config: ModelConfig, upon: tuple[Path, ...]) -> Loader:
+def _adapted(
+    path: Path, adapters: Adapters, config: ModelConfig | None, upon: tuple[Path, ...]
+) -> tuple[ModelConfig, Loader]:
+    """Adapters merged with what they belong to."""
+    upon = (*upon, path.resolve())
+    if Path(adapters.of).expanduser().resolve() in upon:
+        raise ModelError(
+            f"{adapters.file}: these adapters belong, by way of '{adapters.of}', to themselves; correct it"
+        )
+    found, base, _ = _open(adapters.of, upon)
+    if config not in (None, found):
+        raise ModelError(f"{adapters.file}: made for another model than {adapters.of}, which has another shape")
+    return found, merged(adapters, found, base)
+
+
+def _orbax(path: Path, config: ModelConfig) -> Loader:
     if not is_complete(path):
         raise ModelError(f"{path}: the checkpoint was not finished ('{ARRAYS}' is missing); use an earlier one")
 
     def load(shardings: Any, dtype: Any) -> Any:
         return restore_params(path, abstract_params(config, dtype), shardings)
 
-    return _adapted(path, config, upon) if (path / ADAPTERS).is_file() else load
-
-
-def _adapted(path: Path, config: ModelConfig, upon: tuple[Path, ...]) -> Loader:
-    """Adapters merged with what they belong to."""
-    lora, base_source = _description(path)
-    upon = (*upon, path.resolve())
-    if Path(base_source).expanduser().resolve() in upon:
-        raise ModelError(
-            f"{path / ADAPTERS}: these adapters belong, by way of '{base_source}', to themselves; correct 'of'"
-        )
-    base_config, base, _ = _open(base_source, upon)
-    if base_config != config:
-        raise ModelError(f"{path / ADAPTERS}: made for another model than {base_source}, which has another shape")
-
-    def load(shardings: Any, dtype: Any) -> Any:
-        abstract = abstract_adapters(config, lora)
-        whole = None  # adapters are small: each device takes all of them
-        if shardings is not None:
-            mesh = jax.tree.leaves(shardings)[0].mesh
-            whole = jax.tree.map(lambda _: replicated(mesh), abstract)
-
-        def merged(params: Any, adapters: Any) -> Any:
-            return jax.tree.map(lambda x: x.astype(dtype), merge_adapters(params, adapters, lora))
-
-        program = jax.jit(merged, out_shardings=shardings, donate_argnums=0)
-        return program(base(shardings, jnp.float32), restore_params(path, abstract, whole))
-
     return load
-
-
-def _description(path: Path) -> tuple[LoraConfig, str]:
-    """What adapters are, and the source of the model that they belong to."""
-    file = path / ADAPTERS
-    tree = read_object(file)
-    try:
-        of = tree.pop("of")
-        lora = LoraConfig(**tree)
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
-        raise ModelError(f"{file}: not the description of adapters ({first_line(error)})") from error
-    if not isinstance(of, str) or (of.startswith(BESIDE) and not is_plain_name(of.removeprefix(BESIDE))):
-        raise ModelError(
-            f"{file}: 'of' is {reprlib.repr(of)}, expected a model source, or {BESIDE}NAME of a folder beside this one"
-        )
-    return lora, str(path.parent / of.removeprefix(BESIDE)) if of.startswith(BESIDE) else of
 
 
 def base_of(path: Path) -> str | None:
     """The source of the model that adapters in a folder are added to; None for a folder without adapters."""
-    adapted = (path / ADAPTERS).is_file() and not (path / WEIGHTS).is_file()
-    return _description(path)[1] if adapted else None
+    if (path / MODEL).is_file() and (path / WEIGHTS).is_file():
+        return None
+    adapters = adapters_in(path)
+    return None if adapters is None else adapters.of
 
 
 def files_of(source: str) -> dict[str, Path]:
@@ -211,17 +184,18 @@ def files_of(source: str) -> dict[str, Path]:
     if path.is_file():
         return {path.name: path}
     open_weights(source)  # a folder that is no model is refused, and adapters that belong to themselves
-    if not (path / MODEL).is_file():
-        files = huggingface_files(path)
-    elif (path / WEIGHTS).is_file():
-        files = [path / MODEL, path / WEIGHTS]
+    described = [path / MODEL] if (path / MODEL).is_file() else []
+    of: dict[str, Path] = {}
+    if described and (path / WEIGHTS).is_file():
+        files = [path / WEIGHTS]
+    elif (adapters := adapters_in(path)) is not None:
+        files = adapters.files
+        of = {f"base/{name}": file for name, file in files_of(adapters.of).items()}
+    elif described:
+        files = storage_of(path).files(path / ARRAYS)
     else:
-        files = [path / MODEL, *storage_of(path).files(path / ARRAYS)]
-    named = {file.relative_to(path).as_posix(): file for file in files}
-    if (base := base_of(path)) is not None:
-        named[ADAPTERS] = path / ADAPTERS
-        named |= {f"base/{name}": file for name, file in files_of(base).items()}
-    return named
+        files = huggingface_files(path)
+    return {file.relative_to(path).as_posix(): file for file in (*described, *files)} | of
 
 
 def _safetensors(path: Path, config: ModelConfig) -> Loader:

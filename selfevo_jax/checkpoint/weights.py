@@ -45,7 +45,12 @@ def load_tree(config: ModelConfig, readers: Mapping[str, Reader], shardings: Any
 
     The host holds one tensor at a time: a leaf is on its devices before the next one is read.
     """
-    wanted = flatten(abstract_params(config, dtype))
+    return load_leaves(abstract_params(config, dtype), readers, shardings)
+
+
+def load_leaves(abstract: Any, readers: Mapping[str, Reader], shardings: Any) -> Any:
+    """`load_tree` of any nested dict of ShapeDtypeStruct."""
+    wanted = flatten(abstract)
     where = {} if shardings is None else flatten(shardings)
     loaded = {}
     for name, leaf in wanted.items():

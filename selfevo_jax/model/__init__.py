@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from selfevo_jax.model.int8 import quantize, quantize_params
     from selfevo_jax.model.learning import LoraConfig, Remat
     from selfevo_jax.model.lora import (
+        MATRICES,
         abstract_adapters,
         adapter_axes,
         init_adapters,
@@ -37,6 +38,7 @@ else:
 
 __all__ = [
     "LANES",
+    "MATRICES",
     "PRESETS",
     "KVCache",
     "LayerKind",
