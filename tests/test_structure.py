@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "selfevo_jax"
 LEVELS = [
     {"__main__"},
     {"cli"},
-    {"study"},
+    {"study", "export"},
     {"report"},
     {"rounds", "plan"},
     {"methods", "tasks"},

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 from selfevo_jax.lazy import on_demand
 
 if TYPE_CHECKING:
+    from selfevo_jax.checkpoint.adapters import Adapters, adapters_in, merged
     from selfevo_jax.checkpoint.aside import ASIDE, MARK, free_name, set_aside
     from selfevo_jax.checkpoint.commit import NOTE, folder_faults, noted
     from selfevo_jax.checkpoint.digest import model_checksum
     from selfevo_jax.checkpoint.gguf import read_gguf
+    from selfevo_jax.checkpoint.gguf_export import write_gguf
     from selfevo_jax.checkpoint.huggingface import read_huggingface
     from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
     from selfevo_jax.checkpoint.huggingface_export import export_huggingface
+    from selfevo_jax.checkpoint.peft import PEFT, write_peft
     from selfevo_jax.checkpoint.section import ModelSection
     from selfevo_jax.checkpoint.source import (
         ModelSource,
@@ -40,9 +43,12 @@ __all__ = [
     "KEPT",
     "MARK",
     "NOTE",
+    "PEFT",
+    "Adapters",
     "ModelSection",
     "ModelSource",
     "TrainingStore",
+    "adapters_in",
     "base_of",
     "config_from_huggingface",
     "config_to_huggingface",
@@ -51,6 +57,7 @@ __all__ = [
     "free_name",
     "is_complete",
     "locate",
+    "merged",
     "model_checksum",
     "noted",
     "open_model",
@@ -64,4 +71,6 @@ __all__ = [
     "save_params",
     "save_safetensors",
     "set_aside",
+    "write_gguf",
+    "write_peft",
 ]

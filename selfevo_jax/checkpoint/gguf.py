@@ -16,11 +16,13 @@ from selfevo_jax.model import ModelConfig
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.untrusted import reading
 
-_ROTATED = ("attention.q.kernel", "attention.k.kernel", "attention.q.bias", "attention.k.bias")
+ROTATED = ("attention.q.kernel", "attention.k.kernel", "attention.q.bias", "attention.k.bias")
+"""Leaves whose rows llama.cpp's files of Llama hold in the order of their own rotary positions."""
 _SUPPORTED = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")
 
 
-def _package() -> Any:
+def gguf_package() -> Any:
+    """Raises ModelError where it is not installed."""
     try:
         return importlib.import_module("gguf")
     except ImportError as error:
@@ -37,7 +39,7 @@ def read_gguf(path: str | Path) -> tuple[ModelConfig, Callable[[Any, Any], Any]]
     Raises:
       ModelError: no package gguf, an unreadable file, an unsupported architecture or kind of quantization.
     """
-    gguf, path = _package(), Path(path)
+    gguf, path = gguf_package(), Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     fields = read_gguf_fields(path)  # first: it has bounds, which the package's reader has not
@@ -73,7 +75,7 @@ def read_gguf(path: str | Path) -> tuple[ModelConfig, Callable[[Any, Any], Any]]
 def _reader(values: Callable[[str], np.ndarray], tensor: Foreign, name: str, kind: str) -> Reader:
     """Llama files hold q and k, biases too, with the two halves of each head interleaved (for their rotary order)."""
     heads = None
-    if kind == "llama" and name.endswith(_ROTATED):
+    if kind == "llama" and name.endswith(ROTATED):
         heads = tensor.shape[-2]
 
     def read(index: tuple[slice, ...]) -> np.ndarray:

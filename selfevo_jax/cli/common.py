@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -60,3 +61,29 @@ def check_output(out: Path, force: bool) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{out}: its folder cannot be made ({first_line(error)}); name another file") from error
+
+
+def check_folder(out: Path, source: str, force: bool) -> None:
+    """Raises ConfigError, before any work, where a model cannot be written without losing what is there."""
+    from selfevo_jax.checkpoint import locate
+
+    if out.is_file():
+        raise ConfigError(f"{out}: a file; name a folder to write")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not force:
+        raise ConfigError(f"{out}: not empty; name another folder, or move this one out of the way with --force")
+    path = locate(source)
+    if path is not None and path.resolve().is_relative_to(out.resolve()):
+        raise ConfigError(f"{out}: holds {source} itself; name another folder")
+
+
+def make_room(out: Path) -> str | None:
+    """Moves a folder that is not empty to a free name beside it; where it is then."""
+    from selfevo_jax.storage import storage_of
+
+    if not out.exists() or not any(out.iterdir()):
+        return None
+    moved = next(to for n in count(1) if not (to := out.with_name(f"{out.name}.before.{n}")).exists())
+    storage_of(out).move(out, moved)
+    return str(moved)

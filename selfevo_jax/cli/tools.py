@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +14,10 @@ from selfevo_jax.cli.common import (
     Force,
     Overrides,
     app,
+    check_folder,
     check_output,
     console,
+    make_room,
     say,
 )
 from selfevo_jax.cli.several import Hosts, with_hosts
@@ -60,41 +61,15 @@ def _import(source: str, out: Path, tokenizer: str | None, force: bool) -> None:
     from selfevo_jax.run.sources import require_unchanged
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 
-    hosts.agree("looking at the folder", lambda: _check_folder(out, source, force))
+    hosts.agree("looking at the folder", lambda: check_folder(out, source, force))
     require_unchanged(source)
     found = open_model(source, tokenizer)
     layout = param_shardings(found.config, make_mesh(), TRAIN_RULES)
     params = require_finite(found.load(layout, jnp.float32), found.origin)
-    if (moved := hosts.agree("making room", lambda: _make_room(out))) is not None:
+    if (moved := hosts.agree("making room", lambda: make_room(out))) is not None:
         say(f"{out}: what was there is now in {moved}")
     save_model(out, params, found.config, found.tokenizer.files(), {"origin": found.origin})
     say(f"{out}: {param_count(found.config):,} parameters from {found.origin}")
-
-
-def _check_folder(out: Path, source: str, force: bool) -> None:
-    """Raises ConfigError, before any work, where a model cannot be written without losing what is there."""
-    from selfevo_jax.checkpoint import locate
-
-    if out.is_file():
-        raise ConfigError(f"{out}: a file; name a folder to write")
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if not force:
-        raise ConfigError(f"{out}: not empty; name another folder, or move this one out of the way with --force")
-    path = locate(source)
-    if path is not None and path.resolve().is_relative_to(out.resolve()):
-        raise ConfigError(f"{out}: holds {source} itself; name another folder")
-
-
-def _make_room(out: Path) -> str | None:
-    """Moves a folder that is not empty to a free name beside it; where it is then."""
-    from selfevo_jax.storage import storage_of
-
-    if not out.exists() or not any(out.iterdir()):
-        return None
-    moved = next(to for n in count(1) if not (to := out.with_name(f"{out.name}.before.{n}")).exists())
-    storage_of(out).move(out, moved)
-    return str(moved)
 
 
 @app.command("meta-data")

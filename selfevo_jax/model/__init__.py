@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from selfevo_jax.model.config import PRESETS, LayerKind, ModelConfig, RopeScaling, preset_shape
     from selfevo_jax.model.finite import leaves_not_finite, require_finite, shown_leaves
     from selfevo_jax.model.int8 import quantize, quantize_params
-    from selfevo_jax.model.learning import LoraConfig, Remat
+    from selfevo_jax.model.learning import MATRICES, LoraConfig, Remat
     from selfevo_jax.model.lora import (
-        MATRICES,
         abstract_adapters,
         adapter_axes,
         init_adapters,

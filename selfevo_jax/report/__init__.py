@@ -4,7 +4,7 @@ from selfevo_jax.report.cells import WIDTH, percent
 from selfevo_jax.report.comparison import Comparison, compare
 from selfevo_jax.report.comparison_table import as_markdown, as_text
 from selfevo_jax.report.open_ended import LEGEND as OPEN_LEGEND
-from selfevo_jax.report.open_ended import OpenRow, open_transcripts, verdict_on_open
+from selfevo_jax.report.open_ended import OpenRow, estimate, open_transcripts, verdict_on_open
 from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, summarize
 from selfevo_jax.report.table import LEGEND, MODES, beside, demands, tables, verdict_on_run
@@ -27,6 +27,7 @@ __all__ = [
     "beside",
     "compare",
     "demands",
+    "estimate",
     "open_transcripts",
     "percent",
     "pick",

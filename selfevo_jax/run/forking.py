@@ -3,12 +3,9 @@ free."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from selfevo_jax.config import Config, dump_config
@@ -28,7 +25,7 @@ from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.run.identity import flat
 from selfevo_jax.run.names import COMMITTED, CONFIG, EVALUATIONS, META, OPEN, PRINTS, REMOVED, name_of
 from selfevo_jax.run.run_dir import RunDir
-from selfevo_jax.storage import is_remote
+from selfevo_jax.storage import bring_file
 
 RECORD = "fork.json"
 """Of a run that began as a fork: from which run and point, with which keys changed."""
@@ -184,26 +181,6 @@ def bring(
     with to.made_at_once(_FOLDERS) as finish:
         with reporter.task(title, len(files), "files") as meter:
             for done, (name, run) in enumerate(files.items(), start=1):
-                _bring(run.root / name, to.root / name)
+                bring_file(run.root / name, to.root / name)
                 meter.set(done)
         finish(records)
-
-
-def _bring(source: Path, to: Path) -> None:
-    """Links or copies a finished file."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    if is_remote(source) or is_remote(to):
-        with source.open("rb") as found, to.open("wb") as out:
-            shutil.copyfileobj(found, out, 1 << 24)
-        return
-    try:
-        os.link(source, to)
-    except OSError:  # another disk, or one without links
-        try:
-            shutil.copyfile(source, to)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                to.unlink(missing_ok=True)
-            raise SelfevoError(
-                f"{to}: cannot be written ({error.strerror}); make room, and run the same call again"
-            ) from error

@@ -36,9 +36,9 @@ def _require(path: Path, upon: tuple[Path, ...] = ()) -> None:
     below = None if base is None else locate(base)
     if base is None or below is None or (below := _whole(below)) in (*upon, path):
         return
-    if _run_of(below) is not None:
+    if run_of(below) is not None:
         _require(below, (*upon, path))
-    elif (root := _run_of(path)) is not None and (record := root / PRINTS).exists():
+    elif (root := run_of(path)) is not None and (record := root / PRINTS).exists():
         wanted = read_object(record).get("model")
         if wanted is not None and wanted != model_checksum(base):
             raise SelfevoError(
@@ -50,7 +50,7 @@ def _whole(path: Path) -> Path:
     return path if is_remote(path) else path.resolve()
 
 
-def _run_of(path: Path) -> Path | None:
+def run_of(path: Path) -> Path | None:
     """The run directory that a checkpoint is in; None where it is in none."""
     root = path.parent.parent
     inside = path.parent.name == "checkpoints" and any((root / name).exists() for name in (HEAD, FILE, "config.yaml"))
@@ -58,7 +58,7 @@ def _run_of(path: Path) -> Path | None:
 
 
 def _require_folder(path: Path) -> None:
-    if (root := _run_of(path)) is None:
+    if (root := run_of(path)) is None:
         return
     sums = Checksums(root)
     names = sums.names(path)

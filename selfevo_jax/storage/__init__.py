@@ -5,19 +5,21 @@ The only place that tells a disk from object storage.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 from typing import cast
 
 from etils import epath
 
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.storage.base import Lines, LockFile, Seen, Storage
 from selfevo_jax.storage.disk import Disk
 from selfevo_jax.storage.objects import Objects
 
-__all__ = ["Lines", "LockFile", "Seen", "Storage", "is_remote", "place", "storage_of"]
+__all__ = ["Lines", "LockFile", "Seen", "Storage", "bring_file", "is_remote", "place", "storage_of"]
 
 _DISK, _OBJECTS = Disk(), Objects()
 
@@ -59,3 +61,23 @@ def _at_home(path: Path) -> Path:
 def storage_of(path: str | os.PathLike[str]) -> Storage:
     """What writes at a path."""
     return _OBJECTS if is_remote(path) else _DISK
+
+
+def bring_file(source: Path, to: Path) -> None:
+    """Links or copies a finished file to a name that is free. Raises SelfevoError where it cannot be written."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    if is_remote(source) or is_remote(to):
+        with source.open("rb") as found, to.open("wb") as out:
+            shutil.copyfileobj(found, out, 1 << 24)
+        return
+    try:
+        os.link(source, to)
+    except OSError:  # another disk, or one without links
+        try:
+            shutil.copyfile(source, to)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                to.unlink(missing_ok=True)
+            raise SelfevoError(
+                f"{to}: cannot be written ({error.strerror}); make room, and run the same call again"
+            ) from error

@@ -9,8 +9,9 @@ from selfevo_jax.text.answers import (
     is_scorable,
     same_answer,
 )
-from selfevo_jax.text.export import GENERATION, check_exported, exported_tokenizer
+from selfevo_jax.text.export import CHECKED_TEXTS, GENERATION, check_exported, checked_texts, exported_tokenizer
 from selfevo_jax.text.format import PromptFormat
+from selfevo_jax.text.gguf_export import gguf_fields
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.normal import normal, number_as_text
 from selfevo_jax.text.rating import RATINGS
@@ -21,6 +22,7 @@ from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
 from selfevo_jax.text.verdict import VERDICTS, Verdict, VerdictRule, parse_verdict
 
 __all__ = [
+    "CHECKED_TEXTS",
     "GENERATION",
     "JUDGE_RATING",
     "JUDGE_VERDICT",
@@ -39,10 +41,12 @@ __all__ = [
     "before_next_question",
     "boxed",
     "check_exported",
+    "checked_texts",
     "cut_run_on",
     "exported_tokenizer",
     "extract_answer",
     "first_stop",
+    "gguf_fields",
     "is_scorable",
     "load_tokenizer",
     "normal",

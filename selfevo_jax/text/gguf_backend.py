@@ -9,34 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.errors import ModelError
+from selfevo_jax.text.gguf_cuts import BYTE_LEVEL, CUTS
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.text.hf_backend import HuggingFaceTokenizer
 from selfevo_jax.text.sentencepiece_backend import SentencePieceTokenizer
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
-
-_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def _split(digits: str) -> dict[str, Any]:
-    pattern = {"type": "Split", "pattern": {"Regex": _WORDS % digits}, "behavior": "Isolated", "invert": False}
-    return {"type": "Sequence", "pretokenizers": [pattern, {**_BYTE_LEVEL, "use_regex": False}]}
-
-
-_ONE_DIGIT = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL]}
-_PRE: dict[str, dict[str, Any]] = {
-    "gpt-2": {"pre_tokenizer": _BYTE_LEVEL},
-    "default": {"pre_tokenizer": _BYTE_LEVEL},
-    "smollm": {"pre_tokenizer": _ONE_DIGIT},
-    "starcoder": {"pre_tokenizer": _ONE_DIGIT},
-    "llama-bpe": {"pre_tokenizer": _split("{1,3}"), "ignore_merges": True},
-    "qwen2": {"pre_tokenizer": _split(""), "normalizer": {"type": "NFC"}},
-}
-"""How each named way of cutting text into words is written in a tokenizer.json."""
 
 
 def gguf_tokenizer(path: Path) -> BaseTokenizer:
@@ -81,10 +60,10 @@ def gguf_tokenizer(path: Path) -> BaseTokenizer:
     if len(set(tokens)) < len(tokens):
         ((doubled, _),) = Counter(tokens).most_common(1)
         raise ModelError(f"{path}: the token {str(doubled)!r} is there more than once; convert the model to GGUF again")
-    if pre not in _PRE:
-        known = ", ".join(sorted(_PRE))
+    if pre not in CUTS:
+        known = ", ".join(sorted(CUTS))
         raise ModelError(f"{path}: pre-tokenizer '{pre}' is not known (known: {known}); name a tokenizer.json instead")
-    content = _tokenizer_json(tokens, get("ggml.merges") or [], types, _PRE[pre])
+    content = _tokenizer_json(tokens, get("ggml.merges") or [], types, CUTS[pre])
     return HuggingFaceTokenizer(content, config, **shared)
 
 
@@ -103,7 +82,7 @@ def _tokenizer_json(tokens: list[str], merges: list[str], types: list[int], pre:
         "normalizer": pre.get("normalizer"),
         "pre_tokenizer": pre["pre_tokenizer"],
         "post_processor": None,
-        "decoder": _BYTE_LEVEL,
+        "decoder": BYTE_LEVEL,
         "model": {
             "type": "BPE",
             "dropout": None,

@@ -21,6 +21,7 @@ from selfevo_jax.text.added import (
     special_texts,
     undeclared,
 )
+from selfevo_jax.text.gguf_export import byte_level_vocabulary
 from selfevo_jax.text.tokenizer import (
     BaseTokenizer,
     dump_json,
@@ -143,6 +144,9 @@ class HuggingFaceTokenizer(BaseTokenizer):
     def tokenizer_json(self) -> dict[str, Any]:
         tree: dict[str, Any] = json.loads(self._special.to_str())
         return tree
+
+    def gguf_vocabulary(self) -> dict[str, Any]:
+        return byte_level_vocabulary(self.tokenizer_json(), self.name)
 
     def files(self) -> dict[str, bytes]:
         names = {"bos_token": self.bos_id, "eos_token": self.eos_ids[0] if self.eos_ids else None}

@@ -18,6 +18,7 @@ from selfevo_jax.text.added import (
     special_texts,
     undeclared,
 )
+from selfevo_jax.text.gguf_export import sentencepiece_vocabulary
 from selfevo_jax.text.sentencepiece_json import sentencepiece_json
 from selfevo_jax.text.tokenizer import (
     BaseTokenizer,
@@ -164,19 +165,22 @@ class SentencePieceTokenizer(BaseTokenizer):
         return self._spaced if begins else self._bare
 
     def tokenizer_json(self) -> dict[str, Any]:
-        added = [token.entry(id) for id, token in sorted(self._added.items())]
-        whole = _read(self._whole.serialized_model_proto(), self.name)
         return sentencepiece_json(
-            whole,
-            added,
-            every_run=self.prefix_after_control,
-            more=self._more,
-            name=self.name,
+            self._proto(), self._entries(), every_run=self.prefix_after_control, more=self._more, name=self.name
         )
 
+    def gguf_vocabulary(self) -> dict[str, Any]:
+        return sentencepiece_vocabulary(self._proto(), self._entries(), self.name)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return [token.entry(id) for id, token in sorted(self._added.items())]
+
+    def _proto(self) -> Any:
+        return _read(self._whole.serialized_model_proto(), self.name)
+
     def text_tokens(self) -> list[str]:
-        whole = _read(self._whole.serialized_model_proto(), self.name)
-        return [*super().text_tokens(), *(piece.piece for piece in whole.pieces if piece.type == _USER_DEFINED)]
+        defined = [piece.piece for piece in self._proto().pieces if piece.type == _USER_DEFINED]
+        return [*super().text_tokens(), *defined]
 
     def files(self) -> dict[str, bytes]:
         config = {

@@ -137,6 +137,10 @@ class BaseTokenizer:
         """The tree of a tokenizer.json with the same ids, without a post-processor. Raises ModelError for none."""
         raise NotImplementedError
 
+    def gguf_vocabulary(self) -> dict[str, Any]:
+        """Key below `tokenizer.` -> value, of its tokens in a GGUF file. Raises ModelError where there is no form."""
+        raise NotImplementedError
+
     def settings(self) -> dict[str, Any]:
         """What is kept of its tokenizer_config.json."""
         return dict(self._config)

@@ -1,0 +1,80 @@
+"""Which model is taken out: a model source, or a checkpoint of a run by its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+
+from selfevo_jax.checkpoint import locate
+from selfevo_jax.config import Config
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.run.forking import BASE
+from selfevo_jax.run.joining import CONFIG
+from selfevo_jax.run.run_dir import COMMITTED, META, RunDir, name_of
+from selfevo_jax.run.sources import run_of
+from selfevo_jax.storage import place
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model, and the run that it belongs to, where there is one."""
+
+    source: str
+    tokenizer: str | None = None
+    """Where it does not come with the model."""
+    run: RunDir | None = None
+    name: str | None = None
+    """Of the checkpoint in the run: `base`, `meta`, `0003`."""
+    config: Config | None = None
+    """Of the run."""
+
+    @property
+    def shown(self) -> str:
+        """As reports name it."""
+        if self.name is None:
+            return self.source
+        return f"round {int(self.name)}" if self.name.isdecimal() else self.name
+
+
+def choose(text: str) -> Chosen:
+    """What a user names: RUN (its newest checkpoint), RUN@base, RUN@meta, RUN@ROUND, or a model source.
+
+    A checkpoint inside a run directory belongs to that run. Raises ConfigError where the run has not finished it, or
+    keeps it no longer; ModelError where there is no such model.
+    """
+    before, at, point = text.rpartition("@")
+    if at and (point in (BASE, META) or point.isdecimal()) and _is_run(before):
+        return _of_run(RunDir(before), point)
+    if _is_run(text):
+        return _newest(RunDir(text))
+    path = locate(text)
+    root = None if path is None else run_of(path)
+    if path is None or root is None:
+        return Chosen(text)
+    run = RunDir(root)
+    return Chosen(text, run=run, name=path.name, config=run.read_config())
+
+
+def _is_run(text: str) -> bool:
+    folder = place(text)
+    return (folder / CONFIG).exists() and not (folder / "model.json").exists()
+
+
+def _newest(run: RunDir) -> Chosen:
+    rounds = next(number for number in count() if not run.round(number + 1, COMMITTED).exists())
+    if not rounds and not run.meta(COMMITTED).exists():
+        raise ConfigError(f"{run.root}: no checkpoint is finished; name the model it began with, as {run.root}@{BASE}")
+    return _of_run(run, name_of(rounds))
+
+
+def _of_run(run: RunDir, point: str) -> Chosen:
+    config = run.read_config()
+    if point == BASE:
+        return Chosen(config.model.source, config.model.tokenizer, run, BASE, config)
+    name = point if point == META else name_of(int(point))
+    mark = run.meta(COMMITTED) if name == META else run.round(int(name), COMMITTED)
+    if not mark.exists():
+        raise ConfigError(f"{run.root}: has not finished {point}; `selfevo status {run.root}` says what is finished")
+    if run.removed(name):
+        raise ConfigError(f"{run.root}: checkpoint {name} was removed (saving.keep_last); choose one that is kept")
+    return Chosen(str(run.checkpoint(name)), None, run, name, config)

@@ -1,0 +1,74 @@
+"""Texts that an export is checked with: of the run, where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.export.chosen import Chosen
+from selfevo_jax.run.files import read_rows
+from selfevo_jax.run.run_dir import RunDir
+from selfevo_jax.text import CHECKED_TEXTS, FormatSection, PromptFormat
+from selfevo_jax.text.tokenizer import BaseTokenizer
+
+_KEYS = ("prompt", "text", "response", "feedback", "refinement", "answer")
+_PROMPTS = ("Mia has 7 shells. Then Mia finds 5.", "What is the capital of France?", "def add(a, b):\n    return")
+PROBES, PROBE_TOKENS = 3, 256
+"""Prompts whose logits are compared, and tokens of one at most."""
+
+
+def texts_of(chosen: Chosen) -> list[str]:
+    """Up to CHECKED_TEXTS different texts of a run, from all of what it has written; none without a run."""
+    if chosen.run is None:
+        return []
+    found = list(dict.fromkeys(text for row in _rows(chosen.run) for text in _texts(row)))
+    step = max(1, len(found) / CHECKED_TEXTS)
+    return [found[int(i * step)] for i in range(min(CHECKED_TEXTS, len(found)))]
+
+
+def _rows(run: RunDir) -> Iterator[dict[str, Any]]:
+    """Of D_meta, of the rounds' chains, and of the answers that were measured: of each the newest file."""
+    rounds = sorted((run.root / "rounds").glob("*/rollouts/part-00000.jsonl"))
+    measured = sorted((run.root / "evaluations").glob("*/*.jsonl"))
+    files: list[Path] = [run.meta("meta_skill.jsonl"), *rounds[-1:], *measured[-1:]]
+    for file in files:
+        if file.exists():
+            yield from read_rows(file)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in _KEYS and isinstance(item, str) and item:
+                yield item
+            else:
+                yield from _texts(item)
+
+
+def format_of(chosen: Chosen, tokenizer: BaseTokenizer) -> PromptFormat | None:
+    """How prompts are written for a model: as in its run, else by its own template; None where neither is known."""
+    section = FormatSection() if chosen.config is None else chosen.config.format
+    if chosen.config is None and tokenizer.chat_template is not None:
+        section = FormatSection(kind="chat")
+    try:
+        return PromptFormat(section, tokenizer)
+    except (ConfigError, ModelError):
+        if chosen.config is not None:
+            raise
+        return None
+
+
+def probes(chosen: Chosen, tokenizer: BaseTokenizer, format: PromptFormat | None) -> list[list[int]]:
+    """Token ids of the prompts whose logits are compared."""
+    prompts = list(_PROMPTS)
+    if chosen.run is not None:
+        asked = dict.fromkeys(str(row["prompt"]) for row in _rows(chosen.run) if row.get("prompt"))
+        prompts = [*asked, *prompts][:PROBES]
+    begins = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
+    made = [begins + tokenizer.encode(text) if format is None else format.respond(text) for text in prompts]
+    return [ids[:PROBE_TOKENS] for ids in made]
