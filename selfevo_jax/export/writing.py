@@ -136,7 +136,10 @@ def _rounded(params: Any, dtype: str, what: str) -> Any:
 def _write_merged(
     folder: Path, name: str, model: ModelSource, form: Form, ends: Any, prompts: list[list[int]]
 ) -> tuple[Any, float]:
-    """Writes the folder, and the GGUF file of that name; the logits of the rounded parameters, and how far rounding has moved one at most."""
+    """Writes the folder, and the GGUF file of that name.
+
+    Returns the logits of the rounded parameters, and how far rounding has moved one at most.
+    """
     params = require_finite(model.load(None, jnp.float32), model.origin)
     exact = logits_of(model.config, params, prompts)
     params = _rounded(params, form.dtype, model.origin)
