@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,7 @@ def write_gguf(
     try:
         writer.add_name(name)
         writer.add_file_type(getattr(gguf.LlamaFileType, whole))
-        for key, value in fields.items():
-            _ADDERS[type(value)](writer)(key, value)
+        add_fields(writer, fields)
         kinds = gguf.GGMLQuantizationType
         for tensor, array in _arrays(leaves, config, kind):
             stored = kinds[matrix] if array.ndim > 1 else kinds.F32
@@ -59,12 +58,19 @@ def write_gguf(
         writer.close()
 
 
+def add_fields(writer: Any, fields: Mapping[str, Any]) -> None:
+    """Puts metadata into a writer of the package gguf."""
+    for key, value in fields.items():
+        _ADDERS[type(value)](writer)(key, value)
+
+
 _ADDERS: dict[type, Any] = {
     str: lambda writer: writer.add_string,
     bool: lambda writer: writer.add_bool,
     int: lambda writer: writer.add_uint32,
     float: lambda writer: writer.add_float32,
     list: lambda writer: writer.add_array,
+    bytes: lambda writer: writer.add_array,
 }
 
 

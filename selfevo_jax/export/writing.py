@@ -36,7 +36,7 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.run.retention import require_room
 from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.storage import bring_file, is_remote, storage_of
-from selfevo_jax.text import check_exported, checked_texts, exported_tokenizer
+from selfevo_jax.text import check_exported, checked_texts, exported_tokenizer, gguf_fields
 
 CARD = "README.md"
 _BASE = "base"
@@ -82,6 +82,8 @@ def export(
     texts, own = checked_texts(model.tokenizer), texts_of(chosen)
     files = exported_tokenizer(model.tokenizer, ends)
     check_exported(files, model.tokenizer, [*texts, *own])
+    if form.gguf:
+        gguf_fields(model.tokenizer, model.config.vocab_size, ends)  # what has no counterpart is refused at once
     prompts = probes(chosen, model.tokenizer, format)
     with _beside(out) as folder:
         size = param_count(model.config) * jnp.dtype(form.dtype).itemsize * (2 if form.gguf else 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
 
 
 def gguf_tokenizer(path: Path) -> BaseTokenizer:
-    """Reads the tokenizer of a GGUF file (models `gpt2` and `llama`), its special tokens and its chat template.
+    """Reads the tokenizer of a GGUF file (models `gpt2`, `llama` and `t5`), its special tokens and its chat template.
 
     Raises ModelError: the file is malformed, or its tokenizer is of another kind.
     """
@@ -29,8 +30,10 @@ def gguf_tokenizer(path: Path) -> BaseTokenizer:
         return fields.get(f"tokenizer.{key}", default)
 
     kind, tokens = get("ggml.model"), get("ggml.tokens")
-    if tokens is None or kind not in ("gpt2", "llama"):
-        raise ModelError(f"{path}: found the tokenizer '{kind}', expected gpt2 or llama; name a tokenizer.json instead")
+    if tokens is None or kind not in ("gpt2", "llama", "t5"):
+        raise ModelError(
+            f"{path}: found the tokenizer '{kind}', expected gpt2, llama or t5; name a tokenizer.json instead"
+        )
     types = get("ggml.token_type") or [_NORMAL] * len(tokens)
 
     def text(key: str) -> str | None:
@@ -52,9 +55,9 @@ def gguf_tokenizer(path: Path) -> BaseTokenizer:
     if not isinstance(template, str | None):
         raise ModelError(f"{path}: metadata 'tokenizer.chat_template' is no text; convert the model to GGUF again")
     shared: dict[str, Any] = {"chat_template": template, "eos_ids": ends, "name": str(path)}
-    if kind == "llama":
+    if kind in ("llama", "t5"):
         scores = get("ggml.scores") or [0.0] * len(tokens)
-        model = _sentencepiece_model(tokens, scores, types, bool(get("ggml.add_space_prefix", True)))
+        model = _sentencepiece_model(tokens, scores, types, bool(get("ggml.add_space_prefix", True)), get)
         return SentencePieceTokenizer(model, config, **shared)
     pre = get("ggml.pre", "default")
     if len(set(tokens)) < len(tokens):
@@ -100,16 +103,21 @@ def _tokenizer_json(tokens: list[str], merges: list[str], types: list[int], pre:
     return json.dumps(tree, ensure_ascii=False).encode("utf-8")
 
 
-def _sentencepiece_model(tokens: list[str], scores: list[float], types: list[int], prefix: bool) -> bytes:
+def _sentencepiece_model(
+    tokens: list[str], scores: list[float], types: list[int], prefix: bool, get: Callable[..., Any]
+) -> bytes:
     schema: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
     model = schema.ModelProto()
     for token, score, type in zip(tokens, scores, types, strict=True):
         model.pieces.add(piece=token, score=float(score), type=int(type))
-    model.trainer_spec.model_type = schema.TrainerSpec.BPE
+    unigram = get("ggml.model") == "t5"
+    model.trainer_spec.model_type = schema.TrainerSpec.UNIGRAM if unigram else schema.TrainerSpec.BPE
     model.trainer_spec.byte_fallback = any(token == "<0x0A>" for token in tokens)
     model.trainer_spec.vocab_size = len(tokens)
     model.trainer_spec.unk_id = next((i for i, type in enumerate(types) if type == _UNKNOWN), 0)
     model.normalizer_spec.name = "identity"
     model.normalizer_spec.add_dummy_prefix = prefix
-    model.normalizer_spec.remove_extra_whitespaces = False
+    model.normalizer_spec.remove_extra_whitespaces = bool(unigram and get("ggml.remove_extra_whitespaces"))
+    if unigram:  # whole numbers from -128 in files of before
+        model.normalizer_spec.precompiled_charsmap = bytes(n & 255 for n in get("ggml.precompiled_charsmap") or ())
     return bytes(model.SerializeToString())

@@ -1,7 +1,11 @@
 """The way out to GGUF: a tokenizer as metadata that llama.cpp reads with the same ids, or a refusal.
 
-llama.cpp has two kinds that our readers know: `llama`, a SentencePiece BPE that keeps text as it is, and `gpt2`, a
-byte-level BPE behind one of the named ways of cutting text into words.
+llama.cpp has three kinds that our readers know: `llama`, a SentencePiece BPE that keeps text as it is; `t5`, a unigram
+model; and `gpt2`, a byte-level BPE behind one of the named ways of cutting text into words.
+
+It cuts user-defined pieces out of a text first, and puts the leading space before what is behind them too, which
+SentencePiece does not: in a unigram model they are written as plain pieces that nothing is more probable than, which is
+what they are; a BPE with them is refused.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ from selfevo_jax.errors import ModelError
 from selfevo_jax.text.gguf_cuts import name_of_cuts
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
-_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
-_BPE = 2
+_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 3, 4, 5, 6
+_UNIGRAM, _BPE, _CHAR = 1, 2, 4
 _ENDS = ("eos", "eot", "eom")
 _OTHER = "export without --gguf, to a Hugging Face folder"
 
@@ -52,23 +56,27 @@ def gguf_fields(tokenizer: BaseTokenizer, size: int, stop_ids: Sequence[int] = (
 
 def sentencepiece_vocabulary(proto: Any, added: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """The vocabulary of a SentencePiece model; `added` are its added tokens, as in a tokenizer.json."""
-    spec = proto.normalizer_spec
-    if proto.trainer_spec.model_type != _BPE or spec.precompiled_charsmap or spec.remove_extra_whitespaces:
-        raise ModelError(
-            f"{name}: a SentencePiece model that is no BPE, or that normalizes text, has no counterpart in a GGUF "
-            f"file; {_OTHER}"
-        )
+    spec, kind = proto.normalizer_spec, proto.trainer_spec.model_type
     tokens, kinds = [piece.piece for piece in proto.pieces], [int(piece.type) for piece in proto.pieces]
-    for token in added:
-        _put(tokens, kinds, token)
-    return {
+    scores = [piece.score for piece in proto.pieces]
+    fields: dict[str, Any] = {
         "ggml.model": "llama",
-        "ggml.tokens": tokens,
-        "ggml.token_type": kinds,
-        "ggml.scores": [piece.score for piece in proto.pieces] + [0.0] * (len(tokens) - len(proto.pieces)),
         "ggml.add_space_prefix": bool(spec.add_dummy_prefix),
         "ggml.unknown_token_id": proto.trainer_spec.unk_id,
     }
+    if kind in (_UNIGRAM, _CHAR) and _BYTE not in kinds:
+        scores = [0.0 if of == _USER_DEFINED else score for score, of in zip(scores, kinds, strict=True)]
+        kinds = [_NORMAL if of == _USER_DEFINED else of for of in kinds]
+        fields |= {"ggml.model": "t5", "ggml.remove_extra_whitespaces": bool(spec.remove_extra_whitespaces)}
+        if spec.precompiled_charsmap:
+            fields["ggml.precompiled_charsmap"] = bytes(spec.precompiled_charsmap)
+    elif kind != _BPE or spec.precompiled_charsmap or spec.remove_extra_whitespaces or _USER_DEFINED in kinds:
+        what = "normalizes text or has user-defined pieces" if kind == _BPE else "is no BPE and has bytes as pieces"
+        raise ModelError(f"{name}: a SentencePiece model that {what} has no counterpart in a GGUF file; {_OTHER}")
+    for token in added:
+        _put(tokens, kinds, token)
+    scores += [0.0] * (len(tokens) - len(scores))
+    return fields | {"ggml.tokens": tokens, "ggml.token_type": kinds, "ggml.scores": scores}
 
 
 def byte_level_vocabulary(tree: dict[str, Any], name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The way out: a tokenizer of any kind, as a tokenizer.json, has the same ids in transformers, or is refused."""
 
+import contextlib
 import json
 
 import pytest
@@ -8,8 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
+from selfevo_jax.checkpoint.gguf_export import add_fields
 from selfevo_jax.errors import ModelError
-from selfevo_jax.text import FormatSection, PromptFormat, check_exported, exported_tokenizer, load_tokenizer
+from selfevo_jax.text import (
+    FormatSection,
+    PromptFormat,
+    check_exported,
+    exported_tokenizer,
+    gguf_fields,
+    load_tokenizer,
+)
 from selfevo_jax.text.export import checked_texts
 
 transformers = pytest.importorskip("transformers")
@@ -211,6 +220,43 @@ def test_a_difference_is_refused_with_the_text(exported):
     tree["pre_tokenizer"] = None
     with pytest.raises(ModelError, match="cannot be written as a tokenizer.json: 'the' has the ids"):
         check_exported({**files, "tokenizer.json": json.dumps(tree).encode()}, tok, ["", "the"])
+
+
+@pytest.fixture(scope="module")
+def as_gguf(sources, tmp_path_factory):
+    """Name -> (tokenizer, the one read back from a GGUF file), of those that are not refused."""
+    gguf, root, found = pytest.importorskip("gguf"), tmp_path_factory.mktemp("gguf"), {}
+    for name in NAMES:
+        tok, file = load_tokenizer(sources[name]), root / f"{name}.gguf"
+        with contextlib.suppress(ModelError):
+            fields = gguf_fields(tok, tok.vocab_size + 3)
+            writer = gguf.GGUFWriter(file, "llama")
+            add_fields(writer, fields)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.close()
+            again = load_tokenizer(file)
+            if all(again.encode(t, special=True) == tok.encode(t, special=True) for t in checked_texts(tok)):
+                found[name] = tok, again
+    return found
+
+
+def test_tokenizers_are_taken_to_gguf_or_refused(as_gguf):
+    refused = {"bpe_nfkc", "bpe_defined", "unigram_bytes", "defined_end", "metaspace"}
+    assert refused.isdisjoint(as_gguf)
+    assert as_gguf.keys() >= {"bpe", "bpe_bare", "unigram", "unigram_bare", "char", "char_bare", "bytes", "chatml"}
+    for tok, again in as_gguf.values():
+        assert (again.bos_id, again.add_bos, again.eos_ids) == (tok.bos_id, tok.add_bos, tok.eos_ids)
+        assert again.vocab_size == tok.vocab_size + 3
+        assert not again.drawable(again.vocab_size)[-3:].any()
+        assert again.chat_template == tok.chat_template
+
+
+@settings(max_examples=60, deadline=None)
+@given(parts=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=12))
+def test_any_text_has_the_same_ids_in_a_gguf_file(parts, as_gguf):
+    for name, (tok, again) in as_gguf.items():
+        assert again.encode("".join(parts), special=True) == tok.encode("".join(parts), special=True), name
 
 
 @pytest.mark.parametrize("change", ["unused", "word", "escape"])

@@ -1,0 +1,236 @@
+"""A trained model taken out: what others read of it, its checks, and that what differs is refused and leaves nothing."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fake_bucket import serve
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+from selfevo_jax.checkpoint import open_model, save_adapters
+from selfevo_jax.checkpoint.weights import flatten
+from selfevo_jax.cli import app
+from selfevo_jax.errors import ConfigError, ModelError, SelfevoError
+from selfevo_jax.export import Form, choose, export, writing
+from selfevo_jax.export.check import logits_of
+from selfevo_jax.model import LoraConfig, init_adapters
+from selfevo_jax.progress import Reporter
+from selfevo_jax.run.files import read_rows
+from selfevo_jax.storage import place
+from selfevo_jax.text import checked_texts
+
+QUIET = Reporter(quiet=True)
+STORIES = "builtin:stories"
+PROMPTS = ["Mia has 7 shells. Then Mia finds 5. How many now?\nAnswer:", "Then Ben sells 4", "é 日本"]
+
+
+def taken(source, out: Path, **form) -> Path:
+    export(choose(str(source)), out, Form(**form), QUIET)
+    return out
+
+
+@pytest.fixture(scope="module")
+def folder(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The newest checkpoint of a finished run, exported."""
+    return taken(finished, tmp_path_factory.mktemp("exported") / "stories")
+
+
+def prompt_ids(finished: Path) -> list[tuple[list[int], list[int]]]:
+    """Of every evaluation row of the newest checkpoint: its prompt's ids, and the greedy answer as it was recorded."""
+    tok = open_model(STORIES).tokenizer
+    rows = read_rows(finished / "evaluations" / "0002" / "stories.jsonl")
+    first = [(row["prompt"], row["candidates"][0]) for row in rows]
+    return [
+        ([tok.bos_id, *tok.encode(f"{prompt}\nAnswer:")], [*answer["tokens"], *answer["end"]])
+        for prompt, answer in first
+    ]
+
+
+def test_transformers_has_the_ids_logits_and_greedy_answers_of_the_run(folder, finished):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    ours, theirs = (
+        open_model(str(finished / "checkpoints" / "0002")),
+        transformers.AutoTokenizer.from_pretrained(folder),
+    )
+    for text in checked_texts(ours.tokenizer):
+        assert theirs.encode(text) == [ours.tokenizer.bos_id, *ours.tokenizer.encode(text, special=True)], text
+    model, told = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not told["missing_keys"]
+    assert not told["unexpected_keys"]
+    ids = [theirs.encode(prompt) for prompt in PROMPTS]
+    wanted = logits_of(ours.config, ours.load(None, jnp.float32), ids)
+    with torch.no_grad():
+        found = np.concatenate([model(torch.tensor([one])).logits[0].numpy() for one in ids])
+    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
+    asked = prompt_ids(finished)
+    assert len(asked) == 16
+    for prompt, answer in asked:
+        made = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)[0, len(prompt) :].tolist()
+        assert made[: len(answer)] == answer
+
+
+def test_the_folder_says_what_servers_ask_for(folder, finished):
+    config = json.loads((folder / "config.json").read_text())
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 1000.0
+    assert config["dtype"] == config["torch_dtype"] == "float32"
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert generation == {"bos_token_id": 1, "eos_token_id": [2], "pad_token_id": 3}
+    names = {file.name for file in folder.iterdir()}
+    assert names == {
+        *("README.md", "config.json", "generation_config.json", "model.safetensors"),
+        *("tokenizer.json", "tokenizer_config.json"),
+    }
+    card = (folder / "README.md").read_text()
+    for part in (
+        "round 2 of the run `run`, trained from `builtin:stories`",
+        "self_refine, objective sft",
+        "| stories | round 2 | 16 |",
+        "{prompt}\nAnswer:",
+        "vllm serve ./stories --dtype float32",
+        "`</s>` (2)",
+    ):
+        assert part in card, part
+
+
+def test_a_run_gives_its_newest_checkpoint_or_the_one_that_is_named(finished, tmp_path):
+    assert choose(str(finished)).source == str(finished / "checkpoints" / "0002")
+    assert choose(f"{finished}@1").name == "0001"
+    assert choose(f"{finished}@meta").shown == "meta"
+    assert choose(f"{finished}@base").source == STORIES
+    inside = choose(str(finished / "checkpoints" / "0001"))
+    assert (inside.shown, inside.run.root) == ("round 1", finished)
+    assert choose(STORIES).run is None
+    with pytest.raises(ConfigError, match="has not finished 3"):
+        choose(f"{finished}@3")
+    with pytest.raises(ModelError, match="nothing there"):
+        choose(str(tmp_path / "nowhere@2"))
+    copied = shutil.copytree(finished, tmp_path / "run")
+    (copied / "checkpoints" / "0001" / "REMOVED").write_text("{}")
+    with pytest.raises(ConfigError, match="was removed"):
+        choose(f"{copied}@1")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_are_rounded_to_the_dtype_that_is_asked_for(dtype, tmp_path):
+    out = taken(STORIES, tmp_path / "out", dtype=dtype)
+    assert json.loads((out / "config.json").read_text())["dtype"] == dtype
+    exact = flatten(open_model(STORIES).load(None, jnp.float32))
+    for name, leaf in flatten(open_model(str(out)).load(None, jnp.float32)).items():
+        np.testing.assert_array_equal(leaf, exact[name].astype(dtype).astype(jnp.float32), err_msg=name)
+
+
+def test_a_difference_is_refused_and_leaves_nothing(monkeypatch, tmp_path):
+    written = writing.export_huggingface
+
+    def spoilt(params, config, tokenizer, out, **more):
+        written(params, config, tokenizer, out, **more)
+        arrays = load_file(out / "model.safetensors")
+        arrays["model.norm.weight"] = arrays["model.norm.weight"] * 1.01
+        save_file(arrays, out / "model.safetensors", {"format": "pt"})
+
+    monkeypatch.setattr(writing, "export_huggingface", spoilt)
+    with pytest.raises(ModelError, match="a logit differs by .* nothing is kept"):
+        taken(STORIES, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+    def other_end(params, config, tokenizer, out, **more):
+        written(params, config, tokenizer, out, **(more | {"eos_ids": (3,)}))
+
+    monkeypatch.setattr(writing, "export_huggingface", other_end)
+    with pytest.raises(ModelError, match="the ids that end a text"):
+        taken(STORIES, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dtype_cannot_hold_is_refused(tmp_path):
+    source = shutil.copytree(Path(writing.__file__).parents[1] / "assets" / "stories", tmp_path / "large")
+    arrays = load_file(source / "model.safetensors")
+    arrays["final_norm.scale"] = arrays["final_norm.scale"] * 1e6
+    save_file(arrays, source / "model.safetensors")
+    with pytest.raises(
+        ModelError, match=r"in float16: final_norm\.scale has NaN or infinite .* choose --dtype bfloat16"
+    ):
+        taken(source, tmp_path / "out", dtype="float16")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_is_moved_by_force_alone(tmp_path):
+    runner, out = CliRunner(), tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("mine")
+    refused = runner.invoke(app, ["export", STORIES, str(out)])
+    assert "not empty; name another folder" in str(refused.exception)
+    assert (out / "mine").read_text() == "mine"
+    done = runner.invoke(app, ["export", STORIES, str(out), "--force", "--dtype", "bfloat16"])
+    assert done.exit_code == 0, done.output
+    assert "the ids of 200 texts are equal" in done.output
+    assert (tmp_path / "out.before.1" / "mine").read_text() == "mine"
+    assert open_model(str(out)).config == open_model(STORIES).config
+
+
+def test_adapters_are_taken_out_as_peft_with_their_base_beside_them(tmp_path):
+    source, lora = open_model(STORIES), LoraConfig(rank=2, alpha=4.0, targets=("q", "o", "up"))
+    drawn = init_adapters(source.config, lora, jax.random.key(0))
+    adapters = jax.tree.map(lambda leaf: leaf + 0.05, drawn)
+    save_adapters(tmp_path / "own", adapters, lora, STORIES, source.config, source.tokenizer.files())
+    out = taken(tmp_path / "own", tmp_path / "peft", adapters=True)
+    assert {file.name for file in (out / "base").iterdir()} >= {"config.json", "model.safetensors"}
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(out / "base")
+    wanted = flatten(open_model(str(tmp_path / "own")).load(None, jnp.float32))
+    again = open_model(str(out))
+    for name, leaf in flatten(again.load(None, jnp.float32)).items():
+        np.testing.assert_allclose(leaf, wanted[name], atol=1e-6, err_msg=name)
+    of_a_folder = tmp_path / "beside"
+    base = taken(STORIES, tmp_path / "hf")
+    save_adapters(of_a_folder, adapters, lora, str(base), source.config, source.tokenizer.files())
+    out = taken(of_a_folder, tmp_path / "small", adapters=True, dtype="bfloat16")
+    assert not (out / "base").exists()
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    with pytest.raises(ConfigError, match="holds whole weights and no adapters"):
+        taken(STORIES, tmp_path / "none", adapters=True)
+    merged = flatten(open_model(str(taken(tmp_path / "own", tmp_path / "merged"))).load(None, jnp.float32))
+    for name, leaf in merged.items():
+        np.testing.assert_array_equal(leaf, wanted[name], err_msg=name)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="gguf is not installed")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gguf_file_is_read_back_as_the_same_model(dtype, tmp_path):
+    out = taken(STORIES, tmp_path / "out", gguf=True, dtype=dtype)
+    found, wanted = open_model(str(out / "out.gguf")), open_model(str(out))
+    assert found.config == wanted.config
+    exact = flatten(open_model(STORIES).load(None, jnp.float32))
+    for name, leaf in flatten(found.load(None, jnp.float32)).items():
+        np.testing.assert_array_equal(leaf, exact[name].astype(dtype).astype(jnp.float32), err_msg=name)
+    for text in checked_texts(wanted.tokenizer):
+        assert found.tokenizer.encode(text, special=True) == wanted.tokenizer.encode(text, special=True), text
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gcsfs") is None, reason="gcsfs is not installed")
+def test_a_bucket_gets_the_whole_folder_or_nothing(folder, monkeypatch, finished):
+    with serve() as bucket:
+        for name, value in bucket.env.items():
+            monkeypatch.setenv(name, value)
+        out = place("gs://bucket/exports/stories")
+        taken(finished, out)
+        for file in folder.iterdir():
+            assert (out / file.name).read_bytes() == file.read_bytes(), file.name
+        with pytest.raises(ConfigError, match="not empty"):
+            CliRunner().invoke(app, ["export", STORIES, str(out)], catch_exceptions=False)
+        bring, later = writing.bring_file, place("gs://bucket/exports/later")
+
+        def broken(source, to):
+            if to.name == "config.json":
+                raise OSError("gone away")
+            bring(source, to)
+
+        monkeypatch.setattr(writing, "bring_file", broken)
+        with pytest.raises(SelfevoError, match=r"the bucket did not take it \(gone away\)"):
+            taken(STORIES, later)
+        assert not any(name.startswith("exports/later") for name in bucket.objects)
