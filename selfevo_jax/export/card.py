@@ -55,8 +55,8 @@ def card(
         "## How it was checked",
         f"Written by selfevo_jax {__version__} and opened again: {checked.texts} built-in texts and "
         f"{checked.own} of the run have the same token ids both ways, and the logits of three prompts differ by "
-        f"{checked.apart:.2g} at most from those of the weights as they were rounded. Rounding to {form.dtype} has moved "
-        f"a logit by {checked.rounding:.2g} at most.",
+        f"{checked.apart:.2g} at most from those of the weights as they were rounded. Rounding to {form.dtype} has "
+        f"moved a logit by {checked.rounding:.2g} at most.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -1,4 +1,4 @@
-"""A trained model taken out: what others read of it, its checks, and that what differs is refused and leaves nothing."""
+"""A trained model taken out: what others read of it, and that what differs is refused and leaves nothing."""
 
 import importlib.util
 import json
