@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,14 +31,14 @@ def logits_of(config: ModelConfig, params: Any, prompts: Sequence[Sequence[int]]
         row[: len(prompt)] = prompt
     where = np.broadcast_to(np.arange(length, dtype=np.int32), ids.shape)
 
-    @jax.jit
-    def apply(params: Any) -> jax.Array:
-        wide = jax.tree.map(lambda x: x.astype(jnp.float32), params)
-        logits: jax.Array = Transformer(config).apply({"params": wide}, ids, where)[0]
-        return logits
-
-    found = np.asarray(apply(params))
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+    found = np.asarray(_apply_of(config)({"params": wide}, ids, where)[0])
     return np.concatenate([row[: len(prompt)] for row, prompt in zip(found, prompts, strict=True)])
+
+
+@functools.lru_cache(maxsize=1)
+def _apply_of(config: ModelConfig) -> Any:
+    return jax.jit(Transformer(config).apply)
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:

@@ -247,8 +247,7 @@ def test_tokenizers_are_taken_to_gguf_or_refused(as_gguf):
     assert as_gguf.keys() >= {"bpe", "bpe_bare", "unigram", "unigram_bare", "char", "char_bare", "bytes", "chatml"}
     for tok, again in as_gguf.values():
         assert (again.bos_id, again.add_bos, again.eos_ids) == (tok.bos_id, tok.add_bos, tok.eos_ids)
-        assert again.vocab_size == tok.vocab_size + 3
-        assert not again.drawable(again.vocab_size)[-3:].any()
+        assert not again.drawable(tok.vocab_size + 3)[-3:].any()
         assert again.chat_template == tok.chat_template
 
 
