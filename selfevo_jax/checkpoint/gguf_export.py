@@ -14,10 +14,15 @@ from selfevo_jax.checkpoint.gguf import ROTATED, gguf_package
 from selfevo_jax.checkpoint.gguf_config import ROPE
 from selfevo_jax.checkpoint.weights import flatten, foreign_tensors
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import ModelConfig
+from selfevo_jax.model import LayerKind, ModelConfig
 from selfevo_jax.model.attention import rope_frequencies
 from selfevo_jax.text import BaseTokenizer, gguf_fields
 
+_WRITTEN = (
+    *("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "max_position", "rope_theta"),
+    *("rope_scaling", "norm_eps", "tie_embeddings", "qkv_bias", "qk_norm"),
+)
+"""What a file says of a model; all else is as in a model that says nothing of it."""
 _KINDS = {"float32": ("F32", "ALL_F32"), "float16": ("F16", "MOSTLY_F16"), "bfloat16": ("BF16", "MOSTLY_BF16")}
 """Dtype -> the kind of its matrices, and that of the file. Norms and biases are fp32, as llama.cpp wants them."""
 
@@ -75,10 +80,10 @@ _ADDERS: dict[type, Any] = {
 
 
 def _architecture(config: ModelConfig) -> str:
-    if config.activation != "silu" or (config.sliding_window or config.max_position) < config.max_position:
-        raise ModelError(
-            "export: llama.cpp has no architecture for this model's activation or sliding window; leave --gguf out"
-        )
+    plain = ModelConfig(**{name: getattr(config, name) for name in _WRITTEN})
+    names = (field.name for field in dataclasses.fields(config))
+    if other := [name for name in names if getattr(config, name) != getattr(plain, name)]:
+        raise ModelError(f"export: GGUF files of models with {', '.join(other)} are not written; leave --gguf out")
     return "qwen3" if config.qk_norm else "qwen2" if config.qkv_bias else "llama"
 
 
@@ -107,8 +112,11 @@ def _facts(config: ModelConfig, kind: str) -> dict[str, Any]:
 def _arrays(leaves: dict[str, Any], config: ModelConfig, kind: str) -> Iterator[tuple[str, np.ndarray]]:
     """Name and content of each tensor, in one order."""
     if config.rope_scaling is not None and config.rope_scaling.kind == "llama3":
-        plain = dataclasses.replace(config, rope_scaling=None)
-        yield ROPE, np.asarray(rope_frequencies(plain) / rope_frequencies(config), np.float32)
+        scalings = (None, config.rope_scaling)
+        plain, scaled = (
+            rope_frequencies(config.head_dim, LayerKind(None, config.rope_theta, scaling)) for scaling in scalings
+        )
+        yield ROPE, np.asarray(plain / scaled, np.float32)
     for name, tensor in foreign_tensors(config, gguf=True).items():
         array = tensor.foreign(np.asarray(leaves[name]))
         if kind == "llama" and name.endswith(ROTATED):

@@ -9,8 +9,8 @@ from selfevo_jax.checkpoint import locate
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.run.forking import BASE
-from selfevo_jax.run.joining import CONFIG
-from selfevo_jax.run.run_dir import COMMITTED, META, RunDir, name_of
+from selfevo_jax.run.names import COMMITTED, CONFIG, META, name_of
+from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.run.sources import run_of
 from selfevo_jax.storage import place
 

@@ -9,6 +9,7 @@ from typing import Any
 from selfevo_jax.errors import ConfigError, ModelError
 from selfevo_jax.export.chosen import Chosen
 from selfevo_jax.run.files import read_rows
+from selfevo_jax.run.names import EVALUATIONS, ROUNDS
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.text import CHECKED_TEXTS, FormatSection, PromptFormat
 from selfevo_jax.text.tokenizer import BaseTokenizer
@@ -30,8 +31,8 @@ def texts_of(chosen: Chosen) -> list[str]:
 
 def _rows(run: RunDir) -> Iterator[dict[str, Any]]:
     """Of D_meta, of the rounds' chains, and of the answers that were measured: of each the newest file."""
-    rounds = sorted((run.root / "rounds").glob("*/rollouts/part-00000.jsonl"))
-    measured = sorted((run.root / "evaluations").glob("*/*.jsonl"))
+    rounds = sorted((run.root / ROUNDS).glob("*/rollouts/part-00000.jsonl"))
+    measured = sorted((run.root / EVALUATIONS).glob("*/*.jsonl"))
     files: list[Path] = [run.meta("meta_skill.jsonl"), *rounds[-1:], *measured[-1:]]
     for file in files:
         if file.exists():
