@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -107,7 +108,10 @@ def export(
         written = [str(folder), *map(str, sorted(folder.glob("*.gguf")))]
         checked = Checked(len(texts), len(own), max(same(path) for path in written), moved)
         (folder / CARD).write_text(card(chosen, model, form, format, out.name, checked, adapters), encoding="utf-8")
-        names = [file.relative_to(folder).as_posix() for file in storage_of(folder).files(folder)]
+        written_files = storage_of(folder).files(folder)
+        for file in written_files:  # safetensors makes files that their owner alone may read
+            shutil.copymode(folder / CARD, file)
+        names = [file.relative_to(folder).as_posix() for file in written_files]
         make_room()
         _deliver(folder, out, names)
     return Exported(names, checked)

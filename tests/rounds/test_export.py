@@ -86,6 +86,7 @@ def test_the_folder_says_what_servers_ask_for(folder, finished):
         *("README.md", "config.json", "generation_config.json", "model.safetensors"),
         *("tokenizer.json", "tokenizer_config.json"),
     }
+    assert len({file.stat().st_mode for file in folder.iterdir()}) == 1
     card = (folder / "README.md").read_text()
     for part in (
         "round 2 of the run `run`, trained from `builtin:stories`",
