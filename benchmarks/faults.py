@@ -73,7 +73,7 @@ CONFIG: dict[str, Any] = {
     "rounds": {"number": 2, "variant": "continual_mixed", "select": "none", "controls": 2, "minimum_kept": 1},
     "saving": {"every_steps": 3},
 }
-LIMIT = 180.0
+LIMIT = 900.0
 """Seconds of one process at most."""
 PHASES = ("D_meta", "prompts", "rollouts", "judged", "fine-tune", "evaluate", "judge answers")
 SHORT = ("D_meta", "prompts", "judge answers")
