@@ -8,6 +8,7 @@ from typing import Any
 
 from selfevo_jax.data.sources import PromptRow, objects_of, our_names, shown
 from selfevo_jax.errors import DataError
+from selfevo_jax.text import utf8
 
 ANSWERS = ("response", "answer", "output", "text")
 """The fields that an answer may have, in the order in which they are looked for."""
@@ -28,7 +29,7 @@ def read_answers(source: str | os.PathLike[str], prompts: Sequence[PromptRow]) -
     keys = {row.id if by_id else _plain(row.prompt): row.id for row in prompts}
     found: dict[str, str] = {}
     for line, fields in rows:
-        key = _id(fields) if by_id else _plain(str(fields.get("prompt")))
+        key = _id(fields) if by_id else _plain(prompt if isinstance(prompt := fields.get("prompt"), str) else "")
         if key is None or key not in keys:
             continue  # an answer to another prompt
         if keys[key] in found:
@@ -56,14 +57,21 @@ def _plain(prompt: str) -> str:
     return " ".join(prompt.split())
 
 
+def _written(name: str, line: int, field: str, text: str) -> str:
+    try:
+        return utf8(text)
+    except ValueError as error:
+        raise DataError(name, line, field, str(error)) from None
+
+
 def _answer(name: str, line: int, fields: Mapping[str, Any]) -> str:
     for field in ANSWERS:
         if isinstance(fields.get(field), str):
-            return str(fields[field])
+            return _written(name, line, field, fields[field])
     choices = fields.get("choices")
     try:
         if choices and isinstance(text := choices[0]["turns"][0], str):
-            return text
+            return _written(name, line, "choices", text)
     except (KeyError, IndexError, TypeError):
         raise DataError(name, line, "choices", f"found {shown(choices)}, expected the turns of an answer") from None
     raise DataError(name, line, ANSWERS[0], f"no answer in the row; expected text in one of {', '.join(ANSWERS)}")

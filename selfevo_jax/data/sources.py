@@ -29,24 +29,16 @@ from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, Valid
 from selfevo_jax.data.tfds_rows import PREFIX, tfds_checksum, tfds_rows
 from selfevo_jax.errors import DataError, shown
 from selfevo_jax.storage import place
-from selfevo_jax.text import number_as_text
+from selfevo_jax.text import number_as_text, utf8
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BUILTIN = "builtin:"
 
 
-def _utf8(text: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair, which is no character; write the text as UTF-8") from None
-    return text
-
-
 def _filled(text: str) -> str:
     if not text.strip():
         raise ValueError("the text is empty; fill it in or remove the row")
-    return _utf8(text)
+    return utf8(text)
 
 
 Text = Annotated[str, Strict(), AfterValidator(_filled)]
@@ -255,6 +247,11 @@ def _row_of(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapt
         values["columns"] = {
             key: value for key, value in values.items() if key not in ("id", "prompt") and value != prompt
         }
+        for column, value in values["columns"].items():
+            try:
+                utf8(json.dumps(value, ensure_ascii=False))
+            except ValueError as error:
+                raise DataError(name, line, column, str(error)) from None
     names = [f.name for f in fields_of(kind)]
     missing = [f for f in names if f not in values and f not in ("id", "error", "step")]
     if missing:

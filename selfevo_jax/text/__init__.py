@@ -13,7 +13,7 @@ from selfevo_jax.text.export import CHECKED_TEXTS, GENERATION, check_exported, c
 from selfevo_jax.text.format import PromptFormat
 from selfevo_jax.text.gguf_export import gguf_fields
 from selfevo_jax.text.gguf_header import read_gguf_fields
-from selfevo_jax.text.normal import normal, number_as_text
+from selfevo_jax.text.normal import normal, number_as_text, utf8
 from selfevo_jax.text.rating import RATINGS
 from selfevo_jax.text.section import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatSection
 from selfevo_jax.text.stream import StreamDecoder, first_stop
@@ -54,4 +54,5 @@ __all__ = [
     "parse_verdict",
     "read_gguf_fields",
     "same_answer",
+    "utf8",
 ]

@@ -43,3 +43,12 @@ def number_as_text(value: object) -> object:
     if not math.isfinite(value):
         raise ValueError("the number is too large for a JSON number; write it as text")
     return str(int(value)) if value == int(value) else repr(value)
+
+
+def utf8(text: str) -> str:
+    """Raises ValueError for a text that cannot be written down."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair, which is no character; write the text as UTF-8") from None
+    return text

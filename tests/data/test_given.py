@@ -41,6 +41,7 @@ def test_answers_belong_to_the_prompt_of_their_id_or_text(tmp_path, rows):
         ([{"prompt": "x", "answer": "a"}], "field 'prompt': 2 of the 2 prompts have no answer"),
         ([{"id": 1, "answer": "a"}, {"id": 1, "answer": "b"}], ":2: a second answer to the prompt '1'"),
         ([{"id": 1, "answer": None}], ":1, field 'response': no answer in the row; expected text in one of"),
+        ([{"id": 1, "answer": "a\ud800"}], ":1, field 'answer': half of a surrogate pair"),
         ([{"id": 1, "choices": [{"turns": []}]}], ":1, field 'choices': found .*, expected the turns"),
     ],
 )

@@ -40,6 +40,13 @@ def test_a_gold_answer_that_cannot_be_scored_is_refused_by_file_line_and_remedy(
         read_evaluation(written(tmp_path / "held.jsonl", [1, gold]), [Number()])
 
 
+def test_a_column_with_half_a_character_is_refused_by_its_line_since_texts_are_written_with_it(tmp_path: Path) -> None:
+    held = tmp_path / "held.jsonl"
+    held.write_text('{"prompt": "e", "answer": 5, "from": ["x", "\\ud800"]}\n')
+    with pytest.raises(DataError, match=r"held\.jsonl:1, field 'from': half of a surrogate pair"):
+        read_evaluation(held, [Number()])
+
+
 @pytest.mark.parametrize("gold", ["1e999", "-1e999"])
 def test_a_number_beyond_those_of_json_is_refused_by_its_line(tmp_path: Path, gold: str) -> None:
     held = tmp_path / "held.jsonl"
