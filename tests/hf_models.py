@@ -38,16 +38,26 @@ MODELS = {
     "qwen-3": ("Qwen3", {"tie_word_embeddings": False, "head_dim": 16}),
     "qwen-2.5-mixed": (
         "Qwen2",
-        {"num_hidden_layers": 3, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+        {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
     ),
     "ministral": (
         "Ministral",
         {"head_dim": 8, "sliding_window": 6, "layer_types": ["full_attention", "sliding_attention"]},
     ),
+    "qwen-3-moe": (
+        "Qwen3Moe",
+        {
+            "head_dim": 8,
+            "moe_intermediate_size": 24,
+            "num_experts": 8,
+            "num_experts_per_tok": 2,
+            "norm_topk_prob": True,
+        },
+    ),
+    "mixtral": ("Mixtral", {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "gemma-2": (
         "Gemma2",
         {
-            "num_hidden_layers": 3,
             "head_dim": 16,
             "sliding_window": 6,
             "query_pre_attn_scalar": 24,
@@ -58,10 +68,9 @@ MODELS = {
     "gemma-3": (
         "Gemma3",
         {
-            "num_hidden_layers": 3,
             "head_dim": 16,
             "sliding_window": 6,
-            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            "layer_types": ["sliding_attention", "full_attention"],
             "rope_parameters": {
                 "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
                 "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from selfevo_jax.checkpoint.gguf_config import ROPE, config_from_gguf
-from selfevo_jax.checkpoint.weights import Foreign, Reader, check_tensors, foreign_tensors, load_tree
+from selfevo_jax.checkpoint.weights import Foreign, Reader, check_tensors, foreign_shapes, foreign_tensors, load_tree
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.text.gguf_header import read_gguf_fields
@@ -62,8 +62,7 @@ def read_gguf(path: str | Path) -> tuple[ModelConfig, Callable[[Any, Any], Any]]
     with reading(path, "model config"):
         config, kind = config_from_gguf(path, fields, found, factors)
     tensors = foreign_tensors(config, gguf=True)
-    names = {tensor.name: tensor.foreign_shape for tensor in tensors.values()}
-    check_tensors(path, names, found, lambda name: name == ROPE)
+    check_tensors(path, foreign_shapes(tensors), found, lambda name: name == ROPE)
 
     def load(shardings: Any, dtype: Any) -> Any:
         readers = {name: _reader(values, tensor, name, kind) for name, tensor in tensors.items()}

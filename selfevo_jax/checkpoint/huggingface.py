@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
 
-from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface
+from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, has_images
 from selfevo_jax.checkpoint.weights import (
     Foreign,
     Reader,
     check_tensors,
+    foreign_shapes,
     foreign_tensors,
     load_tree,
     safetensors_shapes,
@@ -25,8 +27,25 @@ from selfevo_jax.untrusted import is_plain_name, read_object, reading
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
-Held = dict[str, tuple[Path, tuple[int, ...]]]
-"""Tensor name -> the file that holds it, and its shape."""
+_TEXT_PREFIXES = {
+    "language_model.model.": "model.",
+    "model.language_model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+    "lm_head.": "lm_head.",
+}
+"""Of models of text and images, in the order to look for them: older files have the first ones."""
+
+
+class Stored(NamedTuple):
+    """A tensor of a file."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+
+
+Held = dict[str, Stored]
+"""By the tensors' names."""
 
 
 def _tensors(folder: Path) -> Held:
@@ -54,7 +73,7 @@ def _tensors(folder: Path) -> Held:
             raise ModelError(f"{file}: named in {INDEX}, but not there; fetch the checkpoint again")
     held = _held(files)
     for name in sorted(weight_map.keys() | held.keys()):
-        wanted, found = weight_map.get(name, "no file"), held[name][0].name if name in held else "none of its files"
+        wanted, found = weight_map.get(name, "no file"), held[name].file.name if name in held else "none of its files"
         if wanted != found:
             raise ModelError(f"{index}: has tensor '{name}' in {wanted}, but it is in {found}; fetch both again")
     return _alone(folder, held)
@@ -62,7 +81,7 @@ def _tensors(folder: Path) -> Held:
 
 def _alone(folder: Path, held: Held) -> Held:
     """What was found, where no other model is in the folder."""
-    files = {file for file, _ in held.values()}
+    files = {stored.file for stored in held.values()}
     for other in sorted(folder.glob("model*.safetensors")):
         if other not in files:
             raise ModelError(f"{folder}: {other.name} is no part of the model in {min(files).name}; remove one of them")
@@ -74,8 +93,8 @@ def _held(files: Sequence[Path]) -> Held:
     for file in files:
         for name, shape in safetensors_shapes(file).items():
             if name in held:
-                raise ModelError(f"{file}: tensor '{name}' is in {held[name][0].name} too; remove one of the files")
-            held[name] = file, shape
+                raise ModelError(f"{file}: tensor '{name}' is in {held[name].file.name} too; remove one of the files")
+            held[name] = Stored(file, name, shape)
     if not held:
         raise ModelError(f"{files[0]}: holds no tensor; fetch it again")
     return held
@@ -84,15 +103,34 @@ def _held(files: Sequence[Path]) -> Held:
 def files_of(folder: Path) -> list[Path]:
     """config.json, the index where there is one, and the safetensors files that the model is read from."""
     described = [folder / "config.json", folder / INDEX]
-    return [*filter(Path.is_file, described), *sorted({file for file, _ in _tensors(folder).values()})]
+    return [*filter(Path.is_file, described), *sorted({stored.file for stored in _tensors(folder).values()})]
 
 
-def _reader(file: Path, tensor: Foreign) -> Reader:
+def _reader(held: Held, tensor: Foreign) -> Reader:
     def read(index: tuple[slice, ...]) -> np.ndarray:
-        with safe_open(file, "np") as tensors:
-            return tensor.piece(tensors.get_slice(tensor.name), index)
+        with contextlib.ExitStack() as opened:
+            files: dict[Path, Any] = {}
+
+            def get(name: str) -> Any:
+                stored = held[name]
+                if stored.file not in files:
+                    files[stored.file] = opened.enter_context(safe_open(stored.file, "np"))
+                return files[stored.file].get_slice(stored.name)
+
+            return tensor.read(get, index)
 
     return read
+
+
+def _of_text(held: Held) -> Held:
+    """The tensors of the part for text of a model of text and images, under the names of a model of text alone."""
+    found = {}
+    for name, stored in held.items():
+        for prefix, own in _TEXT_PREFIXES.items():
+            if name.startswith(prefix):
+                found[own + name.removeprefix(prefix)] = stored
+                break
+    return found
 
 
 def read_huggingface(folder: str | Path) -> tuple[ModelConfig, Callable[[Any, Any], Any]]:
@@ -106,35 +144,36 @@ def read_huggingface(folder: str | Path) -> tuple[ModelConfig, Callable[[Any, An
     folder = Path(folder)
     file = folder / "config.json"
     with reading(file, "model config"):
-        config = config_from_huggingface(read_object(file), file)
+        tree = read_object(file)
+        config = config_from_huggingface(tree, file)
     held = _tensors(folder)
-    files = {name: file for name, (file, _) in held.items()}
+    if has_images(tree):
+        held = _of_text(held)
     tensors = foreign_tensors(config)
-    names = {tensor.name: tensor.foreign_shape for tensor in tensors.values()}
-    if not config.tie_embeddings and _HEAD not in files:
+    if not config.tie_embeddings and _HEAD not in held:
         raise ModelError(f"{file}: tie_word_embeddings is false, but there is no tensor '{_HEAD}'; correct one of them")
     check_tensors(
         folder,
-        names,
-        {name: shape for name, (_, shape) in held.items()},
+        foreign_shapes(tensors),
+        {name: stored.shape for name, stored in held.items()},
         lambda n: n == _HEAD or n.endswith("rotary_emb.inv_freq"),
     )
-    if config.tie_embeddings and _HEAD in files and not _equal(files, _HEAD, _EMBEDDING):
+    if config.tie_embeddings and _HEAD in held and not _equal(held[_HEAD], held[_EMBEDDING]):
         raise ModelError(
             f"{file}: tie_word_embeddings is true, but '{_HEAD}' differs from the embedding; "
             "set tie_word_embeddings to false if the head is the trained one, else remove the tensor"
         )
 
     def load(shardings: Any, dtype: Any) -> Any:
-        readers = {name: _reader(files[tensor.name], tensor) for name, tensor in tensors.items()}
+        readers = {name: _reader(held, tensor) for name, tensor in tensors.items()}
         return load_tree(config, readers, shardings, dtype)
 
     return config, load
 
 
-def _equal(files: Mapping[str, Path], one: str, other: str, rows: int = 4096) -> bool:
-    with safe_open(files[one], "np") as a, safe_open(files[other], "np") as b:
-        first, second = a.get_slice(one), b.get_slice(other)
+def _equal(one: Stored, other: Stored, rows: int = 4096) -> bool:
+    with safe_open(one.file, "np") as a, safe_open(other.file, "np") as b:
+        first, second = a.get_slice(one.name), b.get_slice(other.name)
         if first.get_shape() != second.get_shape():
             return False
         length = first.get_shape()[0]

@@ -34,6 +34,22 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "ministral": _MISTRAL,
     "qwen2": _QWEN,
     "qwen3": {**_QWEN, "head_dim": 128},
+    "qwen3_moe": {
+        **_QWEN,
+        "moe_intermediate_size": 768,
+        "num_experts_per_tok": 8,
+        "num_experts": 128,
+        "norm_topk_prob": False,
+        "decoder_sparse_step": 1,
+    },
+    "mixtral": {
+        **_MISTRAL,
+        "sliding_window": None,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 1e6,
+        "num_experts_per_tok": 2,
+        "num_local_experts": 8,
+    },
     "gemma2": {
         **_GEMMA,
         "vocab_size": 256000,
@@ -54,7 +70,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 _TEXT_OF = {"gemma3": "gemma3_text"}
 """Models of text and images, by the kind of their part for text, the only one that is read."""
-_GIVEN_KV_HEADS = ("mistral", "ministral")
+_GIVEN_KV_HEADS = ("mistral", "ministral", "mixtral")
 _MISSING = "the model's own config.json has it; fetch that file again"
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
 _FULL, _SLIDING = "full_attention", "sliding_attention"
@@ -62,6 +78,11 @@ _ROPE_KEYS = frozenset(
     {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "partial_rotary_factor"}
     | {"original_max_position_embeddings", "finetuned"}
 )
+
+
+def has_images(tree: Mapping[str, Any]) -> bool:
+    """Whether a parsed config.json is of a model of text and images."""
+    return tree.get("model_type") in _TEXT_OF
 
 
 def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.json") -> ModelConfig:
@@ -101,14 +122,14 @@ def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.js
         n_heads=heads,
         n_kv_heads=facts.whole("num_key_value_heads", None if kind in _GIVEN_KV_HEADS or gemma else heads),
         head_dim=head_dim,
-        d_ff=facts.whole("intermediate_size"),
+        d_ff=facts.whole("moe_intermediate_size" if kind == "qwen3_moe" else "intermediate_size"),
         max_position=facts.whole("max_position_embeddings"),
         rope_theta=theta,
         rope_scaling=scaling,
         norm_eps=facts.number("rms_norm_eps"),
         tie_embeddings=facts.flag("tie_word_embeddings"),
         qkv_bias=kind == "qwen2",
-        qk_norm=kind in ("qwen3", "gemma3_text"),
+        qk_norm=kind in ("qwen3", "qwen3_moe", "gemma3_text"),
         activation="gelu" if _ACTIVATIONS[activation] == "gelu" else "silu",
         sliding_window=window,
         local_layers=local,
@@ -119,7 +140,25 @@ def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.js
         post_norms=gemma,
         zero_centred_norms=gemma,
         scaled_embeddings=gemma,
+        **_experts(facts, kind),
     )
+
+
+def _experts(facts: Facts, kind: str) -> dict[str, Any]:
+    """Of a mixture; the same in all layers. The loss that balances experts is no part of the model."""
+    if kind not in ("qwen3_moe", "mixtral"):
+        return {}
+    if kind == "qwen3_moe":
+        if facts.whole("decoder_sparse_step") != 1:
+            facts.refuse("decoder_sparse_step", "1: experts in all layers")
+        if facts.get("mlp_only_layers"):
+            facts.refuse("mlp_only_layers", "none: experts in all layers")
+    key = next((k for k in ("num_local_experts", "num_experts") if facts.get(k) is not None), "num_experts")
+    return {
+        "n_experts": facts.whole(key),
+        "experts_per_token": facts.whole("num_experts_per_tok"),
+        "normalized_shares": kind == "mixtral" or facts.flag("norm_topk_prob"),
+    }
 
 
 def _or_none(facts: Facts, key: str) -> float | None:
@@ -136,7 +175,7 @@ def _windows(facts: Facts, kind: str, layers: int) -> tuple[int | None, tuple[bo
         return None, ()
     used = not kind.startswith("qwen") or facts.flag("use_sliding_window", False)
     window = facts.whole("sliding_window") if used and facts.get("sliding_window") is not None else None
-    kinds = facts.get("layer_types")
+    kinds = None if kind in ("qwen3_moe", "mixtral") else facts.get("layer_types")
     if kinds is not None:
         if not isinstance(kinds, list) or len(kinds) != layers or any(one not in (_FULL, _SLIDING) for one in kinds):
             facts.refuse("layer_types", f"{_FULL} or {_SLIDING} for each of {layers} layers")
@@ -148,7 +187,7 @@ def _windows(facts: Facts, kind: str, layers: int) -> tuple[int | None, tuple[bo
     elif kind.startswith("gemma"):
         period = 2 if kind == "gemma2" else facts.whole("sliding_window_pattern")
         local = [(layer + 1) % period != 0 for layer in range(layers)]
-    elif kind.startswith("qwen"):
+    elif kind in ("qwen2", "qwen3"):
         first = facts.whole("max_window_layers", least=0)
         local = [layer >= first for layer in range(layers)]
     else:
@@ -160,13 +199,15 @@ def _windows(facts: Facts, kind: str, layers: int) -> tuple[int | None, tuple[bo
 
 def _both_ropes(facts: Facts, origin: str) -> tuple[RopeScaling | None, float, float]:
     """Gemma 3: scaling and base of the layers that see all, and the base of the local ones, which are not scaled."""
-    both = facts.get("rope_parameters")
+    both, older = facts.get("rope_parameters"), facts.get("rope_scaling")
     if not both:
+        if isinstance(older, Mapping) and "rope_type" not in older:
+            facts.refuse("rope_scaling", "with its rope_type (transformers passes over another name in Gemma 3)")
         scaling, theta, _ = _rope(facts, origin)
         return scaling, theta, facts.number("rope_local_base_freq")
     if not isinstance(both, Mapping) or both.keys() - {_FULL, _SLIDING}:
         facts.refuse("rope_parameters", f"an object with {_FULL} and {_SLIDING}")
-    if facts.get("rope_scaling"):
+    if older:
         facts.refuse("rope_scaling", "none beside rope_parameters")
 
     def one(kind: str, base: str) -> tuple[RopeScaling | None, float, None]:
@@ -269,6 +310,17 @@ def config_to_huggingface(
         tree["sliding_window"] = config.sliding_window
     if kind.startswith("qwen"):
         tree |= {"use_sliding_window": windowed, "max_window_layers": 0 if windowed else config.n_layers}
+    if config.n_experts:
+        tree |= {"num_experts_per_tok": config.experts_per_token, "output_router_logits": False}
+        tree["num_experts" if kind == "qwen3_moe" else "num_local_experts"] = config.n_experts
+    if kind == "qwen3_moe":
+        tree |= {
+            "moe_intermediate_size": config.d_ff,
+            "intermediate_size": config.d_ff * config.experts_per_token,
+            "norm_topk_prob": config.normalized_shares,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
     if config.local_layers or kind.startswith("gemma"):
         tree["layer_types"] = [_FULL if layer.window is None else _SLIDING for layer in config.layers]
     if kind.startswith("gemma"):
@@ -292,6 +344,8 @@ def config_to_huggingface(
 
 def _architecture(config: ModelConfig) -> tuple[str, str]:
     """Its model_type and the name of its class."""
+    if config.n_experts:
+        return ("qwen3_moe", "Qwen3MoeForCausalLM") if config.qk_norm else ("mixtral", "MixtralForCausalLM")
     if config.post_norms:
         return ("gemma3_text", "Gemma3ForCausalLM") if config.qk_norm else ("gemma2", "Gemma2ForCausalLM")
     if config.qk_norm:

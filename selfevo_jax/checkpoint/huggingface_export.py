@@ -74,7 +74,7 @@ def export_huggingface(
     weight_map: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         file = SINGLE if single else f"model-{number:05d}-of-{count:05d}.safetensors"
-        arrays = {tensors[name].name: tensors[name].foreign(_whole(leaves[name])) for name in group}
+        arrays = {n: x for name in group for n, x in tensors[name].written(_whole(leaves[name])).items()}
         if writes:
             save_file(arrays, out / file, {"format": "pt"})
         weight_map |= dict.fromkeys(arrays, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -91,17 +92,38 @@ class Foreign:
     name: str
     shape: tuple[int, ...]
     inputs: int | None
+    experts: bool = False
+    """Our first axis is that of experts: each has a tensor of its own, whose number stands for `{}` in the name."""
+
+    @functools.cached_property
+    def tensors(self) -> tuple[Foreign, ...]:
+        """One for each tensor of the file."""
+        if not self.experts:
+            return (self,)
+        return tuple(Foreign(self.name.format(i), self.shape[1:], self.inputs) for i in range(self.shape[0]))
 
     @property
     def foreign_shape(self) -> tuple[int, ...]:
+        """Of one tensor."""
         if self.inputs is None:
             return self.shape
         if self.inputs == 0:
             return (math.prod(self.shape),)
         return (math.prod(self.shape[self.inputs :]), math.prod(self.shape[: self.inputs]))
 
+    def read(self, get: Callable[[str], Any], index: Index) -> np.ndarray:
+        """The piece at our `index`; `get` gives a tensor by its name, to be sliced like an array of its shape."""
+        if not self.experts:
+            return self.piece(get(self.name), index)
+        return np.stack([one.piece(get(one.name), index[1:]) for one in self.tensors[index[0]]])
+
+    def written(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        """Our whole array as the tensors of the file, by their names."""
+        arrays = array if self.experts else [array]
+        return {one.name: one.foreign(each) for one, each in zip(self.tensors, arrays, strict=True)}
+
     def piece(self, tensor: Any, index: Index) -> np.ndarray:
-        """The piece at our `index` of `tensor`, which is sliced like an array of the foreign shape."""
+        """The piece at our `index` of the one `tensor`."""
         if self.inputs is None:
             return np.asarray(tensor[index])
         if self.inputs == 0:
@@ -113,10 +135,15 @@ class Foreign:
         return block[(slice(None), *in_rest, slice(None), *out_rest)]
 
     def foreign(self, array: np.ndarray) -> np.ndarray:
-        """Our whole array in the foreign order."""
+        """Our whole array of one tensor in the foreign order."""
         if not self.inputs:
             return np.ascontiguousarray(array.reshape(self.foreign_shape))
         return np.ascontiguousarray(array.reshape(self.foreign_shape[::-1]).T)
+
+
+def foreign_shapes(tensors: Mapping[str, Foreign]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of a file that holds a model."""
+    return {one.name: one.foreign_shape for tensor in tensors.values() for one in tensor.tensors}
 
 
 def _lead(index: Index, sizes: tuple[int, ...]) -> tuple[slice, tuple[int, ...], Index]:
@@ -148,6 +175,18 @@ _POST_NORMS: dict[str, tuple[str, str, int | None]] = {
     "post_mlp_norm.scale": ("post_feedforward_layernorm.weight", "", None),
 }
 """Where each layer has four norms."""
+_QWEN_EXPERTS = {
+    "mlp.router": "mlp.gate.weight",
+    "mlp.gate.kernel": "mlp.experts.{}.gate_proj.weight",
+    "mlp.up.kernel": "mlp.experts.{}.up_proj.weight",
+    "mlp.down.kernel": "mlp.experts.{}.down_proj.weight",
+}
+_MIXTRAL_EXPERTS = {
+    "mlp.router": "block_sparse_moe.gate.weight",
+    "mlp.gate.kernel": "block_sparse_moe.experts.{}.w1.weight",
+    "mlp.up.kernel": "block_sparse_moe.experts.{}.w3.weight",
+    "mlp.down.kernel": "block_sparse_moe.experts.{}.w2.weight",
+}
 _OUTER: dict[str, tuple[str, str, int | None]] = {
     "embedding": ("model.embed_tokens.weight", "token_embd.weight", None),
     "final_norm.scale": ("model.norm.weight", "output_norm.weight", None),
@@ -160,9 +199,12 @@ def foreign_tensors(config: ModelConfig, gguf: bool = False) -> dict[str, Foreig
 
     Raises ModelError for a model of a family that GGUF is not known of here.
     """
-    if gguf and config.post_norms:
-        raise ModelError("GGUF files of Gemma are not supported; use the model's folder with safetensors")
+    if gguf and (config.post_norms or config.n_experts):
+        family = "Gemma" if config.post_norms else "mixtures of experts"
+        raise ModelError(f"GGUF files of {family} are not supported; use the model's folder with safetensors")
     leaves = _LEAVES | (_POST_NORMS if config.post_norms else {})
+    experts = (_QWEN_EXPERTS if config.qk_norm else _MIXTRAL_EXPERTS) if config.n_experts else {}
+    leaves |= {name: (hf, "", 1) for name, hf in experts.items()}
     tensors = {}
     for name, leaf in flatten(abstract_params(config)).items():
         first, _, inner = name.partition(".")
@@ -173,7 +215,7 @@ def foreign_tensors(config: ModelConfig, gguf: bool = False) -> dict[str, Foreig
         else:
             hf, ggml, inputs = _OUTER[name]
             foreign = ggml if gguf else hf
-        tensors[name] = Foreign(foreign, leaf.shape, inputs)
+        tensors[name] = Foreign(foreign, leaf.shape, inputs, "{}" in foreign)
     return tensors
 
 

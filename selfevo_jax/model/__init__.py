@@ -7,6 +7,7 @@ from selfevo_jax.lazy import on_demand
 if TYPE_CHECKING:
     from selfevo_jax.model.cache import KVCache, cache_shardings, init_cache
     from selfevo_jax.model.config import PRESETS, LayerKind, ModelConfig, RopeScaling, preset_shape
+    from selfevo_jax.model.experts import ExpertMesh
     from selfevo_jax.model.finite import leaves_not_finite, require_finite, shown_leaves
     from selfevo_jax.model.int8 import quantize, quantize_params
     from selfevo_jax.model.learning import MATRICES, LoraConfig, Remat
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     )
     from selfevo_jax.model.params import (
         abstract_params,
+        attended_positions,
         init_onto,
         init_params,
         logical_axes,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         stack_axes,
         stack_layers,
         unstack_layers,
+        used_params,
     )
     from selfevo_jax.model.stack import hidden_states
     from selfevo_jax.model.tpu_attention import LANES, TpuAttention
@@ -39,6 +42,7 @@ __all__ = [
     "LANES",
     "MATRICES",
     "PRESETS",
+    "ExpertMesh",
     "KVCache",
     "LayerKind",
     "LoraConfig",
@@ -51,6 +55,7 @@ __all__ = [
     "abstract_adapters",
     "abstract_params",
     "adapter_axes",
+    "attended_positions",
     "cache_shardings",
     "hidden_states",
     "init_adapters",
@@ -71,4 +76,5 @@ __all__ = [
     "stack_axes",
     "stack_layers",
     "unstack_layers",
+    "used_params",
 ]

@@ -22,7 +22,16 @@ _MOST = {
     "max_position": 2**31 - 1,
     "sliding_window": 2**31 - 1,
 }
-_FLAGS = ("tie_embeddings", "qkv_bias", "qk_norm", "post_norms", "zero_centred_norms", "scaled_embeddings")
+_MOST_EXPERTS = 10**5
+_FLAGS = (
+    "tie_embeddings",
+    "qkv_bias",
+    "qk_norm",
+    "post_norms",
+    "zero_centred_norms",
+    "scaled_embeddings",
+    "normalized_shares",
+)
 """Far above every published model: past these a config is malformed, and would take hours or all memory."""
 
 
@@ -94,6 +103,11 @@ class ModelConfig:
     """Norms multiply by 1 + scale."""
     scaled_embeddings: bool = False
     """The first states are the embeddings times sqrt(d_model)."""
+    n_experts: int = 0
+    """Feed-forwards of each layer, of `d_ff` each, of which a token takes `experts_per_token`; 0: one for all."""
+    experts_per_token: int = 0
+    normalized_shares: bool = True
+    """Whether the shares of the experts that a token takes add up to one."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "local_layers", tuple(self.local_layers))
@@ -118,6 +132,14 @@ class ModelConfig:
         if self.head_dim % 2:
             raise ModelError(f"model config: head_dim {self.head_dim} is odd; rotary positions need an even one")
         self._require_layers()
+        most, each = self.n_experts, self.experts_per_token
+        for name, value in (("n_experts", most), ("experts_per_token", each)):
+            if type(value) is not int or not 0 <= value <= _MOST_EXPERTS:
+                raise ModelError(
+                    f"model config: {name} is {_short(value)}, expected a number from 0 to {_MOST_EXPERTS}"
+                )
+        if (most > 0) != (each > 0) or each > most:
+            raise ModelError(f"model config: experts_per_token is {each} of {most} experts")
 
     def _require_layers(self) -> None:
         local = self.local_layers
@@ -220,6 +242,11 @@ def _qwen3(d: int, layers: int, heads: int, kv: int, d_ff: int, tied: bool) -> M
     )
 
 
+_QWEN3_30B_A3B = dataclasses.replace(
+    _qwen3(2048, 48, 32, 4, 768, False), n_experts=128, experts_per_token=8, normalized_shares=True
+)
+
+
 def _gemma(vocab: int, d: int, layers: int, heads: int, kv: int, d_ff: int, every: int, **other: Any) -> ModelConfig:
     """Every so many layers one sees all, and the others the window."""
     return ModelConfig(
@@ -280,6 +307,7 @@ PRESETS: dict[str, ModelConfig] = {
     "qwen-3-0.6b": _qwen3(1024, 28, 16, 8, 3072, True),
     "qwen-3-4b": _qwen3(2560, 36, 32, 8, 9728, True),
     "qwen-3-8b": _qwen3(4096, 36, 32, 8, 12288, False),
+    "qwen-3-30b-a3b": _QWEN3_30B_A3B,
     "gemma-2-2b": _gemma(256000, 2304, 26, 8, 4, 9216, 2, **_GEMMA2),
     "gemma-2-9b": _gemma(256000, 3584, 42, 16, 8, 14336, 2, **_GEMMA2),
     "gemma-3-4b": _gemma(

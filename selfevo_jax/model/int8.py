@@ -32,14 +32,15 @@ def quantize_params(params: Any, declared: Any) -> Any:
     norms and biases become float32.
     """
 
-    def convert(node: Any, wanted: Any) -> Any:
+    def convert(node: Any, wanted: Any, beside: Any = ()) -> Any:
         out = {}
         for name, leaf in node.items():
             if isinstance(leaf, Mapping):
-                out[name] = convert(leaf, wanted[name])
+                out[name] = convert(leaf, wanted[name], node)
             elif name == "kernel":
                 inputs = len(leaf.shape) - len(wanted["scale"].shape)
-                out["kernel"], out["scale"] = quantize(leaf, tuple(range(inputs)))
+                experts = int("router" in beside)  # one matrix an expert, with scales of its own
+                out["kernel"], out["scale"] = quantize(leaf, tuple(range(experts, experts + inputs)))
             elif name == "embedding":
                 out["embedding"], out["embedding_scale"] = quantize(leaf, (1,))
             else:

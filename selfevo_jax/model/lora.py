@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +15,20 @@ from selfevo_jax.model.learning import MATRICES, LoraConfig
 from selfevo_jax.model.params import abstract_params, layer_names, logical_axes
 
 
-def _adapted(tree: Any, lora: LoraConfig, make: Callable[[str, Any], Any]) -> Any:
-    """`make(name, kernel's leaf)` for each adapted matrix of each layer of a tree in the parameters' form."""
-    return {
-        name: {
-            part: found
-            for part in ("attention", "mlp")
-            if (found := {m: make(m, leaf["kernel"]) for m, leaf in tree[name][part].items() if m in lora.targets})
+def _adapted(tree: Any, lora: LoraConfig, make: Callable[[slice, slice, Any], Any]) -> Any:
+    """`make(axes in front of the inputs, axes of the inputs, kernel's leaf)` for each adapted matrix of each layer of a
+    tree in the parameters' form. Matrices of experts have the experts' axis in front, and adapters for each."""
+
+    def of(part: Any) -> dict[str, Any]:
+        first = int("router" in part)
+        return {
+            name: make(slice(first), slice(first, first + MATRICES[name]), leaf["kernel"])
+            for name, leaf in part.items()
+            if name in lora.targets
         }
+
+    return {
+        name: {part: found for part in ("attention", "mlp") if (found := of(tree[name][part]))}
         for name in layer_names(tree)
     }
 
@@ -31,18 +38,21 @@ def adapter_axes(config: ModelConfig, lora: LoraConfig) -> Any:
     return _adapted(
         logical_axes(config),
         lora,
-        lambda name, axes: {"a": (*axes[: MATRICES[name]], None), "b": (None, *axes[MATRICES[name] :])},
+        lambda first, inputs, axes: {
+            "a": (*axes[first], *axes[inputs], None),
+            "b": (*axes[first], None, *axes[inputs.stop :]),
+        },
     )
 
 
 def init_adapters(config: ModelConfig, lora: LoraConfig, key: jax.Array) -> Any:
-    """fp32 adapters whose products are zero: `a [inputs, R]` is drawn, `b [R, outputs]` is zero."""
+    """fp32 adapters whose products are zero: `a [inputs, R]` is drawn, `b [R, outputs]` is zero; of each expert."""
     keys = iter(jax.random.split(key, config.n_layers * len(MATRICES)))
 
-    def make(name: str, kernel: Any) -> dict[str, jax.Array]:
-        inputs, outputs = kernel.shape[: MATRICES[name]], kernel.shape[MATRICES[name] :]
-        drawn = jax.random.normal(next(keys), (*inputs, lora.rank), jnp.float32)
-        return {"a": drawn / math.sqrt(math.prod(inputs)), "b": jnp.zeros((lora.rank, *outputs), jnp.float32)}
+    def make(first: slice, inputs: slice, kernel: Any) -> dict[str, jax.Array]:
+        each, ins, outs = kernel.shape[first], kernel.shape[inputs], kernel.shape[inputs.stop :]
+        drawn = jax.random.normal(next(keys), (*each, *ins, lora.rank), jnp.float32)
+        return {"a": drawn / math.sqrt(math.prod(ins)), "b": jnp.zeros((*each, lora.rank, *outs), jnp.float32)}
 
     return _adapted(abstract_params(config), lora, make)
 
@@ -68,6 +78,7 @@ def merge_adapters(params: Any, adapters: Any, lora: LoraConfig) -> Any:
             out[name][part] = dict(params[name][part])
             for matrix, ab in matrices.items():
                 old = params[name][part][matrix]
-                product = jnp.tensordot(ab["a"], ab["b"], axes=1) * lora.scale
+                multiply = jnp.matmul if "router" in params[name][part] else functools.partial(jnp.tensordot, axes=1)
+                product = multiply(ab["a"], ab["b"]) * lora.scale
                 out[name][part][matrix] = {**old, "kernel": old["kernel"] + product}
     return out

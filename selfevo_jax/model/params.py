@@ -103,3 +103,14 @@ def init_onto(config: ModelConfig, key: jax.Array, to: Any, param_dtype: Any = j
 
 def param_count(config: ModelConfig) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(config)))
+
+
+def used_params(config: ModelConfig) -> int:
+    """Those that one token meets: of a mixture the experts that it takes."""
+    experts = 3 * config.n_layers * config.d_model * config.d_ff
+    return param_count(config) - experts * (config.n_experts - config.experts_per_token)
+
+
+def attended_positions(config: ModelConfig, context: float) -> float:
+    """Of all layers together, for a token behind so many positions: at most the window of each."""
+    return sum(context if kind.window is None else min(context, kind.window) for kind in config.layers)

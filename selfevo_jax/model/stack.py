@@ -72,11 +72,13 @@ def hidden_states(
     attends = [attend(kind.window) for kind in config.kinds]
     by_kind = list(zip(ropes_of(config, positions), attends, strict=True))
     which = [config.kinds.index(kind) for kind in config.layers]
-    block = Block(config, dtype=model.dtype, param_dtype=model.param_dtype)
+    block = Block(config, dtype=model.dtype, param_dtype=model.param_dtype, experts=model.experts)
     scanned = STACKED in params
 
-    def layer_of(rope: Rope, attend: Attend) -> Callable[[jax.Array, Any], jax.Array]:
+    def layer_of(kind: int | jax.Array) -> Callable[[jax.Array, Any], jax.Array]:
         def layer(x: jax.Array, part: tuple[Any, Any]) -> jax.Array:
+            # chosen in here: what a scan chooses outside would be kept for each layer until the backward pass
+            rope, attend = by_kind[kind] if isinstance(kind, int) else _chosen(by_kind, kind)
             own, lora = part
             variables = {"params": prepare_layer(own)} | ({} if lora is None else {"lora": lora})
             out: Any = block.apply(variables, checkpoint_name(x, _LAYER_INPUT), rope, attend)
@@ -92,11 +94,11 @@ def hidden_states(
 
         def one(x: jax.Array, each: tuple[Any, Any]) -> tuple[jax.Array, None]:
             part, kind = each
-            return layer_of(*(by_kind[0] if kind is None else _chosen(by_kind, kind)))(x, part), None
+            return layer_of(0 if kind is None else kind)(x, part), None
 
         x, _ = jax.lax.scan(one, x, ((params[STACKED], adapters.get(STACKED)), kinds))
     else:
-        layers = [layer_of(*kind) for kind in by_kind]
+        layers = [layer_of(kind) for kind in range(len(by_kind))]
         for name, kind in zip(layer_names(params), which, strict=True):
             x = layers[kind](x, (params[name], adapters.get(name)))
     normed: Any = model.apply({"params": params}, x, method=Transformer.normed)

@@ -25,6 +25,8 @@ from selfevo_jax.model.attention import (
 )
 from selfevo_jax.model.cache import CacheLayer, CachePart, KVCache, take_rows, write
 from selfevo_jax.model.config import LayerKind, ModelConfig
+from selfevo_jax.model.experts import ExpertMesh, Experts
+from selfevo_jax.model.initial import matrix_init, scale_free
 from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.model.tpu_attention import TpuAttention
 
@@ -33,18 +35,7 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, CacheLayer
 """From rotated q `[B, L, H, head_dim]` and k, v `[B, L, K, head_dim]` to `[B, L, H, head_dim]`, and the cache's layer
 where there is one."""
 
-_kernel = nn.initializers.normal(0.02)
 _FEW_TOKENS = 64
-
-
-def _scale_free(param_dtype: Any) -> Any:
-    """The dtype of norms and biases: int8 holds matrices alone."""
-    return jnp.float32 if is_int8(param_dtype) else param_dtype
-
-
-def _matrix_init(param_dtype: Any) -> nn.initializers.Initializer:
-    """int8 matrices are made from float ones (`quantize_params`), never drawn."""
-    return nn.initializers.zeros if is_int8(param_dtype) else _kernel
 
 
 def attend_masked(mask: jax.Array, scoring: Scoring | None = None) -> Attend:
@@ -75,7 +66,7 @@ class RMSNorm(nn.Module):
                 nn.initializers.zeros if self.zero_centred else nn.initializers.ones, (self.axis,)
             ),
             (x.shape[-1],),
-            _scale_free(self.param_dtype),
+            scale_free(self.param_dtype),
         )
         if self.zero_centred:
             scale = 1 + scale.astype(jnp.float32)
@@ -105,7 +96,7 @@ class Linear(nn.Module):
         outputs, out_dtype = self.shape[self.inputs :], self.out_dtype or self.dtype
         kernel: Any = self.param(
             "kernel",
-            nn.with_logical_partitioning(_matrix_init(self.param_dtype), self.axes),
+            nn.with_logical_partitioning(matrix_init(self.param_dtype), self.axes),
             self.shape,
             self.param_dtype,
         )
@@ -125,7 +116,7 @@ class Linear(nn.Module):
             y = (y * scale).astype(out_dtype)
         if self.bias:
             zeros = nn.with_logical_partitioning(nn.initializers.zeros, self.axes[self.inputs :])
-            bias: Any = self.param("bias", zeros, outputs, _scale_free(self.param_dtype))
+            bias: Any = self.param("bias", zeros, outputs, scale_free(self.param_dtype))
             y = y + bias.astype(out_dtype)
         return y
 
@@ -179,6 +170,7 @@ class Block(nn.Module):
     config: ModelConfig
     dtype: Any
     param_dtype: Any
+    experts: ExpertMesh | None = None
 
     def setup(self) -> None:
         c = self.config
@@ -187,7 +179,7 @@ class Block(nn.Module):
         self.attention_norm = norm()
         self.attention = Attention(c, **kinds)
         self.mlp_norm = norm()
-        self.mlp = FeedForward(c, **kinds)
+        self.mlp = Experts(c, on=self.experts, **kinds) if c.n_experts else FeedForward(c, **kinds)
         if c.post_norms:
             self.post_attention_norm, self.post_mlp_norm = norm(), norm()
 
@@ -214,13 +206,15 @@ class Transformer(nn.Module):
     skips: bool = False
     """Whether a program finds out when it runs which parts of the cache its queries reach, and leaves out the others.
     Cheap on a CPU; a GPU's host would have to wait for each answer."""
+    experts: ExpertMesh | None = None
+    """Of a mixture of experts on several devices; None leaves its layout to the compiler."""
 
     def setup(self) -> None:
         c = self.config
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.embedding = self.param(
             "embedding",
-            nn.with_logical_partitioning(_matrix_init(self.param_dtype), ("vocab", "embed")),
+            nn.with_logical_partitioning(matrix_init(self.param_dtype), ("vocab", "embed")),
             (c.vocab_size, c.d_model),
             self.param_dtype,
         )
@@ -228,7 +222,7 @@ class Transformer(nn.Module):
         if is_int8(self.param_dtype):
             ones = nn.with_logical_partitioning(nn.initializers.ones, ("vocab",))
             self.embedding_scale = self.param("embedding_scale", ones, (c.vocab_size,), jnp.float32)
-        self.layers = [Block(c, **kinds) for _ in range(c.n_layers)]
+        self.layers = [Block(c, experts=self.experts, **kinds) for _ in range(c.n_layers)]
         self.final_norm = RMSNorm(c.norm_eps, "embed", zero_centred=c.zero_centred_norms, **kinds)
         if not c.tie_embeddings:
             self.head = Linear((c.d_model, c.vocab_size), ("embed", "vocab"), out_dtype=jnp.float32, **kinds)

@@ -16,9 +16,9 @@ from jax.sharding import Mesh
 
 from selfevo_jax.config import Config
 from selfevo_jax.methods import open_method
-from selfevo_jax.model import ModelConfig, abstract_params, cache_shardings, param_shardings
+from selfevo_jax.model import ModelConfig, TrainAttention, abstract_params, cache_shardings, param_shardings
 from selfevo_jax.plan.accounting import KernelRule
-from selfevo_jax.plan.kernels import attention_cost, causal_share
+from selfevo_jax.plan.kernels import causal_share, cost_of_kernels
 from selfevo_jax.plan.lengths import Lengths
 from selfevo_jax.plan.roofline import forward_flops, train_flops
 from selfevo_jax.sample import Engine, SlotPlan, make_engine, sampler_memory
@@ -85,7 +85,10 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
     masters = device_bytes(abstract_params(model), param_shardings(model, mesh, TRAIN_RULES))
     shape = f"{settings.batch_rows} rows x {settings.length} tokens, {settings.compute_dtype}, remat {settings.remat}"
     shape += f", {settings.accumulate} micro-batches" if settings.accumulate > 1 else ""
+    kernel = TrainAttention.choose(model, mesh, TRAIN_RULES, settings.compute_dtype, settings.length)
+    shape += f", attention {'plain' if kernel is None else kernel.kernel}"
     shape += f", adapters of rank {settings.lora.rank}" if settings.lora is not None else ""
+    seen = [causal_share(settings.length, kind.window) for kind in model.layers]
     return Program(
         name=name,
         kind=TRAIN,
@@ -102,7 +105,7 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
         model_flops=train_flops(
             model, settings.batch_rows * settings.length, settings.length, frozen=settings.lora is not None
         ),
-        kernel_cost=attention_cost(seen=causal_share(settings.length)),
+        kernel_cost=cost_of_kernels(seen=sum(seen) / len(seen), experts=model.n_experts),
     )
 
 
@@ -160,9 +163,12 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
         "cache": shard_bytes(state.cache),
         "gradients": 0,
         "held": sampler.masters,
-        "kernel_cost": attention_cost(context=lengths.mean_context),
+        "kernel_cost": cost_of_kernels(context=lengths.mean_context, experts=model.n_experts),
     }
-    kinds = f"{engine.dtype.name}, parameters {engine.param_dtype.name}, cache {engine.cache_dtype.name}"
+    dtypes = f"{engine.dtype.name}, parameters {engine.param_dtype.name}, cache {engine.cache_dtype.name}"
+
+    def kinds(queries: int) -> str:
+        return f"{dtypes}, attention {'by a kernel' if engine.by_kernel(queries) else 'plain'}"
 
     def ids(rows: int) -> Any:
         return None if rows == engine.slots else np.zeros(rows, np.int32)
@@ -175,7 +181,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     extend = Program(
         name=EXTEND,
         kind=EXTEND,
-        shape=f"{rows} rows x {length} tokens of {engine.slots} slots x {state.cache.length}, {kinds}",
+        shape=f"{rows} rows x {length} tokens of {engine.slots} slots x {state.cache.length}, {kinds(length)}",
         lower=lambda: engine.programs.lower(
             "extend",
             (params, state, ids(rows), empty_rows(rows, _STOPS), tokens, np.zeros(rows, np.int32), engine.drawable),
@@ -190,7 +196,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     decode = Program(
         name=DECODE,
         kind=DECODE,
-        shape=f"{steps} steps of {slots} slots x {state.cache.length}, {kinds}",
+        shape=f"{steps} steps of {slots} slots x {state.cache.length}, {kinds(1)}",
         lower=lambda: engine.programs.lower(
             "decode_many",
             (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0), engine.drawable),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfevo_jax.model import ModelConfig, param_count
+from selfevo_jax.model import ModelConfig, attended_positions, used_params
 from selfevo_jax.plan.accounting import Totals
 from selfevo_jax.plan.chips import Rates
 
@@ -64,8 +64,9 @@ class Roofline:
 
 
 def multiplied_params(config: ModelConfig) -> int:
-    """N, the parameters that each token is multiplied with: all but an embedding that is only looked up."""
-    return param_count(config) - (0 if config.tie_embeddings else config.vocab_size * config.d_model)
+    """N, the parameters that each token is multiplied with: all but an embedding that is only looked up, and of experts
+    those that a token takes."""
+    return used_params(config) - (0 if config.tie_embeddings else config.vocab_size * config.d_model)
 
 
 def forward_flops(config: ModelConfig, tokens: float, context: float, predicted: float | None = None) -> float:
@@ -75,7 +76,7 @@ def forward_flops(config: ModelConfig, tokens: float, context: float, predicted:
       context: positions that a token attends to, in the mean.
       predicted: tokens that logits are computed for; None: all.
     """
-    attention = 4.0 * config.n_layers * config.n_heads * config.head_dim * context
+    attention = 4.0 * config.n_heads * config.head_dim * attended_positions(config, context)
     head = 2.0 * config.vocab_size * config.d_model
     passed_over = 0.0 if predicted is None else tokens - predicted
     return tokens * (2.0 * multiplied_params(config) + attention) - passed_over * head

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from selfevo_jax.model import KVCache, ModelConfig, TpuAttention, Transformer
+from selfevo_jax.model import ExpertMesh, KVCache, ModelConfig, TpuAttention, Transformer
 from selfevo_jax.model.cache import take_rows
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 from selfevo_jax.sample.programs import NARROW, Programs
@@ -186,10 +186,12 @@ def make_programs(
     host_sharding: NamedSharding | None = None,
     tpu: TpuAttention | None = None,
     skips: bool = False,
+    experts: ExpertMesh | None = None,
 ) -> Programs:
     """The jitted programs. With shardings given: those of the cache (a cache of them), of per-row arrays, and of
     results that every host reads (replicated)."""
-    model = Transformer(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(param_dtype), tpu=tpu, skips=skips)
+    kinds: Any = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype)}
+    model = Transformer(config, **kinds, tpu=tpu, skips=skips, experts=experts)
     apply: Any = model.apply
 
     def spread(tree: Any) -> Any:

@@ -15,15 +15,16 @@ from selfevo_jax import hosts
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import (
     LANES,
+    ExpertMesh,
     KVCache,
     ModelConfig,
     TpuAttention,
     abstract_params,
     cache_shardings,
     init_cache,
-    param_count,
     param_shardings,
     quantize_params,
+    used_params,
 )
 from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.sample import shapes
@@ -138,7 +139,7 @@ class Engine:
         on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
         worth = shapes.WORTH_TOKENS_CPU if on_cpu else shapes.WORTH_TOKENS
         self._worth = worth if alone and not extend_rows else None
-        self._alone_from = shapes.DISPATCH_FLOPS_CPU / (2 * param_count(model_config)) if on_cpu else math.inf
+        self._alone_from = shapes.DISPATCH_FLOPS_CPU / (2 * used_params(model_config)) if on_cpu else math.inf
         self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
         self._fit_lengths, self._multiple = extend_lengths is None, 1 if on_cpu else 8
         self.n_stops, self.prepared = 4, False
@@ -146,10 +147,10 @@ class Engine:
         multiple, capacity = 64, cache_length
         if tpu is not None:
             multiple, capacity = LANES, -(-cache_length // LANES) * LANES
-        query = jax.ShapeDtypeStruct((slots, 1, model_config.n_heads, model_config.head_dim), self.dtype)
-        keys = jax.ShapeDtypeStruct((slots, model_config.n_kv_heads, capacity, model_config.head_dim), self.cache_dtype)
+        keys = (slots, model_config.n_kv_heads, capacity, model_config.head_dim)
+        self._tpu, self._keys = tpu, jax.ShapeDtypeStruct(keys, self.cache_dtype)
         windows = ends = shapes.cache_windows(capacity, multiple)
-        if tpu is not None and tpu.serves(query, keys):
+        if self.by_kernel(1):
             ends = (capacity,)  # the kernel takes the whole cache in one array, and reads no more than a slot holds
         parts = [end - start for start, end in pairwise((0, *ends))]
         # a program that skips what its queries do not reach needs no other for a smaller window
@@ -171,8 +172,21 @@ class Engine:
         declared = abstract_params(model_config, self.param_dtype)
         self._quantize = jax.jit(functools.partial(quantize_params, declared=declared), out_shardings=self._layout)
         self.programs: Programs = make_programs(
-            model_config, self.dtype.name, self.param_dtype.name, caches, rows_sharding, host_sharding, tpu, on_cpu
+            model_config,
+            self.dtype.name,
+            self.param_dtype.name,
+            caches,
+            rows_sharding,
+            host_sharding,
+            tpu,
+            on_cpu,
+            ExpertMesh.of(model_config, mesh, self.rules),
         )
+
+    def by_kernel(self, queries: int) -> bool:
+        """Whether a kernel attends to the cache for so many queries of each slot; else the plain path does."""
+        query = jax.ShapeDtypeStruct((self.slots, queries, self.config.n_heads, self.config.head_dim), self.dtype)
+        return self._tpu is not None and self._tpu.serves(query, self._keys)
 
     def new_state(self) -> SlotState:
         """Slots with empty caches [slots, K, C, head_dim] a layer, laid out for this engine's mesh; on TPU C in whole

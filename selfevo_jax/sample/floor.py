@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from selfevo_jax.model import ModelConfig, param_count
+from selfevo_jax.model import ModelConfig, attended_positions, used_params
 from selfevo_jax.sample.stats import EngineStats
 
 
@@ -33,10 +33,10 @@ def step_cost(
       position_bytes: bytes of one cached position over all layers, keys and values.
       copies: how often the parameters lie on the mesh (each copy is read).
     """
-    attention = 4.0 * config.n_layers * config.n_heads * config.head_dim * context
+    attention = 4.0 * config.n_heads * config.head_dim * attended_positions(config, context)
     looked_up = 0 if config.tie_embeddings else config.vocab_size * config.d_model
     return StepCost(
-        flops=rows * (2.0 * (param_count(config) - looked_up) + attention),
+        flops=rows * (2.0 * (used_params(config) - looked_up) + attention),
         bytes=float(weight_bytes) * copies + rows * context * position_bytes,
     )
 

@@ -130,6 +130,8 @@ class SamplerMemory:
         """
         c, alone, tensor = self.config, self.mesh.size == 1, self.mesh.shape["tensor"]
         heads, kv_heads, width = (n // tensor if n % tensor == 0 else n for n in (c.n_heads, c.n_kv_heads, c.d_ff))
+        if c.n_experts:  # each device has all its tokens once for each expert that they take, its own or not
+            width = c.experts_per_token * (c.d_ff + c.d_model)
         size = np.dtype(self.dtype).itemsize
         copied = max((rows for rows in decode_rows(slots) if alone and rows < slots), default=0)
         decode = copied * self.slot + LOGIT_COPIES * slots * c.vocab_size * 4

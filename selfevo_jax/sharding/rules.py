@@ -62,7 +62,7 @@ class ShardingRules:
 
 
 # `vocab` and the widths of small models seldom divide; replicating them is right, and cheap at that size.
-_UNEVEN = frozenset({"vocab", "kv_heads", "heads", "embed", "mlp"})
+_UNEVEN = frozenset({"vocab", "kv_heads", "heads", "embed", "mlp", "expert"})
 
 TRAIN_RULES = ShardingRules(
     {
@@ -72,6 +72,7 @@ TRAIN_RULES = ShardingRules(
         "mlp": "tensor",
         "heads": "tensor",
         "kv_heads": "tensor",
+        "expert": "tensor",
     },
     _UNEVEN,
 )
@@ -84,6 +85,7 @@ DECODE_RULES = ShardingRules(
         "mlp": "tensor",
         "heads": "tensor",
         "kv_heads": "tensor",
+        "expert": "tensor",
     },
     _UNEVEN,
 )

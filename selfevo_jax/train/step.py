@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.model import ModelConfig, TrainAttention, Transformer, hidden_states, scaled_adapters
+from selfevo_jax.model import ExpertMesh, ModelConfig, TrainAttention, Transformer, hidden_states, scaled_adapters
 from selfevo_jax.model.params import STACKED
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated
 from selfevo_jax.train.loss import HeadLoss
@@ -72,7 +72,7 @@ def loss_sums(
     lora, dtype = settings.lora, jnp.dtype(settings.compute_dtype)
     masters, params, adapters = (learnt, by, None) if lora is None else (frozen, frozen, scaled_adapters(by, lora))
     params = {n: (masters[n], part) if n.startswith(STACKED) else part for n, part in params.items()}
-    model = Transformer(form.config, dtype=dtype)
+    model = Transformer(form.config, dtype=dtype, experts=ExpertMesh.of(form.config, mesh, rules))
     kernel = TrainAttention.choose(form.config, mesh, rules, dtype, micro.tokens.shape[1])
     alone = mesh.size == 1
     whole_rows = batch_sharding(mesh, rules)

@@ -1,17 +1,29 @@
-"""Families whose layers differ, against `transformers`: greedy texts, and the gradient of a training step."""
+"""Families whose layers differ, or have experts, against `transformers`: greedy texts, and the gradient of a step."""
 
 import copy
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hf_models import SHAPE, logits_of, reference
+from safetensors.numpy import load_file, save_file
 
 from selfevo_jax.checkpoint import read_huggingface
 from selfevo_jax.data import Batch
-from selfevo_jax.model import unstack_layers
+from selfevo_jax.model import (
+    LoraConfig,
+    Transformer,
+    abstract_adapters,
+    abstract_params,
+    adapter_axes,
+    merge_adapters,
+    quantize_params,
+    scaled_adapters,
+    unstack_layers,
+)
 from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import TrainConfig
@@ -20,8 +32,17 @@ from selfevo_jax.train.step import gradient_sums
 
 torch = pytest.importorskip("torch")
 
-FAMILIES = ["gemma-2", "gemma-3", "qwen-2.5-mixed"]
+FAMILIES = ["gemma-2", "gemma-3", "qwen-2.5-mixed", "qwen-3-moe"]
 NEW, ROWS, LENGTH = 12, 8, 24
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiles():
+    """These models are tiny: code that runs slower is ready sooner."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 class Texts:
@@ -105,3 +126,73 @@ def test_the_gradient_of_a_step_is_that_of_transformers(models, name, shape, sca
     top = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
     ours = unstack_layers(sums.gradient) if scan else sums.gradient
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-5 * top), ours, expected)
+
+
+@functools.cache
+def forward(config, dtype=jnp.float32):
+    return jax.jit(Transformer(config, param_dtype=dtype).apply)
+
+
+def test_experts_have_adapters_of_their_own(models) -> None:
+    _, _, config, params = models("qwen-3-moe")
+    lora = LoraConfig(rank=2, alpha=4.0)
+    rng = np.random.default_rng(3)
+    shapes = abstract_adapters(config, lora)
+    adapters = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32) * 0.2, shapes)
+    assert adapters["layers_0"]["mlp"]["up"]["a"].shape == (config.n_experts, config.d_model, 2)
+    axes = jax.tree.leaves(adapter_axes(config, lora), is_leaf=lambda node: isinstance(node, tuple))
+    assert [len(x) for x in axes] == [x.ndim for x in jax.tree.leaves(shapes)]
+    where = np.broadcast_to(np.arange(LENGTH), (2, LENGTH))
+    tokens = rng.integers(2, 130, where.shape)
+    apart, _ = forward(config)({"params": params, "lora": scaled_adapters(adapters, lora)}, tokens, where)
+    merged, _ = forward(config)({"params": merge_adapters(params, adapters, lora)}, tokens, where)
+    np.testing.assert_allclose(apart, merged, atol=1e-4)
+    assert np.abs(np.asarray(merged) - forward(config)({"params": params}, tokens, where)[0]).max() > 0.1
+
+
+def test_int8_experts_have_a_scale_for_each_output_of_each(models) -> None:
+    _, _, config, params = models("qwen-3-moe")
+    small = quantize_params(params, abstract_params(config, jnp.int8))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), small) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), abstract_params(config, jnp.int8)
+    )
+
+    def widened(node):
+        if "scale" in node and "kernel" in node:
+            inputs = range(node["kernel"].ndim - node["scale"].ndim)
+            first = node["kernel"].shape[0] == config.n_experts and node["kernel"].ndim == 3
+            scale = jnp.expand_dims(node["scale"], tuple(i + first for i in inputs))
+            return {**node, "kernel": node["kernel"] * scale}
+        return {name: widened(leaf) if isinstance(leaf, dict) else leaf for name, leaf in node.items()}
+
+    wide = widened(small)
+    for name in ("gate", "up", "down"):
+        given = params["layers_0"]["mlp"][name]["kernel"]
+        step = np.asarray(small["layers_0"]["mlp"][name]["scale"])[:, None]
+        assert (np.abs(np.asarray(wide["layers_0"]["mlp"][name]["kernel"]) - given) <= 0.51 * step).all()
+    where = np.broadcast_to(np.arange(LENGTH), (2, LENGTH))
+    tokens = np.random.default_rng(4).integers(2, 130, where.shape)
+    found, _ = forward(config, jnp.int8)({"params": small}, tokens, where)
+    embedding = wide.pop("embedding") * wide.pop("embedding_scale")[:, None]
+    floats = _kept({**wide, "embedding": embedding}, abstract_params(config))
+    np.testing.assert_allclose(found, forward(config)({"params": floats}, tokens, where)[0], atol=1e-3)
+
+
+def _kept(tree, like):
+    """The leaves of a tree that another one has too."""
+    return {name: _kept(tree[name], leaf) if isinstance(leaf, dict) else tree[name] for name, leaf in like.items()}
+
+
+def test_the_text_of_a_gemma_3_with_images_is_read_by_either_prefix(models, tmp_path) -> None:
+    _, folder, config, params = models("gemma-3")
+    tensors = load_file(folder / "model.safetensors")
+    text = json.loads((folder / "config.json").read_text())
+    for number, prefix in enumerate(("language_model.model.", "model.language_model.")):
+        out = tmp_path / str(number)
+        out.mkdir()
+        renamed = {prefix + name.removeprefix("model."): x for name, x in tensors.items()}
+        save_file({**renamed, "vision_tower.x": np.zeros(3, np.float32)}, out / "model.safetensors")
+        (out / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": text}))
+        found, load = read_huggingface(out)
+        assert found == config
+        jax.tree.map(np.testing.assert_array_equal, load(None, jnp.float32), params)

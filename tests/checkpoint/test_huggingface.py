@@ -172,11 +172,20 @@ KEYS = {
         {"rope_type": "yarn", "factor": 4.0},
         {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
         {"full_attention": {"rope_type": "linear", "factor": 4.0}},
+        {"full_attention": {"rope_theta": 3e4}, "sliding_attention": {"rope_type": "default"}},
     ],
     "original_max_position_embeddings": [48],
     "partial_rotary_factor": [0.5, 1.0],
     "attention_bias": [True, False],
     "mlp_bias": [True, False],
+    "hidden_activation": ["gelu_pytorch_tanh", "gelu"],
+    "query_pre_attn_scalar": [16, 24],
+    "attn_logit_softcapping": [None, 2.0],
+    "final_logit_softcapping": [None, 3.0],
+    "rope_local_base_freq": [2e4],
+    "sliding_window_pattern": [2],
+    "num_experts": [4],
+    "norm_topk_prob": [True],
     "use_sliding_window": [True, False],
     "sliding_window": [None, 6],
     "max_window_layers": [0, 1, 2, 30],
@@ -191,7 +200,7 @@ MINIMAL = {"vocab_size": 131, "hidden_size": 32, "intermediate_size": 48, "num_h
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=300, deadline=None)
 @example("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": KEYS["rope_parameters"][0]})
-@given(st.sampled_from(["llama", "mistral", "qwen2", "qwen3"]), SETTINGS)
+@given(st.sampled_from(["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "qwen3_moe"]), SETTINGS)
 def test_any_config_is_read_as_transformers_reads_it_or_refused(kind, extra) -> None:
     tree = {"model_type": kind, **MINIMAL, "num_attention_heads": 4, **extra}
     try:
@@ -206,8 +215,14 @@ def test_any_config_is_read_as_transformers_reads_it_or_refused(kind, extra) -> 
     assert ours.max_position == theirs.max_position_embeddings
     assert ours.norm_eps == theirs.rms_norm_eps
     assert ours.tie_embeddings == theirs.tie_word_embeddings
-    assert (ours.activation == "gelu") == (theirs.hidden_act == "gelu_pytorch_tanh")
+    acts = theirs.hidden_activation if kind.startswith("gemma") else theirs.hidden_act
+    assert (ours.activation == "gelu") == (acts == "gelu_pytorch_tanh")
     rope = theirs.rope_parameters
+    if kind == "gemma3_text":
+        local, rope = rope["sliding_attention"], rope["full_attention"]
+        for layer in ours.layers:
+            assert layer.window is None or (layer.rope_theta, layer.rope_scaling) == (local["rope_theta"], None)
+        assert local["rope_type"] == "default"
     assert ours.rope_theta == rope["rope_theta"]
     assert rope.get("partial_rotary_factor", 1.0) == 1.0
     scaling = ours.rope_scaling
@@ -219,14 +234,24 @@ def test_any_config_is_read_as_transformers_reads_it_or_refused(kind, extra) -> 
     windows = [None, None]
     if kind == "mistral" and "layer_types" not in extra:
         windows = [theirs.sliding_window] * 2
+    elif kind == "qwen3_moe":
+        windows = [theirs.sliding_window] * 2
+        assert (ours.n_experts, ours.experts_per_token) == (theirs.num_experts, theirs.num_experts_per_tok)
+        assert (ours.d_ff, ours.normalized_shares) == (theirs.moe_intermediate_size, theirs.norm_topk_prob)
     elif kind != "llama":
         windows = [theirs.sliding_window if name == "sliding_attention" else None for name in theirs.layer_types]
     assert windows == [layer.window for layer in ours.layers]
+    if kind.startswith("gemma"):
+        assert (ours.query_scalar or ours.head_dim) == theirs.query_pre_attn_scalar
+        assert ours.logit_softcap == theirs.final_logit_softcapping
+        assert ours.attention_softcap == theirs.attn_logit_softcapping
 
 
 @pytest.mark.parametrize(
     ("kind", "extra", "key"),
     [
+        ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step is 2"),
+        ("qwen3_moe", {"mlp_only_layers": [0]}, "mlp_only_layers is"),
         ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is 50.0"),
         ("gemma3_text", {"rope_parameters": {"rope_type": "default"}}, "rope_parameters is"),

@@ -157,6 +157,7 @@ def test_a_model_of_many_layers_has_the_parameters_that_it_declares() -> None:
         ("mistral-7b", 7_241_732_096),
         ("qwen-2.5-0.5b", 494_032_768),
         ("qwen-3-0.6b", 596_049_920),
+        ("qwen-3-30b-a3b", 30_532_122_624),
         ("gemma-2-9b", 9_241_705_984),
         ("gemma-3-4b", 3_880_263_168),
     ],

@@ -7,7 +7,7 @@ from selfevo_jax.model import PRESETS, ModelConfig, param_count
 from selfevo_jax.plan.accounting import Collective, Kernel, Totals
 from selfevo_jax.plan.chips import CHIPS, Topology
 from selfevo_jax.plan.hlo import parse_arrays
-from selfevo_jax.plan.kernels import attention_cost, causal_share
+from selfevo_jax.plan.kernels import causal_share, cost_of_kernels
 from selfevo_jax.plan.roofline import Roofline, Span, forward_flops, multiplied_params, train_flops, utilisation
 
 
@@ -73,27 +73,38 @@ def kernel(name, operands, results):
 
 def test_splash_attention_counts_its_products_of_the_blocks_it_sees():
     q, k = "bf16[2,4,64,128]", "bf16[2,1,256,128]"
-    cost = attention_cost(seen=0.5)
+    cost = cost_of_kernels(seen=0.5)
     forward = cost(kernel("splash_mha_fwd_no_residuals", f"(s32[4], {q}, {k}, {k})", q))
     assert forward.flops == 0.5 * 2 * 2 * (2 * 4 * 64) * 256 * 128
     fused = cost(kernel("splash_mha_dkv_segmented_no_residuals", f"({q}, {k}, {k}, {q})", f"({q}, {k}, {k})"))
     assert fused.flops == 0.5 * 2 * 5 * (2 * 4 * 64) * 256 * 128
     apart = cost(kernel("splash_mha_dkv_no_residuals", f"({q}, {k}, {k}, {q})", f"({k}, {k})"))
     assert apart.flops == 0.5 * 2 * 4 * (2 * 4 * 64) * 256 * 128
-    assert attention_cost()(kernel("unknown", q, q)) is None
+    assert cost_of_kernels()(kernel("unknown", q, q)) is None
 
 
 def test_paged_attention_reads_the_context_alone():
     q, pages = "bf16[32,4,128]", "bf16[1,512,256,128]"  # 32 sequences of 16 pages of 256 positions
     call = kernel("paged_attention", f"(s32[32], s32[32,16], {q}, {pages}, {pages})", q)
     small = 32 * 4 + 32 * 16 * 4 + 2 * 32 * 4 * 128 * 2
-    found = attention_cost(context=1000)(call)
+    found = cost_of_kernels(context=1000)(call)
     assert found.flops == 4 * 32 * 4 * 1000 * 128
     assert found.hbm_bytes == pytest.approx(small + 2 * 32 * 1000 * 128 * 2)
-    whole = attention_cost()(call)
+    whole = cost_of_kernels()(call)
     assert whole.hbm_bytes == pytest.approx(small + 2 * 32 * 4096 * 128 * 2)
+
+
+def test_grouped_products_count_the_rows_that_this_devices_experts_have():
+    rows, wide, matrices = "bf16[2048,256]", "bf16[2048,768]", "bf16[4,256,768]"
+    cost, products = cost_of_kernels(experts=16), 2 * (2048 * 4 / 16) * 256 * 768
+    assert cost(kernel("gmm", f"(s32[5], {rows}, {matrices})", wide)).flops == products
+    assert cost(kernel("gmm", f"(s32[5], {wide}, {matrices})", rows)).flops == products  # the gradient of the rows
+    assert cost(kernel("tgmm", f"(s32[5], bf16[256,2048], {wide})", matrices)).flops == products
+    assert cost_of_kernels()(kernel("gmm", f"({rows}, {matrices})", wide)) is None
 
 
 def test_causal_blocks():
     assert causal_share(512) == 1.0
     assert causal_share(2048) == (4 + 1) / (2 * 4)
+    assert causal_share(2048, window=512) == (1 + 2 + 2 + 2) / 16  # its own block and the one before
+    assert causal_share(2048, window=1) == 4 / 16
