@@ -126,11 +126,19 @@ def write_peft(
 
 
 def _tensors(config: ModelConfig, lora: LoraConfig) -> dict[str, Foreign]:
-    """Our leaf name -> where it is in PEFT's file: `lora_A` is `[R, inputs]`, `lora_B` `[outputs, R]`."""
+    """Our leaf name -> where it is in PEFT's file: `lora_A` is `[R, inputs]`, `lora_B` `[outputs, R]`.
+
+    Raises ModelError for adapters of experts.
+    """
     kernels, found = foreign_tensors(config), {}
     for name, leaf in flatten(abstract_adapters(config, lora)).items():
         matrix, _, part = name.rpartition(".")
         kernel = kernels[f"{matrix}.kernel"]
+        if kernel.experts:
+            raise ModelError(
+                "adapters of experts have no place in a PEFT file (transformers holds all experts in one tensor); "
+                "merge them with their model, or adapt q, k, v and o alone (lora.targets)"
+            )
         inputs = MATRICES[matrix.rpartition(".")[2]] if part == "a" else 1
         foreign = f"{_PREFIX}{kernel.name.removesuffix('.weight')}.lora_{part.upper()}.weight"
         found[name] = dataclasses.replace(kernel, name=foreign, shape=leaf.shape, inputs=inputs)

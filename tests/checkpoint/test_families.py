@@ -12,8 +12,11 @@ from hf_models import SHAPE, logits_of, reference
 from safetensors.numpy import load_file, save_file
 
 from selfevo_jax.checkpoint import read_huggingface
+from selfevo_jax.checkpoint.peft import write_peft
 from selfevo_jax.data import Batch
+from selfevo_jax.errors import ModelError
 from selfevo_jax.model import (
+    PRESETS,
     LoraConfig,
     Transformer,
     abstract_adapters,
@@ -148,6 +151,12 @@ def test_experts_have_adapters_of_their_own(models) -> None:
     merged, _ = forward(config)({"params": merge_adapters(params, adapters, lora)}, tokens, where)
     np.testing.assert_allclose(apart, merged, rtol=0, atol=2e-5 * np.abs(np.asarray(merged)).max())
     assert np.abs(np.asarray(merged) - forward(config)({"params": params}, tokens, where)[0]).max() > 0.1
+
+
+def test_adapters_of_experts_are_refused_where_peft_has_no_place_for_them(tmp_path) -> None:
+    config, lora = PRESETS["qwen-3-30b-a3b"], LoraConfig(rank=2, targets=("q", "up"))
+    with pytest.raises(ModelError, match="adapters of experts have no place in a PEFT file"):
+        write_peft(tmp_path, {}, lora, config, "base")
 
 
 def test_int8_experts_have_a_scale_for_each_output_of_each(models) -> None:
