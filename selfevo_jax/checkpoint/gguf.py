@@ -18,7 +18,11 @@ from selfevo_jax.untrusted import reading
 
 ROTATED = ("attention.q.kernel", "attention.k.kernel", "attention.q.bias", "attention.k.bias")
 """Leaves whose rows llama.cpp's files of Llama hold in the order of their own rotary positions."""
-_SUPPORTED = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")
+_SUPPORTED = (
+    *("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
+    *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"),
+)
+"""Kinds of tensors: a file of Q4_K_M, say, holds Q4_K and Q6_K, and Q5_0 where a row is no multiple of 256."""
 
 
 def gguf_package() -> Any:
@@ -34,7 +38,7 @@ def gguf_package() -> Any:
 def read_gguf(path: str | Path) -> tuple[ModelConfig, Callable[[Any, Any], Any]]:
     """Config and loader of a GGUF file; the loader takes (shardings or None, dtype) and dequantizes.
 
-    The file is mapped, not read; one tensor at a time is dequantized (Q4_0, Q4_1, Q8_0, F16, BF16, F32).
+    The file is mapped, not read; one tensor at a time is dequantized (the kinds of `_SUPPORTED`).
 
     Raises:
       ModelError: no package gguf, an unreadable file, an unsupported architecture or kind of quantization.

@@ -6,6 +6,7 @@ import importlib.util
 
 import jax
 import jax.numpy as jnp
+import k_quants
 import numpy as np
 import pytest
 
@@ -50,8 +51,11 @@ def write(path, config, arch, kind, metadata=None, factors=None):
         tensor = tensors[name]
         array = tensor.foreign(ours)
         wanted = kind if array.ndim > 1 else gguf.GGMLQuantizationType.F32
-        blocks = gguf.quantize(array, wanted)
-        values = gguf.dequantize(blocks, wanted)
+        if wanted.name in k_quants.KINDS:
+            blocks, values = k_quants.quantized(array, wanted.name)
+        else:
+            blocks = gguf.quantize(array, wanted)
+            values = gguf.dequantize(blocks, wanted)
         held[name] = tensor.piece(values, tuple(slice(0, n) for n in ours.shape))
         if arch == "llama" and name.endswith(("attention.q.kernel", "attention.k.kernel", "q.bias", "k.bias")):
             # llama.cpp's own permutation, on the way in: rows of a head go from halves to pairs
@@ -66,13 +70,35 @@ def write(path, config, arch, kind, metadata=None, factors=None):
     return held
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0", "Q4_1"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 def test_every_kind_of_quantization_is_read_with_the_halves_of_heads_put_right(kind, tmp_path) -> None:
     held = write(tmp_path / "m.gguf", LLAMA, "llama", kind)
     config, load = read_gguf(tmp_path / "m.gguf")
     assert config == LLAMA
     for name, array in flatten(load(None, jnp.float32)).items():
         np.testing.assert_array_equal(array, held[name], err_msg=name)
+
+
+WIDE = ModelConfig(64, 256, 1, 4, 2, 64, 256, max_position=64, tie_embeddings=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [("Q2_K", 0.6), ("Q3_K", 0.5), ("Q4_K", 0.15), ("Q5_K", 0.08), ("Q6_K", 0.06)]
+)
+def test_blocks_with_scales_of_their_own_are_read_as_llama_cpp_writes_them(kind, error, tmp_path) -> None:
+    held = write(tmp_path / "m.gguf", WIDE, "llama", kind)
+    config, load = read_gguf(tmp_path / "m.gguf")
+    assert config == WIDE
+    exact = random_weights(WIDE)
+    for name, array in flatten(load(None, jnp.float32)).items():
+        np.testing.assert_array_equal(array, held[name], err_msg=name)
+        assert np.sqrt(np.mean((np.asarray(array) - exact[name]) ** 2)) < error, name
+
+
+def test_a_kind_of_tensor_that_is_not_read_is_named_with_those_that_are(tmp_path) -> None:
+    write(tmp_path / "m.gguf", WIDE, "llama", "TQ2_0")
+    with pytest.raises(ModelError, match=r"m\.gguf: tensor '.*' is TQ2_0; supported: F32.*Q4_K"):
+        read_gguf(tmp_path / "m.gguf")
 
 
 def test_qwen_keeps_its_order_and_biases_and_loads_onto_a_mesh(tmp_path) -> None:
