@@ -56,13 +56,23 @@ class Section(BaseModel):
         return value
 
 
+ROW_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""What the names of files of rows end in."""
+
+
+def names_rows(text: str) -> bool:
+    """Whether a text that may name a model names rows: a file of them, or a data set."""
+    return text.endswith(ROW_FILES) or text.startswith(("hf:", "tfds:"))
+
+
 class RowsSection(Section):
     """Rows of a file. A file alone, as a text, is a section of it."""
 
     in_words: ClassVar[str] = "a file, or a section such as {source: FILE, columns: {prompt: question}}"
 
     source: str
-    """A file of rows: JSONL, a shipped slice (`builtin:`) or `tfds:`."""
+    """A file of rows (JSONL, JSON, CSV, TSV, Parquet), a shipped slice (`builtin:`), or a data set: `tfds:NAME/SPLIT`,
+    `hf:OWNER/NAME/SPLIT`."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our name of a column -> the file's: `{prompt: problem, answer: target}`."""
 

@@ -32,7 +32,7 @@ LEVELS = [
     {"untrusted", "progress", "accelerators"},
     {"notice"},
     {"hosts", "storage"},
-    {"plugins"},
+    {"plugins", "hub"},
     {"process", "errors", "section", "lazy"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import safe_open
 
 from selfevo_jax.checkpoint.adapters import Adapters, Loader, adapters_in, merged
+from selfevo_jax.checkpoint.from_hub import HUB, fetched
 from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import files_of as huggingface_files
 from selfevo_jax.checkpoint.huggingface import read_huggingface
@@ -35,7 +36,7 @@ ASSETS = Path(__file__).parent.parent / "assets"
 WEIGHTS = "model.safetensors"
 PRESET = "preset:"
 _KINDS = (
-    "a folder (Hugging Face, or saved by selfevo), a .gguf file, package:NAME, "
+    "a folder (Hugging Face, or saved by selfevo), a .gguf file, hub:OWNER/NAME (Hugging Face hub), package:NAME, "
     "builtin:NAME (shipped models) or preset:NAME (random weights)"
 )
 
@@ -56,15 +57,18 @@ def open_model(source: str, tokenizer: str | None = None) -> ModelSource:
 
     Args:
       source: a folder with config.json and safetensors (Hugging Face); a folder written by `save_model`, or with
-        model.json and model.safetensors; a `.gguf` file; `package:NAME`, the first .gguf file inside an installed
-        package (which is not imported); `builtin:NAME`, shipped with selfevo_jax; `preset:NAME`, random weights.
-      tokenizer: a tokenizer file or folder; by default the one that comes with the model.
+        model.json and model.safetensors; a `.gguf` file; `hub:OWNER/NAME[@REVISION]` or `hub:OWNER/NAME/FILE.gguf`, of
+        the Hugging Face hub; `package:NAME`, the first .gguf file inside an installed package (which is not imported);
+        `builtin:NAME`, shipped with selfevo_jax; `preset:NAME`, random weights.
+      tokenizer: a tokenizer file or folder, or `hub:OWNER/NAME`; by default the one that comes with the model.
 
     Raises:
       ModelError: nothing there, or something that does not fit; the message names it and the remedy.
     """
     config, load, path = open_weights(source)
-    named = tokenizer if tokenizer is not None else path
+    named: str | Path | None = path
+    if tokenizer is not None:
+        named = fetched(tokenizer, weights=False) if tokenizer.startswith(HUB) else tokenizer
     if named is None:
         raise ModelError(f"{source}: a preset has random weights and no tokenizer; name one (tokenizer=PATH)")
     return _checked(source, config, load, load_tokenizer(named))
@@ -96,13 +100,14 @@ def locate(source: str) -> Path | None:
             raise ModelError(f"{source}: no such shipped model; there are {', '.join(known) or 'none'}")
     elif scheme == "package" and name:
         path = _in_package(name)
+    elif source.startswith(HUB):
+        path = fetched(source)
     else:
         path = place(source).expanduser()
     if not path.exists():
         hub = ""
         if source.count("/") == 1 and source[0] not in "./~":
-            folder = source.partition("/")[2]
-            hub = f". A model of the Hugging Face hub is fetched first: hf download {source} --local-dir {folder}"
+            hub = f". A model of the Hugging Face hub is {HUB}{source}"
         raise ModelError(f"{source}: nothing there; expected {_KINDS}{hub}")
     return path
 

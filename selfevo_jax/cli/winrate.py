@@ -37,7 +37,7 @@ _UNFINISHED = ".unfinished"
 def winrate_command(
     config: ConfigFile,
     against: Annotated[
-        str, typer.Option(help="The other side: a model, or a .jsonl or .json file of answers.", show_default=False)
+        str, typer.Option(help="The other side: a model, or a file of answers (JSONL, CSV, ...).", show_default=False)
     ],
     overrides: Overrides = None,
     model: Annotated[str | None, typer.Option(help="The model, or its answers; default: the config's.")] = None,
@@ -51,7 +51,9 @@ def winrate_command(
         bool, typer.Option("--brief", help="A judging model gives its verdict at once, without an explanation.")
     ] = False,
     ratings: Annotated[bool, typer.Option("--ratings", help="Also ask for a rating of each answer alone.")] = False,
-    prompts: Annotated[str, typer.Option(help="JSONL, or builtin:NAME.")] = "builtin:vicuna/questions",
+    prompts: Annotated[
+        str, typer.Option(help="A file of rows, builtin:NAME or hf:OWNER/NAME/SPLIT.")
+    ] = "builtin:vicuna/questions",
     limit: Annotated[int | None, typer.Option(help="Use this many prompts.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write every text and verdict here, as JSONL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -131,10 +133,6 @@ def _server(judge: str, model: str | None, key: str, concurrency: int) -> Endpoi
         raise ConfigError(f"--judge {judge}, {first['loc'][0]}: {first['msg']}") from error
 
 
-def _is_file(side: str) -> bool:
-    return side.endswith((".jsonl", ".json"))
-
-
 def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list[MeanRating]]:
     """The figures, and the mean marks of both sides where they are asked for. With `out` texts are kept on the way."""
     from selfevo_jax import hosts, notice
@@ -147,17 +145,18 @@ def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list
     from selfevo_jax.rounds import winrate
     from selfevo_jax.rounds.texts import Kept, Models, Said, journal_of, settings_of
     from selfevo_jax.rounds.workbench import select_platform
+    from selfevo_jax.section import names_rows
     from selfevo_jax.storage import storage_of
 
     model, against, judging = call.model, call.against, call.judging
-    if judging is not None and _is_file(judging):
+    if judging is not None and names_rows(judging):
         raise ConfigError(f"--judge {call.judge}: {judging} is a file of answers, which cannot judge; name a judge")
     if call.brief and judging is None:
         raise ConfigError(f"--brief: only for a model that is sampled here, and {call.judge} is a server; leave it out")
     reporter = Reporter(shown, quiet=shown.quiet)
     read = hosts.agree("the prompts", lambda: [asdict(row) for row in read_prompts(call.prompts, limit=call.limit)])
     rows = [PromptRow(**row) for row in read]
-    files = [side for side in dict.fromkeys((model, against)) if _is_file(side)]
+    files = [side for side in dict.fromkeys((model, against)) if names_rows(side)]
     given = hosts.agree("the answers", lambda: {side: read_answers(side, rows) for side in files})
     select_platform(config.platform)
     unfinished = None if call.out is None else call.out.with_name(call.out.name + _UNFINISHED)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         self_example,
     )
     from selfevo_jax.data.gold import GoldRows, KnownGold, read_evaluation, read_gold
+    from selfevo_jax.data.objects import builtin_sources, source_checksum
     from selfevo_jax.data.only import Selection, selected
     from selfevo_jax.data.packing import PackedRows, pack
     from selfevo_jax.data.section import DataSection
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
         MetaRow,
         PromptRow,
         QARow,
-        builtin_sources,
         jsonl_lines,
         read_meta,
         read_prompts,
         read_qa,
-        source_checksum,
         stable_id,
         write_jsonl,
     )

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from selfevo_jax.data.sources import PromptRow, objects_of, our_names, shown
-from selfevo_jax.errors import DataError
+from selfevo_jax.data.objects import objects_of
+from selfevo_jax.data.sources import PromptRow, our_names, renamed
+from selfevo_jax.errors import DataError, shown
 from selfevo_jax.text import utf8
 
 ANSWERS = ("response", "answer", "output", "text")
 """The fields that an answer may have, in the order in which they are looked for."""
 
 
-def read_answers(source: str | os.PathLike[str], prompts: Sequence[PromptRow]) -> dict[str, str]:
+def read_answers(
+    source: str | os.PathLike[str],
+    prompts: Sequence[PromptRow],
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """Prompt id -> the answer to it, for every prompt.
 
     A row belongs to the prompt of its `id` (`question_id`, `idx`), or, where no row has one, to that of its text. Its
-    answer is in one of ANSWERS, or in FastChat's `choices` (the first turn of the first choice).
+    answer is in one of ANSWERS, or in FastChat's `choices` (the first turn of the first choice). `columns`: our name of
+    a field -> the file's.
 
     Raises:
       DataError: a row without an answer, two answers to one prompt, or prompts without one, with their number.
     """
     name, objects = objects_of(source)
-    rows = [(line, our_names(fields)) for line, fields in objects]
+    rows = [(line, our_names(renamed(fields, columns))) for line, fields in objects]
     by_id = any(_id(fields) is not None for _, fields in rows)
     keys = {row.id if by_id else _plain(row.prompt): row.id for row in prompts}
     found: dict[str, str] = {}
@@ -49,7 +56,7 @@ def read_answers(source: str | os.PathLike[str], prompts: Sequence[PromptRow]) -
 
 
 def _id(fields: Mapping[str, Any]) -> str | None:
-    id = next((fields[key] for key in ("id", "question_id", "idx") if fields.get(key) is not None), None)
+    id = next((fields[key] for key in ("id", "question_id", "idx") if fields.get(key) not in (None, "")), None)
     return None if id is None else str(id)
 
 

@@ -84,7 +84,7 @@ def read_gold(
       own: our name of a field -> this file's.
     """
     others = {ours: theirs for ours, theirs in (columns or {}).items() if ours not in ("id", "prompt")}
-    numbered = numbered_rows(source, EvaluationRow, columns={**others, **(own or {})})
+    numbered = numbered_rows(source, EvaluationRow, columns=own or {}, perhaps=others)
     faults = faults_of(scorer, [row for _, row in numbered])
     unscorable = [
         str(DataError(os.fspath(source), line, fault.column, fault.problem))

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from selfevo_jax.errors import shown
-from selfevo_jax.section import Count, Positive, Section, Share
+from selfevo_jax.section import Count, Positive, RowsSection, Section, Share
 
 Trait = Literal["base", "wordings", "arguments"]
 TAUGHT = (
@@ -111,8 +111,8 @@ class InstructionsSection(Section):
         ("answers", "D_meta", "evaluation", "rollouts"),
     )
 
-    source: str = "builtin:instructions/base"
-    """Base instructions: JSONL of `prompt`, without verifiable instructions of their own."""
+    source: RowsSection = RowsSection(source="builtin:instructions/base")
+    """Base instructions: rows of `prompt`, without verifiable instructions of their own."""
     seed: Count = 0
     """Of what is set apart and of the evaluation's rows, so that runs with other seeds are compared on the same rows;
     D_meta and the prompts of the rounds are drawn by the run's own seed."""

@@ -47,10 +47,11 @@ class DataSection(Section):
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of that task."""
     prompts: RowsSection | None = None
-    """Unlabeled prompts: JSONL, or `builtin:gsm8k/prompts`; or a section of it and the names of its columns."""
-    meta_skill: str | None = None
-    """D_meta rows (JSONL of prompt, response, feedback, refinement, good)."""
-    meta_from_solutions: str | None = None
+    """Unlabeled prompts: a file of rows, `builtin:gsm8k/prompts` or a data set; or a section of it and the names of its
+    columns. So are the other keys below that name rows."""
+    meta_skill: RowsSection | None = None
+    """D_meta rows (prompt, response, feedback, refinement, good)."""
+    meta_from_solutions: RowsSection | None = None
     """Build D_meta from worked solutions with planted errors, from this file, in place of `meta_skill`."""
     meta_from_equations: EquationsSection | None = None
     """Build D_meta from the base's own bare answers to word problems with equations (SVAMP's rows), in place of
@@ -63,7 +64,7 @@ class DataSection(Section):
     """Use this many D_meta rows; None takes all."""
     meta_feedback: Literal["words", "verdict"] = "words"
     """`verdict` leaves of D_meta's feedback the verdict (or rating) alone, without its words: an ablation."""
-    qa: str | None = None
+    qa: RowsSection | None = None
     """D_QA rows (prompt, answer): plain supervised rows beside D_meta, or without one: a supervised baseline."""
     evaluation: dict[SetName, EvaluationSection] = Field(default_factory=dict)
     """Name -> file of (prompt, answer) rows, or a section that says what its answers are. Gold answers are read by
@@ -90,7 +91,7 @@ class DataSection(Section):
             raise ValueError(f"{made[0]} stands beside {', '.join(given)}; remove `{made[0]}` to use your own files")
         if not made:
             if self.prompts is None:
-                raise ValueError("prompts: missing; name a JSONL file of prompts, or set `data.stories`")
+                raise ValueError("prompts: missing; name a file of prompts, or set `data.stories`")
             if sum(getattr(self, name) is not None for name in metas) > 1:
                 raise ValueError(f"name exactly one of {', '.join(metas[:-1])} and {metas[-1]}")
         if twice := next((name for name in self.evaluation if self.set_names.count(name) > 1), None):

@@ -1,9 +1,6 @@
-"""Rows of the loop from JSON Lines, checked strictly: a row that cannot be used is one clear line, before any work.
+"""Rows of the loop, checked strictly: a row that cannot be used is one clear line, before any work.
 
-A *source* is a path (local or `gs://`), the name of a slice shipped with the package, such as `builtin:gsm8k/train`, or
-`tfds:NAME/SPLIT` (see `tfds_rows`).
-A file is JSON Lines (one object a line, UTF-8, with or without a byte order mark) or, when its name ends in `.json`,
-one JSON list of objects. Lines end at `\\n` alone: other Unicode line separators are ordinary text inside a string.
+Where rows come from is said in `objects`: JSON Lines, a JSON list, CSV, TSV, Parquet, and data sets by their names.
 Besides our own field names these are understood: GSM8K's `{question, answer}`, SVAMP's `{ID, Body, Question, Answer}`,
 the `{question_id, turns}` of the Vicuna and MT-bench questions (the first turn is the prompt), Evol-Instruct's `{idx,
 Instruction}`, and `{instruction, input}` or `{instruction, instances}` of Alpaca and Self-Instruct (the instruction, an
@@ -19,20 +16,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from dataclasses import fields as fields_of
-from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from etils import epath
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
-from selfevo_jax.data.tfds_rows import PREFIX, tfds_checksum, tfds_rows
+from selfevo_jax.data.objects import holds_text_alone, objects_of
 from selfevo_jax.errors import DataError, shown
-from selfevo_jax.storage import place
 from selfevo_jax.text import number_as_text, utf8
-
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-BUILTIN = "builtin:"
 
 
 def _filled(text: str) -> str:
@@ -97,39 +89,6 @@ def stable_id(*texts: str) -> str:
     return hashlib.sha256("\x00".join(texts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def resolve_source(source: str | os.PathLike[str]) -> epath.Path:
-    """The file behind a source.
-
-    Raises:
-      DataError: there is no such file or shipped slice; the message lists the slices.
-    """
-    name = os.fspath(source)
-    if name.startswith(BUILTIN):
-        known = builtin_sources()
-        if name not in known:
-            raise DataError(name, None, None, f"no such slice is shipped; there are {', '.join(known)}")
-        return epath.Path(ASSETS / (name.removeprefix(BUILTIN) + ".jsonl"))
-    found = epath.Path(place(name))
-    if found.is_dir():
-        raise DataError(name, None, None, "is a folder; name a .jsonl file")
-    if not found.exists():
-        raise DataError(name, None, None, f"no such file; name a .jsonl file or one of {', '.join(builtin_sources())}")
-    return found
-
-
-def source_checksum(source: str | os.PathLike[str]) -> str:
-    """sha256 of the file behind a source, as hex. Raises DataError where there is none."""
-    name = os.fspath(source)
-    if name.startswith(PREFIX):
-        return tfds_checksum(name)
-    return hashlib.sha256(resolve_source(source).read_bytes()).hexdigest()
-
-
-def builtin_sources() -> tuple[str, ...]:
-    """The names of the slices shipped with the package, sorted."""
-    return tuple(sorted(BUILTIN + p.relative_to(ASSETS).with_suffix("").as_posix() for p in ASSETS.glob("*/*.jsonl")))
-
-
 def read_prompts(
     source: str | os.PathLike[str],
     *,
@@ -151,17 +110,29 @@ def read_prompts(
     return [row for _, row in numbered_rows(source, PromptRow, skip, limit, columns)]
 
 
-def read_qa(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[QARow]:
+def read_qa(
+    source: str | os.PathLike[str],
+    *,
+    skip: int = 0,
+    limit: int | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> list[QARow]:
     """Prompts with gold answers `{prompt, answer}`, GSM8K's or SVAMP's rows. Arguments and errors: `read_prompts`."""
-    return read_rows(source, QARow, skip, limit)
+    return [row for _, row in numbered_rows(source, QARow, skip, limit, columns)]
 
 
-def read_meta(source: str | os.PathLike[str], *, skip: int = 0, limit: int | None = None) -> list[MetaRow]:
+def read_meta(
+    source: str | os.PathLike[str],
+    *,
+    skip: int = 0,
+    limit: int | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+) -> list[MetaRow]:
     """Rows of D_meta `{prompt, response, feedback, refinement, good}`. Arguments and errors: `read_prompts`.
 
     Without an `id` a row is named by prompt and response, since D_meta may hold several responses to one prompt.
     """
-    return read_rows(source, MetaRow, skip, limit)
+    return [row for _, row in numbered_rows(source, MetaRow, skip, limit, columns)]
 
 
 def jsonl_lines(rows: Iterable[Any]) -> Iterator[bytes]:
@@ -185,32 +156,21 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
         raise
 
 
-def objects_of(source: str | os.PathLike[str]) -> tuple[str, Iterator[tuple[int, dict[str, Any]]]]:
-    """The name of a source, and its objects with their lines."""
-    name = os.fspath(source)
-    if name.startswith(PREFIX):
-        return name, tfds_rows(name)
-    path = resolve_source(source)
-    return name, _json_list(name, path) if path.suffix == ".json" else _json_lines(name, path)
-
-
-def read_rows(source: str | os.PathLike[str], kind: type[Row], skip: int, limit: int | None) -> list[Row]:
-    return [row for _, row in numbered_rows(source, kind, skip, limit)]
-
-
 def numbered_rows(
     source: str | os.PathLike[str],
     kind: type[Row],
     skip: int = 0,
     limit: int | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    perhaps: Mapping[str, str] = MappingProxyType({}),
 ) -> list[tuple[int, Row]]:
-    """Rows with their lines; `columns`: our name of a field -> the file's. Arguments and errors: `read_prompts`."""
+    """Rows with their lines; `columns`: our name of a field -> the file's, which some row must have; `perhaps`: the
+    same, where none needs to have it. Arguments and errors: `read_prompts`."""
     name = os.fspath(source)
     if skip < 0 or (limit is not None and limit < 1):
         raise DataError(name, None, None, f"skip {skip} and limit {limit}: skip is 0 or more, limit 1 or more or none")
     _, objects = objects_of(source)
-    adapter = TypeAdapter(kind)
+    reader = _Reader(name, kind, {**perhaps, **columns}, holds_text_alone(source))
     rows: list[tuple[int, Row]] = []
     lines: dict[str, int] = {}
     seen = 0
@@ -218,7 +178,7 @@ def numbered_rows(
         seen += 1
         if seen <= skip:
             continue
-        row = _row_of(name, line, _renamed(fields, columns), kind, adapter)
+        row = reader.row(line, fields)
         if row.id in lines:
             remedy = "give each row its own id" if "id" in fields or "ID" in fields else "remove one of the two rows"
             raise DataError(name, line, "id", f"'{row.id}' is the id of line {lines[row.id]} too; {remedy}")
@@ -231,47 +191,81 @@ def numbered_rows(
             f"skip {skip} leaves none of its {seen} rows" if seen else "has no rows; one JSON object a line is expected"
         )
         raise DataError(name, None, None, problem)
+    for ours, theirs in columns.items():
+        if theirs not in reader.found:
+            problem = f"`columns` takes '{ours}' from '{theirs}', which no row has; there are {', '.join(reader.found)}"
+            raise DataError(name, None, None, problem)
     return rows
 
 
-def _renamed(fields: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+class _Reader(Generic[Row]):
+    """From the fields of a file to rows of a kind."""
+
+    def __init__(self, name: str, kind: type[Row], columns: Mapping[str, str], texts: bool) -> None:
+        self._name, self._columns, self._texts = name, columns, texts
+        self._kind: type[Row] = kind
+        self._adapter: TypeAdapter[Row] = TypeAdapter(kind)
+        self.found: dict[str, None] = {}
+        """Every field that a row had."""
+
+    def row(self, line: int, fields: dict[str, Any]) -> Row:
+        """Raises DataError for a row that cannot be used, by the file's own name of the field."""
+        self.found |= dict.fromkeys(fields)
+        values = our_names(renamed(fields, self._columns))
+        if self._texts:
+            values = _from_text(values)
+        if self._kind is EvaluationRow:
+            prompt = values.get("prompt")
+            values["columns"] = {
+                key: value for key, value in values.items() if key not in ("id", "prompt") and value != prompt
+            }
+            for column, value in values["columns"].items():
+                try:
+                    utf8(json.dumps(value, ensure_ascii=False))
+                except ValueError as error:
+                    raise self._fault(line, column, str(error)) from None
+        names = [f.name for f in fields_of(self._kind)]
+        missing = [f for f in names if f not in values and f not in ("id", "error", "step")]
+        if missing:
+            found = ", ".join(fields) or "none"
+            raise self._fault(line, missing[0], f"is missing; the row has the fields: {found}", missing=True)
+        if values.get("id") is None:
+            texts = (values["prompt"], values["response"]) if self._kind is MetaRow else (values["prompt"],)
+            values["id"] = stable_id(*map(str, texts))
+        try:
+            return self._adapter.validate_python({f: values[f] for f in names if f in values})
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = str(first["loc"][0]) if first["loc"] else "row"
+            if first["type"] == "value_error":
+                problem = str(first["ctx"]["error"])
+            else:
+                expected = {"bool_type": "true or false", "int_type": "a whole number"}.get(first["type"], "text")
+                problem = f"found {shown(first['input'])}, expected {expected}"
+            raise self._fault(line, field, problem) from None
+
+    def _fault(self, line: int, field: str, problem: str, missing: bool = False) -> DataError:
+        named = self._columns.get(field)
+        if named is None and missing and field == "prompt":
+            named = "prompt' or 'question"
+        return DataError(self._name, line, named or field, problem)
+
+
+def renamed(fields: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """Fields under our names; `columns` as for `numbered_rows`. A name that is not there changes nothing."""
     ours = {our: fields[theirs] for our, theirs in columns.items() if theirs in fields}
     return {name: value for name, value in fields.items() if name not in columns.values()} | ours if ours else fields
 
 
-def _row_of(name: str, line: int, fields: dict[str, Any], kind: type[Row], adapter: TypeAdapter[Row]) -> Row:
-    values = our_names(fields)
-    if kind is EvaluationRow:
-        prompt = values.get("prompt")
-        values["columns"] = {
-            key: value for key, value in values.items() if key not in ("id", "prompt") and value != prompt
-        }
-        for column, value in values["columns"].items():
-            try:
-                utf8(json.dumps(value, ensure_ascii=False))
-            except ValueError as error:
-                raise DataError(name, line, column, str(error)) from None
-    names = [f.name for f in fields_of(kind)]
-    missing = [f for f in names if f not in values and f not in ("id", "error", "step")]
-    if missing:
-        also = "' or 'question" if missing[0] == "prompt" else ""
-        found = ", ".join(fields) or "none"
-        raise DataError(name, line, missing[0] + also, f"is missing; the row has the fields: {found}")
-    if values.get("id") is None:
-        texts = (values["prompt"], values["response"]) if kind is MetaRow else (values["prompt"],)
-        values["id"] = stable_id(*map(str, texts))
-    try:
-        return adapter.validate_python({f: values[f] for f in names if f in values})
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else "row"
-        if first["type"] == "value_error":
-            problem = str(first["ctx"]["error"])
-        else:
-            expected = {"bool_type": "true or false", "int_type": "a whole number"}.get(first["type"], "text")
-            problem = f"found {shown(first['input'])}, expected {expected}"
-        raise DataError(name, line, field, problem) from None
+def _from_text(values: dict[str, Any]) -> dict[str, Any]:
+    """What texts stand for, where a field is no text: nothing, true or false, a whole number."""
+    found = values | {key: None for key in ("id", "error", "step") if values.get(key) == ""}
+    good, step = found.get("good"), found.get("step")
+    if isinstance(good, str) and good.lower() in ("true", "false"):
+        found["good"] = good.lower() == "true"
+    if isinstance(step, str) and step.isascii() and step.isdigit():
+        found["step"] = int(step)
+    return found
 
 
 def our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,80 +308,3 @@ def _with_input(instruction: object, given: object, instances: object) -> object
     if isinstance(instruction, str) and isinstance(given, str) and given.strip():
         return f"{instruction.strip()}\n\n{given.strip()}"
     return instruction
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"the field '{twice}' is given twice in one object")
-    return fields
-
-
-def _constant(text: str) -> float:
-    raise ValueError(f"{text} is no JSON number")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-
-
-def _decoded(name: str, line: int, raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        problem = f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8"
-        raise DataError(name, line, None, problem) from None
-
-
-def _json_lines(name: str, path: epath.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
-            text = _decoded(name, line, raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw).strip(" \t\r\n")
-            if not text:
-                continue
-            try:
-                value = _DECODER.decode(text)
-            except json.JSONDecodeError as error:
-                torn = "; the line is cut off: it has no line end" if not raw.endswith(b"\n") else ""
-                problem = f"is no JSON at column {error.colno}: {error.msg}{torn}; expected one object a line"
-                raise DataError(name, line, None, problem) from None
-            except (ValueError, RecursionError) as error:
-                raise DataError(name, line, None, str(error)) from None
-            yield line, _expect_object(name, line, value)
-
-
-def _json_list(name: str, path: epath.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON list, each with the line it begins in."""
-    text = _decoded(name, 1, path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    at, line = 0, 1
-
-    def skip_space(at: int) -> int:
-        while at < len(text) and text[at] in " \t\r\n":
-            at += 1
-        return at
-
-    at = skip_space(at)
-    if not text.startswith("[", at):
-        raise DataError(name, 1, None, "a .json file must be one list of objects; name JSON Lines .jsonl")
-    at = skip_space(at + 1)
-    counted = 0
-    while not text.startswith("]", at):
-        line, counted = line + text.count("\n", counted, at), at
-        try:
-            value, at = _DECODER.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise DataError(name, error.lineno, None, f"is no JSON at column {error.colno}: {error.msg}") from None
-        except (ValueError, RecursionError) as error:
-            raise DataError(name, line, None, str(error)) from None
-        yield line, _expect_object(name, line, value)
-        at = skip_space(at)
-        if text.startswith(",", at):
-            at = skip_space(at + 1)
-        elif not text.startswith("]", at):
-            raise DataError(name, line, None, "the list is cut off after this row; expected ',' or ']'")
-
-
-def _expect_object(name: str, line: int, value: object) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    raise DataError(name, line, None, f"found {shown(value)}, expected a JSON object with named fields")

@@ -95,7 +95,7 @@ def _plain(value: Any) -> Any:
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
-def tfds_rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number from 1, fields) of every row, in the order of the split."""
     builder, split = _open(source)
     number = 0
@@ -108,7 +108,7 @@ def tfds_rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def tfds_checksum(source: str) -> str:
+def checksum(source: str) -> str:
     """Hex digest that changes with the dataset's version or the split's size."""
     builder, split = _open(source)
     info = builder.info.splits[split]

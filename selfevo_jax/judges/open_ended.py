@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from selfevo_jax.judges.server import EndpointSection
-from selfevo_jax.section import RowsSection
+from selfevo_jax.section import ROW_FILES, RowsSection, names_rows
 
 BASE, SELF = "base", "self"
 
@@ -18,8 +18,9 @@ class OpenSection(RowsSection):
 
     in_words = "a file, or a section such as {source: FILE, against: base, judge: base}"
 
-    against: str = BASE
-    """The other side: `base` (M_0), or a file of answers (`.jsonl` or `.json`), one for each prompt."""
+    against: RowsSection = RowsSection(source=BASE)
+    """The other side: `base` (M_0), or a file of answers, one for each prompt; or a section of it and the names of its
+    columns."""
     judge: Annotated[str, Field(pattern=r"\S")] = BASE
     """`base`: one judge for all checkpoints, so that their figures can be compared. A model that is sampled for
     nothing else (a checkpoint, a Hugging Face directory, a `.gguf` file) stays the same too. `self`: each checkpoint
@@ -37,8 +38,10 @@ class OpenSection(RowsSection):
         if self.endpoint is not None and (self.judge != BASE or self.brief):
             key = "brief" if self.brief else "judge"
             raise ValueError(f"{key} stands beside endpoint; remove one of the two")
-        if self.against != BASE and not self.has_answers:
-            raise ValueError(f"against: found '{self.against}', expected base, or a .jsonl or .json file of answers")
+        if self.against.source != BASE and not self.has_answers:
+            raise ValueError(
+                f"against: found '{self.against.source}', expected base, or a file of answers ({', '.join(ROW_FILES)})"
+            )
         if "://" in self.judge and not self.judge.startswith("gs://"):
             raise ValueError(f"judge: '{self.judge}' is a server; set endpoint: {{url: ..., model: NAME}} instead")
         return self
@@ -46,7 +49,7 @@ class OpenSection(RowsSection):
     @property
     def has_answers(self) -> bool:
         """Whether the other side is a file."""
-        return self.against.endswith((".jsonl", ".json"))
+        return names_rows(self.against.source)
 
     @property
     def judging_model(self) -> str | None:

@@ -25,6 +25,7 @@ from selfevo_jax.run.run_dir import RunDir
 MODES = ("direct", "refined", "consistency", "both")
 GAIN = "gain"
 _SETS, _LIMIT = ("data.evaluation", "data.open_ended"), "data.evaluation_rows"
+_PLACES = ("source", "against", "against.source")
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ def _rule(member: Member, set_name: str) -> dict[str, Any]:
     for key, value in member.config.items():
         bare = key.removeprefix(CONTENT)
         of_another = below(bare, _SETS) and not below(bare, kept)
-        place = key in (*kept, *(f"{own}.{name}" for own in kept for name in ("source", "against")), _LIMIT)
+        place = key in (*kept, *(f"{own}.{name}" for own in kept for name in _PLACES), _LIMIT)
         if bare.startswith("data.") and is_read_by(bare, (EVALUATION, OPEN_ENDED)) and not of_another and not place:
             found[key] = value
     if any(measured == set_name for measured, _, _ in member.judged):

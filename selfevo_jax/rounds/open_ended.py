@@ -154,7 +154,7 @@ class _Judged:
             told[0] if told else None,
             told[1] if len(told) > 1 else None,
             of.section.judged_by,
-            of.section.against,
+            of.section.against.source,
         )
 
 

@@ -32,7 +32,9 @@ def open_sets(config: Config) -> dict[str, OpenSet]:
     found = {}
     for name, rows in open_rows(config.data).items():
         section = config.data.open_ended[name]
-        found[name] = OpenSet(rows, section, read_answers(section.against, rows) if section.has_answers else None)
+        of = section.against
+        answers = read_answers(of.source, rows, of.columns) if section.has_answers else None
+        found[name] = OpenSet(rows, section, answers)
     return found
 
 
@@ -42,7 +44,7 @@ def open_prints(config: Config, reporter: Reporter) -> Iterator[tuple[str, str]]
         key = f"data.open_ended.{name}"
         yield key, source_checksum(section.source)
         if section.has_answers:
-            yield f"{key}.against", source_checksum(section.against)
+            yield f"{key}.against", source_checksum(section.against.source)
         if section.judging_model is not None:
             yield f"{key}.judge", model_checksum(section.judging_model, reporter)
 

@@ -27,7 +27,7 @@ from selfevo_jax.tasks.solutions import build_meta_rows
 
 
 class Files:
-    """Rows from JSONL files and shipped slices. Everything is read, and so checked, at the start.
+    """Rows from files, shipped slices and data sets. Everything is read, and so checked, at the start.
 
     Raises DataError naming file, line and field of a row that cannot be used.
     """
@@ -45,14 +45,17 @@ class Files:
         own = data.prompts.columns
         self._gold = read_gold(data.prompts.source, self.scorer, columns=data.primary.columns, own=own)
         if data.meta_skill is not None:
-            self._meta = read_meta(data.meta_skill, limit=data.meta_rows)
+            given = data.meta_skill
+            self._meta = read_meta(given.source, limit=data.meta_rows, columns=given.columns)
         elif data.meta_from_solutions is not None:
-            self._meta = build_meta_rows(read_qa(data.meta_from_solutions), seed, limit=data.meta_rows)
+            solved = data.meta_from_solutions
+            questions = read_qa(solved.source, columns=solved.columns)
+            self._meta = build_meta_rows(questions, seed, limit=data.meta_rows)
         else:
             self._meta = []
         equations = data.meta_from_equations
         self._problems = None if equations is None else read_problems(equations.source, equations.columns)
-        self._qa = [] if data.qa is None else read_qa(data.qa)
+        self._qa = [] if data.qa is None else read_qa(data.qa.source, columns=data.qa.columns)
         meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
         self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}
         if self._problems is not None:
@@ -112,13 +115,10 @@ class Files:
 
     def files(self) -> dict[str, str]:
         data = self._data
-        prompts = None if data.prompts is None else data.prompts.source
-        found = {"prompts": prompts, "meta_skill": data.meta_skill, "qa": data.qa}
-        equations = data.meta_from_equations
-        found |= {"meta_from_solutions": data.meta_from_solutions}
-        found |= {"meta_from_equations": None if equations is None else equations.source}
+        keys = ("prompts", "meta_skill", "qa", "meta_from_solutions", "meta_from_equations")
+        found = {key: rows.source for key in keys if (rows := getattr(data, key)) is not None}
         found |= {f"evaluation.{name}": of.source for name, of in data.evaluation.items()}
-        return {f"data.{name}": source for name, source in found.items() if source is not None}
+        return {f"data.{name}": source for name, source in found.items()}
 
     @property
     def has_meta(self) -> bool:

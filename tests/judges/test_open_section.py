@@ -16,7 +16,7 @@ def with_set(section: object, **data: object):
 def test_a_file_alone_is_judged_by_the_base_beside_the_base() -> None:
     found = with_set("p.jsonl")
     section = found.data.open_ended["o"]
-    assert (section.against, section.judge, section.ratings, section.stays) == ("base", "base", True, True)
+    assert (section.against.source, section.judge, section.ratings, section.stays) == ("base", "base", True, True)
     assert found.model_dump(mode="json")["data"]["open_ended"] == {"o": "p.jsonl"}
     assert with_set({"source": "p.jsonl", "endpoint": SERVER}).data.open_ended["o"].judged_by.startswith("big at http")
 

@@ -71,7 +71,7 @@ def _base(rows: Sequence[PromptRow], section: InstructionsSection, kept: int) ->
     wanted = section.meta.base + kept + 1
     if len(base) < wanted:
         raise ConfigError(
-            f"{KEY}.source: {section.source} has {len(base)} different base instructions, but meta.base "
+            f"{KEY}.source: {section.source.source} has {len(base)} different base instructions, but meta.base "
             f"{section.meta.base}, {kept} for the evaluation alone and at least one for the rounds are {wanted}; lower "
             "meta.base or evaluation.base, or add base instructions"
         )

@@ -48,7 +48,7 @@ class Instructions:
         data, section = config.data, config.data.instructions
         assert section is not None
         self._data, self._section, self._seed = data, section, config.seed
-        self._parts = split(read_prompts(section.source), section)
+        self._parts = split(read_prompts(section.source.source, columns=section.source.columns), section)
         self._questions = self._rows(self._parts.meta, section.meta.prompts, f"{config.seed}/meta", "meta")
         self._plain = without_demands(self._parts.meta, section.meta.own_prompts, str(config.seed))
         self._rounds = self._rows(
@@ -63,7 +63,7 @@ class Instructions:
         self.scorer: Scorer = Asked.asking(self._rounds)
         both = (Constraints(), Constraints(loose=True))
         self._evaluation = {name: EvaluationSet([_row(row) for row in rows], both) for name, rows in sets.items()}
-        self._qa = [] if data.qa is None else read_qa(data.qa)
+        self._qa = [] if data.qa is None else read_qa(data.qa.source, columns=data.qa.columns)
         files = read_sets(data)
         check_overlap(
             {f"evaluation.{name}": of.rows for name, of in files.items()}
@@ -85,8 +85,8 @@ class Instructions:
     def files(self) -> dict[str, str]:
         found = {f"data.evaluation.{name}": of.source for name, of in self._data.evaluation.items()}
         if self._data.qa is not None:
-            found["data.qa"] = self._data.qa
-        return {f"{KEY}.source": self._section.source, **found}
+            found["data.qa"] = self._data.qa.source
+        return {f"{KEY}.source": self._section.source.source, **found}
 
     def _of_round(self, round: int) -> list[InstructionRow]:
         number = self._data.prompts_per_round
