@@ -17,7 +17,7 @@ LEVELS = [
     {"__main__"},
     {"cli"},
     {"study", "export"},
-    {"report"},
+    {"report", "harness"},
     {"rounds", "plan"},
     {"methods", "tasks"},
     {"run"},

@@ -23,6 +23,7 @@ from selfevo_jax.cli.common import (
     console,
     say,
 )
+from selfevo_jax.cli.harness import harness_command
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 
@@ -214,6 +215,9 @@ def evaluate_command(
     model: Annotated[str | None, typer.Option(help="Model to measure; default: the config's.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON, and the texts beside it.")] = None,
     force: Force = False,
+    harness: Annotated[
+        str | None, typer.Option(help="Tasks of lm-eval in place of the config's sets: names or YAML files, by commas.")
+    ] = None,
     *,
     group: Hosts,
 ) -> None:
@@ -221,12 +225,21 @@ def evaluate_command(
 
     With `--out FILE.json` the texts are written too, as FILE-SET.jsonl: prompt, answers, feedback, columns and grades.
 
-    Example:
+    With `--harness` tasks of lm-evaluation-harness (extra `eval`) are answered, direct and refined, and scored by it.
+    Each of their contexts is a prompt of the config's format: `format.respond="{prompt}"` asks with the bare text.
+    `data.evaluation_rows` limits the rows of a task.
+
+    Examples:
 
         selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
+
+        selfevo eval mine.yaml --model runs/mine/checkpoints/0003 --harness gsm8k,my_task.yaml --out harness.json
     """
     with group.together(lambda: _run_dir(config, overrides or [])):
-        _evaluate(config, overrides or [], model, out, force)
+        if harness is None:
+            _evaluate(config, overrides or [], model, out, force)
+        else:
+            harness_command(config, overrides or [], model, harness, out, force)
 
 
 def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path | None, force: bool) -> None:

@@ -203,6 +203,7 @@ def doctor(
         ("huggingface-hub", "hub"),
         ("gcsfs", "gcs"),
         ("matplotlib", "eval"),
+        ("lm-eval", "eval"),
     ):
         try:
             say(f"  {name} {importlib.metadata.version(name)}")

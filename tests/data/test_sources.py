@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from selfevo_jax.data.objects import builtin_sources
 from selfevo_jax.data.sources import (
     MetaRow,
     PromptRow,
     QARow,
-    builtin_sources,
     read_meta,
     read_prompts,
     read_qa,

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from selfevo_jax import notice
 from selfevo_jax.config import parse_config
-from selfevo_jax.data.sources import ASSETS
+from selfevo_jax.data.objects import ASSETS
 from selfevo_jax.errors import ConfigError, ModelError, Preempted
 from selfevo_jax.model import ModelConfig, RopeScaling
 from selfevo_jax.progress import Reporter

@@ -8,7 +8,7 @@ import string
 import pytest
 import sentencepiece
 
-from selfevo_jax.data.sources import ASSETS
+from selfevo_jax.data.objects import ASSETS
 from selfevo_jax.errors import DataError
 from selfevo_jax.tasks.stories import generate as stories
 

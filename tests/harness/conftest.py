@@ -1,0 +1,20 @@
+"""Lets the tests of this folder import harness_helpers, and gives them a workbench whose prompts are the bare text."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def bare():
+    """A workbench of the shipped model, and its parameters."""
+    from harness_helpers import TREE
+
+    from selfevo_jax.config import parse_config
+    from selfevo_jax.rounds.workbench import open_workbench
+
+    bench = open_workbench(parse_config(TREE | {"format": {"respond": "{prompt}"}}))
+    return bench, bench.engine.place(bench.base_params())
