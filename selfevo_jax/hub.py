@@ -74,7 +74,7 @@ class Repository:
         is no such revision."""
         hub = self._package()
         try:
-            found: list[str] = hub.HfApi().list_repo_files(self.id, repo_type=self.kind, revision=self.revision)
+            return list(_listing(self.kind, self.id, self.revision))
         except hub.errors.RevisionNotFoundError as error:
             if perhaps:
                 return []
@@ -83,7 +83,6 @@ class Repository:
             raise self._told(error) from error
         except Exception:  # whatever a network, a proxy or an overloaded server may cause
             return None
-        return found
 
     def _package(self) -> Any:
         try:
@@ -110,6 +109,12 @@ class Repository:
             )
         found = f"{type(error).__name__}: {first_line(error)}"
         return self.fault(f"cannot be fetched ({found}); check the name and the network")
+
+
+@functools.cache
+def _listing(kind: str, id: str, revision: str | None) -> tuple[str, ...]:
+    api = importlib.import_module("huggingface_hub").HfApi()
+    return tuple(api.list_repo_files(id, repo_type=kind, revision=revision))
 
 
 @functools.cache

@@ -7,6 +7,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from selfevo_jax import hub
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -94,9 +96,11 @@ def serving(repositories):
 
 
 def use(monkeypatch, cache, server=None):
-    """Points the package at a cache, and at a server, or at none."""
+    """Points the package at a cache, and at a server, or at none, as in a process of its own."""
     from huggingface_hub import constants
 
+    hub._snapshot.cache_clear()
+    hub._listing.cache_clear()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", server is None)
     if server is not None:

@@ -130,5 +130,7 @@ def _chosen(files: Sequence[_File], config: str | None, split: str, fault: Fault
     chosen = sorted(of_split, key=lambda file: file.number)
     wanted = max((file.all or len(chosen) for file in chosen), default=0)
     if [file.number for file in chosen] != list(range(wanted)):
-        raise fault(f"has the files {', '.join(file.name for file in chosen)}, expected {wanted} of them")
+        raise fault(
+            f"has the files {', '.join(file.name for file in chosen)}, expected {wanted} of them; fetch it again"
+        )
     return chosen

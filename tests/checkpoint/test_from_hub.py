@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from random_params import random_params
 
-from selfevo_jax import hub
 from selfevo_jax.checkpoint import export_huggingface, locate, model_checksum, open_model
 from selfevo_jax.checkpoint.source import ASSETS
 from selfevo_jax.errors import ModelError
@@ -16,11 +15,6 @@ from selfevo_jax.model import ModelConfig
 from selfevo_jax.text.tokenizer import load_tokenizer
 
 pytest.importorskip("huggingface_hub")
-
-
-@pytest.fixture(autouse=True)
-def fresh():
-    hub._snapshot.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +40,6 @@ def test_a_model_is_fetched_from_the_hub_and_opened_again_without_it(made, tmp_p
             locate("hub:acme/tiny@v2")
         with pytest.raises(ModelError, match=r"hub:acme/none: the hub shows no model 'acme/none'.*hf auth login"):
             locate("hub:acme/none")
-    hub._snapshot.cache_clear()
     fake_hub.use(monkeypatch, tmp_path)
     again = open_model("hub:acme/tiny")
     assert again.config == found.config

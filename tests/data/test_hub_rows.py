@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfevo_jax import hub
 from selfevo_jax.data import read_prompts, read_qa, source_checksum
 from selfevo_jax.errors import DataError
 
@@ -30,11 +29,6 @@ OWN = {
 }
 
 
-@pytest.fixture(autouse=True)
-def fresh():
-    hub._snapshot.cache_clear()
-
-
 def asked(source):
     return [row.prompt for row in read_prompts(source)]
 
@@ -53,7 +47,6 @@ def test_a_split_is_fetched_from_the_hub_and_read_again_without_it(tmp_path, mon
             asked("hf:acme/sums/train@v9")
         with pytest.raises(DataError, match=r"hf:acme/none/train: the hub shows no dataset 'acme/none'.*hf auth login"):
             asked("hf:acme/none/train")
-    hub._snapshot.cache_clear()
     fake_hub.use(monkeypatch, tmp_path)
     assert read_qa("hf:acme/sums/main/train", columns={"prompt": "question"})[1].answer == "2"
     assert source_checksum("hf:acme/sums/train") == before
@@ -77,7 +70,6 @@ def test_a_data_set_of_another_format_is_read_from_the_conversion_of_the_hub(tmp
             asked("hf:acme/alone/train")
         with pytest.raises(DataError, match="terms to agree to.*hf auth login"):
             asked("hf:acme/terms/train")
-    hub._snapshot.cache_clear()
     fake_hub.use(monkeypatch, tmp_path)
     assert asked("hf:acme/lines/train") == ["q1", "q2"]
 
