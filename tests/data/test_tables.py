@@ -68,7 +68,9 @@ def test_an_evaluation_set_of_a_table_is_scored_by_its_columns(tmp_path):
         {"id": 8, "ask": "And now?", "right": "A", "note": ""},
     ]
     for kind in KINDS:
-        found = read_evaluation(written(tmp_path, kind, rows), [Choice()], columns={"prompt": "ask", "answer": "right"})
+        found = read_evaluation(
+            written(tmp_path, kind, rows), [Choice()], columns={"prompt": "ask", "answer": "right"}
+        ).rows
         assert [(row.id, row.columns["answer"]) for row in found] == [("7", "B"), ("8", "A")]
     with pytest.raises(DataError, match=r"rows\.csv:3, field 'answer': found \"Z\", expected a letter"):
         read_evaluation(
