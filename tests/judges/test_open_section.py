@@ -24,7 +24,7 @@ def test_a_file_alone_is_judged_by_the_base_beside_the_base() -> None:
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"source": "p", "against": "other"}, "against: found 'other', expected base, or a .jsonl"),
+        ({"source": "p", "against": "other"}, "against: found 'other', expected base, or a file of answers"),
         ({"source": "p", "judge": ""}, "data.open_ended.o.judge: found ''"),
         ({"source": "p", "judge": "http://127.0.0.1/v1"}, "is a server; set endpoint"),
         ({"source": "p", "endpoint": SERVER, "brief": True}, "brief stands beside endpoint"),

@@ -123,7 +123,7 @@ def _words(row):
 
 
 def test_the_shipped_parts_tell_no_story_twice_and_have_small_whole_numbers():
-    from selfevo_jax.data.sources import objects_of
+    from selfevo_jax.data.objects import objects_of
 
     parts = {part: [row for _, row in objects_of(source)[1]] for part, source in SVAMP.items()}
     assert {part: len(rows) for part, rows in parts.items()} == {"meta": 185, "prompts": 298, "test": 211}

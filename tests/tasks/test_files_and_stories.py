@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from selfevo_jax.config import parse_config
@@ -49,6 +51,35 @@ def test_an_evaluation_row_that_is_also_a_prompt_is_refused_with_the_count(tmp_p
         open_task(config(tmp_path, ["p1", " p3 ", "new"]))
     with pytest.raises(DataError, match=r"1 of its 1 prompts are also in data.meta_skill"):
         open_task(config(tmp_path, ["m"]))
+
+
+def test_every_key_that_names_rows_takes_tables_and_names_of_columns(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("q,a\np1,1\np2,2\n")
+    (tmp_path / "m.tsv").write_text("q\tr\tf\tok\nm\tr\tVerdict: correct\ttrue\n")
+    pq.write_table(pa.table({"q": ["s1"], "a": ["4"]}), tmp_path / "s.parquet")
+    pq.write_table(pa.table({"q": ["e1"], "a": [7]}), tmp_path / "e.parquet")
+    pair = {"prompt": "q", "answer": "a"}
+    data = {
+        "prompts": {"source": str(tmp_path / "p.csv"), "columns": pair},
+        "meta_skill": {
+            "source": str(tmp_path / "m.tsv"),
+            "columns": {"prompt": "q", "response": "r", "refinement": "r", "feedback": "f", "good": "ok"},
+        },
+        "qa": {"source": str(tmp_path / "s.parquet"), "columns": pair},
+        "evaluation": {"held": {"source": str(tmp_path / "e.parquet"), "columns": pair}},
+    }
+    c = config(tmp_path, [], **data)
+    assert c.model_dump(mode="json")["data"]["qa"]["columns"] == pair
+    task = open_task(c)
+    assert sorted(row.prompt for row in task.prompts(1)) == ["p1", "p2"]
+    assert [row.columns["answer"] for row in task.gold(1).values()] == ["1", "2"]
+    assert [row.feedback for row in task.meta_rows(()).rows] == ["Verdict: correct"]
+    assert [(row.prompt, row.answer) for row in task.qa_rows()] == [("s1", "4")]
+    assert [row.columns["answer"] for row in task.evaluation()["held"].rows] == [7]
+    assert set(task.files()) == {"data.prompts", "data.meta_skill", "data.qa", "data.evaluation.held"}
+    data["meta_from_solutions"] = data.pop("meta_skill") | {"columns": {"prompt": "q", "answer": "why"}}
+    with pytest.raises(DataError, match=r"m\.tsv:2, field 'why': is missing; the row has the fields: q, r, f, ok"):
+        open_task(config(tmp_path, [], **data, meta_skill=None))
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 9])
