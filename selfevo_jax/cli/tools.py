@@ -74,7 +74,9 @@ def _import(source: str, out: Path, tokenizer: str | None, force: bool) -> None:
 
 @app.command("meta-data")
 def meta_data(
-    solutions: Annotated[str, typer.Argument(help="JSONL of question and worked answer.", show_default=False)],
+    solutions: Annotated[
+        str, typer.Argument(help="Rows of question and worked answer: a file, builtin: or hf:.", show_default=False)
+    ],
     out: Annotated[Path, typer.Argument(help="JSONL to write.", show_default=False)],
     per_row: Annotated[int, typer.Option(help="Rows of D_meta for each question.")] = 1,
     right_share: Annotated[float, typer.Option(help="Share of rows with a right response.")] = 0.5,

@@ -187,9 +187,7 @@ def numbered_rows(
         if len(rows) == limit:
             break
     if not rows:
-        problem = (
-            f"skip {skip} leaves none of its {seen} rows" if seen else "has no rows; one JSON object a line is expected"
-        )
+        problem = f"skip {skip} leaves none of its {seen} rows" if seen else "has no rows; at least one is expected"
         raise DataError(name, None, None, problem)
     for ours, theirs in columns.items():
         if theirs not in reader.found:

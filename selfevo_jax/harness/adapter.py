@@ -59,6 +59,7 @@ class Tasks:
                 f"--harness: lm-eval has no task '{unknown[0]}'; its tasks: lm-eval ls tasks. One of your own is named "
                 "by its file, TASK.yaml"
             )
+        self._manager.load(self._names)  # a task that cannot be read, or its rows, is refused before a model is opened
 
     def evaluate(self, answers: Answers, refined: bool, limit: int | None) -> dict[str, Any]:
         """What lm-eval finds, with the samples of each task."""

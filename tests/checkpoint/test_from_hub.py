@@ -10,6 +10,7 @@ from random_params import random_params
 
 from selfevo_jax.checkpoint import export_huggingface, locate, model_checksum, open_model
 from selfevo_jax.checkpoint.source import ASSETS
+from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.text.tokenizer import load_tokenizer
@@ -78,3 +79,9 @@ def test_without_the_package_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ModelError, match=r"hub:acme/tiny: needs the package huggingface-hub; .*'selfevo-jax\[hub\]'"):
         locate("hub:acme/tiny")
+
+
+def test_a_revision_in_a_config_is_not_taken_for_a_secret():
+    data = {"prompts": "hf:acme/sums/train@v1", "qa": "hf:acme/sums/train@v1"}
+    tree = {"run_dir": "x", "model": {"source": "hub:acme/tiny@v1", "tokenizer": "hub:acme/tiny@v1"}, "data": data}
+    assert parse_config(tree).model.source == "hub:acme/tiny@v1"
