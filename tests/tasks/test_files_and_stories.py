@@ -68,7 +68,8 @@ def test_every_key_that_names_rows_takes_tables_and_names_of_columns(tmp_path: P
         "qa": {"source": str(tmp_path / "s.parquet"), "columns": pair},
         "evaluation": {"held": {"source": str(tmp_path / "e.parquet"), "columns": pair}},
     }
-    c = config(tmp_path, [], **data)
+    tree = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": data}
+    c = parse_config(tree)
     assert c.model_dump(mode="json")["data"]["qa"]["columns"] == pair
     task = open_task(c)
     assert sorted(row.prompt for row in task.prompts(1)) == ["p1", "p2"]
@@ -79,7 +80,7 @@ def test_every_key_that_names_rows_takes_tables_and_names_of_columns(tmp_path: P
     assert set(task.files()) == {"data.prompts", "data.meta_skill", "data.qa", "data.evaluation.held"}
     data["meta_from_solutions"] = data.pop("meta_skill") | {"columns": {"prompt": "q", "answer": "why"}}
     with pytest.raises(DataError, match=r"m\.tsv:2, field 'why': is missing; the row has the fields: q, r, f, ok"):
-        open_task(config(tmp_path, [], **data, meta_skill=None))
+        open_task(parse_config(tree))
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 9])

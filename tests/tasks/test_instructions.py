@@ -154,7 +154,7 @@ def test_a_near_miss_fails_by_one_demand_alone(part):
 @given(st.integers(0, 10**6))
 def test_evaluation_shares_neither_base_nor_wording_nor_argument_with_the_rest(seed):
     section = InstructionsSection(seed=seed, kinds=EVERY)
-    parts = split(read_prompts(section.source), section)
+    parts = split(read_prompts(section.source.source), section)
     for used in (parts.meta, parts.prompts):
         assert not set(used.base) & set(parts.evaluation.base)
         for kind in EVERY:
