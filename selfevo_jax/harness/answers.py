@@ -124,7 +124,7 @@ class Answers:
         """Sampling settings of the stages: what a task says of its answers holds for refinements, too."""
         stages = self._bench.stages(greedy=True)
         stops = tuple(dict.fromkeys((*stages.respond.stop_strings, *settings.until)))
-        changes = {"stop_strings": stops, "temperature": settings.temperature, **dict(settings.others)}
+        changes: dict[str, Any] = {"stop_strings": stops, "temperature": settings.temperature, **dict(settings.others)}
         if settings.most is not None:
             changes["max_new_tokens"] = settings.most
         answer = replace(stages.respond, **changes)
