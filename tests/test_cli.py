@@ -147,10 +147,14 @@ def test_a_model_is_imported_measured_and_talked_to(tmp_path: Path, monkeypatch:
     done = runner.invoke(app, ["import", "builtin:stories", model])
     assert done.exit_code == 0, done.output
     assert "348,192 parameters" in done.output
-    modes = "evaluate.modes=[direct,refined,consistency,both]"
-    done = runner.invoke(app, ["eval", QUICKSTART, *SMALL, modes, "evaluate.k=2", "--model", model, "--out", str(out)])
+    modes = ["evaluate.modes=[direct,refined,consistency,both]", "evaluate.k=2", "data.ordinary=ordinary.jsonl"]
+    Path("ordinary.jsonl").write_text('{"prompt": "Say 2.", "answer": "2."}\n{"prompt": "Say 3.", "answer": "3."}\n')
+    done = runner.invoke(app, ["eval", QUICKSTART, *SMALL, *modes, "--model", model, "--out", str(out)])
     assert done.exit_code == 0, done.output
     figures = json.loads(out.read_text())["stories"]
+    assert json.loads(out.read_text())["ordinary answers"]["log_likelihood"]["n"] == 2
+    assert "nats a token, 2 rows" in done.output
+    assert "stories texts: clipped" in done.output
     for mode in ("direct", "refined", "consistency", "both"):
         assert figures[mode]["n"] == 8
         assert f"stories {mode}: " in done.output

@@ -84,6 +84,11 @@ class Candidate:
         return len(self.tokens)
 
     @property
+    def clipped(self) -> bool:
+        """Whether it hit a limit."""
+        return self.finish in ("length", "cache")
+
+    @property
     def finished(self) -> bool:
         """Whether the text came to its own end; behind a cut it is whole, but the model said no end there."""
         return is_whole(self.finish)

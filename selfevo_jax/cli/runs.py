@@ -131,7 +131,16 @@ def _require_whole(run: RunDir) -> None:
 def _show(run: RunDir, keep: bool = False) -> None:
     """The table of a run; with `keep` it is also stored beside it. Process 0 shows it, the others wait."""
     from selfevo_jax import hosts
-    from selfevo_jax.report import LEGEND, OPEN_LEGEND, WIDTH, summarize, tables, verdict_on_open, verdict_on_run
+    from selfevo_jax.report import (
+        LEGEND,
+        OPEN_LEGEND,
+        TEXT_LEGEND,
+        WIDTH,
+        summarize,
+        tables,
+        verdict_on_open,
+        verdict_on_run,
+    )
     from selfevo_jax.run.files import to_json
 
     if hosts.is_writer():
@@ -142,11 +151,15 @@ def _show(run: RunDir, keep: bool = False) -> None:
         say("\n" + textwrap.fill(LEGEND, WIDTH), "dim")
         if summary.open_ended:
             say("\n" + textwrap.fill(OPEN_LEGEND, WIDTH), "dim")
+        if summary.ordinary or any(row.texts for row in summary.rows):
+            say("\n" + textwrap.fill(TEXT_LEGEND, WIDTH), "dim")
         say("")
         if not summary.open_ended or any(row.direct for row in summary.rows):
             say(textwrap.fill(verdict_on_run(summary), WIDTH))
         for told in verdict_on_open(summary.open_ended):
             say(textwrap.fill(told, WIDTH))
+        for told in summary.warnings:
+            say(textwrap.fill(f"Warning: {told}", WIDTH), "yellow")
     hosts.gather("showing the run", None)
     if keep:
         run.write(run.report_file, lambda: to_json(summarize(run).to_dict()))
@@ -207,6 +220,10 @@ def verify_command(run: RunPath) -> None:
     say(f"{run}: {found.files} files and {found.checkpoints} checkpoints are as they were written")
 
 
+ORDINARY = "ordinary answers"
+"""Where their figures are beside those of the sets, none of which has white space in its name."""
+
+
 @app.command("eval")
 @with_hosts
 def evaluate_command(
@@ -221,7 +238,7 @@ def evaluate_command(
     *,
     group: Hosts,
 ) -> None:
-    """Measure a model on the config's evaluation sets, in the modes of `evaluate.modes`.
+    """Measure a model on the config's evaluation sets, in the modes of `evaluate.modes`, and on `data.ordinary`.
 
     With `--out FILE.json` the texts are written too, as FILE-SET.jsonl: prompt, answers, feedback, columns and grades.
 
@@ -250,7 +267,9 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
     from selfevo_jax import hosts
     from selfevo_jax.data import jsonl_lines
     from selfevo_jax.progress import Reporter
+    from selfevo_jax.report import ordinary_line
     from selfevo_jax.rounds.measure import measure
+    from selfevo_jax.rounds.ordinary import Ordinary, ordinary_rows
     from selfevo_jax.rounds.survey import evaluation_phases, survey
     from selfevo_jax.rounds.workbench import open_workbench
     from selfevo_jax.storage import storage_of
@@ -258,7 +277,8 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
 
     reporter = Reporter(console, quiet=console.quiet)
     task = open_task(loaded)  # first: its rows are refused before a model is opened
-    if not task.evaluation():
+    answers = ordinary_rows(loaded)
+    if not task.evaluation() and not answers:
         raise ConfigError(f"{config}: data.evaluation: empty; name a set, such as data.evaluation.gsm8k=FILE")
     texts = {name: out.with_name(f"{out.stem}-{name}.jsonl") for name in task.evaluation()} if out is not None else {}
 
@@ -268,6 +288,7 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
 
     hosts.agree("looking at the output", check)
     bench = open_workbench(loaded)
+    ordinary = Ordinary.of(answers, bench)
     phases = [phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
     bench.engine.fit(survey(bench, phases))
     params = bench.base_params()
@@ -277,13 +298,16 @@ def _evaluate(config: Path, overrides: list[str], model: str | None, out: Path |
         _say_figures(name, found[name])
         if name in texts and hosts.is_writer():
             storage_of(texts[name]).write(texts[name], b"".join(jsonl_lines(rows)))
+    if ordinary is not None:
+        found[ORDINARY] = ordinary.measure(bench, params, ORDINARY, reporter)
+        say(f"{ORDINARY}: log-likelihood {ordinary_line(found[ORDINARY])}")
     if out is not None and hosts.is_writer():
         storage_of(out).write(out, (json.dumps(found, indent=2) + "\n").encode())
 
 
 def _say_figures(name: str, figures: dict[str, Any]) -> None:
     from selfevo_jax.data import selected
-    from selfevo_jax.report import MODES, beside, demands, percent
+    from selfevo_jax.report import MODES, beside, demands, percent, text_line
 
     if figures["selection"] is not None:
         say(f"{name}: {selected(**figures['selection'])}")
@@ -294,6 +318,7 @@ def _say_figures(name: str, figures: dict[str, Any]) -> None:
             if modes.get(mode) is not None:
                 found = [f"{name} {mode}{scorer}: {percent(modes[mode])} %", *beside(modes[mode])]
                 say(", ".join([*found, *(f"demands {told}" for told in demands(modes[mode]))]))
+    say(f"{name} texts: {text_line(figures['texts'])}")
     if figures["verdict"] is not None:
         v = figures["verdict"]
         say(

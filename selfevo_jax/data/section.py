@@ -71,8 +71,11 @@ class DataSection(Section):
     evaluation alone. Names become file names: letters, digits, '_', '-' and '.'."""
     open_ended: dict[SetName, OpenSection] = Field(default_factory=dict)
     """Name -> file of prompts without gold answers, or a section that says who judges the answers, and beside whose."""
+    ordinary: RowsSection | None = None
+    """Held-out (prompt, answer) rows that people have written, such as `builtin:self_instruct/ordinary`: whether each
+    checkpoint still finds such answers as probable as the base does. Nothing is trained on them."""
     evaluation_rows: Positive | None = None
-    """Use this many rows of each set; None takes all."""
+    """Use this many rows of each set, and of `ordinary`; None takes all."""
     prompts_per_round: Positive = 1024
     samples_per_prompt: Positive = 1
     self_written: SelfWrittenSection | None = None

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
         wilson,
     )
     from selfevo_jax.evaluate.open_ended import MarkGain, OpenFigures, mark_gain, open_figures
+    from selfevo_jax.evaluate.ordinary import LikelihoodChange, OrdinaryFigures, likelihood_change, ordinary_figures
     from selfevo_jax.evaluate.section import EvaluateSection
+    from selfevo_jax.evaluate.texts import BIGRAMS, FAULTS, TextFigures, fault_changes, grew, text_figures
     from selfevo_jax.evaluate.winrate import (
         Estimate,
         MeanRating,
@@ -42,32 +44,42 @@ else:
     __getattr__ = on_demand(__name__)
 
 __all__ = [
+    "BIGRAMS",
+    "FAULTS",
     "Accuracy",
     "DataAccuracy",
     "Estimate",
     "EvaluateSection",
     "Evaluation",
     "EvaluationSet",
+    "LikelihoodChange",
     "MarkGain",
     "MeanRating",
     "OpenFigures",
+    "OrdinaryFigures",
     "Paired",
     "Proportion",
+    "TextFigures",
     "VerdictQuality",
     "WinRate",
     "data_accuracy",
     "distinct_ngrams",
     "entropy",
+    "fault_changes",
+    "grew",
     "length_controlled",
+    "likelihood_change",
     "majority",
     "mark_gain",
     "mean",
     "mean_rating",
     "open_figures",
+    "ordinary_figures",
     "paired",
     "proportion",
     "rollout_of",
     "score",
+    "text_figures",
     "verdict_quality",
     "vote",
     "wilson",

@@ -90,18 +90,12 @@ class Evaluation:
     """Rows that refinement put right."""
     verdict: VerdictQuality | None = None
     """Of the feedback on the first response."""
-    mean_length: float = 0.0
-    """Tokens of a response."""
     right: dict[str, Right] = field(default_factory=dict)
     """Mode -> which rows are right: what two checkpoints are compared by, row by row."""
     further: dict[str, dict[str, Accuracy]] = field(default_factory=dict)
     """Scorer beside the primary one -> mode -> its figures."""
     selection: Selection | None = None
     """As the set has it."""
-
-
-def _clipped(candidate: Candidate) -> bool:
-    return candidate.finish in ("length", "cache")
 
 
 def _figures(grades: Mapping[str, Grade | None], clipped: int) -> tuple[Right, Accuracy]:
@@ -137,7 +131,7 @@ def _by_kind(grades: Iterable[Grade]) -> dict[str, Proportion]:
 
 def _greedy(answers: Answers, grades: Grades) -> tuple[Right, Accuracy]:
     found = {id: None if given is None else grades[id, given.text] for id, given in answers.items()}
-    return _figures(found, sum(given is not None and _clipped(given) for given in answers.values()))
+    return _figures(found, sum(given is not None and given.clipped for given in answers.values()))
 
 
 def score(of: EvaluationSet, rollouts: Sequence[Rollout]) -> tuple[Evaluation, list[dict[str, Any]]]:
@@ -157,7 +151,6 @@ def score(of: EvaluationSet, rollouts: Sequence[Rollout]) -> tuple[Evaluation, l
     if not verdicts:
         del modes["refined"]
     flips = paired(first, chosen) if verdicts else None
-    lengths = [given.n_tokens for given in modes["direct"].values() if given is not None]
     found = Evaluation(
         rows=len(rollouts),
         scorers=(primary, *others),
@@ -166,7 +159,6 @@ def score(of: EvaluationSet, rollouts: Sequence[Rollout]) -> tuple[Evaluation, l
         right_to_wrong=flips.lost if flips is not None else 0,
         wrong_to_right=flips.gained if flips is not None else 0,
         verdict=verdict_quality([v for v, _ in verdicts], [t for _, t in verdicts]) if verdicts else None,
-        mean_length=fmean(lengths) if lengths else 0.0,
         right={"direct": first} | ({"refined": chosen} if verdicts else {}),
         further={name: {mode: _greedy(modes[mode], grades[name])[1] for mode in modes} for name in others},
         selection=of.selection,
@@ -212,7 +204,7 @@ def vote(of: EvaluationSet, samples: Sequence[Rollout], refined: bool) -> tuple[
         key = majority([key for key, _ in votes])
         winners[id] = None if key is None else next(text for voted, text in votes if voted == key)
     grades = of.grades((id, text) for id, text in winners.items() if text is not None)
-    clipped = sum(_clipped(answer) for all in answers.values() for answer in all)
+    clipped = sum(answer.clipped for all in answers.values() for answer in all)
     found = {}
     for name, known in grades.items():
         of_rows = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -152,10 +152,42 @@ def majority(answers: Sequence[T | None]) -> T | None:
     return counts.most_common(1)[0][0] if counts else None
 
 
-def distinct_ngrams(texts: Sequence[str], n: int = 2) -> float | None:
-    """Distinct n-grams of words over all n-grams: falls when the texts collapse. None without n-grams."""
-    grams = [tuple(words[i : i + n]) for words in map(str.split, texts) for i in range(len(words) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else None
+def _ngrams(text: str, n: int) -> Iterator[tuple[str, ...]]:
+    words = text.split()
+    return (tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+
+def distinct_ngrams(texts: Sequence[str], n: int = 2, of: int | None = None) -> float | None:
+    """Distinct n-grams of words over all n-grams: falls when the texts collapse. None without n-grams.
+
+    More n-grams have a lower share whatever they say. With `of` texts of any number and length compare: the share is
+    the one expected among so many n-grams drawn from all of them without putting back (rarefaction: Hurlbert, Ecology
+    52, 1971), and None where there are fewer.
+    """
+    counts = Counter(gram for text in texts for gram in _ngrams(text, n))
+    total = sum(counts.values())
+    if total < (of or 1):
+        return None
+    if of is None:
+        return len(counts) / total
+    left = total - of
+
+    def missed(count: int) -> float:
+        """The probability that none of the `count` places of an n-gram is drawn."""
+        if count > left:
+            return 0.0
+        places = (total - count, left, total, left - count)
+        one, other, whole, rest = (math.lgamma(place + 1) for place in places)
+        return math.exp(one + other - whole - rest)
+
+    by_count = Counter(counts.values())
+    return math.fsum(many * (1.0 - missed(count)) for count, many in by_count.items()) / of
+
+
+def repeated_ngrams(text: str, n: int = 3) -> tuple[int, int]:
+    """Of a text's n-grams of words those that stood in it before, and how many there are."""
+    grams = list(_ngrams(text, n))
+    return len(grams) - len(set(grams)), len(grams)
 
 
 def entropy(texts: Sequence[str]) -> float | None:

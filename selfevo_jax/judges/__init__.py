@@ -6,6 +6,7 @@ The client of servers (`selfevo_jax.judges.endpoint`) is imported by its own nam
 from selfevo_jax.judges.base import Assessment, BatchJudge, Case, ChainJudge, Judged, Reply, Weighed
 from selfevo_jax.judges.batch import BatchSection
 from selfevo_jax.judges.ensemble import EnsembleJudge
+from selfevo_jax.judges.leaks import Leaks
 from selfevo_jax.judges.likelihood import LikelihoodJudge
 from selfevo_jax.judges.mt_bench import CLOSING, JudgePrompt, mt_bench_pair, mt_bench_single
 from selfevo_jax.judges.open_ended import BASE, SELF, OpenSection
@@ -20,7 +21,7 @@ from selfevo_jax.judges.pairwise import (
     read_pair_verdict,
 )
 from selfevo_jax.judges.rating import RatingJudge
-from selfevo_jax.judges.section import JudgeSection, open_batch, open_judge
+from selfevo_jax.judges.section import JudgeSection, format_for, open_batch, open_judge
 from selfevo_jax.judges.server import WHERE_AND_HOW, EndpointSection
 from selfevo_jax.judges.settings import EnsembleSection, LikelihoodSection
 from selfevo_jax.judges.verdict import VerdictJudge
@@ -44,6 +45,7 @@ __all__ = [
     "JudgeSection",
     "Judged",
     "Judgement",
+    "Leaks",
     "LikelihoodJudge",
     "LikelihoodSection",
     "OpenSection",
@@ -53,6 +55,7 @@ __all__ = [
     "Reply",
     "VerdictJudge",
     "Weighed",
+    "format_for",
     "in_both_orders",
     "mt_bench_pair",
     "mt_bench_single",

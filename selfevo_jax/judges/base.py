@@ -73,6 +73,11 @@ class ChainJudge(Protocol):
         """Where the judgement is how probable the model finds two words, and not which of them it wrote."""
         return None
 
+    @property
+    def marks(self) -> Sequence[str]:
+        """What its verdict begins with ("Verdict:"): a mark of feedback, which no answer should have (see `Leaks`)."""
+        return ()
+
     def read(self, feedback: str) -> Judged:
         """What one text of feedback says of the answer before it."""
         ...

@@ -54,6 +54,10 @@ class EnsembleJudge(ChainJudge):
     def asks(self) -> Sequence[str | None]:
         return self.texts
 
+    @property
+    def marks(self) -> Sequence[str]:
+        return self.member.marks
+
     def read(self, feedback: str) -> Judged:
         return self.member.read(feedback)
 

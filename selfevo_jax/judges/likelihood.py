@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.judges.base import ChainJudge, Judged, Weighed, passes
@@ -40,6 +41,10 @@ class LikelihoodJudge(ChainJudge):
     @property
     def weighs(self) -> Weighed:
         return self
+
+    @property
+    def marks(self) -> Sequence[str]:
+        return (self.lead,)
 
     def place(self, feedback: str) -> int | None:
         at = feedback.find(self.lead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.judges.base import ChainJudge
@@ -20,6 +21,10 @@ class RatingJudge(ChainJudge):
 
     def __post_init__(self) -> None:
         self._rule()
+
+    @property
+    def marks(self) -> Sequence[str]:
+        return ("Rating:",)
 
     def read(self, feedback: str) -> Verdict:
         return parse_verdict(feedback, self._rule())

@@ -20,6 +20,7 @@ from selfevo_jax.judges.server import EndpointSection
 from selfevo_jax.judges.settings import EnsembleSection, LikelihoodSection
 from selfevo_jax.judges.verdict import VerdictJudge
 from selfevo_jax.section import Section, Share
+from selfevo_jax.text import FormatSection
 
 GROUP = "selfevo_jax.judges"
 BUILT_IN = ("verdict", "rating", "ensemble", "likelihood")
@@ -112,6 +113,12 @@ def open_judge(section: JudgeSection) -> ChainJudge:
         return member if section.kind == section.reads else _ensemble(section, member, rated)
     judge: ChainJudge = plugins.made(GROUP, section.kind, "judge.kind", BUILT_IN, ChainJudge, **section.settings)
     return judge
+
+
+def format_for(judge: ChainJudge, format: FormatSection) -> FormatSection:
+    """The format with all its texts: in a chat without a text of its own the judge says what asks for feedback."""
+    own = format.kind == "chat" and format.judge is None
+    return (format.model_copy(update={"judge": judge.instruction}) if own else format).filled()
 
 
 def _reader(section: JudgeSection, rated: bool) -> ChainJudge:

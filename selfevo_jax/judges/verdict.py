@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.judges.base import ChainJudge
@@ -13,6 +14,10 @@ class VerdictJudge(ChainJudge):
     """Good is what a clause of the written list of verdicts says (see `selfevo_jax.text.VERDICTS`)."""
 
     name: str = "verdict"
+
+    @property
+    def marks(self) -> Sequence[str]:
+        return ("Verdict:",)
 
     def read(self, feedback: str) -> Verdict:
         return parse_verdict(feedback, VerdictRule())

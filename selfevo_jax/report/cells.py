@@ -21,6 +21,14 @@ def percent(value: Mapping[str, Any] | None, between: str = " ") -> str:
     return f"{share}{between}[{low}, {high}]"
 
 
+def estimate(value: Mapping[str, Any] | None, times: float = 1.0, digits: int = 1) -> str:
+    """`43.8 ± 4.1`; `-` where nothing was measured."""
+    if value is None or value["value"] is None:
+        return "-"
+    error = "" if value["stderr"] is None else f" ± {times * value['stderr']:.{digits}f}"
+    return f"{times * value['value']:.{digits}f}{error}"
+
+
 def p_value(value: float) -> str:
     """`p 0.031`."""
     return "p <0.001" if value < 0.001 else f"p {value:.3f}"

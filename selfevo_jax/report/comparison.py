@@ -17,6 +17,7 @@ from selfevo_jax.evaluate import paired
 from selfevo_jax.report.figures import Figure, over_seeds
 from selfevo_jax.report.members import CONTENT, DATA, Member, Right, member_of, scorers_of
 from selfevo_jax.report.open_comparison import EQUAL_LENGTHS, compared
+from selfevo_jax.report.texts import ORDINARY
 from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, below, is_read_by
 from selfevo_jax.run.identity import is_safe_to_change
 from selfevo_jax.run.names import META
@@ -54,6 +55,9 @@ class Comparison:
     judged: dict[tuple[str, str, str, str], Figure]
     """Of open-ended sets, with the measure for the mode."""
     judged_differences: dict[tuple[str, str, str, str], Figure]
+    texts: dict[tuple[str, str, str, str], Figure]
+    """Shares of answers with a fault, and log-likelihoods; keys as those of `judged`."""
+    text_differences: dict[tuple[str, str, str, str], Figure]
     config: dict[str, dict[str, tuple[Any, Any]]]
     """Row -> key -> the baseline's value and its own."""
     scorer: str | None = None
@@ -79,6 +83,8 @@ class Comparison:
             "differences": listed(self.differences.items(), "set", "mode", "row", "checkpoint"),
             "open_ended": listed(self.judged.items(), "set", "measure", "row", "checkpoint"),
             "open_ended_differences": listed(self.judged_differences.items(), "set", "measure", "row", "checkpoint"),
+            "texts": listed(self.texts.items(), "set", "measure", "row", "checkpoint"),
+            "text_differences": listed(self.text_differences.items(), "set", "measure", "row", "checkpoint"),
             "data": listed(self.data.items(), "kind", "row", "checkpoint"),
         }
 
@@ -143,7 +149,9 @@ def compare_members(
     }
     config = {row.name: _otherwise(first, row) for row in rows if row is not first}
     seen = {row.name: {member.seed: member.judged for member in row.members} for row in rows}
-    return Comparison(rows, first.name, accuracy, differences, data, *compared(seen, first.name, columns), config)
+    read = {row.name: {member.seed: member.texts for member in row.members} for row in rows}
+    judged, texts = (compared(known, first.name, columns) for known in (seen, read))
+    return Comparison(rows, first.name, accuracy, differences, data, *judged, *texts, config)
 
 
 # --- rows of the table
@@ -217,11 +225,14 @@ def _asked(member: Member) -> Iterator[tuple[str, frozenset[str]]]:
     for (set_name, measure, _), scores in member.judged.items():
         if measure != EQUAL_LENGTHS:
             yield set_name, frozenset(scores)
+    yield from ((ORDINARY, frozenset(rows)) for (set_name, _, _), rows in member.texts.items() if set_name == ORDINARY)
 
 
 def _rule(member: Member, set_name: str) -> dict[str, Any]:
     """What says which rows a set has and how they are scored. Where a file lies is nothing to its rows: its content is
     compared, and how many of its rows are taken shows in the rows themselves."""
+    if set_name == ORDINARY:
+        return {}  # its rows alone
     kept = [f"{folder}.{set_name}" for folder in _SETS]
     found = {}
     for key, value in member.config.items():
@@ -239,7 +250,7 @@ def _rule(member: Member, set_name: str) -> dict[str, Any]:
 
 
 def _checkpoints(members: Iterable[Member]) -> list[str]:
-    found = {shown for member in members for _, _, shown in (*member.right, *member.judged)}
+    found = {shown for member in members for _, _, shown in (*member.right, *member.judged, *member.texts)}
     found |= {shown for member in members for _, shown in member.data}
     order = {"base": -1, META: 0}
     return sorted(found, key=lambda shown: order[shown] if shown in order else int(shown.removeprefix("round ")))

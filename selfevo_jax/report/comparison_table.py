@@ -14,6 +14,7 @@ from selfevo_jax.report.cells import WIDTH, p_value, plain_table
 from selfevo_jax.report.comparison import DATA, GAIN, Comparison
 from selfevo_jax.report.figures import Figure
 from selfevo_jax.report.open_comparison import MARK
+from selfevo_jax.report.texts import LIKELIHOOD
 
 _SHOWN = 40
 """Letters of a key's value."""
@@ -33,8 +34,8 @@ _DATA = {
 LEGEND = (
     "±: with several seeds the standard error of the mean over them; a difference or gain is taken seed by seed, on "
     "the same rows. With one seed, or where seeds share it, a share has its 95 % interval (Wilson) as [low, high], a "
-    "difference or gain the paired standard error over the rows and McNemar's exact p; of open-ended prompts each has "
-    "the standard error over the prompts, and a difference the sign test's p. gain: the last round over meta."
+    "difference or gain the paired standard error over the rows and McNemar's exact p; of texts and open-ended prompts "
+    "each has the standard error over the rows, and a difference the sign test's p. gain: the last round over meta."
 )
 
 
@@ -127,11 +128,29 @@ def _grids(found: Comparison) -> Iterator[Grid]:
         if differences:
             others = [row for row in names if row != found.baseline]
             yield _grid(f"{name}: difference to {found.baseline} in points", others, differences)
+    yield from _texts(found)
     yield from _judged(found)
     for kind in DATA.values():
         shares = {key[1:]: _share(key[2], figure) for key, figure in found.data.items() if key[0] == kind}
         if shares:
             yield _grid(_DATA[kind], names, shares)
+
+
+def _texts(found: Comparison) -> Iterator[Grid]:
+    """Of faults those that some answer has; and of ordinary answers."""
+    names = [row.name for row in found.rows]
+    others = [row for row in names if row != found.baseline]
+    for measure in dict.fromkeys(key[:2] for key in found.texts):
+        figures = {key[2:]: figure for key, figure in found.texts.items() if key[:2] == measure}
+        if not any(any(figure.seeds.values()) for figure in figures.values()):
+            continue
+        likely = measure[1] == LIKELIHOOD
+        title = f"{measure[0]}, {'log-likelihood in nats a token' if likely else f'answers that are {measure[1]} in %'}"
+        one, apart = (_mark, _marks) if likely else (_rate, _points)
+        yield _grid(title, names, {key: one(figure) for key, figure in figures.items()})
+        gains = {key[2:]: apart(figure) for key, figure in found.text_differences.items() if key[:2] == measure}
+        if gains:
+            yield _grid(f"{title}, difference to {found.baseline}", others, gains)
 
 
 def _judged(found: Comparison) -> Iterator[Grid]:

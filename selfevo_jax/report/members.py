@@ -8,6 +8,7 @@ from typing import Any
 
 from selfevo_jax.report.open_comparison import Judged, judged
 from selfevo_jax.report.summary import Summary, summarize
+from selfevo_jax.report.texts import Texts, text_scores
 from selfevo_jax.run.files import read_json, read_rows, understood
 from selfevo_jax.run.identity import flat
 from selfevo_jax.run.names import PRINTS, name_of
@@ -41,6 +42,8 @@ class Member:
     """What reads gold answers inside its rounds."""
     judged: Judged = field(default_factory=dict, repr=False)
     """What a judge says of open-ended prompts."""
+    texts: Judged = field(default_factory=dict, repr=False)
+    """Whether its texts are still good."""
 
 
 def scorers_of(run: RunDir, sets: Sequence[str]) -> list[str]:
@@ -86,6 +89,9 @@ def member_of(run: RunDir, ended: str | None, sets: Sequence[str], scorer: str |
                 if not sets or set_name in sets:
                     by_mode = right_by(run, _stored(shown), set_name, figures, scorer)
                     right |= {(set_name, mode, shown): rows for mode, rows in by_mode.items()}
+        names = {shown: _stored(shown) for shown in dict.fromkeys(row.checkpoint for row in summary.rows)}
+        names |= {row.checkpoint: _stored(row.checkpoint) for row in summary.ordinary}
+        texts = text_scores(run, Texts(run, config), names, sets)
     stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"
     return Member(
         str(run.root),
@@ -97,6 +103,7 @@ def member_of(run: RunDir, ended: str | None, sets: Sequence[str], scorer: str |
         _data(summary),
         summary.labels,
         judged(run, {row.checkpoint: _stored(row.checkpoint) for row in summary.open_ended}, sets),
+        texts,
     )
 
 

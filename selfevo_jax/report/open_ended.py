@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from selfevo_jax.report.cells import p_value, percent, plain_table
+from selfevo_jax.report.cells import estimate, p_value, percent, plain_table
 from selfevo_jax.run.files import read_json, read_rows
 from selfevo_jax.run.names import name_of
 from selfevo_jax.run.run_dir import RunDir
@@ -51,14 +51,6 @@ def open_rows(run: RunDir, name: str, shown: str) -> list[OpenRow]:
         OpenRow(shown, set_name, {key: value for key, value in figures.items() if key not in _BY_PROMPT})
         for set_name, figures in open_record(run, name).items()
     ]
-
-
-def estimate(value: Mapping[str, Any] | None, times: float = 1.0, digits: int = 1) -> str:
-    """`43.8 ± 4.1`; `-` where nothing was measured."""
-    if value is None or value["value"] is None:
-        return "-"
-    error = "" if value["stderr"] is None else f" ± {times * value['stderr']:.{digits}f}"
-    return f"{times * value['value']:.{digits}f}{error}"
 
 
 def open_tables(rows: Sequence[OpenRow]) -> Iterator[Table]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from selfevo_jax.config import Config
 from selfevo_jax.progress import in_words
+from selfevo_jax.report.texts import ordinary_line
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.lock import RunLock
 from selfevo_jax.run.names import COMMITTED, META, META_COUNTS, STOPPED, WRITTEN_COUNTS, WRITTEN_TEXTS, name_of
@@ -74,7 +75,8 @@ def _status(run: RunDir, config: Config) -> Status:
 
     def measured(name: str) -> list[Phase]:
         gold = _measured(f"evaluate {name}", run.evaluation(name), len(sets))
-        return gold + _measured(f"judge answers of {name}", run.open_ended(name), len(config.data.open_ended))
+        given = [] if config.data.ordinary is None else [_ordinary(f"ordinary answers, {name}", run.ordinary(name))]
+        return gold + given + _measured(f"judge answers of {name}", run.open_ended(name), len(config.data.open_ended))
 
     phases = [*measured("base"), *_meta(run, config), *measured(META)]
     for number in range(1, config.rounds.number + 1):
@@ -115,6 +117,12 @@ def _measured(title: str, file: Path, sets: int) -> list[Phase]:
         return [Phase(title, LEFT)]
     have = len(read_json(file))
     return [Phase(title, DONE if have == sets else PARTLY, f"{have} of {sets} sets", _time(file))]
+
+
+def _ordinary(title: str, file: Path) -> Phase:
+    if not file.exists():
+        return Phase(title, LEFT)
+    return Phase(title, DONE, f"log-likelihood {ordinary_line(read_json(file))}", _time(file))
 
 
 def _fine_tuning(run: RunDir, name: str, section: TrainSection, done: Path) -> Phase:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
 
 from selfevo_jax.config import Config
-from selfevo_jax.evaluate import paired
 from selfevo_jax.report.open_ended import OpenRow, open_record, open_rows
 from selfevo_jax.report.status import evaluation_sets, label_reader
+from selfevo_jax.report.texts import Measured, OrdinaryRow, Texts, accuracy_change, warnings
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.names import COMMITTED, META, STOPPED, name_of
 from selfevo_jax.run.run_dir import RunDir
@@ -54,6 +54,8 @@ class Row:
     controls: dict[str, Any] | None = None
     written: dict[str, Any] | None = None
     """What the model wrote for the round, where it wrote prompts: how many, in how many texts, and what was refused."""
+    texts: dict[str, Any] | None = None
+    """What the direct answers are as texts, and how often they have a fault against the base's: see `Texts.of_set`."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Summary:
     """What reads gold answers inside the rounds."""
     open_ended: list[OpenRow] = field(default_factory=list)
     """Each checkpoint on the sets of open-ended prompts."""
+    ordinary: list[OrdinaryRow] = field(default_factory=list)
+    """Each checkpoint on the held-out ordinary answers."""
+    warnings: list[str] = field(default_factory=list)
+    """A sentence for each checkpoint whose texts are worse than the base's."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,7 +88,12 @@ _FIGURES = (
 
 
 def _rows(
-    run: RunDir, name: str, shown: str, metrics: dict[str, Any] | None = None, start: dict[str, Any] | None = None
+    run: RunDir,
+    texts: Texts,
+    name: str,
+    shown: str,
+    metrics: dict[str, Any] | None = None,
+    start: dict[str, Any] | None = None,
 ) -> list[Row]:
     """One row a set; `start` is the evaluation that gains are counted from."""
     data, counts = (metrics or {}).get("data_accuracy") or {}, (metrics or {}).get("counts")
@@ -102,7 +113,8 @@ def _rows(
     rows = []
     for key, figures in found.items():
         of_set = {"direct": figures["direct"], **{name: figures[name] for name in _FIGURES if name in figures}}
-        rows.append(Row(shown, key, **of_set, gain=_gain((start or {}).get(key), figures), **of_round))
+        gain, told = _gain((start or {}).get(key), figures), texts.of_set(name, key, figures)
+        rows.append(Row(shown, key, **of_set, gain=gain, texts=told, **of_round))
     return rows
 
 
@@ -113,8 +125,7 @@ def _evaluation(run: RunDir, name: str) -> dict[str, Any]:
 
 
 def _gain(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any] | None:
-    found = None if before is None else paired(before["right"]["direct"], after["right"]["direct"])
-    return None if found is None else asdict(found) | {"better": found.better, "worse": found.worse}
+    return None if before is None else accuracy_change(before["right"]["direct"], after["right"]["direct"])
 
 
 def summarize(run: RunDir) -> Summary:
@@ -126,21 +137,42 @@ def summarize(run: RunDir) -> Summary:
 
 def _summarize(run: RunDir, config: Config) -> Summary:
     start = _evaluation(run, META)
-    rows = [*_rows(run, "base", "base"), *_rows(run, META, META)]
+    texts = Texts(run, config)
+    rows = [*_rows(run, texts, "base", "base"), *_rows(run, texts, META, META)]
     judged = [*open_rows(run, "base", "base"), *open_rows(run, META, META)]
+    ordinary = [*texts.ordinary("base", "base"), *texts.ordinary(META, META)]
+    names = {"base": "base", META: META}
     rounds: list[dict[str, Any]] = []
     for number in count(1):
         if not run.round(number, COMMITTED).exists():
             break
         rounds.append(read_json(run.round(number, "metrics.json")))
-        rows += _rows(run, name_of(number), f"round {number}", rounds[-1], start)
-        judged += open_rows(run, name_of(number), f"round {number}")
+        name, shown = name_of(number), f"round {number}"
+        names[shown] = name
+        rows += _rows(run, texts, name, shown, rounds[-1], start)
+        judged += open_rows(run, name, shown)
+        ordinary += texts.ordinary(name, shown)
     newest = name_of(len(rounds))
     measured = len(evaluation_sets(run, config)) == len(_evaluation(run, newest))
     measured &= len(config.data.open_ended) == len(open_record(run, newest))
+    measured &= config.data.ordinary is None or run.ordinary(newest).exists()
     # a run that was ended goes on where the config no longer asks for that
     ended = config.rounds.stop_when_worse and (run.root / STOPPED).exists()
     stopped = read_json(run.root / STOPPED)["round"] if ended else None
     done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped is not None)
     labels = label_reader(run, config)
-    return Summary(str(run.root), done and measured, rows, rounds, stopped, labels, judged)
+    told = _warnings(run, names, rows, ordinary)
+    return Summary(str(run.root), done and measured, rows, rounds, stopped, labels, judged, ordinary, told)
+
+
+def _warnings(run: RunDir, names: Mapping[str, str], rows: list[Row], ordinary: list[OrdinaryRow]) -> list[str]:
+    """`names`: checkpoint as it is shown -> its name in the run directory, the base first."""
+    base, found = _evaluation(run, "base"), list[Measured]()
+    for shown, name in names.items():
+        texts = {row.set: row.texts for row in rows if row.checkpoint == shown and row.texts is not None}
+        gain, first = None, next(iter(base), None)
+        if first is not None and first in (figures := _evaluation(run, name)):
+            gain = _gain(base[first], figures[first])
+        own = next((row for row in ordinary if row.checkpoint == shown), None)
+        found.append(Measured(shown, gain, texts, own))
+    return list(warnings(found[0], found[1:]))

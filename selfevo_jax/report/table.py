@@ -11,6 +11,7 @@ from selfevo_jax.data import selected
 from selfevo_jax.report.cells import p_value, percent, plain_table
 from selfevo_jax.report.open_ended import open_tables
 from selfevo_jax.report.summary import Row, Summary
+from selfevo_jax.report.texts import ordinary_table, text_table
 
 MODES = ("direct", "refined", "consistency", "both")
 _FAULTS = {"failed": "failed", "not_scored": "not scored", "no_answer": "no answer", "clipped": "clipped"}
@@ -58,8 +59,8 @@ def _gain(gain: Mapping[str, Any] | None, between: str) -> str:
 
 
 def tables(summary: Summary) -> Iterator[Table]:
-    """Accuracy and gain, and the quality of feedback, of each checkpoint on each set; then what the rounds kept; then
-    what a judge says of open-ended prompts."""
+    """Accuracy and gain, the quality of feedback and of texts, of each checkpoint on each set; then what is known of
+    ordinary answers, what the rounds kept, and what a judge says of open-ended prompts."""
     for name in dict.fromkeys(row.set for row in summary.rows if row.direct is not None):
         rows = [row for row in summary.rows if row.set == name]
         yield _accuracies(name, rows)
@@ -70,6 +71,10 @@ def tables(summary: Summary) -> Iterator[Table]:
         yield from _by_kind(name, rows)
         if any(row.verdict for row in rows):
             yield _feedback(name, rows)
+        if told := [(row.checkpoint, row.texts) for row in rows if row.texts is not None]:
+            yield text_table(name, told)
+    if summary.ordinary:
+        yield ordinary_table(summary.ordinary)
     first = {row.checkpoint: row for row in reversed(summary.rows) if row.counts is not None}
     if first:
         yield _rounds([first[name] for name in reversed(first)])

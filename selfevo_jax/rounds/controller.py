@@ -18,7 +18,7 @@ from selfevo_jax.rounds.controls import judge_planted
 from selfevo_jax.rounds.curation import curate
 from selfevo_jax.rounds.judging import judged, record
 from selfevo_jax.rounds.loop import History
-from selfevo_jax.rounds.measure import evaluate
+from selfevo_jax.rounds.measure import evaluate, read_ordinary
 from selfevo_jax.rounds.meta_stage import meta_rows, meta_stage, qa_rows
 from selfevo_jax.rounds.open_ended import OpenEnded
 from selfevo_jax.rounds.opening import open_loop
@@ -68,6 +68,7 @@ class Controller:
 
     def _measure(self, name: str, params: Callable[[], Any], judge: bool = True) -> None:
         evaluate(self.loop, name, params, judge)
+        read_ordinary(self.loop, name, params)
         self._open_ended.measure(name, params)
 
     def round(self, round: int) -> None:

@@ -12,6 +12,7 @@ from selfevo_jax.methods import Method
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.checkpoints import Checkpoints
 from selfevo_jax.rounds.open_sets import OpenSet
+from selfevo_jax.rounds.ordinary import Ordinary
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.names import META
 from selfevo_jax.run.run_dir import RunDir
@@ -31,6 +32,9 @@ class Loop:
     checkpoints: Checkpoints
     open_sets: Mapping[str, OpenSet] = field(default_factory=dict)
     """Prompts without gold answers, by the names of their sets."""
+
+    ordinary: Ordinary | None = None
+    """Held-out answers that people have written."""
 
     @property
     def method(self) -> Method:

@@ -9,7 +9,7 @@ from typing import Any
 from selfevo_jax import hosts
 from selfevo_jax.chains import Rollout
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.evaluate import EvaluationSet, score, vote
+from selfevo_jax.evaluate import EvaluationSet, score, text_figures, vote
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import clipped, not_run
 from selfevo_jax.rounds.loop import Loop
@@ -22,8 +22,8 @@ UNJUDGED = ("direct", "consistency")
 def measure(
     bench: Workbench, params: Any, of: EvaluationSet, title: str, reporter: Reporter, judge: bool = True
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Figures (an `Evaluation` as plain values); and on process 0, which alone scores, the greedy texts with columns
-    and grades (see `score`). `judge=False` leaves modes with feedback out.
+    """Figures (an `Evaluation` as plain values, with a `TextFigures` as `texts`); and on process 0, which alone scores,
+    the greedy texts with columns and grades (see `score`). `judge=False` leaves modes with feedback out.
 
     Self-refinement takes at least one turn here, also when the rounds of the run refine nothing. Rows that could not be
     run and texts that were cut are warned of; raises ConfigError, naming the limit, where no row could be run.
@@ -53,6 +53,7 @@ def measure(
         evaluation, rows = score(of, rollouts)
         texts.extend(rows)
         found = asdict(evaluation) | {"scorers": list(evaluation.scorers)}
+        found["texts"] = asdict(text_figures(rollouts, bench.leaks))
         for mode in voting:
             found["right"][mode], by_scorer = vote(of, drawn, mode == "both")
             found[mode], *others = (asdict(by_scorer[name]) for name in evaluation.scorers)
@@ -84,3 +85,12 @@ def evaluate(loop: Loop, name: str, params: Callable[[], Any], judge: bool = Tru
         found, texts = measure(loop.bench, params(), of, title, loop.reporter, judge)
         loop.dir.write_rows(loop.dir.texts(name, set_name), texts)
         loop.dir.write_json(file, record := record | {set_name: found})
+
+
+def read_ordinary(loop: Loop, name: str, params: Callable[[], Any]) -> None:
+    """How probable a checkpoint finds the held-out ordinary answers, into the run directory."""
+    file, of = loop.dir.ordinary(name), loop.ordinary
+    if of is None or loop.dir.load(file) is not None:
+        return
+    title = f"reading ordinary answers with {name}"
+    loop.dir.write_json(file, of.measure(loop.bench, params(), title, loop.reporter))

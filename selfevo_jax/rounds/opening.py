@@ -22,6 +22,7 @@ from selfevo_jax.rounds.limits import check_first_round
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import check_verdicts
 from selfevo_jax.rounds.open_sets import OpenSet, open_notices, open_prints, open_sets
+from selfevo_jax.rounds.ordinary import Ordinary, check_ordinary, ordinary_print, ordinary_rows
 from selfevo_jax.rounds.prompts import check_writing, given
 from selfevo_jax.rounds.survey import open_phases, run_phases, survey
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
@@ -34,10 +35,10 @@ from selfevo_jax.train import check_settings, train_settings
 def open_loop(config: Config, reporter: Reporter) -> Loop:
     """Opens the run of a config, begun or not, and owns it until its `dir` is closed."""
     dir = RunDir(config.run_dir)
-    task, bench, sets = prepare(config, reporter, dir.append_cost)
+    task, bench, sets, ordinary = prepare(config, reporter, dir.append_cost)
     if (before := dir.open(config, _fingerprints(config, task, bench, reporter))) is not None:
         reporter.line(f"{dir.root}: taken over from {before}, which is gone")
-    loop = Loop(config, reporter, task, dir, bench, Checkpoints(bench, dir, reporter), sets)
+    loop = Loop(config, reporter, task, dir, bench, Checkpoints(bench, dir, reporter), sets, ordinary)
     loop.tell_notes()
     tell_aside(dir.aside, reporter)
     for name in dir.finish_removals():
@@ -47,16 +48,19 @@ def open_loop(config: Config, reporter: Reporter) -> Loop:
 
 def prepare(
     config: Config, reporter: Reporter, record: Callable[[dict[str, Any]], None] | None = None
-) -> tuple[Task, Workbench, dict[str, OpenSet]]:
-    """Task, workbench and open-ended sets of a run, and what the user should know of them. Raises SelfevoError for
-    everything that could stop the run later, and can be seen without its directory."""
-    task, sets = open_task(config), open_sets(config)
+) -> tuple[Task, Workbench, dict[str, OpenSet], Ordinary | None]:
+    """Task, workbench, open-ended sets and ordinary answers of a run; says what the user should know of them. Raises
+    SelfevoError for everything that could stop the run later, and can be seen without its directory."""
+    task, sets, rows = open_task(config), open_sets(config), ordinary_rows(config)
+    check_ordinary(rows, task, config.rounds.number)
     bench = open_workbench(config, record)
     bench.engine.fit(survey(bench, [*run_phases(bench, task), *open_phases(bench, sets.values())]))
     _check(config, task, bench, reporter)
-    for said in open_notices(bench, sets):
-        reporter.warn(said)
-    return task, bench, sets
+    ordinary = Ordinary.of(rows, bench)
+    for said in (*open_notices(bench, sets), None if ordinary is None else ordinary.notice()):
+        if said is not None:
+            reporter.warn(said)
+    return task, bench, sets, ordinary
 
 
 def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> None:
@@ -104,6 +108,6 @@ def _fingerprints(config: Config, task: Task, bench: Workbench, reporter: Report
     for name, of in config.data.evaluation.items():
         prints |= code_checksums(of.scorers, f"data.evaluation.{name}.scorers")
     with hosts.working("reading the model for its checksum"):
-        prints |= dict(open_prints(config, reporter))
+        prints |= dict(open_prints(config, reporter)) | ordinary_print(config)
         prints["model"] = model_checksum(config.model.source, reporter)
     return prints | {"tokenizer": bench.tokenizer.fingerprint, "format": bench.format.fingerprint}

@@ -12,6 +12,7 @@ from selfevo_jax.data.self_written import Harvest, WritingAsk, WrittenText, writ
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import meta_rows, qa_rows
+from selfevo_jax.rounds.ordinary import ordinary_rows
 from selfevo_jax.rounds.workbench import Prompt, Workbench, sampling_params
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.names import WRITTEN, WRITTEN_COUNTS, WRITTEN_TEXTS, name_of
@@ -175,7 +176,8 @@ def _kept(loop: Loop, round: int) -> list[str]:
 
 def _evaluated(loop: Loop) -> list[str]:
     gold = [row.prompt for of in loop.task.evaluation().values() for row in of.rows]
-    return gold + [row.prompt for of in loop.open_sets.values() for row in of.rows]
+    others = [row.prompt for of in loop.open_sets.values() for row in of.rows]
+    return gold + others + [row.prompt for row in ordinary_rows(loop.config)]
 
 
 def _known(loop: Loop, round: int) -> Iterator[str]:
@@ -221,6 +223,7 @@ def check_writing(config: Config, task: Task, bench: Workbench) -> str | None:
     if section.seeds is not None:
         rows: dict[str, Sequence[Prompt]] = {f"evaluation.{n}": of.rows for n, of in task.evaluation().items()}
         rows |= {f"open_ended.{name}": own for name, own in open_rows(config.data).items()}
+        rows["ordinary"] = ordinary_rows(config)
         check_overlap(rows, {"self_written.seeds": _seeds(task, section)})
     writing, room = Writing.of(bench, section), config.sampling.cache_length
     sizes = [len(writing.format.respond(ask.text)) for ask in first_asks(config, task, section)]

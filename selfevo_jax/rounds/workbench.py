@@ -19,7 +19,7 @@ from selfevo_jax.chains import Generated, RefineChain, Rollout, StageParams
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
-from selfevo_jax.judges import BatchJudge, ChainJudge, open_batch, open_judge
+from selfevo_jax.judges import BatchJudge, ChainJudge, Leaks, format_for, open_batch, open_judge
 from selfevo_jax.methods import Method, open_method
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, require_finite
 from selfevo_jax.process import give_back_freed_memory
@@ -131,6 +131,11 @@ class Workbench:
         """What reads gold answers inside the rounds."""
         found = [f"method {self.method.name}"] if self.method.reads_labels else []
         return [*found, f"judge {self.batch.name}"] if self.batch is not None and self.batch.reads_labels else found
+
+    @property
+    def leaks(self) -> Leaks:
+        """Finds feedback in direct answers."""
+        return Leaks.of(self.judge, self.format.config)
 
     def base_params(self) -> Any:
         """M_0 in fp32, laid out for training. Raises ModelError where it is not finite."""
@@ -251,13 +256,18 @@ def check_preset(preset: str | None, source: ModelSource) -> None:
             )
 
 
-def check_positions(config: Config, model: ModelConfig) -> None:
-    """Raises ConfigError for a length that goes beyond the positions that the model was made for, with its key."""
+def positions(model: ModelConfig) -> int:
+    """That a model was made for."""
     scaling = model.rope_scaling
     stretched = 0.0
     if scaling is not None:
         stretched = scaling.factor * (model.max_position if scaling.kind == "linear" else scaling.original_max_position)
-    most = max(model.max_position, int(stretched))
+    return max(model.max_position, int(stretched))
+
+
+def check_positions(config: Config, model: ModelConfig) -> None:
+    """Raises ConfigError for a length that goes beyond the positions that the model was made for, with its key."""
+    most = positions(model)
     lengths = {
         "sampling.cache_length": config.sampling.cache_length,
         "meta.length": config.meta.length,
@@ -278,10 +288,8 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     source = open_model(config.model.source, config.model.tokenizer)
     check_preset(config.model.preset, source)
     check_positions(config, source.config)
-    judge, batch, format = open_judge(config.judge), open_batch(config.judge), config.format
-    if format.kind == "chat" and format.judge is None:
-        format = format.model_copy(update={"judge": judge.instruction})
-    fmt = PromptFormat(format, source.tokenizer)
+    judge, batch = open_judge(config.judge), open_batch(config.judge)
+    fmt = PromptFormat(format_for(judge, config.format), source.tokenizer)
     memory = sampler_memory(config.sampling, source.config, mesh)
     # all hosts take the slots that fit in the smallest
     available = min(hosts.gather("comparing memory", available_bytes(mesh)))

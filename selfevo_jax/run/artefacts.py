@@ -16,16 +16,18 @@ from selfevo_jax.config import Config
 from selfevo_jax.config.forms import fields, section_at
 from selfevo_jax.run.identity import flat, is_safe_to_change
 from selfevo_jax.run.names import COMMITTED, EVALUATIONS, META, OPEN, REMOVED, name_of
+from selfevo_jax.run.names import ORDINARY as FOLDER
 
 ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
 """What is computed before the rounds: the base's own answers that D_meta is written about, D_meta, M_meta."""
-EVALUATION, OPEN_ENDED = "evaluation", "open-ended evaluation"
+EVALUATION, OPEN_ENDED, ORDINARY = "evaluation", "open-ended evaluation", "ordinary answers"
 ROLLOUTS, JUDGED, CONTROLS, ROUND = "rollouts", "judged", "controls", "round"
-"""What is measured, with gold answers and by a judge; and what a round makes: rollouts, what a batch judge says of
-them, planted controls, the rest (D_self, M_t, its record)."""
+"""What is measured, with gold answers, by a judge, and by held-out answers of people; and what a round makes: rollouts,
+what a batch judge says of them, planted controls, the rest (D_self, M_t, its record)."""
 PROMPTS = "prompts"
 """What the model writes for a round before its rollouts."""
-_ALL = frozenset((ANSWERS, META_DATA, META_SKILL, EVALUATION, OPEN_ENDED, ROLLOUTS, JUDGED, CONTROLS, ROUND, PROMPTS))
+_MEASURED = frozenset((EVALUATION, OPEN_ENDED, ORDINARY))
+_ALL = _MEASURED | {ANSWERS, META_DATA, META_SKILL, ROLLOUTS, JUDGED, CONTROLS, ROUND, PROMPTS}
 _SAMPLED = frozenset((ANSWERS, EVALUATION, OPEN_ENDED, ROLLOUTS, JUDGED, CONTROLS))
 
 
@@ -43,7 +45,7 @@ def _read(*by: str, why: str = "the kept files") -> _Read:
 
 _READ: dict[str, _Read] = {
     "rounds.controls_warn_above": _read(),
-    "seed": _Read(_ALL - {EVALUATION, OPEN_ENDED}, "the draws and the order of the rows"),
+    "seed": _Read(_ALL - _MEASURED, "the draws and the order of the rows"),
     "model": _Read(_ALL, "the base model"),
     "tokenizer": _Read(_ALL, "the base model"),  # a fingerprint
     "format": _Read(_ALL - {META_DATA}, "the prompts that M_meta was trained on"),
@@ -60,7 +62,8 @@ _READ: dict[str, _Read] = {
     "data.qa": _read(META_SKILL, ROUND, why="D_QA"),
     "data.evaluation": _read(EVALUATION),
     "data.open_ended": _read(OPEN_ENDED),
-    "data.evaluation_rows": _read(EVALUATION, OPEN_ENDED),
+    "data.ordinary": _read(ORDINARY),
+    "data.evaluation_rows": _read(EVALUATION, OPEN_ENDED, ORDINARY),
     "sampling": _Read(_SAMPLED),
     # evaluation is greedy, or has a temperature of its own, as the answers for D_meta have
     "sampling.respond": _Read(_SAMPLED - {JUDGED, CONTROLS}),
@@ -84,7 +87,9 @@ _READ: dict[str, _Read] = {
     "whether chains refine what is good": _read(ROLLOUTS),
     "what a method from outside may read": _read(ROLLOUTS, CONTROLS),
     "what feedback ends in": _Read(_SAMPLED),  # a task cuts answers by it
-    "the judge's default text": _Read(_ALL - {META_DATA, OPEN_ENDED}, "the prompts that M_meta was trained on"),
+    "the judge's default text": _Read(
+        _ALL - {META_DATA, OPEN_ENDED, ORDINARY}, "the prompts that M_meta was trained on"
+    ),
     "the scorer of the prompts": _Read((_SAMPLED - {OPEN_ENDED}) | {ROUND}),
     "turns of evaluation": _read(EVALUATION),
     "seed of evaluation": _read(EVALUATION),
@@ -215,7 +220,7 @@ def artefacts(config: Config) -> Iterator[Artefact]:
         said, asked = f"{folder}/judged", f"{folder}/controls"
         if config.data.to_write(number):
             # they begin with given prompts, and are held against the rows of evaluations
-            made |= {PROMPTS, ROLLOUTS, EVALUATION, OPEN_ENDED}
+            made |= {PROMPTS, ROLLOUTS, *_MEASURED}
             yield Artefact(f"prompts of round {number}", made, f"{own}/manifest.json", (own,))
         made |= {ROLLOUTS}
         yield Artefact(f"rollouts of round {number}", made, f"{sampled}/manifest.json", (sampled,))
@@ -235,6 +240,8 @@ def _measured(name: str, made: frozenset[str], config: Config) -> Iterator[Artef
     told = [("evaluation", EVALUATION, EVALUATIONS)]
     if config.data.open_ended:
         told.append(("open-ended evaluation", OPEN_ENDED, OPEN))
+    if config.data.ordinary is not None:
+        told.append(("ordinary answers", ORDINARY, FOLDER))
     for what, kind, folder in told:
         figures, texts = f"{folder}/{name}.json", f"{folder}/{name}"
         yield Artefact(f"{what} of {shown}", made | {kind}, figures, (figures, texts))

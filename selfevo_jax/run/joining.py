@@ -24,6 +24,7 @@ from selfevo_jax.run.names import (
     EVALUATIONS,
     META,
     OPEN,
+    ORDINARY,
     PRINTS,
     REMOVED,
     REPORT,
@@ -32,7 +33,7 @@ from selfevo_jax.run.names import (
 )
 from selfevo_jax.storage import storage_of
 
-_REMADE = tuple(f"{folder}/" for folder in (META, ROUNDS, EVALUATIONS, OPEN))
+_REMADE = tuple(f"{folder}/" for folder in (META, ROUNDS, EVALUATIONS, OPEN, ORDINARY))
 """Where files are that a phase makes anew."""
 _TOLD_ONLY = (COSTS, REPORT)
 """Files that nothing is made from."""

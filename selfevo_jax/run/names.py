@@ -9,7 +9,7 @@ FORKING = ".forking"
 
 META, ROUNDS, CHECKPOINTS, TRAINING = "meta", "rounds", "checkpoints", "training"
 """Folders: D_meta (and the name of M_meta), what rounds make, models, states inside a fine-tuning."""
-EVALUATIONS, OPEN = "evaluations", "open_ended"
+EVALUATIONS, OPEN, ORDINARY = "evaluations", "open_ended", "ordinary"
 """Folders of what is measured."""
 
 COMMITTED, STOPPED, REMOVED = "COMMITTED", "STOPPED", "REMOVED"

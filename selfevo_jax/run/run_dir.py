@@ -30,6 +30,7 @@ from selfevo_jax.run.names import (
     FORKING,
     META,
     OPEN,
+    ORDINARY,
     REMOVED,
     REPORT,
     ROUNDS,
@@ -280,6 +281,10 @@ class RunDir:
     def said(self, name: str, set_name: str) -> Path:
         """Each text that was sampled, or asked for, as it came."""
         return self.root / OPEN / name / "texts" / f"{set_name}.jsonl"
+
+    def ordinary(self, name: str) -> Path:
+        """How probable a checkpoint finds the held-out ordinary answers."""
+        return self.root / ORDINARY / f"{name}.json"
 
     def open(self, config: Config, fingerprints: dict[str, str]) -> Owner | None:
         """Begins a run here or joins the one that is here, and locks it until `close`.

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.errors import ConfigError
@@ -121,6 +122,13 @@ def batch_sharding(mesh: Mesh, rules: ShardingRules, leading: int = 0) -> NamedS
 
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
+
+
+def on_devices(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """An array of the host, laid out. Of several processes each has the whole one, and gives its own part."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def reshard(tree: Any, to: Any, dtype: Any = None) -> Any:

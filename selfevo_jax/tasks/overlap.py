@@ -25,16 +25,42 @@ def shared(rows: Sequence[Prompt], others: Sequence[Prompt]) -> list[str]:
     return [text for row in others if (text := plain(row.prompt)) in known]
 
 
+_FEW = 4
+"""Words of a prompt that says the same within a longer one; fewer may be part of anything."""
+
+
+def within(rows: Sequence[Prompt], others: Sequence[Prompt]) -> list[str]:
+    """The prompts of `others`, one a row, that are those of `rows` or part of one (such as a base instruction with
+    demands behind it), whatever their case and white space."""
+    known = {plain(row.prompt).casefold() for row in rows}
+    whole = "\n".join(sorted(known))
+
+    def is_there(text: str) -> bool:
+        return text in known or (len(text.split()) >= _FEW and text in whole)
+
+    return [text for row in others if is_there((text := plain(row.prompt)).casefold())]
+
+
+def check_held_out(name: str, rows: Sequence[Prompt], used: Mapping[str, Sequence[Prompt]]) -> None:
+    """Raises DataError with the count when a prompt of held-out rows is one, or part of one, that is trained on. They
+    are named by their keys below `data`."""
+    for kind, others in used.items():
+        if both := within(others, rows):
+            raise _overlap(name, kind, both, len(rows))
+
+
 def check_overlap(evaluation: Mapping[str, Sequence[Prompt]], used: Mapping[str, Sequence[Prompt]]) -> None:
     """Raises DataError with the count when an evaluation prompt is also a prompt of the loop or of its data. Sets are
     named by their keys below `data`."""
     for name, rows in evaluation.items():
         for kind, others in used.items():
             if both := shared(others, rows):
-                raise DataError(
-                    f"data.{name}",
-                    None,
-                    "prompt",
-                    f"{len(both)} of its {len(rows)} prompts are also in data.{kind} (such as "
-                    f"{min(both)[:80]!r}); remove them from one of the two",
-                )
+                raise _overlap(name, kind, both, len(rows))
+
+
+def _overlap(name: str, kind: str, both: Sequence[str], rows: int) -> DataError:
+    problem = (
+        f"{len(both)} of its {rows} prompts are also in data.{kind} (such as {min(both)[:80]!r}); remove them from one "
+        "of the two"
+    )
+    return DataError(f"data.{name}", None, "prompt", problem)

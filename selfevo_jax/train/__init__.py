@@ -6,6 +6,7 @@ from selfevo_jax.lazy import on_demand
 
 if TYPE_CHECKING:
     from selfevo_jax.train.keep import SavePolicy, TrainingKeeper
+    from selfevo_jax.train.likelihood import sequence_logps
     from selfevo_jax.train.loop import TrainReport, fit, run_steps
     from selfevo_jax.train.loss import token_loss_sums
     from selfevo_jax.train.objectives import Objective, ObjectiveSection, Sequences, Targets, open_objective
@@ -40,6 +41,7 @@ __all__ = [
     "make_train_step",
     "open_objective",
     "run_steps",
+    "sequence_logps",
     "token_loss_sums",
     "train_settings",
 ]

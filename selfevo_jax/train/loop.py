@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from selfevo_jax import hosts
 from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError, NonFiniteLossError
 from selfevo_jax.model import ModelConfig, leaves_not_finite, require_finite, shown_leaves
 from selfevo_jax.process import give_back_freed_memory
-from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, replicated, spans_processes
+from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, on_devices, replicated, spans_processes
 from selfevo_jax.train.keep import Keeper, TrainingKeeper
 from selfevo_jax.train.optimizer import learning_rates
 from selfevo_jax.train.settings import TrainConfig
@@ -97,13 +97,6 @@ class _Sent:
     ids: list[list[str]]
     rate: float
     tokens: int
-
-
-def _on_devices(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    if sharding.is_fully_addressable:
-        return jax.device_put(array, sharding)
-    # several processes: each holds the whole batch (it is a function of the step) and gives its own part
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _names(ids: Sequence[Sequence[str]], most: int = 8) -> str:
@@ -195,9 +188,9 @@ def run_steps(
     for step in range(first, last):
         batch, ids = batches.at(step)
         _check_batch(batch, ids, step, config, settings)
-        on_device = jax.tree.map(lambda x: _on_devices(x, rows), batch.micro(settings.accumulate))
+        on_device = jax.tree.map(lambda x: on_devices(x, rows), batch.micro(settings.accumulate))
         rate = rates[step]
-        state, metrics = step_fn(state, on_device, _on_devices(np.asarray(rate), whole))
+        state, metrics = step_fn(state, on_device, on_devices(np.asarray(rate), whole))
         sent.append(_Sent(step, metrics, ids, float(rate), int(np.count_nonzero(batch.segment_ids))))
         if len(sent) > _IN_FLIGHT or step == first:
             read()

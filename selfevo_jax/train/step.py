@@ -61,10 +61,8 @@ def narrow(form: Form, learnt: Any) -> Any:
     return learnt | like
 
 
-def loss_sums(
-    form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The objective's sum, and what it is divided by and the number of targets, of one micro-batch `[B, L]`.
+def states(form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch) -> tuple[HeadLoss, jax.Array, jax.Array]:
+    """What log-probabilities of a micro-batch `[B, L]` are made of: the head, states `[B, L, D]`, and its table.
 
     `by` is what to differentiate by: `narrow(form, learnt)`, or the adapters that are learnt.
     """
@@ -96,16 +94,21 @@ def loss_sums(
             constrain=lambda x: x if alone else jax.lax.with_sharding_constraint(x, whole_rows),
             prepare_layer=lambda pair: jax.tree.map(in_place, *pair, form.layer),
         )
+    tied, cap = form.config.tie_embeddings, form.config.logit_softcap
+    table, layout = (tree["embedding"] if tied else tree["head"]["kernel"] for tree in (params, form.base))
+    return HeadLoss(tied, layout, rules.mesh_axes("batch"), learns=lora is None, softcap=cap), hidden, table
+
+
+def loss_sums(
+    form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The objective's sum, and what it is divided by and the number of targets, of one micro-batch `[B, L]`.
+
+    Arguments: as for `states`.
+    """
+    head, hidden, table = states(form, by, learnt, frozen, micro)
     with jax.named_scope("loss"):
-        tied = form.config.tie_embeddings
-        table, layout = (
-            (params["embedding"], form.base["embedding"])
-            if tied
-            else (params["head"]["kernel"], form.base["head"]["kernel"])
-        )
-        cap = form.config.logit_softcap
-        head = HeadLoss(tied, layout, rules.mesh_axes("batch"), learns=lora is None, softcap=cap)
-        total, weight, targets = objective_sums(settings.objective, head, hidden, table, micro)
+        total, weight, targets = objective_sums(form.settings.objective, head, hidden, table, micro)
     return total, (weight, targets)
 
 

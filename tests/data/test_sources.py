@@ -15,6 +15,7 @@ from selfevo_jax.data.sources import (
     write_jsonl,
 )
 from selfevo_jax.errors import DataError
+from selfevo_jax.tasks import check_held_out
 
 META = {"prompt": "2+2?", "response": "5", "feedback": "No.\nVerdict: incorrect", "refinement": "4", "good": False}
 
@@ -180,3 +181,13 @@ def test_rows_of_open_ended_sets_are_understood(tmp_path):
 def test_the_shipped_open_ended_prompts_are_whole():
     assert len(read_prompts("builtin:vicuna/questions")) == 80
     assert len(read_prompts("builtin:self_instruct/seed_tasks")) == 175
+
+
+def test_the_shipped_ordinary_answers_are_of_no_prompt_that_a_shipped_task_is_made_of():
+    rows = read_qa("builtin:self_instruct/ordinary")
+    assert len(rows) == 92
+    assert all(row.answer.strip() for row in rows)
+    for used in ("instructions/base", "self_instruct/rated", "vicuna/questions", "gsm8k/prompts", "gsm8k/train"):
+        others = read_prompts(f"builtin:{used}")
+        assert not {row.id for row in rows} & {row.id.removesuffix("-good") for row in others}
+        check_held_out("ordinary", rows, {"prompts": others})

@@ -13,6 +13,7 @@ from selfevo_jax.evaluate import paired
 from selfevo_jax.report import WIDTH, as_markdown, as_text
 from selfevo_jax.report.comparison import GAIN, MODES, compare_members
 from selfevo_jax.report.members import Member, right_by
+from selfevo_jax.report.texts import LIKELIHOOD, ORDINARY
 from selfevo_jax.run import RunDir
 
 
@@ -134,6 +135,34 @@ def test_open_ended_figures_have_the_error_over_the_prompts_of_one_run_and_over_
     seeds = compare_members([one, judged("a", 2, [1.0, 1.0, 1.0, 1.0], [7.0, 7.0, 7.0, 7.0])])
     over = seeds.judged["open", "win rate", "a", "round 1"]
     assert (over.mean, over.stderr, over.rows) == (0.75, pytest.approx(0.25), None)
+
+
+def read(name: str, looping: list, likely: list) -> Member:
+    def by_row(values: list) -> dict:
+        return {str(n): value for n, value in enumerate(values)}
+
+    texts = {("s", "looping", "round 1"): by_row(looping), ("s", "leaked", "round 1"): by_row([0.0] * len(looping))}
+    texts[ORDINARY, LIKELIHOOD, "round 1"] = by_row(likely)
+    keys = {"rounds.number": 1, "rounds.select": name, "data.instructions.two_share": name}
+    return Member(f"runs/{name}-1", 1, True, None, keys, {}, {}, texts=texts)
+
+
+def test_faults_and_ordinary_answers_are_compared_row_by_row_and_faults_that_no_answer_has_are_left_out() -> None:
+    found = compare_members([read("a", [0.0, 0.0, 1.0, None], [-2.0, -3.0]), read("b", [1.0] * 4, [-2.5, -3.7])])
+    assert found.texts["s", "looping", "a", "round 1"].mean == pytest.approx(1 / 3)
+    apart = found.text_differences["s", "looping", "b", "round 1"]
+    assert (apart.mean, apart.rows) == (pytest.approx(2 / 3), 3)
+    likely = found.text_differences[ORDINARY, LIKELIHOOD, "b", "round 1"]
+    assert (likely.mean, likely.stderr) == (pytest.approx(-0.6), pytest.approx(0.1))
+    text = as_text(found)
+    assert "s, answers that are looping in %" in text
+    assert "leaked" not in text
+    assert "ordinary answers, log-likelihood in nats a token, difference to a" in text
+    assert "-0.60 ± 0.10" in text
+    assert max(map(len, text.splitlines())) <= WIDTH
+    assert {"texts", "text_differences"} <= found.to_dict().keys()
+    with pytest.raises(ConfigError, match="'ordinary answers' is not the same in .*2 and 1 rows"):
+        compare_members([read("a", [1.0], [-2.0, -3.0]), read("b", [1.0], [-2.5])])
 
 
 def test_other_prompts_of_one_open_ended_set_are_refused() -> None:

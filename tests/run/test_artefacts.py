@@ -19,6 +19,7 @@ def config(**changes: object) -> Config:
 MADE = list(artefacts(config(rounds__number=1)))
 ALL = [artefact.name for artefact in MADE]
 BASE, META_DATA, META, META_FIGURES, ROLLOUTS, CONTROLS, ROUND, FIGURES = ALL
+MEASURED = {"data__open_ended": {"open": "p.jsonl"}, "data__ordinary": "o.jsonl"}
 FILES = {"data": {"prompts": "p", "meta_skill": "d"}}
 
 
@@ -148,13 +149,28 @@ def test_written_prompts_rest_on_the_rows_that_they_are_held_against() -> None:
     assert ROUND in made_alike(one, other)
 
 
+def test_ordinary_answers_rest_on_the_model_and_their_rows_and_on_no_judge_or_sampler() -> None:
+    def reading(**changes: object) -> Config:
+        return config(rounds__number=1, **{"data__ordinary": "p.jsonl", **changes})
+
+    names = [a.name for a in artefacts(reading()) if a.name.startswith("ordinary")]
+    assert names == ["ordinary answers of base", "ordinary answers of M_meta", "ordinary answers of M_1"]
+    of_base = names[0]
+    for other in ({"sampling": {"respond": {"max_new_tokens": 9}}}, {"judge": {"kind": "rating"}}, {"seed": 4}):
+        assert of_base in made_alike(reading(), reading(**other))
+    for other in ({"data__ordinary": "q.jsonl"}, {"model": {"source": "o"}}, {"format": {"respond": "Q: {prompt}"}}):
+        assert of_base not in made_alike(reading(), reading(**other))
+    # nothing else rests on them
+    assert made_alike(config(rounds__number=1), reading()) == [a.name for a in artefacts(config(rounds__number=1))]
+
+
 def test_a_key_that_nobody_has_placed_is_one_that_everything_rests_on() -> None:
     for key in ("data.something", "something", "data.stories.something"):
         assert all(is_read_by(key, (kind,)) for a in MADE for kind in a.kinds)
 
 
 def test_every_key_of_a_round_s_own_sections_is_read_by_something() -> None:
-    made = list(artefacts(config(rounds__number=2, data__self_written={}, data__open_ended={"open": "p.jsonl"})))
+    made = list(artefacts(config(rounds__number=2, data__self_written={}, **MEASURED)))
     free = {name for name, _ in fields() if not any(is_read_by(name, a.kinds) for a in made)}
     asked = {name for name in free if ".endpoint." in name}
     assert {name.rpartition(".")[2] for name in asked} == set(WHERE_AND_HOW)

@@ -21,8 +21,7 @@ def objective_sums(
     on the log-probabilities, one pass of the head without a gradient finds them first.
     """
     ids, weights = shifted(batch)
-    extras = {name: _of_targets(x) for name, x in batch.extras.items()}
-    targets = Targets(weights, _of_targets(batch.segment_ids), extras)
+    targets = targets_of(batch)
     count = jnp.sum(weights != 0)
 
     def loss(logps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -35,6 +34,12 @@ def objective_sums(
     (value, denominator), by_logp = jax.value_and_grad(loss, has_aux=True)(logps)
     surrogate = head.total(hidden, table, ids, jax.lax.stop_gradient(-by_logp))
     return value + (surrogate - jax.lax.stop_gradient(surrogate)), denominator, count
+
+
+def targets_of(batch: Batch) -> Targets:
+    """What there is to predict."""
+    extras = {name: _of_targets(x) for name, x in batch.extras.items()}
+    return Targets(shifted(batch)[1], _of_targets(batch.segment_ids), extras)
 
 
 def _of_targets(x: jax.Array) -> jax.Array:
