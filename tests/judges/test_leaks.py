@@ -41,7 +41,7 @@ def test_what_the_prompt_itself_says_is_no_leak() -> None:
 
 def test_each_judge_has_the_marks_and_the_instruction_of_its_own() -> None:
     assert leaks(kind="rating").found("Good.\nRating: 9/10", "") == "Rating:"
-    assert leaks(kind="rating").found(JUDGE_RATING, "") == "say what is good and"
+    assert leaks(kind="rating").found("Say what is good, and what is lacking.", "") == "say what is good and"
     assert leaks().found(JUDGE_RATING, "") is None
     own = LikelihoodJudge(lead="Is it so?")
     assert Leaks.of(own, PLAIN.filled()).found("Tea. is it so? Maybe", "") == "Is it so?"
