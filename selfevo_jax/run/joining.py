@@ -43,13 +43,22 @@ _NOT_READ = (SCORES.rpartition("/")[2], "answers.jsonl")
 """Files of rows that nothing is made from once their phase is finished."""
 
 
+def _end_of(part: Path) -> Path | None:
+    """The file that is there when one whose lines grow is finished; None for a file that does not grow."""
+    folder = part.parent
+    if folder.name == "texts" and folder.parents[1].name == OPEN:  # what is shown of the texts is written behind them
+        return folder.parent / part.name
+    end = GROWING.get(folder.name)
+    return None if end is None else folder / end
+
+
 def finished_files(root: Path, sums: Checksums) -> list[str]:
     """The names of the files of which the digest is known, but for journals that grow again."""
 
     def grows(name: str) -> bool:
         part = root / name
-        end = GROWING.get(part.parent.name)
-        if end is None or part.suffix != ".jsonl" or (part.parent / end).exists():
+        end = _end_of(part)
+        if end is None or part.suffix != ".jsonl" or end.exists():
             return False
         return part.exists() and sums.fault(part) is not None
 

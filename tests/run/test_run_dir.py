@@ -10,7 +10,9 @@ from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
 from selfevo_jax.run import checksums, verify
+from selfevo_jax.run.checksums import Checksums
 from selfevo_jax.run.identity import config_differences
+from selfevo_jax.run.joining import finished_files
 from selfevo_jax.run.journal import Journal, encoded
 from selfevo_jax.run.run_dir import RunDir
 
@@ -143,3 +145,28 @@ def test_a_run_of_another_format_is_refused_with_a_sentence_that_says_so(tmp_pat
         for act in (lambda run: run.open(config, {}), lambda run: run.read_config(), verify, status, summarize):
             with pytest.raises(ConfigError, match=said):
                 act(RunDir(root))
+
+
+@pytest.mark.parametrize(
+    ("part", "end"),
+    [
+        ("rounds/0001/rollouts/part-00000.jsonl", "rounds/0001/rollouts/manifest.json"),
+        ("rounds/0002/prompts/texts.jsonl", "rounds/0002/prompts/manifest.json"),
+        ("rounds/0001/judged/answers.jsonl", "rounds/0001/judged/manifest.json"),
+        ("rounds/0001/controls/answers.jsonl", "rounds/0001/controls.json"),
+        ("open_ended/0001/texts/open.jsonl", "open_ended/0001/open.jsonl"),
+    ],
+)
+def test_lines_whose_finished_file_could_not_be_written_grow_again(tmp_path, monkeypatch, part, end):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / part
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a row as it came\n")
+    monkeypatch.setattr(checksums, "write_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        Checksums(tmp_path).write(path, b"the row as it is kept\n")
+    assert finished_files(tmp_path, Checksums(tmp_path)) == []
+    (tmp_path / end).write_bytes(b"{}")
+    assert finished_files(tmp_path, Checksums(tmp_path)) == [part]
