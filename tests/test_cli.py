@@ -20,7 +20,7 @@ from selfevo_jax.errors import SelfevoError
 from selfevo_jax.run import RunDir
 from selfevo_jax.storage.disk import told
 
-COMMANDS = ["evolve", "eval", "chat", "import", "meta-data", "report", "doctor"]
+COMMANDS = ["evolve", "eval", "chat", "import", "export", "meta-data", "report", "doctor"]
 runner = CliRunner()
 QUICKSTART = str(Path(__file__).parent.parent / "configs" / "quickstart.yaml")
 

@@ -33,7 +33,7 @@ def export_command(
     and compared, by ids and logits, before it gets its name: a difference is refused, and nothing is left of it. A
     folder that is not empty is refused; with `--force` it is moved to a free name beside it.
 
-    Examples:
+    Example:
 
         selfevo export runs/quickstart exported/stories --dtype bfloat16
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from random_params import random_params
 
-from selfevo_jax.checkpoint import export_huggingface, open_weights
+from selfevo_jax.checkpoint import base_of, export_huggingface, model_checksum, open_weights
 from selfevo_jax.checkpoint.peft import PEFT, PEFT_WEIGHTS, read_peft, write_peft
 from selfevo_jax.checkpoint.weights import flatten
 from selfevo_jax.errors import ModelError
@@ -48,6 +48,17 @@ def test_adapters_of_peft_are_merged_with_their_base_as_our_own(folder, parts):
 def test_a_base_inside_the_folder_of_the_adapters_goes_before_its_name(folder):
     (folder.parent / "model").rename(folder / "base")
     assert read_peft(folder) == (LORA, str(folder / "base"))
+
+
+def test_the_checksum_of_adapters_is_that_of_their_base_too(folder):
+    before = model_checksum(str(folder))
+    assert model_checksum(str(folder)) == before
+    weights = folder.parent / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert model_checksum(str(folder)) != before
+    assert base_of(folder) == str(folder.parent / "model")
 
 
 def test_the_package_peft_adds_the_same_products(folder, parts):
