@@ -17,4 +17,5 @@ def bare():
     from selfevo_jax.rounds.workbench import open_workbench
 
     bench = open_workbench(parse_config(TREE | {"format": {"respond": "{prompt}"}}))
+    bench.engine.prepared = True  # each program is compiled when it is used, and many are not
     return bench, bench.engine.place(bench.base_params())
