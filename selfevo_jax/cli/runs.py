@@ -246,7 +246,7 @@ def evaluate_command(
     Each of their contexts is a prompt of the config's format: `format.respond="{prompt}"` asks with the bare text.
     `data.evaluation_rows` limits the rows of a task.
 
-    Examples:
+    Example:
 
         selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/0003 evaluate.modes=[direct,both]
 

@@ -116,11 +116,13 @@ def test_eval_says_ifevals_four_figures_and_what_is_left_out(monkeypatch: pytest
     ]
     said: list[str] = []
     monkeypatch.setattr(runs, "say", said.append)
-    runs._say_figures("ifeval", asdict(score(of, rows)[0]))
+    monkeypatch.setattr("selfevo_jax.report.text_line", str)
+    runs._say_figures("ifeval", asdict(score(of, rows)[0]) | {"texts": "as they are"})
     half, whole = (binomtest(hits, 17).proportion_ci(method="wilson") for hits in (8, 17))
     strict, loose = f"47.1 [{100 * half.low:.1f}, {100 * half.high:.1f}]", f"100 [{100 * whole.low:.1f}, 100]"
     assert said == [
         "ifeval: 17 of 541 rows; 524 have other values of instruction_id_list",
         f"ifeval direct: {strict} %, demands {strict}",
         f"ifeval direct by constraints, loose: {loose} %, demands {loose}",
+        "ifeval texts: as they are",
     ]

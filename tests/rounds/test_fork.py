@@ -119,7 +119,7 @@ def test_a_fork_that_was_broken_off_is_no_run_and_is_made_whole_by_the_same_call
                 raise KeyboardInterrupt
             shutil.copyfile(source, to)
 
-        patched.setattr("selfevo_jax.run.forking.os.link", link)
+        patched.setattr("os.link", link)
         with pytest.raises(KeyboardInterrupt):
             fork(RunDir(finished), config(root), "1", Heard())
     with pytest.raises(ConfigError, match="a fork was broken off here"):

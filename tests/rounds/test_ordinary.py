@@ -127,7 +127,7 @@ def test_answers_that_a_run_learns_are_not_held_out(tmp_path: Path) -> None:
 
 
 def test_rows_without_an_answer_and_rows_of_which_none_fits_are_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"ordinary.jsonl:2, field 'answer': is missing"):
+    with pytest.raises(DataError, match=r"ordinary.jsonl:2, field 'a': is missing"):
         opening.prepare(with_ordinary(tmp_path / "run", [ROWS[0], {"q": "Say."}]), Heard())
     with pytest.raises(ConfigError, match=r"data.ordinary: the shortest of its 1 rows has \d+ tokens"):
         opening.prepare(with_ordinary(tmp_path / "run", [{"q": "Count.", "a": "1 2 3 " * 200}]), Heard())
