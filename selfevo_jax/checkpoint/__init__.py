@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from selfevo_jax.checkpoint.huggingface import read_huggingface
     from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
     from selfevo_jax.checkpoint.huggingface_export import export_huggingface
-    from selfevo_jax.checkpoint.peft import PEFT, write_peft
+    from selfevo_jax.checkpoint.peft import PEFT, base_name, write_peft
     from selfevo_jax.checkpoint.section import ModelSection
     from selfevo_jax.checkpoint.source import (
         ModelSource,
@@ -49,6 +49,7 @@ __all__ = [
     "ModelSource",
     "TrainingStore",
     "adapters_in",
+    "base_name",
     "base_of",
     "config_from_huggingface",
     "config_to_huggingface",

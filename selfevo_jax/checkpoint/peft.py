@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from selfevo_jax.checkpoint.facts import Facts
+from selfevo_jax.checkpoint.from_hub import HUB
 from selfevo_jax.checkpoint.weights import (
     Foreign,
     Reader,
@@ -28,6 +29,7 @@ from selfevo_jax.checkpoint.weights import (
 )
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import MATRICES, LoraConfig, ModelConfig, abstract_adapters
+from selfevo_jax.storage import is_remote
 from selfevo_jax.untrusted import read_object, reading
 
 PEFT, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -71,6 +73,8 @@ def read_peft(folder: Path) -> tuple[LoraConfig, str]:
         of = str(folder / OWN_BASE)
     if not isinstance(of, str) or not of:
         facts.refuse("base_model_name_or_path", "the folder of the model that the adapters are added to")
+    if of.count("/") == 1 and of[0] not in "./~" and not Path(of).exists():
+        of = HUB + of
     return LoraConfig(rank, alpha, tuple(name for name in MATRICES if name in found)), of  # type: ignore[misc]
 
 
@@ -123,6 +127,14 @@ def write_peft(
         "inference_mode": True,
     }
     (folder / PEFT).write_text(json.dumps(described, indent=2) + "\n")
+
+
+def base_name(source: str, path: Path) -> str:
+    """What PEFT is told of where a model is: the name of one of the hub, else the folder `path`."""
+    named = source.removeprefix(HUB)
+    if source.startswith(HUB) and "@" not in named:
+        return named
+    return str(path if is_remote(path) else path.resolve())
 
 
 def _tensors(config: ModelConfig, lora: LoraConfig) -> dict[str, Foreign]:

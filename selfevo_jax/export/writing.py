@@ -19,6 +19,7 @@ from selfevo_jax.checkpoint import (
     Adapters,
     ModelSource,
     adapters_in,
+    base_name,
     export_huggingface,
     locate,
     open_model,
@@ -172,7 +173,7 @@ def _write_adapters(
     exact = logits_of(config, require_finite(merge(base, products), model.origin), prompts)
     numbers = _rounded(products, form.dtype, "the adapters")
     if path is not None and (path / "config.json").is_file():
-        of = str(path if is_remote(path) else path.resolve())
+        of = base_name(adapters.of, path)
     else:
         of = str(out / _BASE)
         base = _rounded(base, form.dtype, "the base")

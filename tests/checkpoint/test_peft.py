@@ -9,7 +9,7 @@ import pytest
 from random_params import random_params
 
 from selfevo_jax.checkpoint import base_of, export_huggingface, model_checksum, open_weights
-from selfevo_jax.checkpoint.peft import PEFT, PEFT_WEIGHTS, read_peft, write_peft
+from selfevo_jax.checkpoint.peft import PEFT, PEFT_WEIGHTS, base_name, read_peft, write_peft
 from selfevo_jax.checkpoint.weights import flatten
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import LoraConfig, ModelConfig, init_adapters, merge_adapters
@@ -48,6 +48,14 @@ def test_adapters_of_peft_are_merged_with_their_base_as_our_own(folder, parts):
 def test_a_base_inside_the_folder_of_the_adapters_goes_before_its_name(folder):
     (folder.parent / "model").rename(folder / "base")
     assert read_peft(folder) == (LORA, str(folder / "base"))
+
+
+def test_a_base_of_the_hub_keeps_its_name(folder, tmp_path):
+    file = folder / PEFT
+    name = base_name("hub:owner/name", tmp_path / "cached")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": name}))
+    assert (name, read_peft(folder)[1]) == ("owner/name", "hub:owner/name")
+    assert base_name("hub:owner/name@v2", tmp_path) == base_name(str(tmp_path), tmp_path) == str(tmp_path.resolve())
 
 
 def test_the_checksum_of_adapters_is_that_of_their_base_too(folder):
