@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from selfevo_jax.errors import SelfevoError, first_line
+from selfevo_jax.lazy import extra
 
 Fault = Callable[[str], SelfevoError]
 """Makes an error that names the source of what is wrong with it."""
@@ -85,13 +86,8 @@ class Repository:
             return None
 
     def _package(self) -> Any:
-        try:
-            hub = importlib.import_module("huggingface_hub")
-            for part in ("constants", "errors"):
-                importlib.import_module(f"huggingface_hub.{part}")
-        except ImportError as error:
-            remedy = "install it with: pip install 'selfevo-jax[hub]'"
-            raise self.fault(f"needs the package huggingface-hub; {remedy}") from error
+        parts = ("huggingface_hub", "huggingface_hub.constants", "huggingface_hub.errors")
+        hub, *_ = (extra(part, "huggingface-hub", "hub", self.fault) for part in parts)
         return hub
 
     def _told(self, error: Exception) -> SelfevoError:

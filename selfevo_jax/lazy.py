@@ -1,4 +1,5 @@
-"""Names of a room that are imported when they are first asked for: a config is read and checked before JAX starts."""
+"""What is imported when it is first asked for: names of a room, so that a config is read and checked before JAX starts,
+and packages that need not be installed."""
 
 from __future__ import annotations
 
@@ -32,3 +33,11 @@ def on_demand(package: str) -> Callable[[str], Any]:
         return found
 
     return get
+
+
+def extra(module: str, package: str, name: str, fault: Callable[[str], Exception]) -> Any:
+    """A module of a package that the extra `name` installs. Raises what `fault` makes where it is not there."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise fault(f"needs the package {package}; install it with: pip install 'selfevo-jax[{name}]'") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
 
+import pytest
 from quick_compiles import flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -38,3 +39,14 @@ def pytest_collection_finish():
 def pytest_unconfigure(config):
     if OWN:
         shutil.rmtree(PROGRAMS, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def quick_compiles():
+    """For tiny models, of which each test compiles some: code that runs slower is ready three times as soon."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

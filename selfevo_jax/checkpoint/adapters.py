@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from selfevo_jax.checkpoint.peft import PEFT, PEFT_WEIGHTS, load_peft, read_peft
-from selfevo_jax.checkpoint.store import ADAPTERS, ARRAYS, BESIDE, is_complete, restore_params
+from selfevo_jax.checkpoint.store import ADAPTERS, ARRAYS, BESIDE, require_complete, restore_params
 from selfevo_jax.errors import ConfigError, ModelError, first_line
 from selfevo_jax.model import LoraConfig, ModelConfig, abstract_adapters, merge_adapters
 from selfevo_jax.sharding import replicated
@@ -63,8 +63,7 @@ def adapters_in(path: Path) -> Adapters | None:
 
 def _description(path: Path) -> tuple[LoraConfig, str]:
     file = path / ADAPTERS
-    if not is_complete(path):
-        raise ModelError(f"{path}: the checkpoint was not finished ('{ARRAYS}' is missing); use an earlier one")
+    require_complete(path)
     tree = read_object(file)
     try:
         of = tree.pop("of")

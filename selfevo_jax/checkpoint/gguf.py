@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from selfevo_jax.checkpoint.gguf_config import ROPE, config_from_gguf
 from selfevo_jax.checkpoint.weights import Foreign, Reader, check_tensors, foreign_shapes, foreign_tensors, load_tree
 from selfevo_jax.errors import ModelError
+from selfevo_jax.lazy import extra
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.text.gguf_header import read_gguf_fields
 from selfevo_jax.untrusted import reading
@@ -27,12 +27,7 @@ _SUPPORTED = (
 
 def gguf_package() -> Any:
     """Raises ModelError where it is not installed."""
-    try:
-        return importlib.import_module("gguf")
-    except ImportError as error:
-        raise ModelError(
-            "a GGUF file needs the package gguf; install it with: pip install 'selfevo-jax[gguf]'"
-        ) from error
+    return extra("gguf", "gguf", "gguf", lambda problem: ModelError(f"a GGUF file {problem}"))
 
 
 def read_gguf(path: str | Path) -> tuple[ModelConfig, Callable[[Any, Any], Any]]:

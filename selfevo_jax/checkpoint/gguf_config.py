@@ -145,6 +145,12 @@ def _refuse_window(facts: Facts, layers: int, longest: int) -> None:
         facts.refuse("attention.sliding_window", f"none, or {longest} (the context) and more")
 
 
+def rope_factors(head_dim: int, theta: float, scaling: RopeScaling) -> np.ndarray:
+    """What the tensor ROPE holds: the frequencies without scaling over those with it, `[head_dim / 2]`."""
+    plain, scaled = (rope_frequencies(head_dim, LayerKind(None, theta, kind)) for kind in (None, scaling))
+    return plain / scaled
+
+
 def _scaling(facts: Facts, factors: np.ndarray | None, theta: float, head_dim: int) -> RopeScaling | None:
     """Llama 3's scaling is stored as one divisor a frequency: found again from the largest, and compared."""
     name = facts.get("rope.scaling.type")
@@ -158,8 +164,7 @@ def _scaling(facts: Facts, factors: np.ndarray | None, theta: float, head_dim: i
     if scaling is not None:
         facts.refuse("rope.scaling.factor", f"none beside the tensor '{ROPE}'")
     scaling = RopeScaling("llama3", float(np.max(factors)))
-    plain, scaled = (rope_frequencies(head_dim, LayerKind(None, theta, kind)) for kind in (None, scaling))
-    wanted = plain / scaled
+    wanted = rope_factors(head_dim, theta, scaling)
     if factors.shape != wanted.shape or not np.allclose(wanted, factors, rtol=1e-3):
         raise ModelError(f"tensor '{ROPE}' is not Llama 3's scaling, and no other is supported")
     return scaling

@@ -11,11 +11,10 @@ import ml_dtypes
 import numpy as np
 
 from selfevo_jax.checkpoint.gguf import ROTATED, gguf_package
-from selfevo_jax.checkpoint.gguf_config import ROPE
+from selfevo_jax.checkpoint.gguf_config import ROPE, rope_factors
 from selfevo_jax.checkpoint.weights import flatten, foreign_tensors
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import LayerKind, ModelConfig
-from selfevo_jax.model.attention import rope_frequencies
+from selfevo_jax.model import ModelConfig
 from selfevo_jax.text import BaseTokenizer, gguf_fields
 
 _WRITTEN = (
@@ -112,11 +111,8 @@ def _facts(config: ModelConfig, kind: str) -> dict[str, Any]:
 def _arrays(leaves: dict[str, Any], config: ModelConfig, kind: str) -> Iterator[tuple[str, np.ndarray]]:
     """Name and content of each tensor, in one order."""
     if config.rope_scaling is not None and config.rope_scaling.kind == "llama3":
-        scalings = (None, config.rope_scaling)
-        plain, scaled = (
-            rope_frequencies(config.head_dim, LayerKind(None, config.rope_theta, scaling)) for scaling in scalings
-        )
-        yield ROPE, np.asarray(plain / scaled, np.float32)
+        factors = rope_factors(config.head_dim, config.rope_theta, config.rope_scaling)
+        yield ROPE, np.asarray(factors, np.float32)
     for name, tensor in foreign_tensors(config, gguf=True).items():
         array = tensor.foreign(np.asarray(leaves[name]))
         if kind == "llama" and name.endswith(ROTATED):

@@ -112,7 +112,7 @@ def config_from_huggingface(tree: Mapping[str, Any], origin: object = "config.js
     if kind == "gemma3_text" and facts.get("attn_logit_softcapping") is not None:
         facts.refuse("attn_logit_softcapping", "null, as transformers takes it to be in this architecture")
     scaling, theta, local_theta = (
-        _both_ropes(facts, str(origin)) if kind == "gemma3_text" else _rope(facts, str(origin))
+        _both_ropes(facts, str(origin)) if kind == "gemma3_text" else (*_rope(facts, str(origin)), None)
     )
     scalar = facts.number("query_pre_attn_scalar") if gemma else head_dim
     return ModelConfig(
@@ -203,14 +203,13 @@ def _both_ropes(facts: Facts, origin: str) -> tuple[RopeScaling | None, float, f
     if not both:
         if isinstance(older, Mapping) and "rope_type" not in older:
             facts.refuse("rope_scaling", "with its rope_type (transformers passes over another name in Gemma 3)")
-        scaling, theta, _ = _rope(facts, origin)
-        return scaling, theta, facts.number("rope_local_base_freq")
+        return *_rope(facts, origin), facts.number("rope_local_base_freq")
     if not isinstance(both, Mapping) or both.keys() - {_FULL, _SLIDING}:
         facts.refuse("rope_parameters", f"an object with {_FULL} and {_SLIDING}")
     if older:
         facts.refuse("rope_scaling", "none beside rope_parameters")
 
-    def one(kind: str, base: str) -> tuple[RopeScaling | None, float, None]:
+    def one(kind: str, base: str) -> tuple[RopeScaling | None, float]:
         values = {
             "rope_parameters": both.get(kind),
             "rope_theta": facts.number(base),
@@ -218,13 +217,13 @@ def _both_ropes(facts: Facts, origin: str) -> tuple[RopeScaling | None, float, f
         }
         return _rope(Facts(values, lambda key: f"{origin}: {key} ({kind})", _MISSING), origin)
 
-    (scaling, theta, _), (local_scaling, local, _) = one(_FULL, "rope_theta"), one(_SLIDING, "rope_local_base_freq")
+    (scaling, theta), (local_scaling, local) = one(_FULL, "rope_theta"), one(_SLIDING, "rope_local_base_freq")
     if local_scaling is not None:
         facts.refuse("rope_parameters", f"{_SLIDING} without scaling")
     return scaling, theta, local
 
 
-def _rope(facts: Facts, origin: str) -> tuple[RopeScaling | None, float, None]:
+def _rope(facts: Facts, origin: str) -> tuple[RopeScaling | None, float]:
     """Scaling and base, the same for all layers; `rope_parameters` holds both in newer files, `rope_scaling` and
     `rope_theta` in older ones."""
     forms = [_rope_form(facts, key) for key in ("rope_parameters", "rope_scaling") if facts.get(key)]
@@ -237,15 +236,15 @@ def _rope(facts: Facts, origin: str) -> tuple[RopeScaling | None, float, None]:
         rope.refuse("partial_rotary_factor", "1.0")
     kind = rope.get("rope_type")
     if kind in (None, "default"):
-        return None, theta, None
+        return None, theta
     if kind == "linear":
-        return RopeScaling("linear", rope.number("factor")), theta, None
+        return RopeScaling("linear", rope.number("factor")), theta
     if kind == "llama3":
         before = rope.whole("original_max_position_embeddings", facts.whole("max_position_embeddings"))
         if facts.whole("original_max_position_embeddings", before) != before:
             facts.refuse("original_max_position_embeddings", f"{before}, as for the rotary positions")
         low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
-        return RopeScaling("llama3", rope.number("factor"), low, high, before), theta, None
+        return RopeScaling("llama3", rope.number("factor"), low, high, before), theta
     rope.refuse("rope_type", "default, linear or llama3")
 
 

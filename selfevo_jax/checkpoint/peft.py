@@ -23,6 +23,7 @@ from selfevo_jax.checkpoint.weights import (
     Reader,
     check_tensors,
     flatten,
+    foreign_shapes,
     foreign_tensors,
     load_leaves,
     safetensors_shapes,
@@ -81,7 +82,7 @@ def read_peft(folder: Path) -> tuple[LoraConfig, str]:
 def load_peft(folder: Path, config: ModelConfig, lora: LoraConfig, shardings: Any) -> Any:
     """fp32 adapters of a model's matrices. Raises ModelError where the tensors are not those."""
     file, tensors = folder / PEFT_WEIGHTS, _tensors(config, lora)
-    check_tensors(file, {t.name: t.foreign_shape for t in tensors.values()}, safetensors_shapes(file))
+    check_tensors(file, foreign_shapes(tensors), safetensors_shapes(file))
 
     def reader(tensor: Foreign) -> Reader:
         def read(index: tuple[slice, ...]) -> np.ndarray:

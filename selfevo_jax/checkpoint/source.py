@@ -19,7 +19,7 @@ from selfevo_jax.checkpoint.gguf import read_gguf
 from selfevo_jax.checkpoint.huggingface import files_of as huggingface_files
 from selfevo_jax.checkpoint.huggingface import read_huggingface
 from selfevo_jax.checkpoint.peft import PEFT
-from selfevo_jax.checkpoint.store import ARRAYS, MODEL, is_complete, restore_params
+from selfevo_jax.checkpoint.store import ARRAYS, MODEL, require_complete, restore_params
 from selfevo_jax.checkpoint.weights import Reader, check_tensors, flatten, load_tree, safetensors_shapes
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import (
@@ -161,8 +161,7 @@ def _adapted(
 
 
 def _orbax(path: Path, config: ModelConfig) -> Loader:
-    if not is_complete(path):
-        raise ModelError(f"{path}: the checkpoint was not finished ('{ARRAYS}' is missing); use an earlier one")
+    require_complete(path)
 
     def load(shardings: Any, dtype: Any) -> Any:
         return restore_params(path, abstract_params(config, dtype), shardings)

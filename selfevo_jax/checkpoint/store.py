@@ -50,6 +50,12 @@ def is_complete(path: epath.PathLike) -> bool:
     return arrays.exists() and bool(ocp.utils.is_checkpoint_finalized(arrays))
 
 
+def require_complete(path: Path) -> None:
+    """Raises ModelError for a checkpoint that was not finished."""
+    if not is_complete(path):
+        raise ModelError(f"{path}: the checkpoint was not finished ('{ARRAYS}' is missing); use an earlier one")
+
+
 def save_params(
     path: epath.PathLike,
     params: Any,

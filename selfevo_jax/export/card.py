@@ -9,13 +9,12 @@ from typing import Any
 
 from selfevo_jax import __version__
 from selfevo_jax.checkpoint import Adapters, ModelSource, is_complete, read_metadata
+from selfevo_jax.checkpoint.from_hub import HUB
 from selfevo_jax.export.chosen import Chosen
 from selfevo_jax.export.form import Form
 from selfevo_jax.model import param_count
 from selfevo_jax.report import MODES, OpenRow, Row, beside, estimate, percent, summarize
 from selfevo_jax.text import PromptFormat
-
-_HUB = "hub:"
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ def card(
 def _front(chosen: Chosen, adapters: Adapters | None) -> str:
     lines = ["---", f"library_name: {'transformers' if adapters is None else 'peft'}", "pipeline_tag: text-generation"]
     base = _base(chosen)
-    if base.startswith(_HUB):
-        lines.append(f"base_model: {base.removeprefix(_HUB).partition('@')[0]}")
+    if base.startswith(HUB):
+        lines.append(f"base_model: {base.removeprefix(HUB).partition('@')[0]}")
     return "\n".join([*lines, "tags: [self-evolution, selfevo_jax]", "---"])
 
 

@@ -27,6 +27,7 @@ from selfevo_jax.checkpoint import (
     write_gguf,
     write_peft,
 )
+from selfevo_jax.checkpoint.peft import OWN_BASE
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.export.card import Checked, card
 from selfevo_jax.export.check import difference, logits_of, require_same
@@ -41,7 +42,6 @@ from selfevo_jax.storage import bring_file, is_remote, storage_of
 from selfevo_jax.text import check_exported, checked_texts, exported_tokenizer, gguf_fields
 
 CARD = "README.md"
-_BASE = "base"
 _LAST = ("config.json", PEFT)
 """Files without which a folder is no model: they are put in place last."""
 
@@ -175,9 +175,9 @@ def _write_adapters(
     if path is not None and (path / "config.json").is_file():
         of = base_name(adapters.of, path)
     else:
-        of = str(out / _BASE)
+        of = str(out / OWN_BASE)
         base = _rounded(base, form.dtype, "the base")
-        export_huggingface(base, config, model.tokenizer, folder / _BASE, eos_ids=ends)
+        export_huggingface(base, config, model.tokenizer, folder / OWN_BASE, eos_ids=ends)
     write_peft(folder, numbers, adapters.lora, config, of, form.dtype)
     for name, content in exported_tokenizer(model.tokenizer, ends).items():
         (folder / name).write_bytes(content)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.harness.answers import Answers
+from selfevo_jax.lazy import extra
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.workbench import open_workbench
 
@@ -63,11 +64,7 @@ def measure_tasks(config: Config, names: Sequence[str], reporter: Reporter) -> l
 
 
 def _adapter() -> ModuleType:
-    try:
-        importlib.import_module("lm_eval")
-    except ImportError as error:
-        remedy = "install it with: pip install 'selfevo-jax[eval]'"
-        raise ConfigError(f"--harness needs the package lm-eval; {remedy}") from error
+    extra("lm_eval", "lm-eval", "eval", lambda problem: ConfigError(f"--harness {problem}"))
     return importlib.import_module("selfevo_jax.harness.adapter")
 
 

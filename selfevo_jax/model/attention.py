@@ -185,3 +185,8 @@ def silu(x: jax.Array) -> jax.Array:
     """x / (1 + exp(-x)). XLA's own logistic on a CPU is off by several units in the last place."""
     # past 80 the exponential overflows and its gradient would be no number
     return x / (1 + jnp.exp(-jnp.maximum(x, -80)))
+
+
+def activated(x: jax.Array, kind: str) -> jax.Array:
+    """`silu` or `gelu` (by tanh) of the gate of a feed-forward."""
+    return silu(x) if kind == "silu" else jax.nn.gelu(x, approximate=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,24 +19,26 @@ from selfevo_jax.model.attention import Scoring
 _LOW = jnp.finfo(jnp.float32).min
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def blocked_attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    segment_ids: jax.Array,
-    window: int | None,
-    block: int,
-    scoring: Scoring,
-) -> jax.Array:
+@dataclass(frozen=True)
+class Blocks:
+    """How scores are made, block by block."""
+
+    window: int | None
+    """A query sees this many last positions, itself included; None sees all."""
+    size: int
+    """Positions of a block; divides the length."""
+    scoring: Scoring
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def blocked_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, blocks: Blocks) -> jax.Array:
     """`[B, L, H, head_dim]` of q like it and k, v `[B, L, K, head_dim]`; a query sees keys up to itself of its segment.
 
     Args:
       segment_ids: integers `[B, L]`, each segment's tokens side by side.
-      window: a query sees this many last positions, itself included; None sees all.
-      block: positions of a block; divides L.
+      blocks: of L positions.
     """
-    return _forward(q, k, v, segment_ids, window, block, scoring)[0]
+    return _forward(q, k, v, segment_ids, blocks)[0]
 
 
 def _rows_of_heads(q: jax.Array, k: jax.Array) -> jax.Array:
@@ -65,12 +68,10 @@ def _put(x: jax.Array, part: jax.Array, index: Any, block: int) -> jax.Array:
 class _Row:
     """Scores of one row: q `[K, L, G, head_dim]`, k and v `[K, L, head_dim]`."""
 
-    def __init__(
-        self, q: jax.Array, k: jax.Array, segments: jax.Array, window: int | None, block: int, scoring: Scoring
-    ) -> None:
-        self.k, self.segments, self.window, self.block = k, segments, window, block
-        self.first = _first_blocks(segments, window, block)
-        self.groups, self.scoring = q.shape[2], scoring
+    def __init__(self, q: jax.Array, k: jax.Array, segments: jax.Array, blocks: Blocks) -> None:
+        self.k, self.segments, self.window, self.block = k, segments, blocks.window, blocks.size
+        self.first = _first_blocks(segments, blocks.window, blocks.size)
+        self.groups, self.scoring = q.shape[2], blocks.scoring
 
     def queries(self, x: jax.Array, i: Any) -> jax.Array:
         """Block i of `[K, L, G, ...]` as `[K, block * G, ...]`."""
@@ -102,18 +103,13 @@ def _each_row(one: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def _forward(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    segment_ids: jax.Array,
-    window: int | None,
-    block: int,
-    scoring: Scoring,
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, blocks: Blocks
 ) -> tuple[jax.Array, jax.Array]:
     """The output, and the log of each query's sum of exponentials, `[B, K, L, G]`."""
+    block = blocks.size
 
     def one(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> tuple[jax.Array, jax.Array]:
-        row, kv_heads, length, groups = _Row(q, k, segments, window, block, scoring), *q.shape[:3]
+        row, kv_heads, length, groups = _Row(q, k, segments, blocks), *q.shape[:3]
         many = (kv_heads, block * groups)
 
         def queries(i: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -143,22 +139,15 @@ def _forward(
 
 
 def _save(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    segment_ids: jax.Array,
-    window: int | None,
-    block: int,
-    scoring: Scoring,
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, blocks: Blocks
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    out, logs = _forward(q, k, v, segment_ids, window, block, scoring)
+    out, logs = _forward(q, k, v, segment_ids, blocks)
     return out, (q, k, v, segment_ids, out, logs)
 
 
-def _backward(
-    window: int | None, block: int, scoring: Scoring, kept: tuple[jax.Array, ...], by_out: jax.Array
-) -> tuple[jax.Array | None, ...]:
+def _backward(blocks: Blocks, kept: tuple[jax.Array, ...], by_out: jax.Array) -> tuple[jax.Array | None, ...]:
     q, k, v, segment_ids, out, logs = kept
+    block = blocks.size
     groups_of = functools.partial(_rows_of_heads, k=k)
     shares = jnp.sum(by_out.astype(jnp.float32) * out.astype(jnp.float32), axis=3, keepdims=True)
 
@@ -171,7 +160,7 @@ def _backward(
         logs: jax.Array,
         shares: jax.Array,
     ) -> tuple[jax.Array, ...]:
-        row, length = _Row(q, k, segments, window, block, scoring), q.shape[1]
+        row, length = _Row(q, k, segments, blocks), q.shape[1]
 
         def queries(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             mine, by_mine = row.queries(q, i), row.queries(by_out, i)

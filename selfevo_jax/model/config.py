@@ -23,6 +23,7 @@ _MOST = {
     "sliding_window": 2**31 - 1,
 }
 _MOST_EXPERTS = 10**5
+"""Far above every published model: past these a config is malformed, and would take hours or all memory."""
 _FLAGS = (
     "tie_embeddings",
     "qkv_bias",
@@ -32,7 +33,6 @@ _FLAGS = (
     "scaled_embeddings",
     "normalized_shares",
 )
-"""Far above every published model: past these a config is malformed, and would take hours or all memory."""
 
 
 @dataclass(frozen=True)

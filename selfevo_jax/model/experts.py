@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from selfevo_jax.model.attention import silu
+from selfevo_jax.model.attention import activated
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.initial import matrix_init, scale_free
 from selfevo_jax.model.int8 import is_int8
@@ -155,8 +155,7 @@ def mixture(
         return (y * parts["scale"][of_row]).astype(dtype) if "scale" in parts else y
 
     rows = _permuted(jnp.pad(jnp.repeat(tokens.astype(dtype), k, axis=0), ((0, padding), (0, 0))), order, back)
-    gate = product(rows, "gate")
-    act = silu(gate) if config.activation == "silu" else jax.nn.gelu(gate, approximate=True)
+    act = activated(product(rows, "gate"), config.activation)
     out = _permuted(product(act * product(rows, "up"), "down"), back, order)[:n_rows].reshape(-1, k, x.shape[-1])
     # what no group has is not computed, and may be anything
     out = jnp.where(mine.reshape(-1, k, 1), out.astype(jnp.float32), 0.0)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from selfevo_jax.model.attention import Scoring, causal_mask
-from selfevo_jax.model.blocked_attention import blocked_attention
+from selfevo_jax.model.blocked_attention import Blocks, blocked_attention
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.stack import ATTENDED
 from selfevo_jax.model.tpu_attention import LANES
@@ -66,7 +66,7 @@ class TrainAttention:
             scoring = self.scoring or Scoring(q.shape[-1] ** -0.5)
             if self.kernel == "blocked":
                 block = 256 if segment_ids.shape[1] % 256 == 0 else LANES
-                return blocked_attention(q, k, v, segment_ids, window, block, scoring)
+                return blocked_attention(q, k, v, segment_ids, Blocks(window, block, scoring))
             if self.kernel == "splash":
                 return self._splash(q, k, v, segment_ids, window, scoring)
             mask = causal_mask(segment_ids, segment_ids.shape[1], window)[:, None]

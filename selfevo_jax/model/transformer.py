@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from selfevo_jax.model.attention import (
     Part,
     Scoring,
+    activated,
     apply_rotary,
     attend,
     cache_mask,
     causal_mask,
     rope_frequencies,
     rotary,
-    silu,
     soft_capped,
 )
 from selfevo_jax.model.cache import CacheLayer, CachePart, KVCache, take_rows, write
@@ -160,7 +160,7 @@ class FeedForward(nn.Module):
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         gate = Linear((c.d_model, c.d_ff), ("embed", "mlp"), name="gate", **kinds)(x)
         up = Linear((c.d_model, c.d_ff), ("embed", "mlp"), name="up", **kinds)(x)
-        act = silu(gate) if c.activation == "silu" else jax.nn.gelu(gate, approximate=True)
+        act = activated(gate, c.activation)
         return Linear((c.d_ff, c.d_model), ("mlp", "embed"), name="down", **kinds)(act * up)
 
 

@@ -83,13 +83,13 @@ def member_of(run: RunDir, ended: str | None, sets: Sequence[str], scorer: str |
             f"{CONTENT}{key}": value for key, value in told.items() if key != "config"
         }
         right: dict[tuple[str, str, str], Right] = {}
-        for shown in dict.fromkeys(row.checkpoint for row in summary.rows):
-            file = run.evaluation(_stored(shown))
+        names = {shown: _stored(shown) for shown in dict.fromkeys(row.checkpoint for row in summary.rows)}
+        for shown, name in names.items():
+            file = run.evaluation(name)
             for set_name, figures in (read_json(file) if file.exists() else {}).items():
                 if not sets or set_name in sets:
-                    by_mode = right_by(run, _stored(shown), set_name, figures, scorer)
+                    by_mode = right_by(run, name, set_name, figures, scorer)
                     right |= {(set_name, mode, shown): rows for mode, rows in by_mode.items()}
-        names = {shown: _stored(shown) for shown in dict.fromkeys(row.checkpoint for row in summary.rows)}
         names |= {row.checkpoint: _stored(row.checkpoint) for row in summary.ordinary}
         texts = text_scores(run, Texts(run, config), names, sets)
     stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
@@ -87,8 +88,12 @@ _FIGURES = (
 )
 
 
+Evaluations = Callable[[str], dict[str, Any]]
+"""The record of a checkpoint's evaluation by its name; empty where there is none."""
+
+
 def _rows(
-    run: RunDir,
+    evaluation: Evaluations,
     texts: Texts,
     name: str,
     shown: str,
@@ -107,7 +112,7 @@ def _rows(
         "controls": (metrics or {}).get("controls"),
         "written": (metrics or {}).get("written"),
     }
-    found = _evaluation(run, name)
+    found = evaluation(name)
     if not found and metrics:
         return [Row(shown, "-", **of_round)]
     rows = []
@@ -136,9 +141,10 @@ def summarize(run: RunDir) -> Summary:
 
 
 def _summarize(run: RunDir, config: Config) -> Summary:
-    start = _evaluation(run, META)
+    evaluation = functools.cache(functools.partial(_evaluation, run))
+    start = evaluation(META)
     texts = Texts(run, config)
-    rows = [*_rows(run, texts, "base", "base"), *_rows(run, texts, META, META)]
+    rows = [*_rows(evaluation, texts, "base", "base"), *_rows(evaluation, texts, META, META)]
     judged = [*open_rows(run, "base", "base"), *open_rows(run, META, META)]
     ordinary = [*texts.ordinary("base", "base"), *texts.ordinary(META, META)]
     names = {"base": "base", META: META}
@@ -149,11 +155,11 @@ def _summarize(run: RunDir, config: Config) -> Summary:
         rounds.append(read_json(run.round(number, "metrics.json")))
         name, shown = name_of(number), f"round {number}"
         names[shown] = name
-        rows += _rows(run, texts, name, shown, rounds[-1], start)
+        rows += _rows(evaluation, texts, name, shown, rounds[-1], start)
         judged += open_rows(run, name, shown)
         ordinary += texts.ordinary(name, shown)
     newest = name_of(len(rounds))
-    measured = len(evaluation_sets(run, config)) == len(_evaluation(run, newest))
+    measured = len(evaluation_sets(run, config)) == len(evaluation(newest))
     measured &= len(config.data.open_ended) == len(open_record(run, newest))
     measured &= config.data.ordinary is None or run.ordinary(newest).exists()
     # a run that was ended goes on where the config no longer asks for that
@@ -161,17 +167,19 @@ def _summarize(run: RunDir, config: Config) -> Summary:
     stopped = read_json(run.root / STOPPED)["round"] if ended else None
     done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped is not None)
     labels = label_reader(run, config)
-    told = _warnings(run, names, rows, ordinary)
+    told = _warnings(evaluation, names, rows, ordinary)
     return Summary(str(run.root), done and measured, rows, rounds, stopped, labels, judged, ordinary, told)
 
 
-def _warnings(run: RunDir, names: Mapping[str, str], rows: list[Row], ordinary: list[OrdinaryRow]) -> list[str]:
+def _warnings(
+    evaluation: Evaluations, names: Mapping[str, str], rows: list[Row], ordinary: list[OrdinaryRow]
+) -> list[str]:
     """`names`: checkpoint as it is shown -> its name in the run directory, the base first."""
-    base, found = _evaluation(run, "base"), list[Measured]()
+    base, found = evaluation("base"), list[Measured]()
     for shown, name in names.items():
         texts = {row.set: row.texts for row in rows if row.checkpoint == shown and row.texts is not None}
         gain, first = None, next(iter(base), None)
-        if first is not None and first in (figures := _evaluation(run, name)):
+        if first is not None and first in (figures := evaluation(name)):
             gain = _gain(base[first], figures[first])
         own = next((row for row in ordinary if row.checkpoint == shown), None)
         found.append(Measured(shown, gain, texts, own))

@@ -55,7 +55,7 @@ class Files:
             self._meta = []
         equations = data.meta_from_equations
         self._problems = None if equations is None else read_problems(equations.source, equations.columns)
-        self._qa = [] if data.qa is None else read_qa(data.qa.source, columns=data.qa.columns)
+        self._qa = given_qa(data)
         meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
         self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}
         if self._problems is not None:
@@ -143,6 +143,11 @@ class Files:
 
     def qa_rows(self) -> list[QARow]:
         return self._qa
+
+
+def given_qa(data: DataSection) -> list[QARow]:
+    """D_QA, where the config names it."""
+    return [] if data.qa is None else read_qa(data.qa.source, columns=data.qa.columns)
 
 
 def read_sets(data: DataSection) -> dict[str, EvaluationSet]:

@@ -11,12 +11,10 @@ from typing import Any
 
 from selfevo_jax.errors import ModelError
 from selfevo_jax.text.gguf_cuts import BYTE_LEVEL, CUTS
-from selfevo_jax.text.gguf_header import read_gguf_fields
+from selfevo_jax.text.gguf_header import CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, read_gguf_fields
 from selfevo_jax.text.hf_backend import HuggingFaceTokenizer
 from selfevo_jax.text.sentencepiece_backend import SentencePieceTokenizer
 from selfevo_jax.text.tokenizer import BaseTokenizer
-
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
 
 
 def gguf_tokenizer(path: Path) -> BaseTokenizer:
@@ -34,7 +32,7 @@ def gguf_tokenizer(path: Path) -> BaseTokenizer:
         raise ModelError(
             f"{path}: found the tokenizer '{kind}', expected gpt2, llama or t5; name a tokenizer.json instead"
         )
-    types = get("ggml.token_type") or [_NORMAL] * len(tokens)
+    types = get("ggml.token_type") or [NORMAL] * len(tokens)
 
     def text(key: str) -> str | None:
         id = get(f"ggml.{key}_token_id")
@@ -73,9 +71,9 @@ def gguf_tokenizer(path: Path) -> BaseTokenizer:
 def _tokenizer_json(tokens: list[str], merges: list[str], types: list[int], pre: dict[str, Any]) -> bytes:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [
-        {"id": id, "content": token, **flags, "special": type == _CONTROL}
+        {"id": id, "content": token, **flags, "special": type == CONTROL}
         for id, (token, type) in enumerate(zip(tokens, types, strict=True))
-        if type in (_CONTROL, _USER_DEFINED)
+        if type in (CONTROL, USER_DEFINED)
     ]
     tree = {
         "version": "1.0",
@@ -96,7 +94,7 @@ def _tokenizer_json(tokens: list[str], merges: list[str], types: list[int], pre:
             "byte_fallback": False,
             "ignore_merges": pre.get("ignore_merges", False),
             # names of rows that only pad the model ("[PAD151935]") are no text
-            "vocab": {token: id for id, (token, type) in enumerate(zip(tokens, types, strict=True)) if type != _UNUSED},
+            "vocab": {token: id for id, (token, type) in enumerate(zip(tokens, types, strict=True)) if type != UNUSED},
             "merges": [merge.split(" ", 1) for merge in merges],
         },
     }
@@ -114,7 +112,7 @@ def _sentencepiece_model(
     model.trainer_spec.model_type = schema.TrainerSpec.UNIGRAM if unigram else schema.TrainerSpec.BPE
     model.trainer_spec.byte_fallback = any(token == "<0x0A>" for token in tokens)
     model.trainer_spec.vocab_size = len(tokens)
-    model.trainer_spec.unk_id = next((i for i, type in enumerate(types) if type == _UNKNOWN), 0)
+    model.trainer_spec.unk_id = next((i for i, type in enumerate(types) if type == UNKNOWN), 0)
     model.normalizer_spec.name = "identity"
     model.normalizer_spec.add_dummy_prefix = prefix
     model.normalizer_spec.remove_extra_whitespaces = bool(unigram and get("ggml.remove_extra_whitespaces"))

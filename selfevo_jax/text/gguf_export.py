@@ -15,9 +15,9 @@ from typing import Any
 
 from selfevo_jax.errors import ModelError
 from selfevo_jax.text.gguf_cuts import name_of_cuts
+from selfevo_jax.text.gguf_header import BYTE, CONTROL, NORMAL, UNUSED, USER_DEFINED
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
-_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 3, 4, 5, 6
 _UNIGRAM, _BPE, _CHAR = 1, 2, 4
 _ENDS = ("eos", "eot", "eom")
 _OTHER = "export without --gguf, to a Hugging Face folder"
@@ -40,7 +40,7 @@ def gguf_fields(tokenizer: BaseTokenizer, size: int, stop_ids: Sequence[int] = (
     tokens, kinds = fields["ggml.tokens"], fields["ggml.token_type"]
     for id in range(len(tokens), size):
         tokens.append(f"[PAD{id}]")
-        kinds.append(_UNUSED)
+        kinds.append(UNUSED)
     if "ggml.scores" in fields:
         fields["ggml.scores"] += [0.0] * (size - len(fields["ggml.scores"]))
     named = {"bos": tokenizer.bos_id, **dict(zip(_ENDS, ends, strict=False))}
@@ -64,13 +64,13 @@ def sentencepiece_vocabulary(proto: Any, added: list[dict[str, Any]], name: str)
         "ggml.add_space_prefix": bool(spec.add_dummy_prefix),
         "ggml.unknown_token_id": proto.trainer_spec.unk_id,
     }
-    if kind in (_UNIGRAM, _CHAR) and _BYTE not in kinds:
-        scores = [0.0 if of == _USER_DEFINED else score for score, of in zip(scores, kinds, strict=True)]
-        kinds = [_NORMAL if of == _USER_DEFINED else of for of in kinds]
+    if kind in (_UNIGRAM, _CHAR) and BYTE not in kinds:
+        scores = [0.0 if of == USER_DEFINED else score for score, of in zip(scores, kinds, strict=True)]
+        kinds = [NORMAL if of == USER_DEFINED else of for of in kinds]
         fields |= {"ggml.model": "t5", "ggml.remove_extra_whitespaces": bool(spec.remove_extra_whitespaces)}
         if spec.precompiled_charsmap:
             fields["ggml.precompiled_charsmap"] = bytes(spec.precompiled_charsmap)
-    elif kind != _BPE or spec.precompiled_charsmap or spec.remove_extra_whitespaces or _USER_DEFINED in kinds:
+    elif kind != _BPE or spec.precompiled_charsmap or spec.remove_extra_whitespaces or USER_DEFINED in kinds:
         what = "normalizes text or has user-defined pieces" if kind == _BPE else "is no BPE and has bytes as pieces"
         raise ModelError(f"{name}: a SentencePiece model that {what} has no counterpart in a GGUF file; {_OTHER}")
     for token in added:
@@ -90,7 +90,7 @@ def byte_level_vocabulary(tree: dict[str, Any], name: str) -> dict[str, Any]:
     tokens: list[str] = []
     kinds: list[int] = []
     for text, id in sorted(model["vocab"].items(), key=lambda entry: entry[1]):
-        _put(tokens, kinds, {"id": id, "content": text}, _NORMAL)
+        _put(tokens, kinds, {"id": id, "content": text}, NORMAL)
     for token in tree.get("added_tokens") or []:
         _put(tokens, kinds, token)
     pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
@@ -107,6 +107,6 @@ def _put(tokens: list[str], kinds: list[int], token: dict[str, Any], kind: int |
     """Puts a token in its place; gaps before it stand for no text."""
     for id in range(len(tokens), token["id"] + 1):
         tokens.append(f"[PAD{id}]")
-        kinds.append(_UNUSED)
+        kinds.append(UNUSED)
     tokens[token["id"]] = token["content"]
-    kinds[token["id"]] = kind or (_CONTROL if token.get("special") else _USER_DEFINED)
+    kinds[token["id"]] = kind or (CONTROL if token.get("special") else USER_DEFINED)

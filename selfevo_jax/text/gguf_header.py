@@ -14,6 +14,8 @@ from selfevo_jax.errors import ModelError
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+"""Kinds of tokens, in `tokenizer.ggml.token_type`; SentencePiece numbers its pieces likewise."""
 MAX_ITEMS = 10_000_000
 """Keys, or entries of an array; more is a malformed file."""
 

@@ -40,12 +40,8 @@ NEW, ROWS, LENGTH = 12, 8, 24
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    """These models are tiny: code that runs slower is ready sooner."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+def all_compile_quickly(quick_compiles):
+    """In this file."""
 
 
 class Texts:

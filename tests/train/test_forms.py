@@ -27,7 +27,7 @@ from selfevo_jax.model import (
     unstack_layers,
 )
 from selfevo_jax.model.attention import Scoring, causal_mask
-from selfevo_jax.model.blocked_attention import blocked_attention
+from selfevo_jax.model.blocked_attention import Blocks, blocked_attention
 from selfevo_jax.model.transformer import attend_masked
 from selfevo_jax.plan.accounting import account
 from selfevo_jax.plan.groups import MeshAxes
@@ -342,7 +342,7 @@ def both_ways(window, block, scoring):
             return out, *pull(by_out)
 
         plain = attend_masked(causal_mask(segments, q.shape[1], window), scoring)
-        blocked = results(lambda *qkv: blocked_attention(*qkv, segments, window, block, scoring))
+        blocked = results(lambda *qkv: blocked_attention(*qkv, segments, Blocks(window, block, scoring)))
         return results(lambda *qkv: plain(*qkv)[0]), blocked
 
     return jax.jit(compute)

@@ -61,11 +61,7 @@ def build_meta(
                 continue
             held.add((row.prompt, row.response))
             sorts[sort].append(row)
-    for found in sorts.values():
-        rng.shuffle(found)
-    taken = balanced(sorts, settings.right_share, settings.near_share, limit)
-    rng.shuffle(taken)
-    return BuiltMeta(taken, dict(counts))
+    return BuiltMeta(balanced(sorts, settings.right_share, settings.near_share, limit, rng), dict(counts))
 
 
 def _rows(

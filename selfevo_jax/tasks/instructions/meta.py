@@ -49,11 +49,7 @@ def build_meta(
             named = f"{row.id}-{place}-{counts['responses']}"
             for sort, built in _rows(named, prompt, demands, text, rng, counts):
                 sorts[sort].append(built)
-    for found in sorts.values():
-        rng.shuffle(found)
-    taken = balanced(sorts, settings.right_share, settings.near_share, settings.rows)
-    rng.shuffle(taken)
-    return BuiltMeta(taken, dict(counts))
+    return BuiltMeta(balanced(sorts, settings.right_share, settings.near_share, settings.rows, rng), dict(counts))
 
 
 def own_answers(rows: Sequence[PromptRow], responses: Mapping[str, Sequence[str]], settings: MetaPart) -> list[QARow]:

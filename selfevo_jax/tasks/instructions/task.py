@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pydantic import PrivateAttr
 
 from selfevo_jax.config import Config
-from selfevo_jax.data import EvaluationRow, PromptRow, QARow, read_prompts, read_qa
+from selfevo_jax.data import EvaluationRow, PromptRow, QARow, read_prompts
 from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.scorers import ScoredRow, Scorer
 from selfevo_jax.scorers.constraints import Constraints
 from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
-from selfevo_jax.tasks.files import open_rows, read_sets, set_notices
+from selfevo_jax.tasks.files import given_qa, open_rows, read_sets, set_notices
 from selfevo_jax.tasks.instructions.crafts import Demand, missed
 from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows, without_demands
 from selfevo_jax.tasks.instructions.meta import build_meta, own_answers
@@ -63,7 +63,7 @@ class Instructions:
         self.scorer: Scorer = Asked.asking(self._rounds)
         both = (Constraints(), Constraints(loose=True))
         self._evaluation = {name: EvaluationSet([_row(row) for row in rows], both) for name, rows in sets.items()}
-        self._qa = [] if data.qa is None else read_qa(data.qa.source, columns=data.qa.columns)
+        self._qa = given_qa(data)
         files = read_sets(data)
         check_overlap(
             {f"evaluation.{name}": of.rows for name, of in files.items()}
