@@ -6,6 +6,8 @@ from selfevo_jax.section import Section
 
 
 class ModelSection(Section):
+    """The model that a run begins with."""
+
     source: str
     """`builtin:stories`, `package:NAME` (a GGUF inside an installed package), a `.gguf` file, a Hugging Face
     directory, one written by `selfevo import`, `hub:OWNER/NAME[@REVISION]` (the Hugging Face hub; or one GGUF file

@@ -197,6 +197,27 @@ def _kind_in_words(annotation: Any, limits: list[Any]) -> str:
     return words.get(kind, str(kind)) + _bounds(limits)
 
 
+def _kinds(field: FieldInfo) -> list[Any]:
+    return [kind for kind in _alternatives(field.annotation) if kind is not type(None)]
+
+
+def in_words(field: FieldInfo) -> str:
+    """The form of a key: `a whole number above 0, or null`."""
+    kinds = _kinds(field)
+    words = " or ".join(_kind_in_words(kind, list(field.metadata)) for kind in kinds)
+    return words + (", or null" if len(kinds) < len(_alternatives(field.annotation)) else "")
+
+
+def sections_in(annotation: Any) -> Iterator[tuple[type[Section], bool]]:
+    """The sections that a key may hold, each with whether the user gives it a name (as a set in `data.evaluation`)."""
+    for alternative in _alternatives(annotation):
+        kind, _ = _plain(alternative)
+        if _is_section(kind):
+            yield kind, False
+        elif get_origin(kind) is dict and _is_section(get_args(kind)[1]):
+            yield get_args(kind)[1], True
+
+
 def expected(location: Location, tree: Any = None) -> str:
     """The form that a key wants, with an example: `a whole number above 0, such as 150`."""
     parts = [part for part in location if part != "[key]"]
@@ -209,11 +230,7 @@ def expected(location: Location, tree: Any = None) -> str:
         return "sections such as 'model:' and 'data:'"
     if _is_section(_inner(field.annotation)) and get_origin(field.annotation) is dict and len(parts) > size:
         return "a name of letters, digits, '_', '-' and '.', and a file, such as {gsm8k: test.jsonl}"
-    kinds = [k for k in _alternatives(field.annotation) if k is not type(None)]
-    words = " or ".join(_kind_in_words(kind, list(field.metadata)) for kind in kinds)
-    if len(kinds) < len(_alternatives(field.annotation)):
-        words += ", or null"
-    plain = _plain(kinds[0])[0]
+    words, plain = in_words(field), _plain(_kinds(field)[0])[0]
     if plain in (int, float) and isinstance(field.default, int | float):
         words += f", such as {field.default:g}"
     return words

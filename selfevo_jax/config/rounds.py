@@ -12,8 +12,13 @@ Policy = Literal["feedback", "none", "random"]
 
 
 class RoundsSection(Section):
+    """How many rounds there are, what they train on, and which rows they keep."""
+
     number: Annotated[int, Field(ge=0, le=100_000)] = 3
+    """A finished run goes on when it is raised."""
     variant: Literal["restart", "continual_mixed", "continual_self_only"] = "restart"
+    """`restart` trains from the base on D_meta and D_self. `continual_mixed` trains the checkpoint before on D_self
+    mixed with D_meta, `continual_self_only` on D_self alone, which forgets how to give feedback."""
     pool: Literal["all", "last"] | None = None
     """Self-curated rows to learn from: of all rounds so far, or of the last one. None: all for `restart`, else last."""
     turns: Count = 1
@@ -29,6 +34,7 @@ class RoundsSection(Section):
     controls: Count = 32
     """Answers made wrong on purpose and shown to the critic; not trained on."""
     controls_warn_above: Share = 0.2
+    """Warn where the critic calls more than this share of the controls good."""
     stop_when_worse: bool = False
     """End the run when direct answers on the first evaluation set are measurably worse than those of the best
     checkpoint so far, row by row (McNemar's exact p below 0.05). A run that ended so goes on when this is false."""

@@ -22,7 +22,9 @@ class Config(Section):
     """A whole run. The run directory alone is its state; the same command goes on where it was."""
 
     run_dir: Annotated[str, Field(pattern=r"\S")]
+    """Where the run is kept: a folder, or `gs://BUCKET/NAME`. Its only state."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Of every draw: order of the data, sampling, what a task makes."""
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
     """`auto` takes what JAX finds; the others are refused when absent, never replaced."""
     model: ModelSection

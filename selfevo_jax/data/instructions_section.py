@@ -94,10 +94,13 @@ class EvaluationPart(Section):
     }
 
     base: Positive = 33
+    """Base instructions."""
     rows: Positive = 200
+    """Of the set `instructions`."""
     wordings: Wordings = 3
     """Of each kind; where wordings are not set apart, they are those of the rounds."""
     arguments: Some = 0.25
+    """Share of each kind's phrases, words and numbers."""
     seen_rows: Count = 0
     """Rows of `instructions_seen`: the base instructions of the evaluation, in wordings and with arguments of the
     rounds. It tells what is lost to new words alone."""
@@ -122,6 +125,7 @@ class InstructionsSection(Section):
         "startend:start_phrase",
         "keywords:existence",
     )
+    """Of verifiable instructions, by their names in IFEval."""
     two_share: Share = 0.5
     """Share of prompts with two verifiable instructions."""
     three_share: Share = 0.0

@@ -21,13 +21,17 @@ class StoriesSection(Section):
     """The embedded task: counting stories, made by a generator with a seed."""
 
     changes: Annotated[int, Field(ge=2, le=4)] = 3
+    """In each story."""
     meta_questions: Positive = 300
+    """Stories of D_meta."""
     responses_per_question: Positive = 4
     """Responses sampled from the base for each D_meta question; the annotator writes the feedback."""
     right_copies: Count = 3
     """Copies of a right response for each D_meta question: too few, and the critic says only `incorrect`."""
     evaluation_rows: Positive = 512
+    """Stories of the evaluation set."""
     evaluation_split: Literal["development", "test"] = "test"
+    """Which stories these are."""
 
     read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "changes": ("answers", "D_meta", "evaluation", "rollouts"),
@@ -37,6 +41,8 @@ class StoriesSection(Section):
 
 
 class DataSection(Section):
+    """Where prompts, D_meta, D_QA and evaluation rows come from."""
+
     stories: StoriesSection | None = None
     """Set it to use the embedded task in place of the files below."""
     instructions: InstructionsSection | None = None
@@ -77,7 +83,9 @@ class DataSection(Section):
     evaluation_rows: Positive | None = None
     """Use this many rows of each set, and of `ordinary`; None takes all."""
     prompts_per_round: Positive = 1024
+    """Unlabeled prompts of a round."""
     samples_per_prompt: Positive = 1
+    """Chains of each prompt in a round."""
     self_written: SelfWrittenSection | None = None
     """Set it (`{}` will do) to have the model write the prompts of later rounds itself. None: all are given."""
 

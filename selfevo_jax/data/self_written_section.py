@@ -42,9 +42,11 @@ class SelfWrittenSection(Section):
     similarity: Annotated[float, Field(gt=0.0, le=1.0)] = 0.7
     """A prompt whose ROUGE-L with another is above is not kept."""
     least_words: Size = 4
+    """Shorter prompts are not kept."""
     most_words: Size = 150
-    """Seeds of more words are not shown."""
+    """Longer prompts are not kept, and seeds of more words are not shown."""
     most_characters: Size = 2000
+    """Longer prompts are not kept."""
     unsuitable: tuple[Words, ...] = (
         "image",
         "images",
@@ -62,6 +64,7 @@ class SelfWrittenSection(Section):
     )
     """Words that ask for more than text; whole words, in any case."""
     unsuitable_starts: tuple[Words, ...] = ("write a program",)
+    """Beginnings of prompts that are not kept."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> SelfWrittenSection:

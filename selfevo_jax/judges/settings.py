@@ -58,7 +58,9 @@ class LikelihoodSection(Section):
     lead: Annotated[str, Field(pattern=r"\S")] = "Verdict:"
     """What stands before the word in feedback; D_meta's has it too."""
     good: Annotated[str, Field(pattern=r"\S")] = "correct"
+    """The word of a good verdict."""
     bad: Annotated[str, Field(pattern=r"\S")] = "incorrect"
+    """The word of a bad verdict."""
     least_mass: Share = 0.5
     """Probability of both words together below which feedback cannot be read: the model would have said another."""
 

@@ -11,28 +11,41 @@ from selfevo_jax.section import Count, Positive, Section, Share
 
 
 class StageSection(Section):
+    """How the texts of a stage are drawn."""
+
     temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     """0 is greedy."""
     top_k: Count = SamplingParams.top_k
     """0 is off."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = SamplingParams.top_p
+    """Draw from the fewest tokens that have this probability together; 1 is off."""
     min_p: Share = SamplingParams.min_p
+    """Leave out tokens less probable than this share of the most probable one; 0 is off."""
     max_new_tokens: Positive = SamplingParams.max_new_tokens
+    """Longer texts are cut, and counted as clipped."""
 
 
 class RespondSection(StageSection):
+    """How responses are drawn."""
+
     temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.8
 
 
 class FeedbackSection(StageSection):
+    """How feedback is drawn."""
+
     temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.7
 
 
 class WriteSection(StageSection):
+    """How the texts are drawn in which the model writes prompts."""
+
     temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.7
 
 
 class SamplingSection(Section):
+    """How texts are sampled: side by side, how long, and in which precision."""
+
     slots: Positive | None = None
     """Chains that are decoded side by side; results do not depend on it. None takes as many as fit in memory, at most
     32 on a CPU and 512 elsewhere (more do not help), and at most the chains of a round."""

@@ -97,6 +97,8 @@ class ScorerSection(Section):
     """The setting that `{KIND: VALUE}` sets."""
 
     kind: str
+    """`number`, `exact`, `choice`, `regex`, `constraints`, `math`, `python`, one of an installed package (entry
+    points `selfevo_jax.scorers`), or `module:name`."""
     name: Annotated[str, Field(pattern=r"\S")] = ""
     """In reports; not given, it is the kind."""
     columns: dict[str, str] = Field(default_factory=dict)

@@ -19,10 +19,14 @@ Devices = Annotated[int, AfterValidator(_some_devices)]
 
 
 class MeshSection(Section):
+    """How the devices are divided for training; `sampling.tensor` divides them for decoding."""
+
     data: Devices = -1
     """Devices for data parallelism; -1 takes what the other two leave."""
     fsdp: Devices = 1
+    """Devices that parameters, optimizer and rows are divided over."""
     tensor: Devices = 1
+    """Devices that each matrix is divided over."""
 
     @model_validator(mode="after")
     def _one_is_inferred(self) -> MeshSection:

@@ -36,6 +36,7 @@ class FormatSection(Section):
     kind: Literal["plain", "chat"] = "plain"
     """`plain`: the strings below around the texts. `chat`: the model's own chat template."""
     system: str | None = None
+    """The system message; None: none."""
     respond: str | None = None
     """Text around `{prompt}`; None takes the default of the kind."""
     judge: str | None = None
@@ -43,6 +44,7 @@ class FormatSection(Section):
     refine: str | None = None
     """What asks for the refinement by the light of the feedback."""
     stop_strings: tuple[str, ...] = ()
+    """Texts that end an answer, beside the end-of-text tokens of the model."""
     template: dict[str, JsonValue] = Field(default_factory=dict)
     """Settings of the chat template's own, as `{enable_thinking: false}`; what they do is up to the template."""
 

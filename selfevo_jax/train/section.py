@@ -21,10 +21,14 @@ Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class LoraSection(Section):
+    """Low-rank adapters, which are trained in place of the parameters."""
+
     rank: Positive = LoraConfig.rank
+    """Of the two factors of an adapter."""
     alpha: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = LoraConfig.alpha
     """The adapters' product is scaled by alpha / rank."""
     targets: Annotated[tuple[Target, ...], Field(min_length=1)] = LoraConfig.targets
+    """The matrices that have adapters."""
     save: Literal["merged", "adapters"] = "merged"
     """What a checkpoint holds: whole parameters, or the adapters and the name of what they are added to."""
 
@@ -36,6 +40,8 @@ DEFAULT_STEPS = TrainConfig.steps
 
 
 class TrainSection(Section):
+    """A fine-tuning: its length, optimizer, rows, precision and memory."""
+
     steps: Positive | None = None
     """Updates. The length of a fine-tuning is named by exactly one of `steps` and `epochs`; with neither it is 150
     steps."""
@@ -43,15 +49,21 @@ class TrainSection(Section):
     """Passes over the packed rows of all examples. Where shares are set by hand, one pass takes as long as the slowest
     pool needs to be seen once."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = TrainConfig.learning_rate
+    """The peak, after the warm-up."""
     warmup_steps: Count | None = None
     """Steps of linear rise to the learning rate. None: 20, and at most a fifth of the steps."""
     schedule: Schedule = TrainConfig.schedule
+    """How the learning rate falls after the warm-up."""
     end_fraction: Share = TrainConfig.end_fraction
     """Learning rate of the last step as a share of the peak. With 0 it is that after the last step: each one trains."""
     b1: Decay = TrainConfig.b1
+    """Decay of Adam's first moment."""
     b2: Decay = TrainConfig.b2
+    """Decay of Adam's second moment."""
     weight_decay: Weight = TrainConfig.weight_decay
+    """Decoupled (AdamW), on matrices alone: not on norms or biases."""
     clip_norm: Annotated[float, Field(gt=0.0)] = TrainConfig.clip_norm
+    """Largest global norm of the gradient of the mean loss."""
     batch_rows: Positive = TrainConfig.batch_rows
     """Packed rows a step, over all devices and micro-batches."""
     length: Positive = TrainConfig.length
@@ -61,6 +73,7 @@ class TrainSection(Section):
     accumulate: Positive = TrainConfig.accumulate
     """Micro-batches a step."""
     compute_dtype: Dtype = TrainConfig.compute_dtype
+    """Of activations and matrix products; parameters, optimizer, norms, softmax and loss stay float32."""
     first_moment_dtype: Dtype = TrainConfig.first_moment_dtype
     """Of Adam's first moment; bfloat16 saves 2 bytes a parameter."""
     remat: Remat = TrainConfig.remat
@@ -73,8 +86,11 @@ class TrainSection(Section):
     lora: LoraSection | None = None
     """Learn low-rank adapters in place of the parameters."""
     w_feedback: Weight = 1.0
+    """Weight in the loss of feedback, given prompt and response."""
     w_refine: Weight = 1.0
+    """Weight of the refinement, given prompt, response and feedback."""
     w_direct: Weight = 1.0
+    """Weight of the refinement as a direct answer, given the prompt alone."""
     direct_share: Share | None = None
     """Share of D_meta's examples that are direct answers (the rest are feedback with refinement). None: by their
     numbers, each example as often as any other."""
@@ -97,6 +113,8 @@ class TrainSection(Section):
 
 
 class MetaSection(TrainSection):
+    """Meta-skill learning: the fine-tuning on D_meta before the rounds."""
+
     steps: Count | None = None
     """As for `learn`. 0: the model has its meta-skills already, and is M_meta as it is; D_meta may then be left out."""
 
