@@ -131,7 +131,8 @@ def check_selfevo(words: list[str]) -> None:
     if "study" in given:
         read_study(ROOT / given["study"], overrides)
     elif overrides:
-        _check_overrides(overrides, ROOT / given["config"] if given.get("config") else None)
+        about = str(given.get("config") or given.get("target") or "")
+        _check_overrides(overrides, ROOT / about if about.endswith(".yaml") else None)
 
 
 def check_make(words: list[str]) -> None:
@@ -158,8 +159,15 @@ def check_script(file: str, words: list[str]) -> None:
         assert option in known, f"{file} {option}"
 
 
-def check_command(line: str) -> None:
+def check_line(line: str) -> None:
+    """Commands that are joined by `&&`."""
     words = shlex.split(line, comments=True)
+    ends = [n for n, word in enumerate(words) if word == "&&"]
+    for begin, end in zip([0, *(n + 1 for n in ends)], [*ends, len(words)], strict=True):
+        check_command(words[begin:end])
+
+
+def check_command(words: list[str]) -> None:
     while words and re.fullmatch(r"[A-Z][A-Z_0-9]*=.*", words[0]):
         words.pop(0)
     if not words:
@@ -189,7 +197,7 @@ def check_console(text: str, folder: Path) -> None:
     commands = [line[2:] for line in text.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
     assert commands, "no command: begin its line with '$ '"
     for line in commands:
-        check_command(line)
+        check_line(line)
 
 
 # --- Python

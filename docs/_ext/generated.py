@@ -8,7 +8,8 @@ import re
 import textwrap
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 import yaml
@@ -65,6 +66,15 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield from below("", Config)
 
 
+def all_sections() -> Iterator[tuple[str, type[Section]]]:
+    """Those of the config; rows of files, which several keys hold; and of each kind of scorer its own."""
+    yield from sections()
+    yield "rows", RowsSection
+    yield "scorer", ScorerSection
+    for kind in SCORERS:
+        yield f"scorer {kind}", section_of(kind)
+
+
 def _own_keys(section: type[Section], shown: set[type[Section]]) -> tuple[type[Section] | None, list[str]]:
     """The nearest base whose table stands already, and the keys that are not as there."""
     base = next((of for of in section.__mro__[1:] if of in shown), None)
@@ -72,7 +82,8 @@ def _own_keys(section: type[Section], shown: set[type[Section]]) -> tuple[type[S
     if base is None:
         return None, keys
     own = {key for of in section.__mro__[: section.__mro__.index(base)] for key in inspect.get_annotations(of)}
-    return base, [key for key in keys if key in own]
+    one_value = {key for key in keys if len(get_args(section.model_fields[key].annotation)) == 1}
+    return base, [key for key in keys if key in own and key not in one_value]
 
 
 def _cell(text: str) -> str:
@@ -94,11 +105,14 @@ def _default(field: FieldInfo) -> str:
     return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
 
 
-def _type(field: FieldInfo, places: dict[type[Section], str]) -> str:
-    inner = [of for of, _ in sections_in(field.annotation)]
+def _type(key: str, field: FieldInfo, places: dict[type[Section], str]) -> str:
+    linked = next((of for of, _ in sections_in(field.annotation) if of in places), None)
     words = re.sub(r", such as [-+.e\d]+$", "", in_words(field))
-    linked = next((of for of in inner if of in places), None)
-    return words if linked is None else f"[{words}](#{anchor(places[linked])})"
+    if linked is None:
+        return "a section" if key == "settings" else words
+    is_named = (linked, True) in sections_in(field.annotation)
+    short = "sections by name" if is_named else "rows" if issubclass(linked, RowsSection) else "a section"
+    return f"[{short}](#{anchor(places[linked])})" + (", or null" if words.endswith("or null") else "")
 
 
 def anchor(name: str) -> str:
@@ -120,7 +134,7 @@ def _rows(keys: list[str], section: type[Section], places: dict[type[Section], s
     yield "|---|---|---|---|"
     for key in keys:
         field = section.model_fields[key]
-        cells = (f"`{key}`", _type(field, places), _default(field), meaning(section, key))
+        cells = (f"`{key}`", _type(key, field, places), _default(field), meaning(section, key))
         yield "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
@@ -145,27 +159,27 @@ def _table(
 
 def config_reference() -> str:
     """Every key of the config: a table for each section, then the settings of each scorer."""
-    found = list(sections())
-    places = {section: name for name, section in found} | {RowsSection: "rows"}
+    places = {section: name for name, section in all_sections()}
     shown: set[type[Section]] = set()
     lines: list[str] = []
-    for name, section in found:
-        if issubclass(section, RowsSection) and RowsSection not in shown:
-            lines += _table("rows", RowsSection, places, shown)
-        lines += _table(name, section, places, shown)
-    lines += _table("scorer", ScorerSection, places | {ScorerSection: "scorer"}, shown)
-    places[ScorerSection] = "scorer"
-    for kind in SCORERS:
-        lines += _table(f"scorer {kind}", section_of(kind), places, shown)
+
+    def show(section: type[Section]) -> None:
+        """The table of a section, behind those of the sections that it has keys of."""
+        if section in places and section not in shown:
+            for base in reversed(section.__mro__[1:]):
+                show(base)
+            lines.extend(_table(places[section], section, places, shown))
+
+    for section in places:
+        show(section)
     return "\n".join(lines)
 
 
 def keys_without_meaning() -> list[str]:
     """Full names of keys whose table would have an empty cell."""
-    found = [*sections(), ("rows", RowsSection), *((f"scorer {kind}", section_of(kind)) for kind in SCORERS)]
     return [
         f"{name}.{key}".lstrip(".")
-        for name, section in found
+        for name, section in all_sections()
         for key in section.model_fields
         if not meaning(section, key)
     ]
@@ -181,43 +195,60 @@ def _help(text: str | None) -> str:
             paragraphs.append(f"```console\n{block}\n```")
         else:
             paragraphs.append(part)
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(paragraphs).replace("\n```\n\n```console\n", "\n")
 
 
-def _parameter(of: Any) -> tuple[str, str, str]:
+def _argument(of: Any) -> str:
+    return str(of.metavar or of.name).upper()
+
+
+_VALUES = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
+
+
+def _value(kind: Any) -> str:
+    """What stands for the value of an option; empty for a flag."""
+    while get_origin(kind) is not None and get_origin(kind) is not Literal:
+        kind = next(of for of in get_args(kind) if of is not type(None))
+    return "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else _VALUES.get(kind, "")
+
+
+def _parameter(of: Any, kind: Any) -> tuple[str, str, str]:
     """Name, default, meaning."""
     is_option = of.param_type_name == "option"
-    name = ", ".join([*of.opts, *of.secondary_opts]) if is_option else of.human_readable_name
-    kind = "" if not is_option or getattr(of, "is_flag", False) else f" {(of.metavar or of.type.name).upper()}"
-    choices = getattr(of.type, "choices", None)
-    if is_option and choices:
-        kind = " " + "|".join(map(str, choices))
+    name = ", ".join([*of.opts, *of.secondary_opts]) if is_option else _argument(of)
+    value = _value(kind) if is_option else ""
     default = of.default() if callable(of.default) else of.default
     if of.required:
         shown = "required"
-    elif default in (None, False, (), []):
+    elif default is None or default is False or default == []:
         shown = ""
     else:
         shown = f"`{getattr(default, 'value', default)}`"
-    return f"`{name}{kind}`", shown, of.help or ""
+    return f"`{f'{name} {value}'.strip()}`", shown, of.help or ""
 
 
 def commands() -> dict[str, Any]:
-    """Name -> command, in the order of the help."""
+    """Name -> command, by their names."""
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    return dict(sorted(group.commands.items()))
 
 
 def command_reference() -> str:
     """Every command with its help, arguments and options."""
     lines: list[str] = []
+    kinds = {
+        of.name or of.callback.__name__: get_type_hints(of.callback) for of in app.registered_commands if of.callback
+    }
     for name, command in commands().items():
         parameters = [of for of in command.params if of.name != "help" and not getattr(of, "hidden", False)]
         arguments = [of for of in parameters if of.param_type_name == "argument"]
-        usage = [of.human_readable_name if of.required else f"[{of.human_readable_name}]" for of in arguments]
+        usage = [_argument(of) if of.required else f"[{_argument(of)}]" for of in arguments]
         usage = [f"{one}..." if of.nargs == -1 else one for one, of in zip(usage, arguments, strict=True)]
         lines += [f"## `selfevo {name}`", "", f"`selfevo {' '.join([name, *usage])} [OPTIONS]`", ""]
         lines += [_help(command.help), "", "| argument or option | default | meaning |", "|---|---|---|"]
-        lines += ["| " + " | ".join(_cell(cell) for cell in _parameter(of)) + " |" for of in parameters]
+        lines += [
+            "| " + " | ".join(_cell(cell) for cell in _parameter(of, kinds[name].get(of.name))) + " |"
+            for of in parameters
+        ]
         lines += [""]
     return "\n".join(lines)

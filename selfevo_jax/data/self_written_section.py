@@ -21,6 +21,7 @@ class SelfWrittenSection(Section):
     """Prompts that are shown as examples: a file as for `data.prompts`, or `builtin:self_instruct/seed_tasks`. None:
     the given prompts of round 1."""
     from_round: Positive = 2
+    """The first round with prompts of its own."""
     given_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Of `data.prompts_per_round`, in these rounds: given prompts; the model writes the others."""
     as_text: bool | None = None

@@ -42,7 +42,7 @@ class FormatSection(Section):
     judge: str | None = None
     """What asks for feedback on the answer so far."""
     refine: str | None = None
-    """What asks for the refinement by the light of the feedback."""
+    """What asks for the refinement, using the feedback."""
     stop_strings: tuple[str, ...] = ()
     """Texts that end an answer, beside the end-of-text tokens of the model."""
     template: dict[str, JsonValue] = Field(default_factory=dict)

@@ -82,7 +82,7 @@ class TrainSection(Section):
     scan_layers: bool | None = TrainConfig.scan_layers
     """Compile one layer and run it n times. None: on TPU alone."""
     objective: ObjectiveSection = ObjectiveSection()
-    """What is made small. In a round the method may name another."""
+    """What the training minimises. In a round the method may name another."""
     lora: LoraSection | None = None
     """Learn low-rank adapters in place of the parameters."""
     w_feedback: Weight = 1.0
@@ -125,6 +125,7 @@ class SavingSection(Section):
     every_minutes: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = 10.0
     """A notice to end (SIGTERM) saves it at once, too."""
     every_steps: Positive | None = None
+    """Save after so many steps, too. None: by the clock alone."""
     keep_last: Positive | None = None
     """Keep the checkpoints of so many rounds, the last ones; None keeps all. Texts and figures of all rounds stay."""
     keep_every: Positive | None = None

@@ -19,7 +19,7 @@ BUILT_IN = {"sft": Sft}
 
 
 class ObjectiveSection(Section):
-    """What a fine-tuning makes small."""
+    """What a fine-tuning minimises."""
 
     name: str = "sft"
     """`sft` (weighted cross-entropy), one of an installed package (entry points `selfevo_jax.objectives`), or
