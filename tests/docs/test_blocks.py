@@ -33,7 +33,7 @@ def test_the_examples_in_the_help_of_commands_can_be_typed(tmp_path: Path) -> No
         ("```yaml\nrounds: {nubmer: 3}\n```", "did you mean 'number'"),
         ("```yaml\nrounds: {number: many}\n```", "expected a whole number"),
         ("```console\n$ selfevo evolve mine.yaml --fast\n```", "--fast"),
-        ("```console\n$ selfevo fork runs/mine\n```", "Missing argument"),
+        ("```console\n$ selfevo fork runs/mine\n```", "Missing"),
         ("```console\n$ selfevo evolve mine.yaml rounds.nubmer=3\n```", "did you mean 'number'"),
         ("```console\n$ make tea\n```", "make tea"),
         ("```console\n$ pip install 'selfevo-jax[tea]'\n```", "tea"),
