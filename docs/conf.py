@@ -13,7 +13,7 @@ project = "selfevo_jax"
 copyright = "the authors of selfevo_jax"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "directives"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "directives"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 nitpicky = False

@@ -6,6 +6,7 @@ from typing import Any
 
 import generated
 from docutils import nodes
+from pygments.lexers.data import JsonLexer
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -25,6 +26,7 @@ class CommandReference(SphinxDirective):
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_lexer("jsonl", JsonLexer)
     app.add_directive("config-reference", ConfigReference)
     app.add_directive("command-reference", CommandReference)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
