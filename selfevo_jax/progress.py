@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,9 +20,24 @@ def plain(text: str) -> str:
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`45s`, `3m 05s`, `2h 10m`."""
     whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
     return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Long work on its way."""
+
+    title: str
+    done: int
+    total: int
+    unit: str
+    note: str = ""
+    """What stands beside the rate, such as a loss."""
 
 
 class Meter:
@@ -31,9 +47,11 @@ class Meter:
         self._reporter, self._title, self._total, self._unit, self._bar = reporter, title, total, unit, bar
         self._begin = self._last_line = time.monotonic()
         self._task = bar.add_task(title, total=total, note="") if bar else None
+        reporter.on_task(Task(title, 0, total, unit))
 
     def set(self, done: int, note: str = "") -> None:
         """`done` of the total are finished; `note` stands beside the rate."""
+        self._reporter.on_task(Task(self._title, done, self._total, self._unit, note))
         now = time.monotonic()
         spent = max(now - self._begin, 1e-9)
         rate = f"{done / spent:.1f} {self._unit}/s" + (f"  {note}" if note else "")
@@ -41,7 +59,7 @@ class Meter:
             self._bar.update(self._task, completed=done, note=rate)
         elif now - self._last_line >= LINE_EVERY_SECONDS and done < self._total:
             self._last_line = now
-            left = f", {_duration(spent / done * (self._total - done))} left" if done else ""
+            left = f", {duration(spent / done * (self._total - done))} left" if done else ""
             self._reporter.line(f"  {self._title}: {done}/{self._total} ({rate}{left})")
 
     def finish(self) -> float:
@@ -55,6 +73,8 @@ class Reporter:
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
         self.console = console or Console()
         self.quiet = quiet
+        self.on_task: Callable[[Task], None] = lambda _: None
+        """Is told of every task at its start and on its way, by the thread that does it."""
 
     def line(self, text: str) -> None:
         if not self.quiet:
@@ -80,7 +100,7 @@ class Reporter:
         else:
             meter = Meter(self, title, total, unit, None)
             yield meter
-        self.line(f"  {title}: {total} {unit} in {_duration(meter.finish())}")
+        self.line(f"  {title}: {total} {unit} in {duration(meter.finish())}")
 
 
 def in_words(counts: Mapping[str, int]) -> str:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.config import Config
-from selfevo_jax.progress import in_words
+from selfevo_jax.progress import duration, in_words
 from selfevo_jax.report.texts import ordinary_line
 from selfevo_jax.run.files import read_json, understood
-from selfevo_jax.run.lock import RunLock
+from selfevo_jax.run.lock import STALE_SECONDS, Owner, RunLock
 from selfevo_jax.run.names import COMMITTED, META, META_COUNTS, STOPPED, WRITTEN_COUNTS, WRITTEN_TEXTS, name_of
 from selfevo_jax.run.run_dir import RunDir
+from selfevo_jax.run.session import COMPLETE, FAILED, Going, Session, last_session
 from selfevo_jax.storage import storage_of
 from selfevo_jax.train import TrainSection
 
@@ -42,17 +43,26 @@ class Status:
     phases: list[Phase]
     labels: str | None = None
     """What reads gold answers inside the rounds; None where nothing is known to."""
+    now: Going | None = None
+    """What the process that runs it is doing; None where it is not running, or has not said so."""
+    last_stop: str | None = None
+    """How the last process ended; None while one runs, and where it made all that there was to do."""
 
     @property
     def left(self) -> int:
         return 0 if self.stopped else sum(phase.state != DONE for phase in self.phases)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"left": self.left}
+        seconds = None if self.now is None else self.now.seconds_left()
+        return asdict(self) | {"left": self.left, "now_seconds_left": seconds}
 
     def lines(self) -> list[str]:
         """For people."""
         found = [f"{self.run_dir}: " + (self.owner or "not running")]
+        if self.now is not None:
+            found.append(f"  now: {in_progress(self.now)}")
+        if self.last_stop is not None:
+            found.append(f"  last stop: {self.last_stop}")
         for phase in self.phases:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(phase.at)) if phase.at else ""
             found.append(f"  {phase.state:<6} {phase.name:<24} {when:<19}  {phase.detail}".rstrip())
@@ -84,9 +94,47 @@ def _status(run: RunDir, config: Config) -> Status:
     stopped = run.root / STOPPED
     ended = config.rounds.stop_when_worse and stopped.exists()
     why = f"round {read_json(stopped)['round']} is {read_json(stopped)['why']}" if ended else None
-    seen = RunLock(run.root).seen()
-    owner = None if seen is None else f"running: {seen[0]} (last sign of life {max(0.0, seen[1]):.0f} s ago)"
-    return Status(str(run.root), owner, why, phases, label_reader(run, config))
+    seen, session = RunLock(run.root).seen(), last_session(run)
+    now = session.task if seen and session and session.end is None and session.is_of(seen[0]) else None
+    stop = _last_stop(session, None if seen is None else seen[0])
+    return Status(str(run.root), _owner(seen), why, phases, label_reader(run, config), now, stop)
+
+
+def _owner(seen: tuple[Owner, float] | None) -> str | None:
+    if seen is None:
+        return None
+    owner, age = seen[0], max(0.0, seen[1])
+    silent = "" if age <= STALE_SECONDS else ": it may be gone; the next `selfevo evolve` takes over from it"
+    return f"running: {owner} (last sign of life {age:.0f} s ago{silent})"
+
+
+def in_progress(task: Going) -> str:
+    """A task in one line: how far it is, how fast, and when it is done."""
+    found = f"{task.title}: {task.done:,} of {task.total:,} {task.unit}"
+    left = task.seconds_left()
+    if task.rate is not None:
+        found += f", {task.rate:.3g} {task.unit}/s"
+    if task.note:
+        found += f", {task.note}"
+    if left is not None:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + left))
+        found += f", {duration(left)} left (until {at})"
+    return found
+
+
+def _last_stop(session: Session | None, owner: Owner | None) -> str | None:
+    """Why the last process ended, and where; None for one that still works, or that has done all that was to do."""
+    if session is None or session.end == COMPLETE or (owner is not None and session.is_of(owner)):
+        return None
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(session.at))
+    task = session.task
+    where = "" if task is None else f", in {task.title} ({task.done:,} of {task.total:,} {task.unit})"
+    if session.end is None:
+        killed = "ended without a word: killed, out of memory, or the machine went down"
+        return f"{session.owner}, {killed}; last heard at {at}{where}"
+    if session.end == FAILED:
+        return f"error at {at}{where}: {session.said}"
+    return f"{session.end} at {at}{where}: {session.said}"
 
 
 def label_reader(run: RunDir, config: Config) -> str | None:

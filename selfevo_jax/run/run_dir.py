@@ -299,7 +299,7 @@ class RunDir:
         before = None
         if hosts.is_writer():
             with hosts.working("opening the run directory"):
-                self._refuse_others()
+                self.require_free()
                 before = self._lock.acquire()
                 self.sums = Checksums(self.root)  # what others have written until now
                 try:
@@ -324,7 +324,7 @@ class RunDir:
         """
         begun, folders = self.root / FORKING, [self.root / name for name in top]
         if not begun.exists():
-            self._refuse_others()
+            self.require_free()
             if self.config_file.exists() or self.sums.head.exists():
                 raise ConfigError(f"{self.root}: a run is there already; choose another directory")
         self._lock.acquire()
@@ -349,6 +349,11 @@ class RunDir:
         finally:
             self._lock.release()
 
+    @property
+    def owner(self) -> Owner | None:
+        """This process, while it owns the run."""
+        return self._lock.own
+
     def check(self) -> None:
         """Raises LockError where another process owns the run by now. Safe in any thread."""
         if hosts.is_writer():
@@ -358,7 +363,7 @@ class RunDir:
         """Lets other processes in."""
         self._lock.release()
 
-    def _refuse_others(self) -> None:
+    def require_free(self) -> None:
         """That this is a run directory or can become one, before anything is written."""
         if (self.root / FORKING).exists():
             raise ConfigError(

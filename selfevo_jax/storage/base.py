@@ -74,6 +74,10 @@ class Storage(Protocol):
     def write(self, path: Path, content: bytes) -> None:
         """Whole or not at all, and in place when it returns. Raises SelfevoError where it cannot be written."""
 
+    def note(self, path: Path, content: bytes) -> None:
+        """A small file that may be lost with the machine: whole or not at all, without waiting for the disk. Raises
+        OSError or SelfevoError where it cannot be written."""
+
     def claim(self, path: Path, content: bytes) -> None:
         """Makes a small file that its owner alone may read (a bucket: who may read the bucket), unless there is one:
         of several processes that come at once one makes it. Raises SelfevoError where it cannot be written."""

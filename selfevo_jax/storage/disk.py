@@ -249,6 +249,11 @@ class Disk:
                     temporary.unlink()
                 raise
 
+    def note(self, path: Path, content: bytes) -> None:
+        beside = path.with_name(f"{path.name}.new")  # one name: what a kill leaves is written over
+        beside.write_bytes(content)
+        beside.replace(path)
+
     def claim(self, path: Path, content: bytes) -> None:
         with told(path):
             path.parent.mkdir(parents=True, exist_ok=True)

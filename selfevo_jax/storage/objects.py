@@ -128,6 +128,9 @@ class Objects:
     def write(self, path: Path, content: bytes) -> None:
         self.upload(path, content)
 
+    def note(self, path: Path, content: bytes) -> None:
+        self.upload(path, content)
+
     def claim(self, path: Path, content: bytes) -> None:
         with contextlib.suppress(FileExistsError):
             self.upload(path, content, "0")

@@ -20,6 +20,7 @@ from selfevo_jax.rounds.opening import prepare
 from selfevo_jax.run import RunDir, share, shared
 from selfevo_jax.run.files import read_json, to_json, write_file
 from selfevo_jax.run.identity import config_differences
+from selfevo_jax.run.session import told
 from selfevo_jax.study.spec import Study, StudyRun
 
 RECORD, TABLE = "study.json", "table"
@@ -56,7 +57,8 @@ def _make(study: Study, run: StudyRun, title: str, reporter: Reporter) -> None:
         reporter.line(f"  from {source}: {', '.join(names)}")
     began = time.monotonic()
     with contextlib.closing(Controller(run.config, reporter)) as controller:
-        ended = _ran(controller)
+        with told(controller.dir, reporter):
+            ended = _ran(controller)
         found = controller.dir
         found.write(found.report_file, lambda: to_json(summarize(found).to_dict()))
     if ended != COMPLETE:
