@@ -40,9 +40,10 @@ def export_command(
         selfevo export runs/mine@2 gs://bucket/mine-2 --gguf
     """
     from selfevo_jax.errors import ConfigError
-    from selfevo_jax.export import Form, choose, export
+    from selfevo_jax.export import Form, export
     from selfevo_jax.progress import Reporter
     from selfevo_jax.rounds.workbench import select_platform
+    from selfevo_jax.run.chosen import choose
     from selfevo_jax.storage import place
 
     if adapters and gguf:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +10,18 @@ from selfevo_jax.cli.common import check_output, console, say
 from selfevo_jax.errors import ConfigError
 
 if TYPE_CHECKING:
+    from selfevo_jax.config import Config
     from selfevo_jax.harness import Measured
 
 
-def harness_command(
-    config: Path, overrides: Sequence[str], model: str | None, harness: str, out: Path | None, force: bool
-) -> None:
+def harness_command(config: Config, harness: str, out: Path | None, force: bool) -> None:
     """Measures, says each figure, and writes them with the texts where `out` is named.
 
     Raises ConfigError as `measure_tasks`, and where a file that is to be written is there already.
     """
-    from selfevo_jax.config import load_config
-
     names = [name.strip() for name in harness.split(",") if name.strip()]
     if not names:
         raise ConfigError(f"--harness {harness!r}: names no task; name some, such as --harness gsm8k")
-    loaded = load_config(config, [*overrides, *([f"model.source={model}"] if model else [])])
     from selfevo_jax import hosts
     from selfevo_jax.data import jsonl_lines
     from selfevo_jax.harness import measure_tasks
@@ -41,7 +36,7 @@ def harness_command(
                 check_output(file, force)
 
     hosts.agree("looking at the output", check)
-    found = measure_tasks(loaded, names, Reporter(console, quiet=console.quiet))
+    found = measure_tasks(config, names, Reporter(console, quiet=console.quiet))
     for one in found:
         _say(one)
     if out is not None and texts is not None and hosts.is_writer():

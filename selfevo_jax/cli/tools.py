@@ -77,7 +77,7 @@ def meta_data(
     solutions: Annotated[
         str, typer.Argument(help="Rows of question and worked answer: a file, builtin: or hf:.", show_default=False)
     ],
-    out: Annotated[Path, typer.Argument(help="JSONL to write.", show_default=False)],
+    out: Annotated[str, typer.Argument(help="JSONL to write, here or on gs://.", show_default=False)],
     per_row: Annotated[int, typer.Option(help="Rows of D_meta for each question.")] = 1,
     right_share: Annotated[float, typer.Option(help="Share of rows with a right response.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of steps, mistakes and words.")] = 0,
@@ -91,12 +91,14 @@ def meta_data(
         selfevo meta-data builtin:gsm8k/train meta.jsonl --limit 200
     """
     from selfevo_jax.data import meta_balance, read_qa, write_jsonl
+    from selfevo_jax.storage import place
     from selfevo_jax.tasks.solutions import build_meta_rows
 
-    check_output(out, force)
+    file = place(out)
+    check_output(file, force)
     questions = read_qa(solutions)
     rows = build_meta_rows(questions, seed, per_row, right_share=right_share, limit=limit)
-    write_jsonl(out, rows)
+    write_jsonl(file, rows)
     balance = meta_balance(rows)
     kinds = ", ".join(f"{kind} {count}" for kind, count in balance.kinds.items())
     say(f"{out}: {balance.rows} rows, {balance.right} right, {balance.wrong} wrong ({kinds})")

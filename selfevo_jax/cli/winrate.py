@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from selfevo_jax.cli.common import (
-    ConfigFile,
     Force,
     Overrides,
     app,
@@ -21,6 +20,7 @@ from selfevo_jax.cli.common import (
     say,
 )
 from selfevo_jax.cli.several import Hosts, with_hosts
+from selfevo_jax.cli.targets import Target, source_of, target_config
 from selfevo_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _UNFINISHED = ".unfinished"
 @app.command("winrate")
 @with_hosts
 def winrate_command(
-    config: ConfigFile,
+    target: Target,
     against: Annotated[
         str, typer.Option(help="The other side: a model, or a file of answers (JSONL, CSV, ...).", show_default=False)
     ],
@@ -55,7 +55,7 @@ def winrate_command(
         str, typer.Option(help="A file of rows, builtin:NAME or hf:OWNER/NAME/SPLIT.")
     ] = "builtin:vicuna/questions",
     limit: Annotated[int | None, typer.Option(help="Use this many prompts.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write every text and verdict here, as JSONL.")] = None,
+    out: Annotated[str | None, typer.Option(help="Write every text and verdict here, as JSONL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     force: Force = False,
     *,
@@ -68,22 +68,25 @@ def winrate_command(
 
     Examples:
 
-        selfevo winrate mine.yaml --model runs/mine/checkpoints/0003 --against runs/mine/checkpoints/meta
+        selfevo winrate runs/mine@3 --against runs/mine@meta
 
         selfevo winrate mine.yaml --against answers.jsonl --judge http://127.0.0.1:8000/v1 --judge-model big
     """
-    from selfevo_jax.config import load_config
     from selfevo_jax.config.secrets import refuse_secrets
 
     refuse_secrets({"--judge": judge, "--against": against, "--model": model, "--prompts": prompts})
-    loaded = load_config(config, overrides or [])
+    loaded = target_config(target, overrides)
+    model, against = None if model is None else source_of(model), source_of(against)
     server = _server(judge, judge_model, judge_key_variable, judge_concurrency)
-    call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, out)
+    from selfevo_jax.storage import place
+
+    file = None if out is None else place(out)
+    call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, file)
     with group.together(lambda: loaded.run_dir):
         from selfevo_jax import hosts
 
-        if out is not None:
-            hosts.agree("looking at the output", lambda: check_output(out, force))
+        if file is not None:
+            hosts.agree("looking at the output", lambda: check_output(file, force))
         figures, marks = _compare(loaded, call, Console(stderr=True, quiet=console.quiet) if as_json else console)
         if hosts.is_writer():
             _show(call, figures, marks, as_json)

@@ -10,10 +10,10 @@ from typing import Any
 from selfevo_jax import __version__
 from selfevo_jax.checkpoint import Adapters, ModelSource, is_complete, read_metadata
 from selfevo_jax.checkpoint.from_hub import HUB
-from selfevo_jax.export.chosen import Chosen
 from selfevo_jax.export.form import Form
 from selfevo_jax.model import param_count
 from selfevo_jax.report import MODES, OpenRow, Row, beside, estimate, percent, summarize
+from selfevo_jax.run.chosen import Chosen
 from selfevo_jax.text import PromptFormat
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.errors import ConfigError, ModelError
-from selfevo_jax.export.chosen import Chosen
+from selfevo_jax.run.chosen import Chosen
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.run.names import EVALUATIONS, ROUNDS
 from selfevo_jax.run.run_dir import RunDir

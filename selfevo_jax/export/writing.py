@@ -31,11 +31,11 @@ from selfevo_jax.checkpoint.peft import OWN_BASE
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.export.card import Checked, card
 from selfevo_jax.export.check import difference, logits_of, require_same
-from selfevo_jax.export.chosen import Chosen
 from selfevo_jax.export.form import Form
 from selfevo_jax.export.texts import format_of, probes, texts_of
 from selfevo_jax.model import merge_adapters, param_count, require_finite
 from selfevo_jax.progress import Reporter
+from selfevo_jax.run.chosen import Chosen
 from selfevo_jax.run.retention import require_room
 from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.storage import bring_file, is_remote, storage_of

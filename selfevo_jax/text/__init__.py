@@ -10,6 +10,7 @@ from selfevo_jax.text.answers import (
     same_answer,
 )
 from selfevo_jax.text.export import CHECKED_TEXTS, GENERATION, check_exported, checked_texts, exported_tokenizer
+from selfevo_jax.text.fitting import fitting_format
 from selfevo_jax.text.format import PromptFormat
 from selfevo_jax.text.gguf_export import gguf_fields
 from selfevo_jax.text.gguf_header import read_gguf_fields
@@ -46,6 +47,7 @@ __all__ = [
     "exported_tokenizer",
     "extract_answer",
     "first_stop",
+    "fitting_format",
     "gguf_fields",
     "is_scorable",
     "load_tokenizer",

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from selfevo_jax.chains import Candidate, Rollout
-from selfevo_jax.cli import runs
+from selfevo_jax.cli import measure
 from selfevo_jax.config.load import parse_config
 from selfevo_jax.data import read_evaluation
 from selfevo_jax.errors import ConfigError, DataError
@@ -115,9 +115,9 @@ def test_eval_says_ifevals_four_figures_and_what_is_left_out(monkeypatch: pytest
         for row, text in zip(of.rows, texts, strict=True)
     ]
     said: list[str] = []
-    monkeypatch.setattr(runs, "say", said.append)
+    monkeypatch.setattr(measure, "say", said.append)
     monkeypatch.setattr("selfevo_jax.report.text_line", str)
-    runs._say_figures("ifeval", asdict(score(of, rows)[0]) | {"texts": "as they are"})
+    measure._say_figures("ifeval", asdict(score(of, rows)[0]) | {"texts": "as they are"})
     half, whole = (binomtest(hits, 17).proportion_ci(method="wilson") for hits in (8, 17))
     strict, loose = f"47.1 [{100 * half.low:.1f}, {100 * half.high:.1f}]", f"100 [{100 * whole.low:.1f}, 100]"
     assert said == [

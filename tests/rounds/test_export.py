@@ -17,10 +17,11 @@ from selfevo_jax.checkpoint import open_model, save_adapters
 from selfevo_jax.checkpoint.weights import flatten
 from selfevo_jax.cli import app
 from selfevo_jax.errors import ConfigError, ModelError, SelfevoError
-from selfevo_jax.export import Form, choose, export, writing
+from selfevo_jax.export import Form, export, writing
 from selfevo_jax.export.check import logits_of
 from selfevo_jax.model import LoraConfig, init_adapters
 from selfevo_jax.progress import Reporter
+from selfevo_jax.run.chosen import choose
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.storage import place
 from selfevo_jax.text import checked_texts

@@ -1,18 +1,19 @@
-"""Which model is taken out: a model source, or a checkpoint of a run by its name."""
+"""Which model a user names: a model source, or a checkpoint of a run by its name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
 from selfevo_jax.checkpoint import locate
-from selfevo_jax.config import Config
+from selfevo_jax.config import Config, override, parse_config, read_tree, set_key
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.run.forking import BASE
 from selfevo_jax.run.names import COMMITTED, CONFIG, META, name_of
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.run.sources import run_of
-from selfevo_jax.storage import place
+from selfevo_jax.storage import is_remote, place
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,47 @@ def choose(text: str) -> Chosen:
     A checkpoint inside a run directory belongs to that run. Raises ConfigError where the run has not finished it, or
     keeps it no longer; ModelError where there is no such model.
     """
-    before, at, point = text.rpartition("@")
-    if at and (point in (BASE, META) or point.isdecimal()) and _is_run(before):
-        return _of_run(RunDir(before), point)
-    if _is_run(text):
-        return _newest(RunDir(text))
+    if (named := of_a_run(text)) is not None:
+        return named
     path = locate(text)
     root = None if path is None else run_of(path)
     if path is None or root is None:
         return Chosen(text)
     run = RunDir(root)
     return Chosen(text, run=run, name=path.name, config=run.read_config())
+
+
+def of_a_run(text: str) -> Chosen | None:
+    """`choose` of RUN and RUN@POINT; None for what is neither."""
+    before, at, point = text.rpartition("@")
+    if at and (point in (BASE, META) or point.isdecimal()) and _is_run(before):
+        return _of_run(RunDir(before), point)
+    return _newest(RunDir(text)) if _is_run(text) else None
+
+
+def run_named(text: str) -> RunDir:
+    """The run that a user names: by its directory, as RUN@POINT, or by a checkpoint inside it."""
+    before, at, point = text.rpartition("@")
+    if at and (point in (BASE, META) or point.isdecimal()) and _is_run(before):
+        return RunDir(before)
+    root = None if is_remote(text) else run_of(place(text).absolute())
+    return RunDir(text if root is None or _is_run(text) else root)
+
+
+def config_of(chosen: Chosen, overrides: Sequence[str] = ()) -> Config:
+    """The config of a checkpoint's run, with the checkpoint as its model, and `key=value` overrides.
+
+    Raises ConfigError for a model that belongs to no run, and for faulty overrides.
+    """
+    if chosen.run is None:
+        raise ConfigError(f"{chosen.source}: belongs to no run, so that there is no config beside it; name a config")
+    chosen.run.require_run()
+    tree = read_tree(chosen.run.config_file)
+    set_key(tree, "model.source", chosen.source)
+    set_key(tree, "model.tokenizer", chosen.tokenizer)
+    for text in overrides:
+        set_key(tree, *override(text))
+    return parse_config(tree, str(chosen.run.config_file))
 
 
 def _is_run(text: str) -> bool:
