@@ -1,12 +1,23 @@
 """The errors a user can cause. Each is one clear line: the thing, what was found, what was expected, the remedy."""
 
 import json
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class SelfevoError(Exception):
     """A fault in the user's input or set-up. The command line prints the message alone and exits with its code."""
 
     exit_code = 2
+    several: tuple[str, ...] = ()
+    """The faults, where the message is about more than one."""
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """One or more, each with its own message."""
+        return self.several or (str(self),)
 
 
 class ConfigError(SelfevoError):
@@ -37,6 +48,41 @@ class Preempted(SelfevoError):
 
 class NonFiniteLossError(SelfevoError):
     """The loss, its gradient or the parameters became NaN or infinite; the message names step and rows."""
+
+
+class Faults:
+    """What several steps find wrong, told at once: a user mends all of it before the next try."""
+
+    def __init__(self) -> None:
+        self._found: list[SelfevoError] = []
+
+    def of(self, step: Callable[[], T]) -> T | None:
+        """What a step makes; None where it finds a fault of the user's input. Other errors pass."""
+        try:
+            return step()
+        except (ConfigError, DataError, ModelError) as error:
+            self._found.append(error)
+        except SelfevoError as error:
+            if type(error) is not SelfevoError:  # a notice to end, a lock, another process: nothing to go on from
+                raise
+            self._found.append(error)
+        return None
+
+    def add(self, error: SelfevoError) -> None:
+        self._found.append(error)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def refuse(self) -> None:
+        """Raises the first fault, with the words of all, where there is one."""
+        told = tuple(dict.fromkeys(fault for error in self._found for fault in error.faults))
+        if not self._found:
+            return
+        first = self._found[0]
+        if len(told) > 1:
+            first.args, first.several = ("\n".join(told),), told
+        raise first
 
 
 def first_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """The configuration of a run: YAML plus dotted overrides, checked in full before any work starts."""
 
-from selfevo_jax.config.load import dump_config, load_config, override, parse_config, read_tree, set_key
+from selfevo_jax.config.load import dump_config, load_config, override, parse_config, read_tree, set_key, usable_config
 from selfevo_jax.config.rounds import RoundsSection
 from selfevo_jax.config.sections import Config
 
@@ -13,4 +13,5 @@ __all__ = [
     "parse_config",
     "read_tree",
     "set_key",
+    "usable_config",
 ]

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,36 @@ def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise _explain(origin, error, tree) from error
+
+
+def usable_config(tree: dict[str, Any], origin: str = "config") -> tuple[Config | None, list[str]]:
+    """`parse_config` for a user who is to hear all: without its faulty keys, where it is a config without them, and
+    what is wrong with those."""
+    try:
+        return parse_config(tree, origin), []
+    except ConfigError as error:
+        faults = str(error).splitlines()
+        cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return None, faults
+    rest: dict[str, Any] = copy.deepcopy(tree)
+    for item in cause.errors(include_url=False):
+        if not _without(rest, [part for part in item["loc"] if part != "[key]"]):
+            return None, faults
+    try:
+        return parse_config(rest, origin), faults
+    except ConfigError as error:
+        return None, list(dict.fromkeys([*faults, *str(error).splitlines()]))
+
+
+def _without(tree: Any, location: Sequence[str | int]) -> bool:
+    """Takes a key out of a tree; False where it is not there."""
+    for part in location[:-1]:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    if not location or not isinstance(tree, dict):
+        return False
+    tree.pop(location[-1], None)
+    return True
 
 
 def read_tree(path: str | Path) -> dict[str, Any]:

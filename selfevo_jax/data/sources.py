@@ -23,8 +23,11 @@ from etils import epath
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
 from selfevo_jax.data.objects import holds_text_alone, objects_of
-from selfevo_jax.errors import DataError, shown
+from selfevo_jax.errors import DataError, Faults, shown
 from selfevo_jax.text import number_as_text, utf8
+
+_NAMED = 3
+"""Faulty rows of a file that are named."""
 
 
 def _filled(text: str) -> str:
@@ -105,7 +108,8 @@ def read_prompts(
       columns: our name of a field -> the file's.
 
     Raises:
-      DataError: a row cannot be used (file, line, field), two rows share an id, or no row is left.
+      DataError: rows cannot be used (the first ones, each with file, line and field), two rows share an id, or no row
+        is left.
     """
     return [row for _, row in numbered_rows(source, PromptRow, skip, limit, columns)]
 
@@ -173,19 +177,26 @@ def numbered_rows(
     reader = _Reader(name, kind, {**perhaps, **columns}, holds_text_alone(source))
     rows: list[tuple[int, Row]] = []
     lines: dict[str, int] = {}
-    seen = 0
+    seen, faults = 0, Faults()
     for line, fields in objects:
         seen += 1
         if seen <= skip:
             continue
-        row = reader.row(line, fields)
-        if row.id in lines:
-            remedy = "give each row its own id" if "id" in fields or "ID" in fields else "remove one of the two rows"
-            raise DataError(name, line, "id", f"'{row.id}' is the id of line {lines[row.id]} too; {remedy}")
+        try:
+            row = reader.row(line, fields)
+            if row.id in lines:
+                remedy = "give each row its own id" if {"id", "ID"} & fields.keys() else "remove one of the two rows"
+                raise DataError(name, line, "id", f"'{row.id}' is the id of line {lines[row.id]} too; {remedy}")
+        except DataError as error:
+            faults.add(error)
+            if len(faults) == _NAMED:
+                break
+            continue
         lines[row.id] = line
         rows.append((line, row))
         if len(rows) == limit:
             break
+    faults.refuse()
     if not rows:
         problem = f"skip {skip} leaves none of its {seen} rows" if seen else "has no rows; at least one is expected"
         raise DataError(name, None, None, problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from selfevo_jax.chains import words_notice
 from selfevo_jax.checkpoint import model_checksum
 from selfevo_jax.config import Config
 from selfevo_jax.data import source_checksum
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, Faults
 from selfevo_jax.judges.endpoint import server_notice
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.checkpoints import Checkpoints, tell_aside
@@ -29,14 +30,14 @@ from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.scorers import code_checksums
 from selfevo_jax.tasks import Task, open_task
-from selfevo_jax.train import check_settings, train_settings
+from selfevo_jax.train import TrainSection, check_settings, train_settings
 
 
 def open_loop(config: Config, reporter: Reporter) -> Loop:
     """Opens the run of a config, begun or not, and owns it until its `dir` is closed."""
     dir = RunDir(config.run_dir)
     task, bench, sets, ordinary = prepare(config, reporter, dir.append_cost)
-    if (before := dir.open(config, _fingerprints(config, task, bench, reporter))) is not None:
+    if (before := dir.open(config, fingerprints(config, task, bench, reporter))) is not None:
         reporter.line(f"{dir.root}: taken over from {before}, which is gone")
     loop = Loop(config, reporter, task, dir, bench, Checkpoints(bench, dir, reporter), sets, ordinary)
     loop.tell_notes()
@@ -49,57 +50,91 @@ def open_loop(config: Config, reporter: Reporter) -> Loop:
 def prepare(
     config: Config, reporter: Reporter, record: Callable[[dict[str, Any]], None] | None = None
 ) -> tuple[Task, Workbench, dict[str, OpenSet], Ordinary | None]:
-    """Task, workbench, open-ended sets and ordinary answers of a run; says what the user should know of them. Raises
-    SelfevoError for everything that could stop the run later, and can be seen without its directory."""
-    task, sets, rows = open_task(config), open_sets(config), ordinary_rows(config)
-    check_ordinary(rows, task, config.rounds.number)
-    bench = open_workbench(config, record)
+    """Task, workbench, open-ended sets and ordinary answers of a run; says what the user should know of them.
+
+    Raises SelfevoError with everything that could stop the run later, and can be seen without its directory.
+    """
+    faults = Faults()
+    task, bench, sets, ordinary = look_over(config, reporter, faults, reporter.warn, record)
+    faults.refuse()
+    assert task is not None
+    assert bench is not None
     bench.engine.fit(survey(bench, [*run_phases(bench, task), *open_phases(bench, sets.values())]))
-    _check(config, task, bench, reporter)
-    ordinary = Ordinary.of(rows, bench)
-    for said in (*open_notices(bench, sets), None if ordinary is None else ordinary.notice()):
-        if said is not None:
-            reporter.warn(said)
     return task, bench, sets, ordinary
 
 
-def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> None:
-    for name, section in (("meta", config.meta), ("learn", config.learn)):
-        if section.steps == 0:
-            continue
+def look_over(
+    config: Config,
+    reporter: Reporter,
+    faults: Faults,
+    on_server: Callable[[str], None],
+    record: Callable[[dict[str, Any]], None] | None = None,
+) -> tuple[Task | None, Workbench | None, dict[str, OpenSet], Ordinary | None]:
+    """What of a run can be made, and is looked at; what cannot be is None, and among the faults.
+
+    `on_server` is told of servers that cannot be asked now: a run asks them only when it has come so far.
+    """
+    task = faults.of(lambda: open_task(config))
+    sets = faults.of(lambda: open_sets(config)) or {}
+    rows = faults.of(lambda: ordinary_rows(config)) or []
+    if task is not None:
+        faults.of(lambda: check_ordinary(rows, task, config.rounds.number))
+    bench = faults.of(lambda: open_workbench(config, record))
+    faults.of(lambda: _look_at_servers(config, on_server))
+    ordinary = None
+    if task is not None and bench is not None:
+        _check(config, task, bench, reporter, faults)
+        ordinary = faults.of(lambda: Ordinary.of(rows, bench))
+        said = faults.of(lambda: [*open_notices(bench, sets)]) or []
+        for line in (*said, None if ordinary is None else ordinary.notice()):
+            if line is not None:
+                reporter.warn(line)
+    return task, bench, sets, ordinary
+
+
+def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, faults: Faults) -> None:
+    """What can be said of the rows and the workbench together."""
+
+    def settings(name: str, section: TrainSection) -> None:
         try:
             check_settings(train_settings(section, config.seed), bench.mesh)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
+
+    for name, section in (("meta", config.meta), ("learn", config.learn)):
+        if section.steps != 0:
+            faults.of(functools.partial(settings, name, section))
     if task.has_meta and task.questions() is None:
         files = task.files()
         source = next((files[key] for key in files if key.startswith("data.meta")), "D_meta")
-        check_verdicts(task.meta_rows(()).rows, bench.judge, source)
+        faults.of(lambda: check_verdicts(task.meta_rows(()).rows, bench.judge, source))
+    lost: str | None = None
     first = given(task, config.data, 1)
-    lost = check_first_round(config, first, bench.format) if config.rounds.number > 0 else None
-    writing = check_writing(config, task, bench)
     if config.rounds.number > 0:
-        check_judge(bench, task, first)
+        lost = faults.of(lambda: check_first_round(config, first, bench.format))
+        faults.of(lambda: check_judge(bench, task, first))
+    writing = faults.of(lambda: check_writing(config, task, bench))
     labels = [f"{name} reads labels in its rounds: a baseline, no self-improvement" for name in bench.label_readers]
     platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
     words = words_notice(bench.judge, bench.format, bench.tokenizer.decode)
-    notices = (*task.notices(), bench.format.notice(), lost, writing, *labels, words, platform, *_of_servers(config))
-    for said in notices:
+    for said in (*task.notices(), bench.format.notice(), lost, writing, *labels, words, platform):
         if said is not None:
             reporter.warn(said)
 
 
-def _of_servers(config: Config) -> list[str]:
-    """What is seen of the servers that judge, as process 0 sees it: a run asks them only when it has come so far."""
+def _look_at_servers(config: Config, tell: Callable[[str], None]) -> None:
+    """What is seen of the servers that judge, as process 0 sees it."""
     given = [config.judge.server, *(of.endpoint for of in config.data.open_ended.values())]
     servers = {(one.url, one.model): one for one in given if one is not None}
     if not servers:
-        return []
+        return
     said = hosts.agree("looking at the servers that judge", lambda: [server_notice(one) for one in servers.values()])
-    return [one for one in said if one is not None]
+    for one in said:
+        if one is not None:
+            tell(one)
 
 
-def _fingerprints(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> dict[str, str]:
+def fingerprints(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> dict[str, str]:
     """What the stored artefacts rest on besides the config: a change is refused on resume."""
     prints = {key: source_checksum(source) for key, source in task.files().items()}
     own = config.data.self_written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -18,7 +19,7 @@ from selfevo_jax.accelerators import JAX_NAMES, remedy
 from selfevo_jax.chains import Generated, RefineChain, Rollout, StageParams
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config
-from selfevo_jax.errors import ConfigError, SelfevoError, first_line
+from selfevo_jax.errors import ConfigError, Faults, SelfevoError, first_line
 from selfevo_jax.judges import BatchJudge, ChainJudge, Leaks, format_for, open_batch, open_judge
 from selfevo_jax.methods import Method, open_method
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, require_finite
@@ -28,6 +29,7 @@ from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.sample import (
     Chain,
     Engine,
+    SamplerMemory,
     SamplingParams,
     SlotPlan,
     StageSection,
@@ -279,22 +281,51 @@ def check_positions(config: Config, model: ModelConfig) -> None:
 
 
 def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | None = None) -> Workbench:
-    """Builds the parts of a run. Raises SelfevoError (or a kind of it) for anything in the config that cannot work."""
+    """Builds the parts of a run. Raises SelfevoError (or a kind of it) with all in the config that cannot work."""
     select_platform(config.platform)
     hosts.check_devices()
     keep_compiled_programs()
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    faults = Faults()
+    mesh = faults.of(lambda: make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
+    source = faults.of(lambda: _opened(config))
+    judge = faults.of(lambda: open_judge(config.judge))
+    batch = faults.of(lambda: open_batch(config.judge))
+    method, cut = faults.of(lambda: open_method(config)), faults.of(lambda: cut_of(config))
+    fmt = plan = memory = None
+    if source is not None:
+        shape, tokenizer = source.config, source.tokenizer
+        faults.of(lambda: check_positions(config, shape))
+        if judge is not None:
+            fmt = faults.of(functools.partial(_format, judge, config, tokenizer))
+        if mesh is not None:
+            memory = faults.of(lambda: sampler_memory(config.sampling, shape, mesh))
+    if memory is not None:
+        plan = faults.of(functools.partial(_slots, config, memory))
+    faults.refuse()
+    assert mesh is not None
+    assert source is not None
+    assert judge is not None
+    assert method is not None
+    assert fmt is not None
+    assert memory is not None
+    assert plan is not None
+    engine = make_engine(memory, source.tokenizer, plan.slots, config.seed)
+    return Workbench(config, mesh, source, fmt, judge, plan, engine, method, cut, record, batch)
+
+
+def _opened(config: Config) -> ModelSource:
     require_unchanged(config.model.source)
     source = open_model(config.model.source, config.model.tokenizer)
     check_preset(config.model.preset, source)
-    check_positions(config, source.config)
-    judge, batch = open_judge(config.judge), open_batch(config.judge)
-    fmt = PromptFormat(format_for(judge, config.format), source.tokenizer)
-    memory = sampler_memory(config.sampling, source.config, mesh)
+    return source
+
+
+def _format(judge: ChainJudge, config: Config, tokenizer: BaseTokenizer) -> PromptFormat:
+    return PromptFormat(format_for(judge, config.format), tokenizer)
+
+
+def _slots(config: Config, memory: SamplerMemory) -> SlotPlan:
     # all hosts take the slots that fit in the smallest
-    available = min(hosts.gather("comparing memory", available_bytes(mesh)))
+    available = min(hosts.gather("comparing memory", available_bytes(memory.train_mesh or memory.mesh)))
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
-    plan = memory.plan(config.sampling.slots, chains, available)
-    engine = make_engine(memory, source.tokenizer, plan.slots, config.seed)
-    method, cut = open_method(config), cut_of(config)
-    return Workbench(config, mesh, source, fmt, judge, plan, engine, method, cut, record, batch)
+    return memory.plan(config.sampling.slots, chains, available)

@@ -64,9 +64,8 @@ class Checksums:
         self._lines()
         return list(self._faults)
 
-    def repair(self) -> list[str]:
-        """Puts these two records in order where nothing is lost by it; says what was wrong. Raises SelfevoError where
-        lines are lost, ConfigError for a run of another format."""
+    def require_whole(self) -> None:
+        """Raises SelfevoError where lines of these two records are lost, ConfigError for a run of another format."""
         self.require_format()
         self._lines()
         if self._broken is not None:
@@ -74,6 +73,11 @@ class Checksums:
                 f"{self.root}/{self._broken}; restore it from a copy of the run, or begin another run from a finished "
                 "point of this one: selfevo fork"
             )
+
+    def repair(self) -> list[str]:
+        """Puts these two records in order where nothing is lost by it; says what was wrong. Raises as
+        `require_whole`."""
+        self.require_whole()
         faults, self._faults = self._faults, []
         self._trim()
         if faults or not self.head.exists():

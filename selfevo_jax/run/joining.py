@@ -6,6 +6,7 @@ is missing is made anew by its phase. One that has changed is refused: a person 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from selfevo_jax.checkpoint import ASIDE, is_complete, set_aside
 from selfevo_jax.config import Config, dump_config, load_config
-from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.errors import ConfigError, Faults, SelfevoError
 from selfevo_jax.run.checksums import READERS, Checksums
 from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.run.identity import config_differences, identity
@@ -87,15 +88,45 @@ class Joining:
             for file in self._storage.files(self.root)
             if fnmatch(file.name, ".*.tmp") and ASIDE not in file.relative_to(self.root).parts
         ]
-        names = [name for name in finished_files(self.root, self._sums) if name not in (CONFIG, PRINTS)]
+        names = self._names()
         self._checkpoints([name for name in names if name.startswith(f"{CHECKPOINTS}/")])
         self._files([name for name in names if not name.startswith(f"{CHECKPOINTS}/")])
 
+    def look(self, config: Config, fingerprints: dict[str, str] | None) -> None:
+        """Raises all that `join` would refuse, and writes nothing. Without fingerprints only the config is compared."""
+        faults = Faults()
+        faults.of(self._sums.require_whole)
+        if not faults:
+            faults.of(lambda: self._require_same(config, fingerprints))
+            for name in self._names():
+                path = self.root / name
+                if path.exists() and name not in _TOLD_ONLY:  # one that is missing is made anew
+                    seen = self._sums.size_fault if name.startswith(f"{CHECKPOINTS}/") else self._sums.fault
+                    faults.of(functools.partial(self._sums.refuse, seen(path)))
+        faults.refuse()
+
+    def _names(self) -> list[str]:
+        return [name for name in finished_files(self.root, self._sums) if name not in (CONFIG, PRINTS)]
+
     # --- whose run it is
+
+    def _require_same(self, config: Config, fingerprints: dict[str, str] | None) -> None:
+        if fingerprints is not None:
+            self._compare(config, fingerprints | {"config": identity(config, fingerprints)})
+        elif (self.root / CONFIG).exists() and not self._broken(CONFIG):
+            self._refuse(config_differences(load_config(self.root / CONFIG), config))
 
     def _same_run(self, config: Config, fingerprints: dict[str, str]) -> None:
         """That it is the run that was begun here; its two records are written again, or for the first time."""
         record = fingerprints | {"config": identity(config, fingerprints)}
+        self._compare(config, record)
+        for name, content in ((CONFIG, dump_config(config).encode("utf-8")), (PRINTS, to_json(record))):
+            path = self.root / name
+            if self._broken(name) or not path.exists() or path.read_bytes() != content:
+                self._sums.write(path, content)
+
+    def _compare(self, config: Config, record: dict[str, str]) -> None:
+        """Raises what differs from the run that was begun here; notes which of its two records are made anew."""
         known, differences = self._known(record), []
         if known is None or self._broken(CONFIG):
             if known is not None and known.get("config") != record["config"]:
@@ -110,16 +141,15 @@ class Joining:
             differences += [
                 f"{k}: other content than at the start" for k in known if k != "config" and known[k] != record.get(k)
             ]
+        self._refuse(differences)
+
+    def _refuse(self, differences: list[str]) -> None:
         if differences:
             raise ConfigError(
                 f"{self.root}: a run with another config is here:\n  "
                 + "\n  ".join(differences)
                 + "\nUse its config, or another run_dir"
             )
-        for name, content in ((CONFIG, dump_config(config).encode("utf-8")), (PRINTS, to_json(record))):
-            path = self.root / name
-            if self._broken(name) or not path.exists() or path.read_bytes() != content:
-                self._sums.write(path, content)
 
     def _known(self, record: dict[str, str]) -> dict[str, str] | None:
         """The fingerprints of the run; None where none was begun."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,7 @@ from selfevo_jax.data import (
     DataSection,
     EvaluationRow,
     KnownGold,
+    MetaRow,
     PromptRow,
     QARow,
     read_evaluation,
@@ -18,8 +20,9 @@ from selfevo_jax.data import (
     read_prompts,
     read_qa,
 )
+from selfevo_jax.errors import Faults
 from selfevo_jax.evaluate import EvaluationSet
-from selfevo_jax.scorers import Scorer, open_scorers
+from selfevo_jax.scorers import EvaluationSection, Scorer, open_scorers
 from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
 from selfevo_jax.tasks.equations import build_meta, read_problems
 from selfevo_jax.tasks.overlap import Prompt, check_overlap, plain, shared
@@ -29,7 +32,7 @@ from selfevo_jax.tasks.solutions import build_meta_rows
 class Files:
     """Rows from files, shipped slices and data sets. Everything is read, and so checked, at the start.
 
-    Raises DataError naming file, line and field of a row that cannot be used.
+    Raises DataError naming file, line and field of rows that cannot be used: the first ones of every file.
     """
 
     name = "files"
@@ -38,31 +41,27 @@ class Files:
         data, seed = config.data, config.seed
         assert data.prompts is not None
         self._data, self._seed, self._rounds = data, seed, config.rounds.number
-        self._prompts = read_prompts(data.prompts.source, columns=data.prompts.columns)
-        self._evaluation = read_sets(data)
+        faults, pile = Faults(), data.prompts
+        self._prompts = faults.of(lambda: read_prompts(pile.source, columns=pile.columns)) or []
+        self._evaluation = faults.of(lambda: read_sets(data)) or {}
+        self._meta = faults.of(lambda: _given_meta(data, seed)) or []
+        equations = data.meta_from_equations
+        self._problems = (
+            None if equations is None else faults.of(lambda: read_problems(equations.source, equations.columns))
+        )
+        self._qa = faults.of(lambda: given_qa(data)) or []
+        open_ended = faults.of(lambda: open_rows(data)) or {}
+        faults.refuse()
         opened = [of.scorers[0] for of in self._evaluation.values()]
         self.scorer: Scorer = opened[0] if opened else data.primary.scorers[0]
-        own = data.prompts.columns
-        self._gold = read_gold(data.prompts.source, self.scorer, columns=data.primary.columns, own=own)
-        if data.meta_skill is not None:
-            given = data.meta_skill
-            self._meta = read_meta(given.source, limit=data.meta_rows, columns=given.columns)
-        elif data.meta_from_solutions is not None:
-            solved = data.meta_from_solutions
-            questions = read_qa(solved.source, columns=solved.columns)
-            self._meta = build_meta_rows(questions, seed, limit=data.meta_rows)
-        else:
-            self._meta = []
-        equations = data.meta_from_equations
-        self._problems = None if equations is None else read_problems(equations.source, equations.columns)
-        self._qa = given_qa(data)
+        self._gold = read_gold(pile.source, self.scorer, columns=data.primary.columns, own=pile.columns)
         meta = "meta_from_solutions" if data.meta_skill is None else "meta_skill"
         self._supervised: dict[str, Sequence[Prompt]] = {meta: self._meta, "qa": self._qa}
         if self._problems is not None:
             self._supervised["meta_from_equations"] = self._problems.usable
         check_overlap(
             {f"evaluation.{name}": of.rows for name, of in self._evaluation.items()}
-            | {f"open_ended.{name}": rows for name, rows in open_rows(data).items()},
+            | {f"open_ended.{name}": rows for name, rows in open_ended.items()},
             {"prompts": self._prompts, **self._supervised},
         )
 
@@ -145,21 +144,34 @@ class Files:
         return self._qa
 
 
+def _given_meta(data: DataSection, seed: int) -> list[MetaRow]:
+    """D_meta that is made of rows alone; none where there is none, or it needs answers of the base."""
+    if (given := data.meta_skill) is not None:
+        return read_meta(given.source, limit=data.meta_rows, columns=given.columns)
+    if (solved := data.meta_from_solutions) is not None:
+        return build_meta_rows(read_qa(solved.source, columns=solved.columns), seed, limit=data.meta_rows)
+    return []
+
+
 def given_qa(data: DataSection) -> list[QARow]:
     """D_QA, where the config names it."""
     return [] if data.qa is None else read_qa(data.qa.source, columns=data.qa.columns)
 
 
 def read_sets(data: DataSection) -> dict[str, EvaluationSet]:
-    """The evaluation sets that are files, each row checked by its scorers."""
-    found = {}
-    for name, section in data.evaluation.items():
+    """The evaluation sets that are files, each row checked by its scorers. Raises what is wrong with any of them."""
+    faults = Faults()
+
+    def read(name: str, section: EvaluationSection) -> EvaluationSet:
         scorers = open_scorers(section.scorers, f"data.evaluation.{name}.scorers")
-        read = read_evaluation(
+        rows = read_evaluation(
             section.source, scorers, columns=section.columns, only=section.only, limit=data.evaluation_rows
         )
-        found[name] = EvaluationSet(read.rows, scorers, read.selection)
-    return found
+        return EvaluationSet(rows.rows, scorers, rows.selection)
+
+    found = {name: faults.of(functools.partial(read, name, of)) for name, of in data.evaluation.items()}
+    faults.refuse()
+    return {name: of for name, of in found.items() if of is not None}
 
 
 def open_rows(data: DataSection) -> dict[str, list[PromptRow]]:
