@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 from selfevo_jax.errors import SelfevoError
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from selfevo_jax.config import Config
+    from selfevo_jax.model import ModelConfig
+    from selfevo_jax.train import TrainSection
 
 COUNTED = "counted, not compiled"
 
@@ -57,40 +61,54 @@ def count(config: Config) -> Counted:
 
     Raises ConfigError for a mesh that does not divide them, ModelError for the model.
     """
-    import jax.numpy as jnp
-
     from selfevo_jax.plan.planner import read_shape
-    from selfevo_jax.plan.programs import held_copies, shard_bytes
+    from selfevo_jax.sharding import make_mesh
+
+    m = config.mesh
+    return count_on(config, read_shape(config), make_mesh(m.data, m.fsdp, m.tensor))
+
+
+def count_on(config: Config, model: ModelConfig, mesh: Mesh) -> Counted:
+    """`count` for a model and a mesh that are there."""
     from selfevo_jax.sample import sampler_memory
-    from selfevo_jax.sample.memory import device_bytes
-    from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-    from selfevo_jax.train import gradient_shapes, train_settings
-    from selfevo_jax.train.state import Form
 
-    model, m, s = read_shape(config), config.mesh, config.sampling
-    mesh = make_mesh(m.data, m.fsdp, m.tensor)
-    settings = train_settings(config.learn, config.seed)
-    form = Form.of(model, settings, mesh, TRAIN_RULES)
-    shapes, layout = form.shapes, form.state
-
-    def on_a_device(*parts: str) -> int:
-        return sum(device_bytes(getattr(shapes, part), getattr(layout, part)) for part in parts)
-
+    s = config.sampling
     memory = sampler_memory(s, model, mesh)
-    masters = memory.params(jnp.dtype(jnp.float32), TRAIN_RULES, mesh)
     slots = -(-(s.slots or memory.ways) // memory.ways)
     name = f"cache of {slots} slots" if s.slots is not None else "cache of one slot (as many are taken as fit)"
     return Counted(
         dict(mesh.shape),
-        {
-            "parameters": on_a_device("params", "frozen"),
-            "optimizer": on_a_device("opt_state"),
-            "gradients": shard_bytes(gradient_shapes(model, settings, mesh)),
-            "held beside": held_copies(config) * masters,
-        },
+        training_bytes(config, config.learn, model, mesh),
         {
             "parameters and what is held beside": memory.parameters,
             name: slots * memory.slot,
             "temporaries (an estimate)": memory.temporaries(slots),
         },
     )
+
+
+def training_bytes(config: Config, section: TrainSection, model: ModelConfig, mesh: Mesh) -> dict[str, int]:
+    """Bytes on a device of a fine-tuning with a section's settings, without activations and logits."""
+    import jax.numpy as jnp
+
+    from selfevo_jax.plan.programs import held_copies, shard_bytes
+    from selfevo_jax.sample import sampler_memory
+    from selfevo_jax.sample.memory import device_bytes
+    from selfevo_jax.sharding import TRAIN_RULES
+    from selfevo_jax.train import gradient_shapes, train_settings
+    from selfevo_jax.train.state import Form
+
+    settings = train_settings(section, config.seed)
+    form = Form.of(model, settings, mesh, TRAIN_RULES)
+    shapes, layout = form.shapes, form.state
+
+    def on_a_device(*parts: str) -> int:
+        return sum(device_bytes(getattr(shapes, part), getattr(layout, part)) for part in parts)
+
+    masters = sampler_memory(config.sampling, model, mesh).params(jnp.dtype(jnp.float32), TRAIN_RULES, mesh)
+    return {
+        "parameters": on_a_device("params", "frozen"),
+        "optimizer": on_a_device("opt_state"),
+        "gradients": shard_bytes(gradient_shapes(model, settings, mesh)),
+        "held beside": held_copies(config) * masters,
+    }

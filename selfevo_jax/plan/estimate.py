@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from selfevo_jax.config import Config
-from selfevo_jax.plan.compiled import Compiled
 from selfevo_jax.plan.lengths import JUDGE_PROMPT, Lengths
 from selfevo_jax.plan.programs import DECODE, EXTEND, TRAIN
 from selfevo_jax.plan.roofline import Span
@@ -17,6 +17,30 @@ ASSUMED = (
     "last chains drain; reading data, checkpoints, compiling, resharding, evaluation, and judges that are servers or "
     "from outside are not counted"
 )
+
+
+class Shaped(Protocol):
+    """A program's kind and shape (see selfevo_jax.plan.programs.Program)."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+
+
+class Timed(Protocol):
+    """A program whose time is known, compiled or measured; None: it is not."""
+
+    @property
+    def program(self) -> Shaped: ...
+    @property
+    def time(self) -> Span | None: ...
+    @property
+    def fits(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -37,28 +61,33 @@ class Phases:
     rounds: int
     writes: int
     """Rounds for which it does."""
+    evaluating: Span = Span(0.0, 0.0)
+    """Of a checkpoint, where the rows of its evaluation are known."""
 
     @property
     def round(self) -> Span:
-        return self.sampling + self.judging + self.learn
+        return self.sampling + self.judging + self.learn + self.evaluating
 
     @property
     def run(self) -> Span:
-        return self.meta + self.round * self.rounds + self.writing * self.writes
+        return self.meta + self.evaluating * 2 + self.round * self.rounds + self.writing * self.writes
 
     def chip_hours(self, span: Span) -> Span:
         return span * (self.chips / 3600)
 
 
 def estimate_round(
-    config: Config, lengths: Lengths, programs: Sequence[Compiled], slots: int, chips: int
+    config: Config, lengths: Lengths, programs: Sequence[Timed], slots: int, chips: int, evaluated: int = 0
 ) -> Phases | None:
-    """None where some program does not fit, or a length in epochs leaves the number of steps to the data."""
+    """None where some program does not fit, or a length in epochs leaves the number of steps to the data.
+
+    `evaluated`: chains of a checkpoint's evaluation, which are taken to be like those of a round.
+    """
     if not all(p.fits and p.time is not None for p in programs):
         return None
     if config.meta.steps is None or config.learn.steps is None:
         return None
-    by_kind: dict[str, list[Compiled]] = {TRAIN: [], EXTEND: [], DECODE: []}
+    by_kind: dict[str, list[Timed]] = {TRAIN: [], EXTEND: [], DECODE: []}
     for p in programs:
         by_kind[p.program.kind].append(p)
     if not (by_kind[TRAIN] and by_kind[EXTEND] and by_kind[DECODE]):
@@ -68,7 +97,7 @@ def estimate_round(
     meta = by_kind[TRAIN][0]
     chains = config.data.prompts_per_round * config.data.samples_per_prompt
     return Phases(
-        sampling=_decoding(chains, config, lengths, decode, slots) + _extending(chains, config, lengths, extend, slots),
+        sampling=_chains(chains, lengths, decode, extend, slots) + _planted(config, lengths, decode, extend, slots),
         judging=_judging(chains, config, lengths, decode, extend, slots),
         asked=_questions(chains, config, lengths) if config.judge.server is not None else 0,
         learn=_steps(config.learn.steps, learn),
@@ -77,20 +106,16 @@ def estimate_round(
         chips=chips,
         rounds=config.rounds.number,
         writes=sum(config.data.to_write(number) > 0 for number in range(1, config.rounds.number + 1)),
+        evaluating=_chains(evaluated, lengths, decode, extend, slots),
     )
 
 
-def _steps(count: int, step: Compiled) -> Span:
+def _steps(count: int, step: Timed) -> Span:
     assert step.time is not None
     return step.time * count
 
 
-def _controls(config: Config, lengths: Lengths) -> int:
-    """Chains of planted answers; a batch judge is asked about them in their place."""
-    return config.rounds.controls if lengths.feedback and config.judge.batch is None else 0
-
-
-def _writing(config: Config, lengths: Lengths, decode: Compiled, extend: Compiled, slots: int) -> Span:
+def _writing(config: Config, lengths: Lengths, decode: Timed, extend: Timed, slots: int) -> Span:
     """Texts in which the model writes prompts, where each holds as many as are asked for, and all of them are kept."""
     section, wanted = config.data.self_written, config.data.to_write(config.rounds.number)
     if section is None or not wanted:
@@ -109,7 +134,7 @@ def _questions(chains: int, config: Config, lengths: Lengths) -> int:
     return chains * batch.questions(1 + lengths.turns) + config.rounds.controls * planted
 
 
-def _judging(chains: int, config: Config, lengths: Lengths, decode: Compiled, extend: Compiled, slots: int) -> Span:
+def _judging(chains: int, config: Config, lengths: Lengths, decode: Timed, extend: Timed, slots: int) -> Span:
     """Both answers are shown, and a judgement is as long as feedback may be."""
     if config.judge.server is not None or not (questions := _questions(chains, config, lengths)):
         return Span.zero()
@@ -118,7 +143,7 @@ def _judging(chains: int, config: Config, lengths: Lengths, decode: Compiled, ex
     return _single(questions, min(shown, room), lengths.feedback, decode, extend, slots)
 
 
-def _single(texts: int, shown: int, drawn: int, decode: Compiled, extend: Compiled, slots: int) -> Span:
+def _single(texts: int, shown: int, drawn: int, decode: Timed, extend: Timed, slots: int) -> Span:
     """Texts that are no chains: of `drawn` tokens, behind `shown` ones."""
     assert decode.time is not None
     assert extend.time is not None
@@ -126,35 +151,44 @@ def _single(texts: int, shown: int, drawn: int, decode: Compiled, extend: Compil
     return steps + extend.time * (math.ceil(texts / _together(extend, slots)) * _pieces(shown, extend))
 
 
-def _together(extend: Compiled, slots: int) -> int:
+def _chains(chains: int, lengths: Lengths, decode: Timed, extend: Timed, slots: int) -> Span:
+    """Steps that draw one token a slot, wave after wave of chains; extends in groups: of the compiled rows, or (where
+    all rows go along) the eighth that ends together."""
+    assert decode.time is not None
+    assert extend.time is not None
+    steps = math.ceil(chains / slots) * (lengths.drawn + lengths.beside)
+    calls = math.ceil(chains / _together(extend, slots)) * (
+        _pieces(lengths.prompt, extend) + (lengths.extends - 1 + lengths.beside_extends) * _short(lengths, extend)
+    )
+    return decode.time * (steps / decode.program.steps) + extend.time * calls
+
+
+def _short(lengths: Lengths, extend: Timed) -> float:
+    """An instruction's extend as a part of a whole one."""
+    return min(1.0, lengths.instruction / extend.program.length)
+
+
+def _together(extend: Timed, slots: int) -> int:
     """Slots that begin in one extend."""
     rows = extend.program.rows
     return max(1, slots // 8) if rows == slots else rows
 
 
-def _pieces(tokens: int, extend: Compiled) -> int:
+def _pieces(tokens: int, extend: Timed) -> int:
     """Extends of one text."""
     return max(1, math.ceil(tokens / extend.program.length))
 
 
-def _decoding(chains: int, config: Config, lengths: Lengths, decode: Compiled, slots: int) -> Span:
-    """Steps that draw one token a slot, wave after wave of chains."""
+def _planted(config: Config, lengths: Lengths, decode: Timed, extend: Timed, slots: int) -> Span:
+    """Texts of feedback on planted answers; a batch judge is asked about them in their place."""
     assert decode.time is not None
-    steps = math.ceil(chains / slots) * (lengths.drawn + lengths.beside)
-    steps += math.ceil(_controls(config, lengths) / slots) * lengths.feedback * (1 + lengths.branches)
-    return decode.time * (steps / decode.program.steps)
-
-
-def _extending(chains: int, config: Config, lengths: Lengths, extend: Compiled, slots: int) -> Span:
-    """Extends in groups: of the compiled rows, or (where all rows go along) the eighth that ends together."""
     assert extend.time is not None
-    together, pieces = _together(extend, slots), _pieces(lengths.prompt, extend)
-    short = min(1.0, lengths.instruction / extend.program.length)
-    calls = math.ceil(chains / together) * (pieces + (lengths.extends - 1 + lengths.beside_extends) * short)
-    calls += math.ceil(_controls(config, lengths) / together) * (
-        pieces + short * (1 + lengths.branches + lengths.weighed)
+    count = config.rounds.controls if lengths.feedback and config.judge.batch is None else 0
+    steps = math.ceil(count / slots) * lengths.feedback * (1 + lengths.branches)
+    calls = math.ceil(count / _together(extend, slots)) * (
+        _pieces(lengths.prompt, extend) + _short(lengths, extend) * (1 + lengths.branches + lengths.weighed)
     )
-    return extend.time * calls
+    return decode.time * (steps / decode.program.steps) + extend.time * calls
 
 
 def as_dict(phases: Phases | None) -> Mapping[str, object] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from selfevo_jax.config import Config
 from selfevo_jax.plan.programs import TRAIN, Program
@@ -14,11 +14,12 @@ def remedies(program: Program, config: Config) -> list[str]:
     """Overrides, in the order to try them in, each with what it does."""
     if program.kind == TRAIN:
         names = [name for name in ("meta", "learn") if program.name in (TRAIN, f"{TRAIN} ({name})")]
-        return _of_training(names, getattr(config, names[-1]), program.mesh.shape)
+        return training_remedies(names, getattr(config, names[-1]), program.mesh.shape)
     return _of_sampling(config, program.mesh.shape)
 
 
-def _of_training(names: list[str], section: TrainSection, mesh: Mapping[str, int]) -> list[str]:
+def training_remedies(names: Sequence[str], section: TrainSection, mesh: Mapping[str, int]) -> list[str]:
+    """The same for a training step of the config's sections of these names, which have the settings of `section`."""
     found, shards = [], mesh["data"] * mesh["fsdp"]
 
     def change(key: str, value: object, why: str) -> None:
