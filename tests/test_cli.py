@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import quick_processes
+import typer
 from typer.testing import CliRunner
 
 import selfevo_jax
@@ -20,7 +21,9 @@ from selfevo_jax.errors import SelfevoError
 from selfevo_jax.run import RunDir
 from selfevo_jax.storage.disk import told
 
-COMMANDS = ["evolve", "eval", "chat", "import", "export", "meta-data", "report", "doctor"]
+COMMANDS = [
+    *("evolve", "eval", "chat", "generate", "init", "import", "export", "meta-data", "report", "status", "doctor")
+]
 runner = CliRunner()
 QUICKSTART = str(Path(__file__).parent.parent / "configs" / "quickstart.yaml")
 
@@ -112,6 +115,18 @@ def test_a_file_that_exists_is_written_over_by_force_alone(tmp_path: Path) -> No
     out.write_text("mine")
     assert "exists already" in refused("eval", QUICKSTART, "--out", str(out))
     assert out.read_text() == "mine"
+
+
+GOES_ON = ("annotate",)
+"""Commands that add to what they have written before."""
+
+
+def test_every_command_that_writes_what_a_user_names_asks_for_force_to_write_over_it() -> None:
+    commands = typer.main.get_command(app).commands
+    names = {name: {param.name for param in command.params} for name, command in commands.items()}
+    writing = {name for name, params in names.items() if "out" in params} - set(GOES_ON)
+    assert writing >= {"import", "export", "meta-data", "eval", "winrate", "generate"}
+    assert {name for name in {*writing, "init"} if "force" not in names[name]} == set()
 
 
 def test_weights_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ LEVELS = [
     {"__main__"},
     {"cli"},
     {"study", "export"},
-    {"report", "harness"},
+    {"report", "harness", "start"},
     {"rounds", "plan"},
     {"methods", "tasks"},
     {"run"},

@@ -5,7 +5,17 @@ from __future__ import annotations
 from rich.console import Console
 
 from selfevo_jax import process
-from selfevo_jax.cli import export, forks, runs, studies, tools, winrate  # noqa: F401 - they bring their commands to `app`
+from selfevo_jax.cli import (  # noqa: F401 - they bring their commands to `app`
+    asking,
+    export,
+    first,
+    forks,
+    measure,
+    runs,
+    studies,
+    tools,
+    winrate,
+)
 from selfevo_jax.cli.common import app
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.progress import plain

@@ -1,0 +1,139 @@
+"""What a user's files hold: prompts, gold answers and what grades them, feedback examples and how they judge."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from selfevo_jax.data import MetaRow, PromptRow, read_meta, read_prompts, read_qa
+from selfevo_jax.data.sources import EvaluationRow, numbered_rows
+from selfevo_jax.errors import DataError, EmptySelectionError, Faults
+from selfevo_jax.judges import JudgeSection, open_judge
+from selfevo_jax.scorers import faults_of, open_scorers
+from selfevo_jax.scorers.section import EvaluationSection
+from selfevo_jax.start.columns import ANSWER, META, PROMPT, Fields
+from selfevo_jax.tasks.solutions import build_meta_rows
+
+_SHORT = 5
+"""Words of a gold answer that is to be met as a whole."""
+NUMBER, OPEN = "number", "open_ended"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file, and what it is to a run."""
+
+    source: str
+    columns: Mapping[str, str]
+    """Our names of fields -> the file's, where they differ."""
+    rows: int
+    kind: str
+    """Of gold answers the scorer, or OPEN where nothing can grade them; of D_meta the config's key."""
+    told: str
+    """In words."""
+
+    def section(self, **more: Any) -> Any:
+        """As the config names it."""
+        columns = {"columns": dict(self.columns)} if self.columns else {}
+        return {"source": self.source, **columns, **more} if columns or more else self.source
+
+
+@dataclass(frozen=True)
+class Meta(Found):
+    """D_meta, and its judge."""
+
+    examples: Sequence[MetaRow] = ()
+    """None of them where the run makes them."""
+    judge: Mapping[str, Any] | None = None
+
+
+def find_prompts(source: str, given: Mapping[str, str]) -> tuple[Found, list[PromptRow]]:
+    """Raises DataError for rows without a prompt."""
+    columns = Fields.of(source).columns([PROMPT], given)
+    rows = read_prompts(source, columns=columns)
+    return Found(source, columns, len(rows), "prompts", f"{source}: {len(rows):,} prompts{_mapped(columns)}"), rows
+
+
+def find_gold(source: str, given: Mapping[str, str]) -> tuple[Found, list[EvaluationRow]]:
+    """What grades the answers to a file's prompts: a scorer that can score every row, or OPEN. Raises DataError for
+    rows without a prompt."""
+    fields = Fields.of(source)
+    columns = fields.columns([PROMPT, ANSWER], given)
+    rows = [row for _, row in numbered_rows(source, EvaluationRow, columns=columns)]
+    kind = _grader(rows)
+    if kind == OPEN:
+        columns = {ours: theirs for ours, theirs in columns.items() if ours == PROMPT}
+    graded = "without gold answers: judged by the base" if kind == OPEN else f"with gold answers for '{kind}'"
+    return Found(source, columns, len(rows), kind, f"{source}: {len(rows):,} rows {graded}{_mapped(columns)}"), rows
+
+
+def _grader(rows: Sequence[EvaluationRow]) -> str:
+    if all("instruction_id_list" in row.columns for row in rows):
+        return "constraints"
+    if all("choices" in row.columns for row in rows) and _scores("choice", rows):
+        return "choice"
+    if _scores(NUMBER, rows):
+        return NUMBER
+    answers = [str(row.columns.get(ANSWER, "")) for row in rows]
+    if _scores("choice", rows) and all(len(answer.strip(" ().")) == 1 for answer in answers):
+        return "choice"
+    short = all(answers) and median(len(answer.split()) for answer in answers) <= _SHORT
+    return "exact" if short and _scores("exact", rows) else OPEN
+
+
+def _scores(kind: str, rows: Sequence[EvaluationRow]) -> bool:
+    section = EvaluationSection.model_validate({"source": "", "scorers": [kind]})
+    (scorer,) = open_scorers(section.scorers, "scorers")
+    return not any(fault is not None for fault in faults_of(scorer, rows))
+
+
+def find_meta(source: str, given: Mapping[str, str], seed: int) -> Meta:
+    """D_meta, worked solutions, or word problems with equations. Raises DataError for other rows, with what is missing
+    of the first."""
+    fields = Fields.of(source)
+    columns = fields.columns(META, given)
+    if fields.has("feedback", columns=columns):
+        rows = read_meta(source, columns=columns)
+        judge = judge_of(rows)
+        read = "ratings" if judge is not None and judge["kind"] == "rating" else "verdicts"
+        told = f"{source}: {len(rows):,} rows of D_meta, with {read}{_mapped(columns)}"
+        return Meta(source, columns, len(rows), "meta_skill", told, rows, judge)
+    columns = fields.columns([PROMPT, ANSWER], given)
+    if fields.has("equation", columns=columns):
+        told = f"{source}: word problems with equations: D_meta is made of the base's own answers{_mapped(columns)}"
+        return Meta(source, columns, len(fields.rows), "meta_from_equations", told)
+    if fields.has(ANSWER, columns=columns):
+        with contextlib.suppress(EmptySelectionError):
+            made = build_meta_rows(read_qa(source, columns=columns), seed)
+            told = f"{source}: worked solutions, of which {len(made):,} rows of D_meta are made{_mapped(columns)}"
+            return Meta(source, columns, len(made), "meta_from_solutions", told, made)
+    raise DataError(
+        source,
+        None,
+        None,
+        "no rows of D_meta (prompt, response, feedback, refinement, good), no worked solutions with <<3*4=12>> marks "
+        f"(question, answer), and no word problems with equations; its rows have the fields: {', '.join(fields.names)}",
+    )
+
+
+def judge_of(rows: Sequence[MetaRow]) -> dict[str, Any] | None:
+    """The judge that reads in all feedback what the rows say of themselves; None for none of ours: a check names the
+    rows."""
+    ratings = [open_judge(JudgeSection(kind="rating")).read(row.feedback).rating for row in rows]
+    tries: list[dict[str, Any]] = [{"kind": "verdict"}, {"kind": "rating"}]
+    good = [rating for row, rating in zip(rows, ratings, strict=True) if row.good and rating is not None]
+    if good:
+        tries.append({"kind": "rating", "good_rating": min(good)})
+    for tree in tries:
+        judge = Faults().of(lambda tree=tree: open_judge(JudgeSection(**tree)))  # type: ignore[misc]
+        if judge is not None and all(judge.read(row.feedback).good == row.good for row in rows):
+            return tree
+    return None
+
+
+def _mapped(columns: Mapping[str, str]) -> str:
+    told = ", ".join(f"{ours} from '{theirs}'" for ours, theirs in columns.items())
+    return f" ({told})" if told else ""
