@@ -43,7 +43,6 @@ class Checked:
     warnings: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     """What the run is, in lines."""
-    texts: Texts | None = None
     time: TimeOfRound | None = None
 
 
@@ -77,11 +76,11 @@ def check(config: Config, measure: bool = True) -> Checked:
             _disk(bench, run, faults, found)
     if task is not None and bench is not None:
         groups = faults.of(lambda: _taught(config, task, bench, heard)) or {}
-        found.texts = _texts(config, task, bench)
-        found.facts += _of_rows(config, task, found.texts)
-        found.warnings += _cut(config, bench, found.texts)
+        texts = _texts(config, task, bench)
+        found.facts += _of_rows(config, task, texts)
+        found.warnings += _cut(config, bench, texts)
         if measure and not faults:
-            found.time = time_of_round(bench, task, found.texts, groups)
+            found.time = time_of_round(bench, task, texts, groups)
     try:
         faults.refuse()
     except SelfevoError as error:

@@ -288,6 +288,7 @@ class _Maker:
             f"{texts.prompt.at(0.5)} in the middle, {texts.prompt.counts[-1]} at most",
             "learn": "the fine-tuning inside each round",
             "learn.epochs": "over D_self, and D_meta beside it, each example as often as any other",
+            "learn.learning_rate": "usual for this size; lower it where a loss is not finite, or feedback is forgotten",
             "learn.length": "tokens of a packed row; longer examples are dropped, and counted",
             "rounds.variant": "go on from the round before; `restart` trains from the base each round",
             "rounds.controls": "answers made wrong on purpose, to see what the critic lets pass",
