@@ -197,6 +197,7 @@ def test_a_run_whose_filter_keeps_nothing_shows_its_table_and_says_why_it_ends(t
     assert "round 1: 0 of 8 rows passed the filter" in str(done.exception)
     assert "meta" in done.output
     assert [row["checkpoint"] for row in json.loads((run / "report.json").read_text())["rows"]] == ["base", "meta"]
+    assert '"at":"round 1"' in (run / "report.html").read_text()  # its chains, although the round is not trained
     shown = selfevo_at_once("report", str(run), "--json")
     assert json.loads(shown.stdout)["complete"] is False
 
