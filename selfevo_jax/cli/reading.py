@@ -110,7 +110,9 @@ def _write(runs: list[RunDir], out: Path, chains: int | None, sets: list[str], f
 @app.command()
 def show(
     run: RunTarget,
-    number: Annotated[int | None, typer.Option("--round", min=0, help="Default: every round; 0 with --set: meta.")] = None,
+    number: Annotated[
+        int | None, typer.Option("--round", min=0, help="Default: every round; 0 with --set: meta.")
+    ] = None,
     set_name: Annotated[
         str | None, typer.Option("--set", help="Answers to this evaluation set, in place of the chains of rounds.")
     ] = None,
@@ -118,7 +120,9 @@ def show(
     kept: Annotated[bool | None, typer.Option("--kept/--dropped", help="Whether the round learns from it.")] = None,
     clipped: Annotated[bool, typer.Option("--clipped", help="Where a text was cut at a limit.")] = False,
     kind: Annotated[list[str] | None, typer.Option(help="What became of it, such as spoilt.")] = None,
-    verdict: Annotated[list[str] | None, typer.Option(help="Its verdict beside gold, such as 'good but wrong'.")] = None,
+    verdict: Annotated[
+        list[str] | None, typer.Option(help="Its verdict beside gold, such as 'good but wrong'.")
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="What its prompt has in it, or its id.")] = None,
     search: Annotated[str | None, typer.Option(help="What some text of it has in it.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="How many to show; 0: all.")] = 10,
@@ -187,7 +191,9 @@ def _entries(run: RunDir, number: int | None, set_name: str | None) -> Iterator[
         sets = dict.fromkeys(row.set for row in summary.rows if row.direct is not None)
         if set_name not in sets:
             raise ConfigError(f"--set {set_name}: no such evaluation set; there are {', '.join(sets) or 'none'}")
-        names = [of for of in checkpoints(summary) if number is None or of[0] == (f"round {number}" if number else "meta")]
+        names = [
+            of for of in checkpoints(summary) if number is None or of[0] == (f"round {number}" if number else "meta")
+        ]
         if not names:
             raise ConfigError(f"--round {number}: not finished; {run.root} has {len(summary.rounds)} rounds")
         for shown, name in names:

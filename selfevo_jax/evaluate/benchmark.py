@@ -236,8 +236,8 @@ class DataAccuracy:
 def data_accuracy(
     gold: Mapping[str, EvaluationRow], scorer: Scorer, rollouts: Sequence[Rollout], kept: Sequence[Rollout]
 ) -> tuple[DataAccuracy, list[dict[str, Any]]] | None:
-    """Of the rows that could be run; and for each of them its columns and the grades of its first and its chosen answer,
-    as `score` gives them. None where no gold answer is known for their prompts."""
+    """Of the rows that could be run; and for each of them its columns and the grades of its first and its chosen
+    answer, as `score` gives them. None where no gold answer is known for their prompts."""
     known = [r for r in rollouts if r.id in gold and r.error is None]
     if not known:
         return None

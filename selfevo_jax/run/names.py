@@ -22,8 +22,8 @@ SCORES = "rollouts/logprobs.jsonl"
 WRITTEN, WRITTEN_TEXTS, WRITTEN_COUNTS = "prompts/written.jsonl", "prompts/texts.jsonl", "prompts/manifest.json"
 """Of a round: prompts that the model wrote for it, the texts in which it did, and how many there are."""
 CURATED, GRADES = "self_curated.jsonl", "grades.jsonl"
-"""Of a round: the rows that it learns from; and, written after it has learnt, its prompts' columns with the grades of the
-first and the chosen answers."""
+"""Of a round: the rows that it learns from; and, written when it has learnt, the columns of its prompts with the grades
+of their first and their chosen answers."""
 LOSSES = "losses.jsonl"
 """Beside the arrays of a checkpoint: step, loss, learning rate, gradient norm and tokens of every step of its training,
 a line each."""

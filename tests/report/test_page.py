@@ -74,7 +74,9 @@ def test_the_policy_lets_the_one_script_and_the_one_style_of_the_page_run_and_no
 def test_the_script_puts_no_text_on_the_page_as_markup_and_asks_no_network() -> None:
     files = {file.stem: file.read_text() for file in (ASSETS / "js").glob("*.js")}
     assert set(files) == set(_SCRIPTS)
-    forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(|fetch\(|XMLHttpRequest|import\("
+    forbidden = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|Function\(|fetch\(|XMLHttpRequest|import\("
+    )
     for name, text in files.items():
         assert not re.search(forbidden, text), name
     assert not re.search(r"url\(|@import|https?:", (ASSETS / "page.css").read_text())
@@ -130,7 +132,10 @@ def test_filters_are_of_the_chosen_answer_and_texts_are_found_without_regard_to_
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(0, 20))
 def test_a_page_holds_as_many_chains_as_it_may_half_of_them_notable_at_most_and_the_same_ones_again(odd, most) -> None:
-    entries = [Entry("round 1", None, rollout(str(n), good=None if of else True), None, (True, True)) for n, of in enumerate(odd)]
+    entries = [
+        Entry("round 1", None, rollout(str(n), good=None if of else True), None, (True, True))
+        for n, of in enumerate(odd)
+    ]
     taken, of, notable = chosen_chains(entries, most)
     assert (len(taken), of, notable) == (min(most, len(odd)), len(odd), sum(odd))
     assert sum(map(is_notable, taken)) == min(sum(odd), max(most // 2, most - (len(odd) - sum(odd))))
@@ -144,7 +149,9 @@ def test_a_page_holds_as_many_chains_as_it_may_half_of_them_notable_at_most_and_
 
 def test_texts_fill_a_page_up_to_its_room_and_a_long_one_says_how_much_more_there_is() -> None:
     def entry(id: str) -> Entry:
-        return Entry("round 1", None, Rollout(id, 0, "x" * 5000, (Candidate("y", "stop", (1,)),), 0), None, (None, None))
+        return Entry(
+            "round 1", None, Rollout(id, 0, "x" * 5000, (Candidate("y", "stop", (1,)),), 0), None, (None, None)
+        )
 
     group = Group(0, "round 1", None, 3)
     _fill(group, ([entry(id)] for id in "abc"), 9000)

@@ -45,7 +45,7 @@ def test_a_page_shows_the_summary_of_the_run_and_says_what_part_of_its_chains_it
     assert groups == {("round 1", None): (5, 16), ("round 2", None): (5, 16), (None, "stories"): (4, 16)}
     assert len(chains) == 5 + 5 + 4 * 4  # base, meta and two rounds
     assert [of["checkpoint"] for of in told["losses"]] == ["meta", "round 1", "round 2"]
-    assert [of["phase"] for of in told["phases"] if of.get("trained")][0] == "fine-tuning, meta"
+    assert next(of["phase"] for of in told["phases"] if of.get("trained")) == "fine-tuning, meta"
     assert {of["key"]: of.get("default") for of in told["config"] if of.get("own")}["rounds.select"] == "feedback"
 
 
@@ -76,7 +76,8 @@ def test_a_page_that_cannot_be_written_is_a_warning(finished: Path, monkeypatch:
 def test_a_run_with_its_page_is_verified_and_joined_as_one_without(finished: Path, tmp_path: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "run")
     run, heard = RunDir(root), Heard()
-    run.open(run.read_config(), json.loads((root / "fingerprints.json").read_text()) | {"config": ""})
+    prints = json.loads((root / "fingerprints.json").read_text())
+    run.open(run.read_config(), {key: value for key, value in prints.items() if key != "config"})
     assert write_page(run, heard)
     run.close()
     assert heard.lines == []
@@ -136,6 +137,14 @@ def test_a_browser_without_a_network_shows_the_page_filters_its_chains_and_runs_
     assert "<title>before</title>" in done.stdout
     assert "<img" not in done.stdout.replace("&lt;img", "")
     assert "CONSOLE" not in done.stderr
-    for title in ("Accuracy", "Flips", "What the rounds kept", "Verdicts", "Kept data", "Losses", "Where the time went"):
+    for title in (
+        "Accuracy",
+        "Flips",
+        "What the rounds kept",
+        "Verdicts",
+        "Kept data",
+        "Losses",
+        "Where the time went",
+    ):
         assert f">{title}</h2>" in done.stdout
     assert '<path class="line" d="M' in done.stdout

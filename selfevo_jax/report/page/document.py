@@ -1,8 +1,8 @@
 """One HTML document out of the template, its style, its script and what it shows.
 
-What a model said goes in as data alone: figures as JSON, chains as compressed JSON, both in script blocks of a type that
-no browser runs. The script puts it on the page by `textContent`; the content-security policy lets run the one script of
-the page, by its hash, and lets nothing be loaded from anywhere.
+What a model said goes in as data alone: figures as JSON, chains as compressed JSON, both in script blocks of a type
+that no browser runs. The script puts it on the page by `textContent`; the content-security policy lets the one script
+of the page run, by its hash, and lets nothing be loaded from anywhere.
 """
 
 from __future__ import annotations

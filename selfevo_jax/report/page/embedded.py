@@ -112,7 +112,12 @@ def of_round(run: RunDir, number: int, index: int, limits: Limits, characters: i
 
 
 def of_set(
-    run: RunDir, set_name: str, checkpoints: Sequence[tuple[str, str]], index: int, rows: Sequence[str], limit: int | None
+    run: RunDir,
+    set_name: str,
+    checkpoints: Sequence[tuple[str, str]],
+    index: int,
+    rows: Sequence[str],
+    limit: int | None,
 ) -> Group:
     """The answers of every checkpoint to some rows of a set.
 
@@ -135,12 +140,13 @@ def of_set(
 
 
 def chosen_rows(entries: Iterable[Entry], favoured: Collection[str], most: int) -> list[str]:
-    """Ids of rows of a set: up to half of them favoured or notable ones, the others by `order`."""
-    ids = {entry.rollout.id: entry.rollout.id in favoured or is_notable(entry) for entry in entries}
-    drawn = sorted(ids, key=order)
-    first = [id for id in drawn if ids[id]]
-    second = [id for id in drawn if not ids[id]]
-    return _mixed(first, second, most)
+    """Ids of rows of a set: up to half of them favoured or, behind those, notable ones; the others by `order`."""
+    notable = {entry.rollout.id: is_notable(entry) for entry in entries}
+    drawn = sorted(notable, key=order)
+    first = [id for id in drawn if id in favoured]
+    first += [id for id in drawn if notable[id] and id not in favoured]
+    others = [id for id in drawn if not notable[id] and id not in favoured]
+    return _mixed(first, others, most)
 
 
 def _fill(group: Group, together: Iterable[Sequence[Entry]], characters: int | None) -> None:

@@ -38,9 +38,7 @@ def payload(
     """
     summaries = [summarize(run) for run in runs]
     names = names_of([str(run.root) for run in runs])
-    told = [
-        _run(run, summary, name) for run, summary, name in zip(runs, summaries, names, strict=True)
-    ]
+    told = [_run(run, summary, name) for run, summary, name in zip(runs, summaries, names, strict=True)]
     differences = _differences(runs, summaries, sets) if len(runs) > 1 else []
     groups = _groups(runs, summaries, differences, limits or Limits())
     figures = {

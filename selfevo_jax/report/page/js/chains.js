@@ -84,12 +84,13 @@ class Browser {
     this.fields = {
       run: pick("Run", [["", "all runs"], ...figures.runs.map((run, i) => [String(i), run.name])]),
       set: pick("Chains", [["", "of the rounds"], ...of("set").map((set) => [set, `evaluation, ${set}`]), ["*", "all"]]),
-      at: pick("At", options(of("at"), "any")),
-      kind: pick("Became", options(Object.keys(figures.kinds), "any")),
+      at: pick("Round or checkpoint", options(of("at"), "any")),
+      kind: pick("What became of it", options(Object.keys(figures.kinds), "any")),
       verdict: pick("Verdict beside gold", options(figures.verdicts, "any")),
-      more: pick("And", [["", "any"], ["clipped", "clipped"], ["wrong", "chosen answer wrong"], ["kept", "kept"], ["dropped", "dropped"], ["differ", "runs differ"]]),
+      more: pick("Only", [["", "any"], ["clipped", "clipped"], ["wrong", "chosen answer wrong"], ["kept", "kept"], ["dropped", "dropped"], ["differ", "runs differ"]]),
     };
-    if (!chains.some((entry) => entry.set === null)) this.fields.set.input.value = "*";
+    this.fallback = { set: chains.some((entry) => entry.set === null) ? "" : "*" };
+    this.fields.set.input.value = this.fallback.set;
     this.query = el("input", { type: "search", oninput: again, autocomplete: "off", spellcheck: "false" });
     this.status = el("p", { class: "status", role: "status", "aria-live": "polite" });
     this.list = el("div", { class: "list" });
@@ -143,7 +144,7 @@ class Browser {
     const told = new URLSearchParams(location.hash.slice(1)), names = Object.keys(this.fields);
     if (![...names, "q"].some((name) => told.has(name))) return false;
     for (const name of names) {
-      const { input } = this.fields[name], value = told.get(name) || "";
+      const { input } = this.fields[name], value = told.get(name) || this.fallback[name] || "";
       input.value = [...input.options].some((option) => option.value === value) ? value : "";
     }
     this.query.value = told.get("q") || "";

@@ -1,5 +1,6 @@
 // Line charts, drawn for the width that they have. Each comes with a table of its numbers.
 
+const BESIDE = 460; // From this width on lines are named at their ends, and need no key.
 const MARKS = ["circle", "square", "diamond", "triangle"];
 
 function mark(kind, x, y, size, attributes) {
@@ -20,6 +21,12 @@ function ticks(low, high, wanted = 4) {
   return found;
 }
 
+// As many decimals as tell numbers apart.
+function digitsOf(values) {
+  const digits = [0, 1, 2, 3, 4].find((d) => values.every((v) => Math.abs(v - Number(v.toFixed(d))) < 1e-9)) ?? 4;
+  return (v) => fixed(v, digits);
+}
+
 // Moves labels apart that would lie on each other.
 function apart(places, least, low, high) {
   const order = places.map((y, i) => [y, i]).sort((a, b) => a[0] - b[0]);
@@ -34,13 +41,13 @@ function apart(places, least, low, high) {
   return found;
 }
 
-/* spec: title; x: labels, or {low, high, name} for numbers; y: {low, high, log, format, name}; height; legend;
+/* spec: title; x: labels, or {low, high, name} for numbers; y: {low, high, log, format, name}; height;
    series: [{name, tone, mark, dashed, points: [{x, y, low, high, note}]}], where x is a place among the labels or a number. */
 function drawLines(spec, width) {
   const labels = Array.isArray(spec.x) ? spec.x : null, height = spec.height || 240;
-  const named = spec.series.length > 1 && spec.legend !== false;
+  const named = spec.series.length > 1;
   const widest = Math.max(...spec.series.map((of) => of.name.length));
-  const beside = named && width > 460 ? Math.min(7 * widest + 20, width / 3) : 12;
+  const beside = named && width >= BESIDE ? Math.min(7 * widest + 20, width / 3) : 12;
   const box = { left: spec.left || 38, right: width - Math.max(beside, 14), top: 10, bottom: height - (spec.x.name ? 36 : 24) };
   const scale = spec.y.log ? Math.log : (v) => v;
   const low = scale(spec.y.low), high = scale(spec.y.high);
@@ -49,9 +56,9 @@ function drawLines(spec, width) {
     ? box.left + pad + (labels.length > 1 ? v * (box.right - box.left - 2 * pad) / (labels.length - 1) : (box.right - box.left) / 2 - pad)
     : box.left + (v - spec.x.low) * (box.right - box.left) / (spec.x.high - spec.x.low || 1);
   const Y = (v) => box.bottom - (Math.min(high, Math.max(low, scale(v))) - low) * (box.bottom - box.top) / (high - low || 1);
-  const format = spec.y.format || ((v) => String(v));
+  const marks = spec.y.ticks || ticks(spec.y.low, spec.y.high, height < 170 ? 2 : 4), format = spec.y.format || digitsOf(marks);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${spec.title}; the numbers are in the table below` });
-  for (const tick of spec.y.ticks || ticks(spec.y.low, spec.y.high, height < 170 ? 2 : 4)) {
+  for (const tick of marks) {
     root.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: Y(tick), y2: Y(tick) }),
       svg("text", { class: "tick end", x: box.left - 6, y: Y(tick) + 4 }, format(tick)));
   }
@@ -105,18 +112,18 @@ const redrawn = new ResizeObserver((entries) => {
 });
 
 function lineChart(spec) {
-  const space = el("div", { class: "space" });
+  const space = el("div", { class: "space" }), names = spec.series.length > 1 ? key(spec.series) : null;
   let drawn = 0;
   space.draw = () => {
     const width = Math.floor(space.clientWidth);
     if (!width || width === drawn) return;
     drawn = width;
+    if (names) names.hidden = width >= BESIDE;
     space.replaceChildren(drawLines(spec, width));
   };
   redrawn.observe(space);
   const caption = spec.caption ? el("figcaption", {}, spec.caption) : null;
-  const keyed = spec.series.length > 1 && spec.legend !== false;
-  return el("figure", { class: spec.small ? "small" : null }, caption, keyed ? key(spec.series) : null, space, spec.table ? numbers(spec) : null);
+  return el("figure", { class: spec.small ? "small" : null }, caption, names, space, spec.table ? numbers(spec) : null);
 }
 
 function numbers(spec) {

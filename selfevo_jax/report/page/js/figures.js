@@ -78,11 +78,11 @@ function flipsSection({ summary }) {
     if (!rows.length) return null;
     const most = Math.max(1, ...rows.flatMap((row) => [row.wrong_to_right, row.right_to_wrong]));
     return table(`${set}: answers that refinement changed from wrong to right, and from right to wrong`,
-      ["", "spoilt", "", "mended", ""],
-      rows.map((row) => [row.checkpoint, count(row.right_to_wrong),
+      ["", "", "spoilt", "mended", ""],
+      rows.map((row) => [row.checkpoint,
         el("div", { class: "left" }, bar([[row.right_to_wrong / most, "bad", `${row.right_to_wrong} spoilt`]], { label: `${row.right_to_wrong} spoilt` })),
-        count(row.wrong_to_right), bar([[row.wrong_to_right / most, 0, `${row.wrong_to_right} mended`]], { label: `${row.wrong_to_right} mended` })]),
-      { kinds: ["", "", "wide", "", "wide"] });
+        count(row.right_to_wrong), count(row.wrong_to_right), bar([[row.wrong_to_right / most, 0, `${row.wrong_to_right} mended`]], { label: `${row.wrong_to_right} mended` })]),
+      { kinds: ["", "wide", "", "", "wide"] });
   });
   return section("flips", "Flips", ["What refinement does to answers of the evaluation: wrong ones mended, right ones spoilt."], parts);
 }
@@ -122,17 +122,15 @@ function meansChart(spec, title, figures, digits) {
   const points = figures.map((of, x) => ({ x, y: of?.value, low: known(of?.stderr) ? of.value - 2 * of.stderr : null, high: known(of?.stderr) ? of.value + 2 * of.stderr : null, note: estimate(of, digits) }));
   if (!points.some((point) => known(point.y))) return null;
   const scale = around(points.flatMap((point) => [point.y, point.low, point.high]), digits);
-  return lineChart({ ...spec, title, caption: title, y: { ...scale, format: (v) => fixed(v, tickDigits(scale)) }, series: [{ name: title, tone: 0, points }] });
+  return lineChart({ ...spec, title, caption: title, y: scale, series: [{ name: title, tone: 0, points }] });
 }
 
 function valuesChart(spec, title, values, digits = 1) {
   if (!values.some(known)) return null;
   const scale = around(values, digits);
-  return lineChart({ ...spec, title, caption: title, y: { ...scale, format: (v) => fixed(v, tickDigits(scale)) },
+  return lineChart({ ...spec, title, caption: title, y: scale,
     series: [{ name: title, tone: 0, points: values.map((y, x) => ({ x, y, note: known(y) ? fixed(y, digits + 1) : "–" })) }] });
 }
-
-const tickDigits = ({ low, high }) => Math.max(0, Math.min(4, Math.ceil(1 - Math.log10(Math.max(1e-9, high - low)))));
 
 function openSection({ summary }) {
   const rows = summary.open_ended || [];

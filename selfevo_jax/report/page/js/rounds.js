@@ -69,7 +69,7 @@ function verdictSection({ summary }, index) {
     if (!rows.length) continue;
     content.push(el("h3", {}, `First answers of the evaluation, ${set}`), el("div", { class: "matrices" }, rows.map((row) =>
       matrixTable(row.checkpoint, row.verdict, { run: index, at: row.checkpoint, set }))),
-    table(`${set}: verdicts on first answers in %`, ["", "precision", "recall", "true", "not read"], rows.map(({ checkpoint, verdict: of }) => [checkpoint, percent(of.precision), percent(of.recall), percent(of.accuracy), count(of.unparseable)]), { hidden: true }));
+    table(`${set}: verdicts on first answers in %`, ["", "precision", "recall", "accuracy", "not read"], rows.map(({ checkpoint, verdict: of }) => [checkpoint, percent(of.precision), percent(of.recall), percent(of.accuracy), count(of.unparseable)]), { hidden: true }));
   }
   content.push(controlsTable(summary));
   return section("verdicts", "Verdicts", ["How the judge’s verdict agrees with gold. A number leads to its chains.",
@@ -79,8 +79,8 @@ function verdictSection({ summary }, index) {
 function controlsTable(summary) {
   const rows = ofRounds(summary).filter((row) => known(row.controls));
   if (!rows.length) return null;
-  return [el("h3", {}, "Controls"), table("planted wrong answers that the judge called good", ["", "planted", "called good", ""],
-    rows.map(({ checkpoint, controls: of }) => [checkpoint, count(of.rows), count(of.passed), bar([[of.passed / Math.max(1, of.rows), "bad", `${of.passed} of ${of.rows}`]], { label: `${of.passed} of ${of.rows}` })]), { kinds: ["", "", "", "wide"] })];
+  return [el("h3", {}, "Controls"), table("planted wrong answers, and those that the judge called good", ["", "planted", "called good"],
+    rows.map(({ checkpoint, controls: of }) => [checkpoint, count(of.rows), count(of.passed)]))];
 }
 
 function keptSection({ summary }) {

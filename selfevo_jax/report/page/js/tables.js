@@ -4,7 +4,7 @@ function table(caption, head, rows, { hidden = false, kinds = [] } = {}) {
   const cell = (content, i) => (i === 0
     ? el("th", { scope: "row" }, content)
     : el("td", { class: kinds[i] || null }, content));
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, el("table", {},
+  return el("div", { class: "scroll" }, el("table", {},
     el("caption", { class: hidden ? "unseen" : null }, caption),
     el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { scope: "col", class: kinds[i] || null }, name)))),
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map(cell))))));
