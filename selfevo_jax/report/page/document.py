@@ -42,8 +42,8 @@ def document(title: str, sentences: Sequence[str], figures: Mapping[str, Any], c
         "chains": base64.b64encode(zlib.compress(_json(chains).encode("ascii"), 9)).decode("ascii"),
         "script": script,
     }
-    # at once: a mark within what is put in is none
-    return _MARK.sub(lambda found: parts[found[1]], _asset("page.html")).encode("utf-8")
+    # at once: a mark within what is put in is none. The name of a folder need not be text
+    return _MARK.sub(lambda found: parts[found[1]], _asset("page.html")).encode("utf-8", "replace")
 
 
 def _json(value: Any) -> str:

@@ -57,7 +57,7 @@ function drawLines(spec, width) {
     : box.left + (v - spec.x.low) * (box.right - box.left) / (spec.x.high - spec.x.low || 1);
   const Y = (v) => box.bottom - (Math.min(high, Math.max(low, scale(v))) - low) * (box.bottom - box.top) / (high - low || 1);
   const marks = spec.y.ticks || ticks(spec.y.low, spec.y.high, height < 170 ? 2 : 4), format = spec.y.format || digitsOf(marks);
-  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${spec.title}; the numbers are in the table below` });
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": spec.table ? `${spec.title}; its numbers are in the table below` : spec.title });
   for (const tick of marks) {
     root.append(svg("line", { class: "grid", x1: box.left, x2: box.right, y1: Y(tick), y2: Y(tick) }),
       svg("text", { class: "tick end", x: box.left - 6, y: Y(tick) + 4 }, format(tick)));

@@ -100,8 +100,9 @@ function lossSection({ losses }) {
   const all = losses.flatMap((of) => of.losses).filter((loss) => known(loss) && loss > 0);
   if (!all.length) return null;
   const low = Math.min(...all) * 0.9, high = Math.max(...all) * 1.1, log = high / low > 20;
+  const ends = (of) => `${fixed(of.losses[0] ?? 0, 3)} → ${fixed(of.losses[of.losses.length - 1] ?? 0, 3)}`;
   const charts = losses.map((of) => lineChart({
-    title: `loss of ${of.checkpoint}`, caption: `${of.checkpoint}: ${fixed(of.losses[0] ?? 0, 3)} → ${fixed(of.losses[of.losses.length - 1] ?? 0, 3)}`, small: true, height: 170, left: 46,
+    title: `loss of ${of.checkpoint}, ${ends(of)}`, caption: `${of.checkpoint}: ${ends(of)}`, small: true, height: 170, left: 46,
     x: { low: 0, high: of.steps[of.steps.length - 1], name: "step" }, series: [{ name: "loss", tone: 0, mark: null, points: of.steps.map((x, i) => ({ x, y: of.losses[i] })) }],
     y: { low: log ? low : 0, high, log, format: (v) => (v < 0.01 ? v.toExponential(0) : String(Number(v.toPrecision(2)))), ticks: log ? powers(low, high) : null },
   }));
