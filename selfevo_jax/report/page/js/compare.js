@@ -6,7 +6,7 @@ function compareSection(figures) {
   const found = figures.comparison;
   if (!found) return null;
   const measures = unique(found.accuracy.map((of) => JSON.stringify([of.set, of.mode]))).map((of) => JSON.parse(of));
-  const space = el("div", {});
+  const space = el("div", { class: "body" });
   const draw = (chosen) => space.replaceChildren(...overlaid(found, ...JSON.parse(chosen)).filter(known));
   const choice = select("Shown", measures.map((of) => [JSON.stringify(of), `${of[0]}, ${COMPARED[of[1]]}`]), draw, measures.length ? JSON.stringify(measures[0]) : "");
   if (measures.length) draw(JSON.stringify(measures[0]));
@@ -26,7 +26,7 @@ function overlaid(found, set, mode) {
     lineChart({ title: `${set}, ${COMPARED[mode]}: right in %`, x, y: SHARES, height: 320, series, table: true }),
     apart.length ? table(`difference to ${found.baseline}, in points`, ["", ...x], rows.map(({ name }) => [name, ...x.map((checkpoint) => {
       const of = apart.find((one) => one.row === name && one.checkpoint === checkpoint);
-      return of ? `${signed(100 * of.mean)}${known(of.stderr) ? ` ± ${fixed(100 * of.stderr)}` : ""}${known(of.p) ? `, ${pValue(of.p)}` : ""}` : "–";
+      return of ? [`${signed(100 * of.mean)}${known(of.stderr) ? ` ± ${fixed(100 * of.stderr)}` : ""}`, known(of.p) ? [el("br"), el("span", { class: "p" }, pValue(of.p))] : null] : "–";
     })])) : null,
   ];
 }
