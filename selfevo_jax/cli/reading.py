@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -54,7 +53,7 @@ def report(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write one page with figures, charts and chains; of several runs, side by side.")
+        str | None, typer.Option(help="Write one page with figures, charts and chains; of several runs, side by side.")
     ] = None,
     chains: Annotated[
         int | None, typer.Option(min=0, help="With --html: chains of each round in the page; default: up to 400.")
@@ -94,10 +93,11 @@ def report(
         show_run(found[0])
 
 
-def _write(runs: list[RunDir], out: Path, chains: int | None, sets: list[str], force: bool) -> None:
+def _write(runs: list[RunDir], html: str, chains: int | None, sets: list[str], force: bool) -> None:
     from selfevo_jax.report import Limits, page_of
-    from selfevo_jax.storage import storage_of
+    from selfevo_jax.storage import place, storage_of
 
+    out = place(html)
     for run in runs:
         run.require_run()
     check_output(out, force)
