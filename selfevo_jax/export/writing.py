@@ -32,7 +32,7 @@ from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.export.card import Checked, card
 from selfevo_jax.export.check import difference, logits_of, require_same
 from selfevo_jax.export.form import Form
-from selfevo_jax.export.texts import format_of, probes, texts_of
+from selfevo_jax.export.texts import format_of, probes, said
 from selfevo_jax.model import merge_adapters, param_count, require_finite
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.chosen import Chosen
@@ -81,12 +81,12 @@ def export(
     adapters = _adapters_of(chosen.source) if form.adapters else None
     format = format_of(chosen, model.tokenizer)
     ends = model.tokenizer.eos_ids if format is None else format.stop_ids
-    texts, own = checked_texts(model.tokenizer), texts_of(chosen)
+    texts, own = checked_texts(model.tokenizer), said(chosen)
     files = exported_tokenizer(model.tokenizer, ends)
-    check_exported(files, model.tokenizer, [*texts, *own])
+    check_exported(files, model.tokenizer, [*texts, *own.texts])
     if form.gguf:
         gguf_fields(model.tokenizer, model.config.vocab_size, ends)  # what has no counterpart is refused at once
-    prompts = probes(chosen, model.tokenizer, format)
+    prompts = probes(own.prompts, model.tokenizer, format)
     with _beside(out) as folder:
         size = param_count(model.config) * jnp.dtype(form.dtype).itemsize * (2 if form.gguf else 1)
         require_room(folder.parent, size, f"exporting {chosen.shown}")
@@ -96,18 +96,18 @@ def export(
             if adapters is None
             else _write_adapters(folder, out, model, adapters, form, ends, prompts)
         )
-        reporter.line(f"opening what was written, and comparing the ids of {len(texts) + len(own)} texts")
+        reporter.line(f"opening what was written, and comparing the ids of {len(texts) + len(own.texts)} texts")
         same = functools.partial(
             require_same,
             config=model.config,
             tokenizer=model.tokenizer,
             ends=ends,
-            texts=[*texts, *own],
+            texts=[*texts, *own.texts],
             prompts=prompts,
             wanted=wanted,
         )
         written = [str(folder), *map(str, sorted(folder.glob("*.gguf")))]
-        checked = Checked(len(texts), len(own), max(same(path) for path in written), moved)
+        checked = Checked(len(texts), len(own.texts), max(same(path) for path in written), moved)
         (folder / CARD).write_text(card(chosen, model, form, format, out.name, checked, adapters), encoding="utf-8")
         written_files = storage_of(folder).files(folder)
         for file in written_files:  # safetensors makes files that their owner alone may read
