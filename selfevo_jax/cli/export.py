@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Literal
 
 import typer
@@ -63,4 +64,4 @@ def export_command(
         f"{checked.texts + checked.own} texts are equal, logits within {checked.apart:.2g} (rounding to {dtype} has "
         f"moved one by {checked.rounding:.2g})"
     )
-    say(f"Serve it with: vllm serve {folder}" if not adapters else f"How to serve it: {folder}/README.md")
+    say(f"Serve it with: vllm serve {shlex.quote(str(folder))}" if not adapters else f"How to serve it: {folder}/README.md")
