@@ -35,6 +35,26 @@ LETTERS = ModelConfig(257, 16, 1, 2, 2, 8, 16, max_position=32)
 """One row for each byte, and an end of text."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def all_compile_quickly(quick_compiles):
+    """In this file."""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Name -> the model of transformers, and what is read of its folder: config and parameters."""
+
+    @functools.cache
+    def made(name):
+        folder = tmp_path_factory.mktemp(name)
+        model = reference(name)
+        model.save_pretrained(folder)
+        config, load = read_huggingface(folder)
+        return model, config, load(None, jnp.float32)
+
+    return made
+
+
 @functools.cache
 def apply_of(config):
     return jax.jit(Transformer(config).apply)
@@ -46,13 +66,9 @@ def our_logits(config, params, ids):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_imported_logits_equal_those_of_transformers(name, tmp_path) -> None:
-    model = reference(name)
-    model.save_pretrained(tmp_path)
-    config, load = read_huggingface(tmp_path)
-    np.testing.assert_allclose(
-        our_logits(config, load(None, jnp.float32), tokens()), logits_of(model, tokens()), atol=1e-4, rtol=0
-    )
+def test_imported_logits_equal_those_of_transformers(name, models) -> None:
+    model, config, params = models(name)
+    np.testing.assert_allclose(our_logits(config, params, tokens()), logits_of(model, tokens()), atol=1e-4, rtol=0)
 
 
 def test_sharded_files_are_read_straight_to_their_shards(tmp_path) -> None:
@@ -77,10 +93,8 @@ def test_bfloat16_files_load_with_their_exact_values(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_an_exported_model_has_the_same_logits_in_transformers(name, tmp_path) -> None:  # C49
-    reference(name).save_pretrained(tmp_path / "in")
-    config, load = read_huggingface(tmp_path / "in")
-    params = load(None, jnp.float32)
+def test_an_exported_model_has_the_same_logits_in_transformers(name, models, tmp_path) -> None:  # C49
+    _, config, params = models(name)
     export_huggingface(params, config, {"tokenizer.json": b"{}"}, tmp_path / "out", max_shard_bytes=30_000)
     again, info = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", output_loading_info=True, attn_implementation="eager", dtype=torch.float32
@@ -98,11 +112,8 @@ def test_an_exported_model_has_the_same_logits_in_transformers(name, tmp_path) -
 
 
 @pytest.mark.parametrize("name", ["llama-tied", "mistral"])
-def test_greedy_tokens_of_ragged_prompts_equal_those_of_transformers(name, tmp_path) -> None:
-    new, model = 64, reference(name)
-    model.save_pretrained(tmp_path)
-    config, load = read_huggingface(tmp_path)
-    params = load(None, jnp.float32)
+def test_greedy_tokens_of_ragged_prompts_equal_those_of_transformers(name, models) -> None:
+    new, (model, config, params) = 64, models(name)
     rng = np.random.default_rng(1)
     prompts = [rng.integers(2, 130, n).tolist() for n in (1, 2, 3, 5, 8, 11, 13, 20)]
     length, cache_length = 20, 96
