@@ -26,6 +26,12 @@ class Server:
         self.faults = faults
         self.asked: Counter[str] = Counter()
         self.answered: list[str] = []
+        self.says: Callable[[str], str] = lambda prompt: f"said to {prompt}"
+        """What an answer to a prompt is."""
+        self.counts: Callable[[str, str], tuple[int, int]] = lambda prompt, text: (7, 3)
+        """Tokens of a prompt and of its answer."""
+        self.charged: Counter[str] = Counter()
+        """Tokens of the answers that were sent whole, by their kinds in `usage`."""
         self.keys: set[str | None] = set()
         self.models: list[str] = []
         """That it lists; empty: it knows no such question."""
@@ -71,9 +77,11 @@ class Server:
         if fault is not None and fault.startswith("slow says "):
             time.sleep(0.1)
             fault = fault.removeprefix("slow ")
-        choice = {"index": 0, "message": {"role": "assistant", "content": f"said to {prompt}"}, "finish_reason": "stop"}
+        text = self.says(prompt)
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         whole = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"], "choices": [choice]}
-        whole["usage"] = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        read, written = self.counts(prompt, text)
+        whole["usage"] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
         status, content, headers = 200, json.dumps(whole).encode(), {}
         if fault == "hang up":
             handler.close_connection = True
@@ -95,7 +103,7 @@ class Server:
         elif fault == "clipped":
             content = json.dumps({**whole, "choices": [{**choice, "finish_reason": "length"}]}).encode()
         elif fault is not None and fault.startswith("says "):
-            content = json.dumps(whole).replace(json.dumps(f"said to {prompt}"), json.dumps(fault[5:])).encode()
+            content = json.dumps(whole).replace(json.dumps(text), json.dumps(fault[5:])).encode()
         elif fault is not None:  # "STATUS" or "STATUS wait SECONDS"
             code, _, wait = fault.partition(" wait ")
             status, content = int(code), json.dumps({"error": {"message": f"no, {code}"}}).encode()
@@ -103,6 +111,7 @@ class Server:
         else:
             with self._lock:
                 self.answered.append(prompt)
+                self.charged.update(prompt_tokens=read, completion_tokens=written)
         with contextlib.suppress(OSError):
             handler.send_response(status)
             handler.send_header("content-type", "text/html" if fault == "text" else "application/json")

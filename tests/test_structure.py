@@ -17,7 +17,7 @@ LEVELS = [
     {"__main__"},
     {"cli"},
     {"study", "export"},
-    {"report", "harness", "start"},
+    {"report", "harness", "start", "annotate"},
     {"rounds", "plan"},
     {"methods", "tasks"},
     {"run"},

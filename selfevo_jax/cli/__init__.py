@@ -6,12 +6,12 @@ from rich.console import Console
 
 from selfevo_jax import process
 from selfevo_jax.cli import (  # noqa: F401 - they bring their commands to `app`
+    annotate,
     asking,
     export,
     first,
     forks,
     measure,
-    reading,
     runs,
     studies,
     tools,

@@ -10,7 +10,7 @@ import typer
 
 from selfevo_jax.cli.common import Force, Overrides, app, check_output, console, say
 from selfevo_jax.cli.several import Hosts, with_hosts
-from selfevo_jax.cli.targets import Target, is_config, target_config
+from selfevo_jax.cli.targets import Target, length_of, target_config
 from selfevo_jax.errors import ConfigError
 
 
@@ -137,11 +137,10 @@ def generate_command(
         from selfevo_jax.data import jsonl_lines
         from selfevo_jax.progress import Reporter
         from selfevo_jax.rounds.generate import UNFINISHED, Batch, Length, generate
-        from selfevo_jax.run.chosen import choose
         from selfevo_jax.storage import storage_of
 
         fixed = any(text.startswith(("sampling.cache_length=", "sampling=")) for text in given)
-        length: Length = "keep" if fixed else "raise" if is_config(target) or choose(target).run is not None else "fit"
+        length: Length = "keep" if fixed else length_of(target)
         batch = Batch(prompts, dict(names), limit, samples, refined, temperature)
         with notice.heeded():
             rows = generate(loaded, batch, file, Reporter(console, quiet=console.quiet), length)

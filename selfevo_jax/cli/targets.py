@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from selfevo_jax.config import Config
+    from selfevo_jax.rounds.generate import Length
     from selfevo_jax.run import RunDir
 
 Target = Annotated[
@@ -60,6 +61,13 @@ def target_config(target: str, overrides: Sequence[str] | None, model: str | Non
     from selfevo_jax.rounds.alone import config_alone
 
     return config_alone(chosen.source, given)
+
+
+def length_of(target: str) -> Length:
+    """What becomes of `sampling.cache_length` where a target answers prompts: a model alone has no wish of its own."""
+    from selfevo_jax.run.chosen import choose
+
+    return "raise" if is_config(target) or choose(target).run is not None else "fit"
 
 
 def of_model(model: str) -> list[str]:

@@ -206,6 +206,7 @@ def doctor(
         ("libtpu", "tpu"),
         ("huggingface-hub", "hub"),
         ("gcsfs", "gcs"),
+        ("openai", "annotate"),
         ("matplotlib", "eval"),
         ("lm-eval", "eval"),
     ):

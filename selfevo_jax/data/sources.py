@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, is_dataclass
 from dataclasses import fields as fields_of
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, TypeVar
@@ -84,7 +84,17 @@ class MetaRow:
     """The step, counted from 1, in which the error lies."""
 
 
-Row = TypeVar("Row", PromptRow, QARow, EvaluationRow, MetaRow)
+@dataclass(frozen=True)
+class ResponseRow:
+    """A prompt, and perhaps a response to it that feedback is to be written about, and the gold answer."""
+
+    id: TextOrNumber
+    prompt: Text
+    response: Any = None
+    answer: Any = None
+
+
+Row = TypeVar("Row", PromptRow, QARow, EvaluationRow, MetaRow, ResponseRow)
 
 
 def stable_id(*texts: str) -> str:
@@ -234,13 +244,14 @@ class _Reader(Generic[Row]):
                 except ValueError as error:
                     raise self._fault(line, column, str(error)) from None
         names = [f.name for f in fields_of(self._kind)]
-        missing = [f for f in names if f not in values and f not in ("id", "error", "step")]
+        optional = {f.name for f in fields_of(self._kind) if f.default is not MISSING}
+        missing = [f for f in names if f not in values and f != "id" and f not in optional]
         if missing:
             found = ", ".join(fields) or "none"
             raise self._fault(line, missing[0], f"is missing; the row has the fields: {found}", missing=True)
         if values.get("id") is None:
-            texts = (values["prompt"], values["response"]) if self._kind is MetaRow else (values["prompt"],)
-            values["id"] = stable_id(*map(str, texts))
+            named_by = ("prompt", "response") if self._kind in (MetaRow, ResponseRow) else ("prompt",)
+            values["id"] = stable_id(*(str(values[f]) for f in named_by if values.get(f) is not None))
         try:
             return self._adapter.validate_python({f: values[f] for f in names if f in values})
         except ValidationError as error:

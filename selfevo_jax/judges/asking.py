@@ -83,6 +83,8 @@ class Asking(Generic[Q, A]):
       on_failure: takes a question that was not answered, and why.
       on_progress: called when something has changed.
       before: questions answered in earlier passes, by which it is known that the server does not refuse all.
+      admits: whether a new question may be sent now; where it may not, it is asked about again when a try has ended.
+        Questions that are never admitted are left unasked.
     """
 
     def __init__(
@@ -94,13 +96,16 @@ class Asking(Generic[Q, A]):
         on_failure: Callable[[Q, str], None],
         on_progress: Callable[[Asking[Q, A]], None] = lambda _: None,
         before: int = 0,
+        admits: Callable[[Q], bool] = lambda _: True,
     ) -> None:
-        self._name, self._ask, self._pace = name, ask, pace
+        self._name, self._ask, self._pace, self._admits = name, ask, pace, admits
         self._on_answer, self._on_failure, self._on_progress = on_answer, on_failure, on_progress
         self._fresh: deque[Q] = deque()
         self._later: list[tuple[float, int, int, Q]] = []
         self._running: dict[asyncio.Task[A], tuple[int, Q, float]] = {}
         self._hold = self._halved = 0.0
+        self._refused = False
+        """Whether the next new question was not admitted, since the last try ended."""
         self._steady = self._failures = self._order = 0
         self._before = before
         self.limit = pace.concurrency
@@ -108,10 +113,11 @@ class Asking(Generic[Q, A]):
         self.done = self.failed = self.retries = 0
 
     async def run(self, questions: Sequence[Q]) -> None:
-        """Asks all of them. Raises SelfevoError where the server answers nothing any more, or asks to wait too long."""
+        """Asks all that are admitted. Raises SelfevoError where the server answers nothing any more, or asks to wait
+        too long."""
         self._fresh = deque(questions)
         try:
-            while self._fresh or self._later or self._running:
+            while self._left():
                 self._launch()
                 # answers first: a failure may end the asking, and what has come is kept
                 for task in sorted(await self._ended(), key=lambda task: task.exception() is not None):
@@ -123,25 +129,34 @@ class Asking(Generic[Q, A]):
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
+    def _left(self) -> bool:
+        return bool(self._later or self._running or (self._fresh and not self._refused))
+
     def _launch(self) -> None:
         now = time.monotonic()
         while len(self._running) < self.limit and self._when() <= now:
             if self._later and self._later[0][0] <= now:
                 _, _, tries, question = heapq.heappop(self._later)
-            else:
+            elif self._admits(self._fresh[0]):
                 tries, question = 0, self._fresh.popleft()
+            else:
+                self._refused = True
+                continue
             task = asyncio.ensure_future(asyncio.wait_for(self._ask(question), self._pace.answer_seconds))
             self._running[task] = tries, question, now
 
     def _when(self) -> float:
         """The time from which something may be sent. New questions wait while many failed ones do: of a server that is
         down little is asked."""
-        if self._fresh and len(self._later) < _FAILED_AT_ONCE * self._pace.concurrency:
+        open_to_new = len(self._later) < _FAILED_AT_ONCE * self._pace.concurrency and not self._refused
+        if self._fresh and open_to_new:
             return self._hold
         return max(self._hold, self._later[0][0]) if self._later else math.inf
 
     async def _ended(self) -> set[asyncio.Task[A]]:
         """Waits until a try has ended, or until something may be sent."""
+        if not self._left():
+            return set()
         wait = _LOOK_SECONDS
         if len(self._running) < self.limit:
             wait = min(wait, self._when() - time.monotonic())
@@ -153,6 +168,7 @@ class Asking(Generic[Q, A]):
 
     def _take(self, task: asyncio.Task[A]) -> None:
         tries, question, begun = self._running.pop(task)
+        self._refused = False  # what it was thought to cost may be less by now
         try:
             answer = task.result()
         except TimeoutError:

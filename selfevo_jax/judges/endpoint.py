@@ -1,4 +1,4 @@
-"""A judge behind an OpenAI-compatible server: chat completions, asked by process 0 alone, kept as they come.
+"""An OpenAI-compatible server: chat completions, asked by process 0 alone, kept as they come.
 
 The client is the official `openai` package (extra `annotate`), with its own retries off: it knows TLS, proxies and the
 forms of errors, but not what the questions share, such as a pause that the server asked for.
@@ -68,6 +68,28 @@ class Answer:
 Record = Callable[[dict[str, Any]], None]
 
 
+class Purse(Protocol):
+    """What keeps questions within what they may cost."""
+
+    @property
+    def note(self) -> str:
+        """What has been spent, for the progress."""
+        ...
+
+    @property
+    def refusal(self) -> str:
+        """Why a question was not asked."""
+        ...
+
+    def admits(self, question: Question) -> bool:
+        """Whether a question may be sent; what it can cost at most is set aside until it is settled."""
+        ...
+
+    def settle(self, question: Question, answer: Answer | None) -> None:
+        """Takes what came of a question; None where it was not answered. May raise, which ends the asking."""
+        ...
+
+
 class Log(Protocol):
     """Where answers are kept as they come (see run.journal.Journal): rows of `id`, `sample` and more."""
 
@@ -84,11 +106,13 @@ def ask_endpoint(
     reporter: Reporter,
     title: str,
     record: Record | None = None,
+    purse: Purse | None = None,
 ) -> list[Answer]:
     """The answer to every question, in their order; one that could not be had has an `error`, and is not kept.
 
     Process 0 asks, and the others are given what it has got; `log` is read and written there alone (elsewhere None).
-    What is in the log is not asked again. `record` takes what this call has cost, as plain JSON values.
+    What is in the log is not asked again. `record` takes what this call has cost, as plain JSON values. A `purse` says
+    what may be asked; what it does not admit has an `error`, too.
 
     Raises ConfigError where the client is not installed, or the server knows no such key or model; SelfevoError where
     it answers nothing any more.
@@ -96,7 +120,7 @@ def ask_endpoint(
     found: list[Answer] = []
     if hosts.is_writer():
         with hosts.working(title):
-            found = _asked(section, questions, log, reporter, title, record)
+            found = _asked(section, questions, log, reporter, title, record, purse)
     return [Answer(**row) for row in hosts.share(f"{title}: answers", [asdict(answer) for answer in found])]
 
 
@@ -107,6 +131,7 @@ def _asked(
     reporter: Reporter,
     title: str,
     record: Record | None,
+    purse: Purse | None,
 ) -> list[Answer]:
     wanted_ids = {question.id for question in questions}
     kept = [row for row in (log.rows if log is not None else ()) if row["id"] in wanted_ids]
@@ -120,25 +145,34 @@ def _asked(
                 answers[question.id] = answer
                 if log is not None:
                     log.append({**asdict(answer), "sample": 0})
+                if purse is not None:
+                    purse.settle(question, answer)
 
             def on_failure(question: Question, why: str) -> None:
-                answers[question.id] = Answer(question.id, "", "error", error=why)
+                answers[question.id] = _no_answer(question, why)
+                if purse is not None:
+                    purse.settle(question, None)
 
             def on_progress(asking: Asking[Question, Answer]) -> None:
                 nonlocal retries
                 retries = asking.retries
                 note = f"{asking.limit} side by side, {asking.retries} asked again, {asking.failed} failed"
-                meter.set(len(answers), note)
+                meter.set(len(answers), note if purse is None else f"{note}, {purse.note}")
 
             try:
-                asyncio.run(_ask_all(section, left, on_answer, on_failure, on_progress, len(answers)))
+                asyncio.run(_ask_all(section, left, on_answer, on_failure, on_progress, len(answers), purse))
             finally:
                 if record is not None:
                     asked = [answers[question.id] for question in left if question.id in answers]
                     record({"phase": title, **_cost(asked, retries), "seconds": time.monotonic() - begun})
-    wanted = [answers[question.id] for question in questions]
+    refusal = "" if purse is None else purse.refusal
+    wanted = [answers.get(question.id) or _no_answer(question, refusal) for question in questions]
     _report(wanted, reporter, title)
     return wanted
+
+
+def _no_answer(question: Question, why: str) -> Answer:
+    return Answer(question.id, "", "error", error=why)
 
 
 def _cost(answers: Sequence[Answer], retries: int) -> dict[str, Any]:
@@ -164,7 +198,7 @@ def client() -> type[AsyncOpenAI]:
         from openai import AsyncOpenAI
     except ImportError as error:
         raise ConfigError(
-            "a judge behind an endpoint needs the openai package; install it with: pip install 'selfevo-jax[annotate]'"
+            "asking a server needs the openai package; install it with: pip install 'selfevo-jax[annotate]'"
         ) from error
     return AsyncOpenAI
 
@@ -178,7 +212,7 @@ def server_notice(section: EndpointSection) -> str | None:
     client()
     import openai
 
-    key = _key(section.key_variable)
+    key = key_of(section)
     try:
         with openai.OpenAI(base_url=section.url, api_key=key, max_retries=0, timeout=_LOOK_SECONDS) as opened:
             known = [str(model.id) for model in opened.models.list().data]
@@ -200,20 +234,23 @@ async def _ask_all(
     on_failure: Callable[[Question, str], None],
     on_progress: Callable[[Asking[Question, Answer]], None],
     before: int,
+    purse: Purse | None,
 ) -> None:
     """`before`: answers that are there already."""
-    key = _key(section.key_variable)
+    key = key_of(section)
     pace = Pace(section.concurrency, section.retries, section.answer_seconds, section.longest_wait_seconds)
     async with client()(base_url=section.url, api_key=key, max_retries=0, timeout=section.answer_seconds) as opened:
 
         async def ask(question: Question) -> Answer:
             return await _ask(opened, section, question, key)
 
-        await Asking(section.url, ask, pace, on_answer, on_failure, on_progress, before).run(questions)
+        admits = (lambda _: True) if purse is None else purse.admits
+        await Asking(section.url, ask, pace, on_answer, on_failure, on_progress, before, admits).run(questions)
 
 
-def _key(variable: str) -> str:
+def key_of(section: EndpointSection) -> str:
     """The key in the environment; NO_KEY where there is none. Raises ConfigError for what no header can hold."""
+    variable = section.key_variable
     key = os.environ.get(variable, "").strip()  # a file's last line end, often
     if re.fullmatch(r"[!-~]*", key) is None:  # it is not repeated
         raise ConfigError(
@@ -227,12 +264,8 @@ async def _ask(client: AsyncOpenAI, section: EndpointSection, question: Question
     """One try. Raises Failed, or SelfevoError where no question can be answered."""
     import openai
 
-    limit: dict[str, Any] = {section.max_tokens_name: section.max_tokens}
-    if section.temperature is not None:
-        limit["temperature"] = section.temperature
-    messages: Any = [dict(message) for message in question.messages]
     try:
-        found = await client.chat.completions.create(model=section.model, messages=messages, **limit)
+        found = await client.chat.completions.create(**body_of(section, question))
     except openai.APITimeoutError as error:
         raise Broken(f"no answer within {section.answer_seconds:g} s") from error
     except openai.APIStatusError as error:
@@ -241,11 +274,19 @@ async def _ask(client: AsyncOpenAI, section: EndpointSection, question: Question
         raise Broken(f"the connection failed ({_hidden(first_line(error.__cause__ or error), key)})") from None
     except (openai.OpenAIError, ValueError) as error:  # not JSON, or not in the form of an answer
         raise Broken(f"the answer cannot be read ({_hidden(first_line(error), key)})") from None
-    return _read(question.id, found, key)
+    return read_answer(question.id, found, key)
 
 
-def _read(id: str, found: Any, key: str) -> Answer:
-    """The client checks no form: every field is looked at here."""
+def body_of(section: EndpointSection, question: Question) -> dict[str, Any]:
+    """What is sent to a server of chat completions, as plain JSON values."""
+    body: dict[str, Any] = {"model": section.model, "messages": [dict(message) for message in question.messages]}
+    body[section.max_tokens_name] = section.max_tokens
+    return body if section.temperature is None else body | {"temperature": section.temperature}
+
+
+def read_answer(id: str, found: Any, key: str) -> Answer:
+    """A completion, as the client makes it of JSON of any form: every field is looked at here. Raises Broken for what
+    is none; the key, should the server repeat it, is hidden."""
     choices = getattr(found, "choices", None)
     if not isinstance(choices, list) or not choices:
         raise Broken("the answer cannot be read (it has no choices)")

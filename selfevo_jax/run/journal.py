@@ -46,6 +46,30 @@ def by_id(row: Row) -> tuple[str, int]:
     return row["id"], row["sample"]
 
 
+def _good(content: bytes, belongs: str) -> tuple[dict[Hashable, tuple[Row, bytes]], list[bytes], bool]:
+    """The rows of a file by `by_id`, its lines that are none, and whether its last line is cut off."""
+    *lines, torn = content.split(b"\n")
+    found: dict[Hashable, tuple[Row, bytes]] = {}
+    bad = []
+    for line in lines:
+        try:
+            row = decoded(line, belongs)
+            key = by_id(row)
+            fresh = key not in found
+        except (ValueError, KeyError, TypeError, RecursionError):
+            fresh = False
+        if fresh:
+            found[key] = row, line
+        else:
+            bad.append(line)
+    return found, bad, bool(torn)
+
+
+def rows_so_far(path: Path, belongs: str = "") -> list[Row]:
+    """The rows of a file that another process may be writing: it is only read."""
+    return [row for row, _ in _good(storage_of(path).lines(path).read(), belongs)[0].values()]
+
+
 class Journal:
     """Rows of a part that is not finished, in the order in which they came."""
 
@@ -86,22 +110,10 @@ class Journal:
             self.rows = self.rows[:follows]
 
     def _read(self, content: bytes) -> list[tuple[Row, bytes]]:
-        *lines, torn = content.split(b"\n")
-        found: dict[Hashable, tuple[Row, bytes]] = {}
-        for line in lines:
-            try:
-                row = decoded(line, self._belongs)
-                key = by_id(row)
-                fresh = key not in found
-            except (ValueError, KeyError, TypeError, RecursionError):
-                fresh = False
-            if fresh:
-                found[key] = row, line
-            else:
-                self.bad.append(line)
+        found, self.bad, torn = _good(content, self._belongs)
         among = found if self._among is None else self._among
         kept = [row for key, row in found.items() if key in among]
-        self._stale = bool(torn) or len(kept) < len(found)
+        self._stale = torn or len(kept) < len(found)
         return kept
 
     def append(self, row: Row) -> None:

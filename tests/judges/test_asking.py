@@ -170,3 +170,17 @@ def test_an_error_of_another_kind_ends_the_asking_and_leaves_nothing_running():
     with pytest.raises(ZeroDivisionError):
         played.run(6)
     assert played.at_once == 0
+
+
+def test_a_question_that_is_not_admitted_waits_for_another_to_end_and_is_left_where_none_may_be_asked():
+    """Three may be on their way or answered at once; an answer makes room for one more, up to six."""
+    played = Played(lambda id, n: fails(Broken("500")) if n == 1 else 0.002)
+    answered = played.answered
+
+    def admits(question):
+        return len(played.tries) < min(3 + len(answered), 6) and int(question.id) == len(played.tries)
+
+    asking = Asking("server", played.ask, played.pace, lambda q, a: answered.append(a), lambda *_: None, admits=admits)
+    asyncio.run(asking.run([Q(str(i)) for i in range(10)]))
+    assert sorted(answered) == [str(i) for i in range(6)]
+    assert set(played.tries) == set(answered)

@@ -1,0 +1,116 @@
+"""Where the responses come from that feedback is written about: the rows, a base that is sampled here, or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from selfevo_jax.annotate.asked import Asker
+from selfevo_jax.annotate.questions import Questions
+from selfevo_jax.annotate.reading import CUT, EMPTY, read_text
+from selfevo_jax.annotate.rows import Prompt, Rejected, Responded
+from selfevo_jax.annotate.section import AnnotateSection, ResponsesSection
+from selfevo_jax.config import Config
+from selfevo_jax.judges import EndpointSection
+from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.generate import Batch, Length, generate
+from selfevo_jax.sample import is_whole
+
+STAGE = "response"
+TEMPERATURE, MAX_TOKENS = 0.8, 512
+"""Of responses that a server is asked for, where the settings say no other."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base that is sampled here."""
+
+    config: Config
+    length: Length
+    """What becomes of `sampling.cache_length`."""
+    kept: Path
+    """Where its responses are kept as they come (see `rounds.generate`)."""
+    reporter: Reporter
+
+
+def responses(
+    section: AnnotateSection, source: str, rows: Sequence[Prompt], asker: Asker, base: Base | None = None
+) -> tuple[list[Responded], list[Rejected]]:
+    """The responses in the order of the rows, and what is none.
+
+    Args:
+      section: who gives the responses.
+      source: the file of the rows.
+      rows: what was read there.
+      asker: asks a model at a server.
+      base: where the section names one.
+    """
+    of = section.responses
+    if of.given:
+        return [Responded(row.id, row.prompt, row.response, row.reference) for row in rows], []
+    drawn = [(row, sample) for row in rows for sample in range(of.number)]
+    if base is not None:
+        texts = _sampled(of, source, section.columns, section.limit, base)
+    else:
+        texts = _asked(section, drawn, asker)
+    found, rejected = [], []
+    for row, sample in drawn:
+        id = row.id if of.number == 1 else f"{row.id}-{sample}"
+        text, why = texts[f"{row.id}/{sample}"]
+        if text is None:
+            rejected.append(Rejected(id, row.prompt, STAGE, why))
+        else:
+            found.append(Responded(id, row.prompt, text, row.reference))
+    return found, rejected
+
+
+def unique(found: Sequence[Responded]) -> tuple[list[Responded], int]:
+    """Without responses that a prompt has already, and how many these are."""
+    first = {(one.prompt, one.response): one for one in reversed(found)}
+    kept = [one for one in found if first[one.prompt, one.response] is one]
+    return kept, len(found) - len(kept)
+
+
+Texts = dict[str, tuple[str | None, str]]
+"""`ID/SAMPLE` -> the text; or None, and why there is none."""
+
+
+def server_of(section: AnnotateSection) -> EndpointSection | None:
+    """The model at a server that gives the responses."""
+    of = section.responses
+    if of.model is None:
+        return None
+    changes = {
+        "model": of.model,
+        "url": of.url or section.endpoint.url,
+        "temperature": TEMPERATURE if of.temperature is None else of.temperature,
+        "max_tokens": of.max_tokens or MAX_TOKENS,
+    }
+    return EndpointSection(**{**section.endpoint.model_dump(), **changes})
+
+
+def _asked(section: AnnotateSection, drawn: Sequence[tuple[Prompt, int]], asker: Asker) -> Texts:
+    server, price = server_of(section), section.responses.price
+    assert server is not None
+    ask = Questions(section).answer
+    asks = {f"{row.id}/{sample}": (ask(row.prompt), sample) for row, sample in drawn}
+    answers = asker.ask(STAGE, server, None if price is None else price.price(), asks)
+    return {key: read_text(answer) for key, answer in answers.items()}
+
+
+def _sampled(of: ResponsesSection, source: str, columns: Mapping[str, str], limit: int | None, base: Base) -> Texts:
+    """Samples the base with the engine; a response that was kept is not sampled again."""
+    temperature = base.config.sampling.respond.temperature if of.temperature is None else of.temperature
+    batch = Batch(source, columns, limit, of.number, refined=False, temperature=temperature)
+    rows = generate(base.config, batch, base.kept, base.reporter, base.length)
+    return {f"{row['id']}/{row['sample']}": _read(row) for row in rows}
+
+
+def _read(row: Mapping[str, Any]) -> tuple[str | None, str]:
+    if row.get("error") is not None:
+        return None, row["error"]
+    if not is_whole(row["finish"]):
+        return None, CUT
+    return (row["response"], "") if row["response"] else (None, EMPTY)

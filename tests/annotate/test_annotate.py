@@ -1,0 +1,434 @@
+"""The whole command against a server on this machine that is busy, broken and killed under it."""
+
+import json
+import re
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("openai")
+
+from completions_server import serving
+from quick_processes import start
+from typer.testing import CliRunner
+
+import selfevo_jax
+from selfevo_jax.cli import app
+from selfevo_jax.data import read_meta, read_qa
+from selfevo_jax.judges import RatingJudge, VerdictJudge, asking, endpoint
+from selfevo_jax.rounds import generate
+from selfevo_jax.rounds.meta_stage import check_verdicts
+
+KEY = "sk-of-these-tests"
+ROOT = Path(selfevo_jax.__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    # tries follow each other at once; what the server asks to wait is waited for all the same
+    monkeypatch.setattr(endpoint, "Pace", lambda *a, **k: asking.Pace(*a, **k, first_wait=0.005))
+
+
+def annotated(*words: object, fails: bool = False) -> str:
+    """What the command says, on one line; or its error."""
+    done = CliRunner().invoke(app, ["annotate", *map(str, words)])
+    if fails:
+        assert done.exception is not None
+        return " ".join(str(done.exception).split())
+    assert done.exception is None, done.exception
+    return " ".join(done.output.split())
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def written(path: Path, rows) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def sums(path: Path, n: int, wrong: int = 3) -> Path:
+    """Sums in two lines, each of so many with a wrong end."""
+    ends = [i + 1 + (i % wrong == 0) for i in range(n)]
+    rows = [
+        {"id": f"r{i}", "prompt": f"What is {i} + 1?", "response": f"I add {i} and 1.\nIt is {end}."}
+        for i, end in enumerate(ends)
+    ]
+    return written(path, rows)
+
+
+def teacher(asks: str) -> str:
+    """An annotator that knows sums."""
+    number = int(re.search(r"What is (\d+) \+ 1", asks)[1])
+    if asks.endswith("Give only the new answer."):
+        return f"I add {number} and 1.\nIt is {number + 1}."
+    if re.search(r"It is (\d+)", asks)[1] == str(number + 1):
+        return f"Step 1: right, that is asked.\nStep 2: right, {number} + 1 = {number + 1}.\nVerdict: correct"
+    return f"Step 1: right, that is asked.\nStep 2: wrong, {number} + 1 = {number + 1}.\nVerdict: incorrect"
+
+
+def tokens(asks: str, said: str) -> tuple[int, int]:
+    return len(asks) % 97 + 1, len(said) % 31 + 1
+
+
+def unlucky(asks: str, n: int) -> str | None:
+    """15 % 429, 10 % 500, and hang-ups, halved JSON and slow answers; the third try is answered."""
+    draw = zlib.crc32(f"{n} {asks}".encode()) % 100 if n < 3 else 100
+    limits = ((15, "429 wait 0.002"), (25, "500"), (29, "hang up"), (33, "half json"))
+    return next((fault for limit, fault in limits if draw < limit), None)
+
+
+BEGINS = """
+import sys
+from selfevo_jax import cli
+from selfevo_jax.judges import asking, endpoint
+endpoint.Pace = lambda *a, **k: asking.Pace(*a, **k, first_wait=0.005)
+cli.main()
+"""
+
+
+ROWS = 100
+"""300 pass as well, and take three times as long."""
+
+
+def test_all_rows_of_a_bad_server_come_with_a_kill_on_the_way_are_asked_once_and_paid_once(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", ROWS, wrong=10), tmp_path / "meta.jsonl"
+    asked = tmp_path / "meta.annotate" / "asked.jsonl"
+    with serving(unlucky) as server:
+        server.says, server.counts = teacher, tokens
+        words = ["annotate", prompts, out, "--endpoint", server.url, "--model", "big"]
+        words += ["--price-read", "2", "--price-written", "8"]
+        process = start(["-c", BEGINS, *words], cwd=ROOT)
+        end = time.monotonic() + 60
+        while not (asked.exists() and asked.read_bytes().count(b"\n") >= 30):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+        assert not out.exists()
+        kept = [row["id"] for row in map(json.loads, asked.read_bytes().split(b"\n")[:-1])]
+        assert 30 <= len(kept) < ROWS
+        said = annotated(*words[1:])
+        answered, charged = Counter(server.answered), Counter(server.charged)
+        # what was on its way when the process was killed is all that was answered twice
+        twice = [asks for asks, times in answered.items() if times > 1]
+        assert len(twice) <= 16
+        assert set(answered.values()) <= {1, 2}
+        before = sum(server.asked.values())
+        assert f"{ROWS} rows" in annotated(*words[1:])
+        assert sum(server.asked.values()) == before
+    rows = read_meta(out)
+    assert [row.id for row in rows] == [f"r{i}" for i in range(ROWS)]
+    check_verdicts(rows, VerdictJudge())
+    assert [row.good for row in rows] == [i % 10 != 0 for i in range(ROWS)]
+    assert rows[0].refinement == "I add 0 and 1.\nIt is 1."
+    assert (rows[0].step, rows[1].step, rows[1].refinement) == (2, None, rows[1].response)
+    for asks in twice:
+        charged.subtract(dict(zip(("prompt_tokens", "completion_tokens"), tokens(asks, teacher(asks)), strict=True)))
+    cost = json.loads((asked.parent / "summary.json").read_text())["cost"]
+    assert (cost["answers"], cost["read"], cost["written"]) == (
+        ROWS + ROWS // 10,
+        *(charged[kind] for kind in sorted(charged)[::-1]),
+    )
+    assert cost["cost"] == pytest.approx((2 * cost["read"] + 8 * cost["written"]) / 1e6)
+    assert f"cost {cost['cost']:.6g} ({cost['read']:,} tokens read" in said
+    assert not any(KEY.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_what_cannot_be_read_is_counted_shown_and_kept_apart(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 9), tmp_path / "meta.jsonl"
+    bad = {
+        1: "It looks fine to me.",
+        2: "Step 2: right, fine.\nVerdict: correct",
+        4: "Step 1: right.\nStep 2: right.\nStep 3: right.\nVerdict: correct",
+        5: "Step 1: right.\nStep 2: wrong.\nVerdict: correct",
+        7: "",
+    }
+
+    def says(asks: str) -> str:
+        number = int(re.search(r"What is (\d+) \+ 1", asks)[1])
+        if number == 0 and asks.endswith("Give only the new answer."):
+            return re.search(r"\[Answer of the student\]\n(.*)\n\[End of the answer", asks, re.DOTALL)[1]
+        return bad.get(number, teacher(asks))
+
+    with serving(lambda asks, n: "400" if "What is 8 +" in asks else None) as server:
+        server.says = says
+        words = [prompts, out, "--endpoint", server.url, "--model", "big"]
+        said = annotated(*words)
+        assert [row.id for row in read_meta(out)] == ["r3", "r6"]
+        rejected = rows_of(tmp_path / "meta.annotate" / "rejected.jsonl")
+        found = {row["id"]: f"{row['stage']}: {row['reason']}" for row in rejected}
+        assert found.pop("r8").startswith("feedback: HTTP 400")
+        assert found == {
+            "r0": "refine: the response again",
+            "r1": "feedback: no verdict",
+            "r2": "feedback: steps out of order",
+            "r4": "feedback: a step that is not there",
+            "r5": "feedback: a wrong step, and a good verdict",
+            "r7": "feedback: empty",
+        }
+        assert rejected[1]["text"] == bad[1]
+        assert "7 gave no row" in said
+        assert "1 feedback: no verdict" in said
+        # a rejected answer is an answer: it is not asked for again; what was refused is
+        before = Counter(server.asked)
+        annotated(*words)
+        assert [asks for asks in server.asked if server.asked[asks] > before[asks]] == [
+            asks for asks in before if "What is 8 +" in asks
+        ]
+
+
+def test_an_annotation_that_gives_no_row_writes_none(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 3), tmp_path / "meta.jsonl"
+    with serving() as server:
+        error = annotated(prompts, out, "--endpoint", server.url, "--model", "big", fails=True)
+    assert "not written, since nothing gave a row (3 feedback: no verdict)" in error
+    assert not out.exists()
+
+
+def test_no_more_is_spent_than_max_cost_and_a_higher_one_goes_on(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 12), tmp_path / "meta.jsonl"
+    with serving() as server:
+        server.says, server.counts = teacher, lambda asks, said: (100, 50)
+        words = [prompts, out, "--endpoint", server.url, "--model", "big", "--max-tokens", 60]
+        words += ["--price-read", 1, "--price-written", 1000, "--concurrency", 4]
+        error = annotated(*words, "--max-cost", 0.3, fails=True)
+        # an answer costs 0.0501; the sixth could take it past
+        assert 4 <= len(server.answered) <= 5
+        assert server.charged["completion_tokens"] * 1000 / 1e6 < 0.3
+        assert "stopped at --max-cost 0.3: " in error
+        assert 0 < len(read_meta(out)) <= 5
+        done = annotated(*words, "--max-cost", 10)
+        assert "12 rows" in done
+        assert len(server.answered) == 16
+        assert sum(server.asked.values()) == 16
+        server.counts = lambda asks, said: (0, 0)
+        error = annotated(*words, "--max-cost", 10, "--temperature", 0.5, fails=True)
+        assert "leave --max-cost out" in error
+    assert "max_cost: what tokens cost is not known" in annotated(*words[:6], "--max-cost", 1, fails=True)
+
+
+def test_a_dry_run_asks_and_writes_nothing(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 6), tmp_path / "meta.jsonl"
+    said = annotated(prompts, out, "--model", "big", "--dry-run", "--price-read", 1, "--price-written", 10)
+    assert "feedback by big: 6 questions, about" in said
+    assert "refine by big: 6 questions, about" in said
+    assert "6,144 written at most, cost about 0.0" in said
+    assert "[1] I add 0 and 1. [2] It is 2." in said
+    assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
+
+
+def answers_to(requests: Path, results: Path, skip: int = -1) -> Path:
+    """What a batch's server writes: in another order, with one line that failed."""
+    lines = []
+    for at, asked in enumerate(rows_of(requests)):
+        assert (asked["method"], asked["url"], asked["body"]["model"]) == ("POST", "/v1/chat/completions", "big")
+        text = teacher(asked["body"]["messages"][-1]["content"])
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        body = {"id": "x", "object": "chat.completion", "created": 1, "model": "big", "choices": [choice]}
+        body["usage"] = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        answer = {"id": f"batch-{at}", "custom_id": asked["custom_id"], "error": None}
+        response = {"status_code": 200, "request_id": "y", "body": body}
+        if at == skip:
+            response = {"status_code": 400, "request_id": "y", "body": {"error": {"message": "too odd"}}}
+        lines.append(answer | {"response": response})
+    return written(results, reversed(lines))
+
+
+def test_batch_files_are_written_and_read_pass_by_pass_and_give_what_asking_gives(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 6), tmp_path / "meta.jsonl"
+    first, second, third = (tmp_path / f"ask{n}.jsonl" for n in range(3))
+    assert "6 requests" in annotated(prompts, out, "--model", "big", "--write-requests", first)
+    results = answers_to(first, tmp_path / "said.jsonl", skip=1)
+    words = [prompts, out, "--model", "big", "--read-results", results]
+    said = annotated(*words, "--write-requests", second)
+    assert "5 answers read, 0 were there already" in said
+    assert "1 lines" in said
+    assert "1 HTTP 400: too odd" in said
+    # the one that failed, and two refinements
+    assert [row["custom_id"].partition("-")[0] for row in rows_of(second)] == ["feedback", "refine", "refine"]
+    assert not out.exists()
+    words[-1] = answers_to(second, tmp_path / "said2.jsonl")
+    assert "6 rows" in annotated(*words, "--write-requests", third)
+    assert not third.exists()
+    with serving() as server:
+        server.says = teacher
+        annotated(prompts, tmp_path / "live.jsonl", "--endpoint", server.url, "--model", "big")
+    assert (tmp_path / "live.jsonl").read_bytes() == out.read_bytes()
+    error = annotated(prompts, out, "--model", "big", "--read-results", prompts, fails=True)
+    assert "custom_id': found null, expected text" in error
+    assert "--max-cost: a batch is asked by its server" in annotated(
+        *[prompts, out, "--model", "big", "--write-requests", third, "--max-cost", 1],
+        *["--price-read", 1, "--price-written", 1],
+        fails=True,
+    )
+
+
+def test_responses_come_from_a_model_at_the_server_and_copies_are_asked_about_once(tmp_path):
+    prompts = written(
+        tmp_path / "p.jsonl", [{"id": "a", "prompt": "What is 1 + 1?"}, {"id": "b", "prompt": "What is 2 + 1?"}]
+    )
+    out = tmp_path / "meta.jsonl"
+
+    def says(asks: str) -> str:
+        return "I add.\nIt is 2." if re.fullmatch(r"What is \d \+ 1\?", asks) else teacher(asks)
+
+    with serving() as server:
+        server.says = says
+        said = annotated(
+            *[prompts, out, "--endpoint", server.url, "--model", "big", "--response-model", "small"],
+            *["--responses", 2],
+        )
+        asked = dict(server.asked)
+    assert [(row.id, row.response, row.good) for row in read_meta(out)] == [
+        ("a-0", "I add.\nIt is 2.", True),
+        ("b-0", "I add.\nIt is 2.", False),
+    ]
+    assert "2 copies were left out" in said
+    assert asked["What is 1 + 1?"] == 2  # samples are questions of their own
+    assert sum(asked.values()) == 4 + 2 + 1
+
+
+SMALL = """
+run_dir: none
+model: {source: "builtin:stories"}
+mesh: {data: 1}
+data: {stories: {}}
+sampling: {slots: 4, cache_length: 64, respond: {temperature: 0.8, max_new_tokens: 8}}
+"""
+
+
+def test_a_base_is_sampled_here_and_no_response_twice(tmp_path, monkeypatch, quick_compiles):
+    rows = [{"id": n, "prompt": f"{n} has 7 shells. Then {n} finds 5. How many now?"} for n in ("Mia", "Tom")]
+    prompts, out, config = written(tmp_path / "p.jsonl", rows), tmp_path / "meta.jsonl", tmp_path / "small.yaml"
+    config.write_text(SMALL)
+    with serving() as server:
+        server.says = lambda asks: "13." if asks.endswith("new answer.") else "Step 1: wrong.\nVerdict: incorrect"
+        words = [prompts, out, "--endpoint", server.url, "--model", "big", "--base", config, "--responses", 3]
+        annotated(*words)
+        found, content = read_meta(out), out.read_bytes()
+        assert {row.prompt for row in found} <= {row["prompt"] for row in rows}
+        assert all(row.response.strip() == row.response != row.refinement == "13." for row in found)
+        assert len(rows_of(tmp_path / "meta.annotate" / "sampled.jsonl.unfinished")) == 6
+        assert len({row.id for row in found}) == len(found) > 1
+
+        def opened(_: object) -> None:
+            raise AssertionError("sampled again")
+
+        monkeypatch.setattr(generate, "open_workbench", opened)
+        annotated(*words)
+        assert out.read_bytes() == content
+        assert set(server.asked.values()) == {1}
+
+
+def test_d_qa_is_the_annotator_s_own_answers(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 3), tmp_path / "qa.jsonl"
+    with serving(lambda asks, n: "clipped" if "2 + 1" in asks else None) as server:
+        server.says = lambda asks: f"To {asks}: so and so."
+        said = annotated(prompts, out, "--endpoint", server.url, "--model", "big", "--kind", "qa")
+    assert [row.answer for row in read_qa(out)] == [f"To What is {i} + 1?: so and so." for i in range(2)]
+    assert "1 answer: cut at the limit" in said
+
+
+def test_aspects_give_ratings_that_a_run_reads_as_they_are(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 3), tmp_path / "meta.jsonl"
+    best = "Instruction following: 5. Yes.\nHonesty: N/A.\nTruthfulness: 5\nHelpfulness: **5**/5 - all.\nAdvice: none."
+    poor = best.replace("Helpfulness: **5**/5", "Helpfulness: 2").replace("Truthfulness: 5", "Truthfulness: 3 - 4")
+
+    def says(asks: str) -> str:
+        if asks.endswith("Give only the new answer."):
+            return "Better."
+        number = int(re.search(r"What is (\d+)", asks)[1])
+        return (best, best.replace("Helpfulness: **5**/5", "Helpfulness: 3"), poor)[number]
+
+    with serving() as server:
+        server.says = says
+        said = annotated(prompts, out, "--endpoint", server.url, "--model", "big", "--aspects", "all")
+    rows = read_meta(out)
+    check_verdicts(rows, RatingJudge(5, 5))
+    assert [(row.good, row.feedback.splitlines()[-1], row.refinement) for row in rows] == [
+        (True, "Rating: 5/5", rows[0].response),
+        (False, "Rating: 4.33/5", "Better."),
+    ]
+    assert rows[0].feedback.splitlines()[1] == "Honesty: not applicable."
+    assert "judge: {kind: rating, good_rating: 5, scale: 5}" in said
+    assert "1 feedback: no mark from 1 to 5 for truthfulness" in said
+
+
+def test_a_changed_row_is_asked_again_and_a_higher_limit_asks_only_for_what_was_cut(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 6), tmp_path / "meta.jsonl"
+    with serving(lambda asks, n: "clipped" if "What is 5" in asks and n == 1 else None) as server:
+        server.says = teacher
+        words = [prompts, out, "--endpoint", server.url, "--model", "big"]
+        assert "5 rows" in annotated(*words, "--max-tokens", 64)
+        assert sum(server.asked.values()) == 8
+        assert "6 rows" in annotated(*words, "--max-tokens", 128)
+        assert sum(server.asked.values()) == 9
+        rows = rows_of(prompts)
+        rows[4]["response"] = "It is 5.\nI am sure."
+        written(prompts, rows)
+        annotated(*words)
+        assert sum(server.asked.values()) == 10
+        annotated(*words[:-1], "bigger")
+        assert sum(server.asked.values()) == 18
+        out.write_text("{}\n")
+        assert "was changed since it was written" in annotated(*words, fails=True)
+        annotated(*words, "--force")
+        assert len(read_meta(out)) == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "who is to be asked? --endpoint URL is missing"),
+        (["--endpoint", "http://h/v1"], "--model NAME is missing"),
+        (["--endpoint", "h", "--model", "m"], "endpoint.url: found 'h', expected a URL such as https://HOST/v1"),
+        (["--endpoint", "https://u:p@h/v1", "--model", "m"], "a URL with credentials in it"),
+        (
+            ["--endpoint", "http://h/v1", "--model", "m", "--aspects", "beauty"],
+            'found "beauty", expected all, or some of',
+        ),
+        (["--endpoint", "http://h/v1", "--model", "m", "--good-rating", "3"], "a verdict is no rating"),
+        (["--endpoint", "http://h/v1", "--model", "m", "--form", "stars"], 'form: found "stars", input should be'),
+        (["--endpoint", "http://h/v1", "--model", "m", "--column", "x"], "expected NAME=FIELD"),
+        (["--endpoint", "http://h/v1", "--model", "m"], "no row has a 'response'; name who gives the responses"),
+        (
+            ["--endpoint", "http://h/v1", "--model", "m", "--reference", "--response-model", "s"],
+            "p.jsonl:1, field 'answer': is missing",
+        ),
+    ],
+)
+def test_a_mistake_is_one_clear_line(tmp_path, words, message):
+    prompts = written(tmp_path / "p.jsonl", [{"prompt": "Why?"}])
+    assert message in annotated(prompts, tmp_path / "meta.jsonl", *words, fails=True)
+
+
+def test_settings_come_from_a_file_and_flags_go_before_it(tmp_path):
+    prompts, settings = sums(tmp_path / "p.jsonl", 2), tmp_path / "annotate.yaml"
+    settings.write_text(
+        "endpoint: {model: big, max_tokens: 77}\nprice: {read: 1, written: 2}\nsteps: false\n"
+        "templates: {system: Be brief., feedback: 'Q {prompt} A {response} ok?'}\n"
+    )
+    requests = tmp_path / "ask.jsonl"
+    words = [prompts, tmp_path / "meta.jsonl", "--settings", settings, "--write-requests", requests]
+    annotated(*words, "--temperature", 0.5)
+    body = rows_of(requests)[0]["body"]
+    assert body == {
+        "model": "big",
+        "max_tokens": 77,
+        "temperature": 0.5,
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Q What is 0 + 1? A I add 0 and 1.\nIt is 2. ok?"},
+        ],
+    }
+    settings.write_text("endpoint: {model: big}\ntemplates: {feedback: 'Q {prompt}'}\n")
+    assert "templates.feedback: found no {response} in it, expected one" in annotated(*words, "--force", fails=True)
+    settings.write_text("endpoint: {model: big}\nbudget: 3\n")
+    assert "unknown key 'budget'" in annotated(*words, fails=True)
