@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from sampling_common import conclude, table, use_threads
 
-from selfevo_jax.model.attention import Part, attend
+from selfevo_jax.model.attention import Part, Scoring, attend
 from selfevo_jax.sample.programs import narrow_options
 
 LAYERS, WIDTH, INNER = 12, 576, 1536
@@ -35,8 +35,9 @@ def feed_forward(x: Any, layers: Any) -> Any:
 
 
 def attention(q: Any, layers: Any, mask: Any) -> Any:
+    scoring = Scoring(HEAD_DIM**-0.5)
     for k, v in layers:
-        q = q + attend(q, [Part(functools.partial(tuple, (k, v)), mask)])
+        q = q + attend(q, [Part(functools.partial(tuple, (k, v)), mask)], scoring)
     return q
 
 

@@ -18,7 +18,7 @@ exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
 nitpicky = False
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 default_role = "code"

@@ -21,7 +21,8 @@ import typer
 from markdown_it import MarkdownIt
 
 from selfevo_jax.cli import app
-from selfevo_jax.config import load_config, override, parse_config, read_tree, set_key
+from selfevo_jax.config import Config, load_config, override, parse_config, read_tree, set_key
+from selfevo_jax.config.forms import fields
 from selfevo_jax.study import read_study
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,14 @@ def blocks(text: str, first: int = 1) -> Iterator[Block]:
                 yield from blocks(token.content, line + 1)
             else:
                 yield Block(line, language, token.content)
+
+
+def spans(text: str) -> Iterator[tuple[int, str]]:
+    """Code inside the sentences of a page, with the line where its paragraph begins."""
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
+        for child in token.children or ():
+            if child.type == "code_inline":
+                yield (token.map or [0])[0] + 1, child.content
 
 
 # --- YAML
@@ -293,8 +302,33 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
 """Language of a block -> what is checked; `python` has names that blocks of a page share."""
 
 
+_KEY = re.compile(r"([a-z_]+(?:\.[a-z_0-9]+)+)(?:[:=] ?.*)?")
+_FILE = re.compile(r"\.(?:jsonl?|yaml|py|html|gguf|safetensors|d)$")
+
+
+@cache
+def _keys() -> frozenset[str]:
+    return frozenset(name for name, _ in fields())
+
+
+def check_span(code: str) -> None:
+    """A command that sentences speak of exists, and so do its options; a key of the config is one."""
+    words = code.split()
+    if words[0] == "selfevo" and len(words) > 1 and words[1].islower() and not words[1].startswith("-"):
+        command = selfevo_commands()[words[1]]
+        known = {"--help", *(name for of in command.params for name in (*of.opts, *of.secondary_opts))}
+        assert {word.split("=")[0] for word in words if word.startswith("--")} <= known, code
+    elif words[0] == "make" and len(words) > 1:
+        check_make(words[1:])
+    elif words[0] == "pip":
+        check_pip([word.strip("'") for word in words])
+    elif (found := _KEY.fullmatch(code)) and not _FILE.search(found[1]):
+        section = found[1].split(".")[0]
+        assert section not in Config.model_fields or found[1] in _keys(), f"{found[1]} is no key of the config"
+
+
 def check_page(text: str, folder: Path) -> int:
-    """Every block of a page; how many there are."""
+    """Every block of a page, and what its sentences name; how many blocks there are."""
     names: set[str] = set()
     found = list(blocks(text))
     for block in found:
@@ -306,4 +340,9 @@ def check_page(text: str, folder: Path) -> int:
                 CHECKS[block.language](block.text, folder)
         except Exception as error:
             raise AssertionError(f"line {block.line}: {type(error).__name__}: {error}\n{block.text}") from error
+    for line, code in spans(text):
+        try:
+            check_span(code)
+        except Exception as error:
+            raise AssertionError(f"line {line}: `{code}`: {type(error).__name__}: {error}") from error
     return len(found)

@@ -137,8 +137,8 @@ GOES_ON = ("annotate",)
 def test_every_command_that_writes_what_a_user_names_asks_for_force_to_write_over_it() -> None:
     commands = typer.main.get_command(app).commands
     names = {name: {param.name for param in command.params} for name, command in commands.items()}
-    writing = {name for name, params in names.items() if "out" in params} - set(GOES_ON)
-    assert writing >= {"import", "export", "meta-data", "eval", "winrate", "generate"}
+    writing = {name for name, params in names.items() if params & {"out", "html"}} - set(GOES_ON)
+    assert writing >= {"import", "export", "meta-data", "eval", "winrate", "generate", "report"}
     assert {name for name in {*writing, "init"} if "force" not in names[name]} == set()
 
 
@@ -210,6 +210,7 @@ def test_a_run_whose_filter_keeps_nothing_shows_its_table_and_says_why_it_ends(t
     assert "round 1: 0 of 8 rows passed the filter" in str(done.exception)
     assert "meta" in done.output
     assert [row["checkpoint"] for row in json.loads((run / "report.json").read_text())["rows"]] == ["base", "meta"]
+    assert '"at":"round 1"' in (run / "report.html").read_text()  # its chains, although the round is not trained
     shown = selfevo_at_once("report", str(run), "--json")
     assert json.loads(shown.stdout)["complete"] is False
 

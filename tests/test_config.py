@@ -102,6 +102,8 @@ SECRETS = [
     "https://host/a?token[]=hunter2",
     "https://host/a?Authorization=hunter2",
     "https://host/a?sas=hunter2",
+    "https://host/a?page=2&code=hunter2",
+    "https://host/a?subscription-key=hunter2",
     "https://me:with/slash@hunter2@host/a",
     "https:/me:hunter2@host/a",
     "AccountName=a;AccountKey=hunter2;EndpointSuffix=b",
@@ -146,7 +148,9 @@ def test_a_secret_in_malformed_yaml_is_not_repeated(tmp_path: Path, text: str) -
     assert "hunter2" not in str(told.value)
 
 
-@pytest.mark.parametrize("text", ["Ask: what is ?key=value", "https://host/a?page=2", "mail me@host", "gs://b/a@1"])
+@pytest.mark.parametrize(
+    "text", ["Ask: what is ?key=value", "https://host/a?page=2", "mail me@host", "gs://b/a@1", "code: 12, sort_key: b"]
+)
 def test_texts_without_secrets_are_no_secrets(tmp_path: Path, text: str) -> None:
     assert load_config(write(tmp_path, MINIMAL + f"format: {{system: {json.dumps(text)}}}\n")).format.system == text
 

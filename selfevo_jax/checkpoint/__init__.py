@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from selfevo_jax.checkpoint.commit import NOTE, folder_faults, noted
     from selfevo_jax.checkpoint.digest import model_checksum
     from selfevo_jax.checkpoint.gguf import read_gguf
-    from selfevo_jax.checkpoint.gguf_export import write_gguf
+    from selfevo_jax.checkpoint.gguf_export import check_gguf, write_gguf
     from selfevo_jax.checkpoint.huggingface import read_huggingface
     from selfevo_jax.checkpoint.huggingface_config import config_from_huggingface, config_to_huggingface
     from selfevo_jax.checkpoint.huggingface_export import export_huggingface
-    from selfevo_jax.checkpoint.peft import PEFT, base_name, write_peft
+    from selfevo_jax.checkpoint.peft import PEFT, base_name, check_peft, write_peft
     from selfevo_jax.checkpoint.section import ModelSection
     from selfevo_jax.checkpoint.source import (
         ModelSource,
@@ -51,6 +51,8 @@ __all__ = [
     "adapters_in",
     "base_name",
     "base_of",
+    "check_gguf",
+    "check_peft",
     "config_from_huggingface",
     "config_to_huggingface",
     "export_huggingface",

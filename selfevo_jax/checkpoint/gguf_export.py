@@ -26,6 +26,12 @@ _KINDS = {"float32": ("F32", "ALL_F32"), "float16": ("F16", "MOSTLY_F16"), "bflo
 """Dtype -> the kind of its matrices, and that of the file. Norms and biases are fp32, as llama.cpp wants them."""
 
 
+def check_gguf(config: ModelConfig) -> None:
+    """Raises ModelError where no file of this model can be written: no package gguf, or no counterpart there."""
+    gguf_package()
+    _architecture(config)
+
+
 def write_gguf(
     path: Path, params: Any, config: ModelConfig, tokenizer: BaseTokenizer, name: str, stop_ids: Sequence[int] = ()
 ) -> None:

@@ -18,7 +18,7 @@ from selfevo_jax.checkpoint.huggingface_config import config_to_huggingface
 from selfevo_jax.checkpoint.weights import flatten, foreign_tensors
 from selfevo_jax.errors import ModelError
 from selfevo_jax.model import ModelConfig
-from selfevo_jax.text import GENERATION, BaseTokenizer, check_exported, exported_tokenizer
+from selfevo_jax.text import GENERATION, BaseTokenizer, check_exported, exported_tokenizer, generation_config
 
 
 def export_huggingface(
@@ -105,11 +105,10 @@ def _text_files(
         files = exported_tokenizer(tokenizer, eos_ids)
         check_exported(files, tokenizer)
         generation = json.loads(files[GENERATION])
-        return files, generation["bos_token_id"], generation["eos_token_id"]
+        return files, generation.get("bos_token_id"), generation.get("eos_token_id", [])
     if "tokenizer.model" in tokenizer and "tokenizer.json" not in tokenizer:
         raise ModelError("export: transformers reads a tokenizer.model with other ids; give the tokenizer itself")
-    generation = {"bos_token_id": bos_id, "eos_token_id": list(eos_ids)}
-    return {GENERATION: (json.dumps(generation) + "\n").encode(), **tokenizer}, bos_id, list(eos_ids)
+    return {GENERATION: generation_config(bos_id, list(eos_ids)), **tokenizer}, bos_id, list(eos_ids)
 
 
 def _whole(leaf: Any) -> np.ndarray:

@@ -96,6 +96,11 @@ def load_peft(folder: Path, config: ModelConfig, lora: LoraConfig, shardings: An
         return load_leaves(abstract_adapters(config, lora), readers, shardings)
 
 
+def check_peft(config: ModelConfig, lora: LoraConfig) -> None:
+    """Raises ModelError where a file has no place for such adapters."""
+    _tensors(config, lora)
+
+
 def write_peft(
     folder: Path, adapters: Any, lora: LoraConfig, config: ModelConfig, of: str, dtype: Any = jnp.float32
 ) -> None:

@@ -12,6 +12,7 @@ from selfevo_jax.cli import (  # noqa: F401 - they bring their commands to `app`
     first,
     forks,
     measure,
+    reading,
     runs,
     studies,
     tools,

@@ -67,6 +67,8 @@ def check_folder(out: Path, source: str, force: bool) -> None:
     """Raises ConfigError, before any work, where a model cannot be written without losing what is there."""
     from selfevo_jax.checkpoint import locate
 
+    if out.name in ("", ".."):
+        raise ConfigError(f"{out}: has no name of its own to give to what is written; name a new folder inside it")
     if out.is_file():
         raise ConfigError(f"{out}: a file; name a folder to write")
     if not out.exists() or not any(out.iterdir()):

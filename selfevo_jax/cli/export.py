@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Literal
 
 import typer
@@ -44,12 +45,14 @@ def export_command(
     from selfevo_jax.progress import Reporter
     from selfevo_jax.rounds.workbench import select_platform
     from selfevo_jax.run.chosen import choose
-    from selfevo_jax.storage import place
+    from selfevo_jax.storage import is_remote, place
 
     if adapters and gguf:
         raise ConfigError("--gguf: of whole models alone; leave --adapters out")
     select_platform("cpu")
     folder, chosen = place(out), choose(checkpoint)
+    if not is_remote(folder) and folder.is_symlink():  # the link stays, and what it leads to is written
+        folder = folder.resolve()
     check_folder(folder, chosen.source, force)
 
     def room() -> None:
@@ -63,4 +66,5 @@ def export_command(
         f"{checked.texts + checked.own} texts are equal, logits within {checked.apart:.2g} (rounding to {dtype} has "
         f"moved one by {checked.rounding:.2g})"
     )
-    say(f"Serve it with: vllm serve {folder}" if not adapters else f"How to serve it: {folder}/README.md")
+    served = f"with: vllm serve {shlex.quote(str(folder))}" if not adapters else f"as {folder}/README.md says"
+    say(f"Serve it {served}")

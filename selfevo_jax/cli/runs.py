@@ -1,15 +1,13 @@
-"""Commands about runs: evolve, report, status, verify."""
+"""Commands about runs: evolve, status, verify."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from selfevo_jax.cli.checking import checked
 from selfevo_jax.cli.common import (
@@ -19,6 +17,7 @@ from selfevo_jax.cli.common import (
     console,
     say,
 )
+from selfevo_jax.cli.reading import show_run
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import RunTarget, run_of
 from selfevo_jax.errors import EmptySelectionError, SelfevoError
@@ -113,9 +112,10 @@ def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
             with told(run, reporter):
                 controller.run()
         except EmptySelectionError:
-            _show(run, keep=True)  # what the run has come to, before it says why it ends
+            show_run(run, keep=True)  # what the run has come to, before it says why it ends
+            _write_page(run, reporter)
             raise
-    _show(run, keep=True)
+    show_run(run, keep=True)
     if not hosts.is_writer():
         return
     for name in controller.loop.task.evaluation():
@@ -125,6 +125,15 @@ def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
         for text in open_transcripts(run, checkpoint, name):
             reporter.line(f"\n{text}")
     reporter.line(f"\nThe run is in {run.root} (its table: {run.report_file.name})")
+    _write_page(run, reporter)
+
+
+def _write_page(run: RunDir, reporter: Reporter) -> None:
+    from selfevo_jax import hosts
+    from selfevo_jax.report import write_page
+
+    if hosts.is_writer() and write_page(run, reporter):
+        reporter.line(f"Its page: {run.page_file}")
 
 
 def _require_whole(run: RunDir) -> None:
@@ -133,60 +142,6 @@ def _require_whole(run: RunDir) -> None:
 
     if faults := verify(run).faults:
         raise SelfevoError(f"{run.root}: {len(faults)} fault(s):\n  " + "\n  ".join(faults))
-
-
-def _show(run: RunDir, keep: bool = False) -> None:
-    """The table of a run; with `keep` it is also stored beside it. Process 0 shows it, the others wait."""
-    from selfevo_jax import hosts
-    from selfevo_jax.report import (
-        LEGEND,
-        OPEN_LEGEND,
-        TEXT_LEGEND,
-        WIDTH,
-        summarize,
-        tables,
-        verdict_on_open,
-        verdict_on_run,
-    )
-    from selfevo_jax.run.files import to_json
-
-    if hosts.is_writer():
-        summary = summarize(run)
-        say(f"\n{summary.run_dir}")
-        for table in tables(summary):
-            (console if console.is_terminal else Console(width=WIDTH, quiet=console.quiet)).print("", table)
-        say("\n" + textwrap.fill(LEGEND, WIDTH), "dim")
-        if summary.open_ended:
-            say("\n" + textwrap.fill(OPEN_LEGEND, WIDTH), "dim")
-        if summary.ordinary or any(row.texts for row in summary.rows):
-            say("\n" + textwrap.fill(TEXT_LEGEND, WIDTH), "dim")
-        say("")
-        if not summary.open_ended or any(row.direct for row in summary.rows):
-            say(textwrap.fill(verdict_on_run(summary), WIDTH))
-        for told in verdict_on_open(summary.open_ended):
-            say(textwrap.fill(told, WIDTH))
-        for told in summary.warnings:
-            say(textwrap.fill(f"Warning: {told}", WIDTH), "yellow")
-    hosts.gather("showing the run", None)
-    if keep:
-        run.write(run.report_file, lambda: to_json(summarize(run).to_dict()))
-
-
-@app.command()
-def report(run: RunTarget, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the table of a run, finished or not.
-
-    Example:
-
-        selfevo report runs/quickstart --json
-    """
-    from selfevo_jax.report import summarize
-
-    found = run_of(run)
-    if as_json:
-        print(json.dumps(summarize(found).to_dict(), indent=2))
-    else:
-        _show(found)
 
 
 @app.command("status")

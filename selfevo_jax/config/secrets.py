@@ -14,6 +14,8 @@ _NAME = re.compile(
     r"|x-amz-[\w-]+|x-goog-[\w-]+|googleaccessid|awsaccesskeyid)(?:\[\w*\])?",
     re.IGNORECASE,
 )
+_OF_QUERY = re.compile(r"(?:code|[\w.-]*[_-]key)(?:\[\w*\])?", re.IGNORECASE)
+"""Further names, which are ordinary words outside of a URL."""
 _USER = re.compile(r"(?:(?<=//)|(?<=[a-z][a-z]:/))(?:[^/@\s?#]*|[^/@\s?#:]*:(?!\d+(?:/|$))\S*)@", re.IGNORECASE)
 """A name, or a name and a password, which may hold any sign; but no port."""
 _SETTING = re.compile(r"(?<![^?&;#\s,])([^=:?&;#\s,'\"]+?)(\s*[=:]\s*|%3[ad])(?!//)([^&;#\s'\"]+)", re.IGNORECASE)
@@ -23,8 +25,9 @@ _CONNECTION = re.compile(r"\b(?:AccountKey|SharedAccess(?:Key|Signature))=", re.
 _HIDDEN = "***"
 
 
-def _is_secret(name: str) -> bool:
-    return _NAME.fullmatch(unquote(name)) is not None
+def _is_secret(name: str, of_query: bool = True) -> bool:
+    patterns = (_NAME, _OF_QUERY) if of_query else (_NAME,)
+    return any(pattern.fullmatch(unquote(name)) for pattern in patterns)
 
 
 def _in_url(url: str) -> bool:
@@ -35,7 +38,8 @@ def hidden(text: str) -> str:
     """A text for a message, with the secrets of its URLs, and of names and values as `password=...`, hidden."""
 
     def shown(setting: re.Match[str]) -> str:
-        return f"{setting[1]}{setting[2]}{_HIDDEN}" if _is_secret(setting[1]) else setting[0]
+        of_query = setting.string[: setting.start()].endswith(("?", "&", ";", "#"))
+        return f"{setting[1]}{setting[2]}{_HIDDEN}" if _is_secret(setting[1], of_query) else setting[0]
 
     return _SETTING.sub(shown, _USER.sub(f"{_HIDDEN}@", text))
 

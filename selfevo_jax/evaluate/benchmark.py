@@ -27,6 +27,8 @@ Answers = Mapping[str, Candidate | None]
 """Row id -> its answer; None where it could not be run."""
 Grades = dict[tuple[str, str], Grade]
 """(Row id, text) -> grade."""
+MODES = ("direct", "refined")
+"""Whose answers have their grades beside the texts: first responses, and the candidates that were chosen."""
 
 
 @dataclass(frozen=True)
@@ -233,8 +235,9 @@ class DataAccuracy:
 
 def data_accuracy(
     gold: Mapping[str, EvaluationRow], scorer: Scorer, rollouts: Sequence[Rollout], kept: Sequence[Rollout]
-) -> DataAccuracy | None:
-    """Of the rows that could be run; None where no gold answer is known for their prompts."""
+) -> tuple[DataAccuracy, list[dict[str, Any]]] | None:
+    """Of the rows that could be run; and for each of them its columns and the grades of its first and its chosen
+    answer, as `score` gives them. None where no gold answer is known for their prompts."""
     known = [r for r in rollouts if r.id in gold and r.error is None]
     if not known:
         return None
@@ -249,10 +252,16 @@ def data_accuracy(
 
     verdicts = [(r.candidates[r.chosen].judged, grades[pair].right) for r, pair in zip(known, chosen, strict=True)]
     judged = [(f.good, truth) for f, truth in verdicts if f is not None and truth is not None]
-    return DataAccuracy(
+    found = DataAccuracy(
         first=share(first),
         candidates=share(chosen),
         kept=share(passed),
         verdict=verdict_quality([v for v, _ in judged], [t for _, t in judged]) if judged else None,
         not_scored=sum(grade.value is None for grade in grades.values()),
     )
+    graded = [
+        {"id": r.id, "sample": r.sample, "columns": dict(gold[r.id].columns)}
+        | {"grades": {mode: {scorer.name: asdict(grades[of])} for mode, of in zip(MODES, pairs, strict=True)}}
+        for r, *pairs in zip(known, first, chosen, strict=True)
+    ]
+    return found, graded

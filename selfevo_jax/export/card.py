@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,13 +164,14 @@ def _prompts(model: ModelSource, format: PromptFormat | None) -> Iterator[str]:
 
 
 def _serving(name: str, form: Form, format: PromptFormat | None, adapters: Adapters | None) -> Iterator[str]:
-    ask = "the question, written as above"
+    ask, here = "the question, written as above", shlex.quote(f"./{name}")
     if adapters is None:
-        yield f"```\nvllm serve ./{name} --dtype {form.dtype}\n```"
+        yield f"```\nvllm serve {here} --dtype {form.dtype}\n```"
     else:
         yield (
             f"```\nvllm serve BASE --dtype {form.dtype} --enable-lora --max-lora-rank {adapters.lora.rank} "
-            f"--lora-modules {name}=./{name}\n```\n\nBASE is what `adapter_config.json` names, or `./{name}/base`."
+            f"--lora-modules {shlex.quote(f'{name}=./{name}')}\n```\n\nBASE is what `adapter_config.json` names, or "
+            f"`./{name}/base`."
         )
     where = f'"model": "{name if adapters is not None else "./" + name}"'
     if format is not None and format.config.kind == "chat":
@@ -181,7 +183,7 @@ def _serving(name: str, form: Form, format: PromptFormat | None, adapters: Adapt
         f'  -d \'{{{body}, "temperature": 0, "max_tokens": 256}}\'\n```'
     )
     if form.gguf:
-        yield f"```\nllama-server -m {name}.gguf\n```"
+        yield f"```\nllama-server -m {shlex.quote(f'{name}.gguf')}\n```"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,29 @@ PROBES, PROBE_TOKENS = 3, 256
 """Prompts whose logits are compared, and tokens of one at most."""
 
 
-def texts_of(chosen: Chosen) -> list[str]:
-    """Up to CHECKED_TEXTS different texts of a run, from all of what it has written; none without a run."""
+@dataclass(frozen=True)
+class Said:
+    """What a run has written; nothing without a run."""
+
+    texts: Sequence[str] = ()
+    """Up to CHECKED_TEXTS different ones, from all of it."""
+    prompts: Sequence[str] = ()
+    """The first PROBES different ones."""
+
+
+def said(chosen: Chosen) -> Said:
+    """Reads the rows of a run once, and keeps no more of them than their texts."""
     if chosen.run is None:
-        return []
-    found = list(dict.fromkeys(text for row in _rows(chosen.run) for text in _texts(row)))
+        return Said()
+    texts: dict[str, None] = {}
+    prompts: dict[str, None] = {}
+    for row in _rows(chosen.run):
+        texts |= dict.fromkeys(_texts(row))
+        if row.get("prompt") and len(prompts) < PROBES:
+            prompts[str(row["prompt"])] = None
+    found = list(texts)
     step = max(1, len(found) / CHECKED_TEXTS)
-    return [found[int(i * step)] for i in range(min(CHECKED_TEXTS, len(found)))]
+    return Said([found[int(i * step)] for i in range(min(CHECKED_TEXTS, len(found)))], list(prompts))
 
 
 def _rows(run: RunDir) -> Iterator[dict[str, Any]]:
@@ -64,12 +81,9 @@ def format_of(chosen: Chosen, tokenizer: BaseTokenizer) -> PromptFormat | None:
         return None
 
 
-def probes(chosen: Chosen, tokenizer: BaseTokenizer, format: PromptFormat | None) -> list[list[int]]:
-    """Token ids of the prompts whose logits are compared."""
-    prompts = list(_PROMPTS)
-    if chosen.run is not None:
-        asked = dict.fromkeys(str(row["prompt"]) for row in _rows(chosen.run) if row.get("prompt"))
-        prompts = [*asked, *prompts][:PROBES]
+def probes(asked: Sequence[str], tokenizer: BaseTokenizer, format: PromptFormat | None) -> list[list[int]]:
+    """Token ids of the prompts whose logits are compared: those of a run, and built-in ones where it has too few."""
+    prompts = [*asked, *_PROMPTS][:PROBES]
     begins = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
     made = [begins + tokenizer.encode(text) if format is None else format.respond(text) for text in prompts]
     return [ids[:PROBE_TOKENS] for ids in made]

@@ -6,13 +6,14 @@ import contextlib
 import functools
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from safetensors import SafetensorError
 
 from selfevo_jax.checkpoint import (
     PEFT,
@@ -20,6 +21,9 @@ from selfevo_jax.checkpoint import (
     ModelSource,
     adapters_in,
     base_name,
+    check_gguf,
+    check_peft,
+    config_to_huggingface,
     export_huggingface,
     locate,
     open_model,
@@ -32,7 +36,7 @@ from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.export.card import Checked, card
 from selfevo_jax.export.check import difference, logits_of, require_same
 from selfevo_jax.export.form import Form
-from selfevo_jax.export.texts import format_of, probes, texts_of
+from selfevo_jax.export.texts import format_of, probes, said
 from selfevo_jax.model import merge_adapters, param_count, require_finite
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.chosen import Chosen
@@ -81,12 +85,11 @@ def export(
     adapters = _adapters_of(chosen.source) if form.adapters else None
     format = format_of(chosen, model.tokenizer)
     ends = model.tokenizer.eos_ids if format is None else format.stop_ids
-    texts, own = checked_texts(model.tokenizer), texts_of(chosen)
+    texts, own = checked_texts(model.tokenizer), said(chosen)
     files = exported_tokenizer(model.tokenizer, ends)
-    check_exported(files, model.tokenizer, [*texts, *own])
-    if form.gguf:
-        gguf_fields(model.tokenizer, model.config.vocab_size, ends)  # what has no counterpart is refused at once
-    prompts = probes(chosen, model.tokenizer, format)
+    check_exported(files, model.tokenizer, [*texts, *own.texts])
+    _check_form(model, adapters, form, ends)
+    prompts = probes(own.prompts, model.tokenizer, format)
     with _beside(out) as folder:
         size = param_count(model.config) * jnp.dtype(form.dtype).itemsize * (2 if form.gguf else 1)
         require_room(folder.parent, size, f"exporting {chosen.shown}")
@@ -96,19 +99,20 @@ def export(
             if adapters is None
             else _write_adapters(folder, out, model, adapters, form, ends, prompts)
         )
-        reporter.line(f"opening what was written, and comparing the ids of {len(texts) + len(own)} texts")
+        reporter.line(f"opening what was written, and comparing the ids of {len(texts) + len(own.texts)} texts")
         same = functools.partial(
             require_same,
             config=model.config,
             tokenizer=model.tokenizer,
             ends=ends,
-            texts=[*texts, *own],
+            texts=[*texts, *own.texts],
             prompts=prompts,
             wanted=wanted,
         )
         written = [str(folder), *map(str, sorted(folder.glob("*.gguf")))]
-        checked = Checked(len(texts), len(own), max(same(path) for path in written), moved)
-        (folder / CARD).write_text(card(chosen, model, form, format, out.name, checked, adapters), encoding="utf-8")
+        checked = Checked(len(texts), len(own.texts), max(same(path) for path in written), moved)
+        with _onto_disk(folder):
+            (folder / CARD).write_text(card(chosen, model, form, format, out.name, checked, adapters), encoding="utf-8")
         written_files = storage_of(folder).files(folder)
         for file in written_files:  # safetensors makes files that their owner alone may read
             shutil.copymode(folder / CARD, file)
@@ -124,6 +128,16 @@ def _adapters_of(source: str) -> Adapters:
     if found is None:
         raise ConfigError(f"--adapters: {source} holds whole weights and no adapters; leave --adapters out")
     return found
+
+
+def _check_form(model: ModelSource, adapters: Adapters | None, form: Form, ends: Sequence[int]) -> None:
+    """Refuses what has no such form before any weights are read."""
+    config_to_huggingface(model.config)
+    if adapters is not None:
+        check_peft(model.config, adapters.lora)
+    if form.gguf:
+        check_gguf(model.config)
+        gguf_fields(model.tokenizer, model.config.vocab_size, ends)
 
 
 def _rounded(params: Any, dtype: str, what: str) -> Any:
@@ -150,9 +164,10 @@ def _write_merged(
     params = require_finite(model.load(None, jnp.float32), model.origin)
     exact = logits_of(model.config, params, prompts)
     params = _rounded(params, form.dtype, model.origin)
-    export_huggingface(params, model.config, model.tokenizer, folder, eos_ids=ends)
-    if form.gguf:
-        write_gguf(folder / f"{name}.gguf", params, model.config, model.tokenizer, name, ends)
+    with _onto_disk(folder):
+        export_huggingface(params, model.config, model.tokenizer, folder, eos_ids=ends)
+        if form.gguf:
+            write_gguf(folder / f"{name}.gguf", params, model.config, model.tokenizer, name, ends)
     wanted = logits_of(model.config, params, prompts)
     return wanted, difference(wanted, exact)
 
@@ -177,10 +192,12 @@ def _write_adapters(
     else:
         of = str(out / OWN_BASE)
         base = _rounded(base, form.dtype, "the base")
-        export_huggingface(base, config, model.tokenizer, folder / OWN_BASE, eos_ids=ends)
-    write_peft(folder, numbers, adapters.lora, config, of, form.dtype)
-    for name, content in exported_tokenizer(model.tokenizer, ends).items():
-        (folder / name).write_bytes(content)
+        with _onto_disk(folder):
+            export_huggingface(base, config, model.tokenizer, folder / OWN_BASE, eos_ids=ends)
+    with _onto_disk(folder):
+        write_peft(folder, numbers, adapters.lora, config, of, form.dtype)
+        for name, content in exported_tokenizer(model.tokenizer, ends).items():
+            (folder / name).write_bytes(content)
     wide = [jax.tree.map(lambda x: x.astype(jnp.float32), tree) for tree in (base, numbers)]
     wanted = logits_of(config, merge(*wide), prompts)
     return wanted, difference(wanted, exact)
@@ -202,6 +219,18 @@ def _beside(out: Path) -> Iterator[Path]:
         yield folder
     finally:
         storage_of(folder).remove(folder)
+
+
+@contextlib.contextmanager
+def _onto_disk(folder: Path) -> Iterator[None]:
+    """Makes what the system or safetensors says of a failed write one clear line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise SelfevoError(
+            f"{folder.parent}: the export could not be written ({first_line(error)}); nothing of it is left. Make room "
+            "there, or name another folder, and run the same command again"
+        ) from error
 
 
 def _deliver(folder: Path, out: Path, names: list[str]) -> None:

@@ -139,6 +139,12 @@ class Assessment:
     unread: str | None = None
     """Why a judge that was asked is not understood; None also where it was not asked about the text."""
 
+    def in_words(self) -> str:
+        """`good, 8; The answer is right.`"""
+        verdict = self.unread or "not judged" if self.good is None else "good" if self.good else "not good"
+        rated = "" if self.rating is None else f", {self.rating:g}"
+        return f"{verdict}{rated}" + (f"; {self.text.strip()}" if self.text else "")
+
 
 class BatchJudge(Protocol):
     """A judge of finished chains, in a phase of its own. Pure: it says what to ask, and reads what was said."""

@@ -34,13 +34,12 @@ class TpuAttention:
     offset of its own for each slot.
     """
 
+    scoring: Scoring
     mesh: Mesh | None = None
     slot_axes: tuple[str, ...] = ()
     head_axes: tuple[str, ...] = ()
     interpret: bool = False
     """Interprets the kernels, on any platform and slowly: for tests."""
-    scoring: Scoring | None = None
-    """How scores are made; None: the products over sqrt(head_dim)."""
     window: int | None = None
     """The smallest of all layers."""
 
@@ -56,12 +55,12 @@ class TpuAttention:
         platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
         if platform != "tpu":
             return None
-        scores: Any = {"scoring": Scoring.of(config), "window": config.sliding_window}
+        scoring, window = Scoring.of(config), config.sliding_window
         if mesh is None or rules is None:
-            return cls(**scores)
+            return cls(scoring, window=window)
         slot_axes, head_axes = (rules.mesh_axes(name) for name in CACHE_AXES[:2])
         divided = config.n_kv_heads % rules.ways(CACHE_AXES[1], mesh) == 0
-        return cls(mesh, slot_axes, head_axes, **scores) if divided else None
+        return cls(scoring, mesh, slot_axes, head_axes, window=window) if divided else None
 
     def serves(self, q: jax.Array | jax.ShapeDtypeStruct, k: jax.Array | jax.ShapeDtypeStruct) -> bool:
         """Whether a kernel takes q `[B, L, H, head_dim]` with keys `[B, K, C, head_dim]`; else the plain path does.
@@ -82,7 +81,7 @@ class TpuAttention:
 
         A position of C or more is padding, and its output means nothing. A query sees the last `window` positions.
         """
-        settings: Any = {"scoring": self.scoring or Scoring(q.shape[-1] ** -0.5), "interpret": self.interpret}
+        settings: Any = {"scoring": self.scoring, "interpret": self.interpret}
         settings |= {} if q.shape[1] == 1 else {"window": window}
         local: Any = functools.partial(decode if q.shape[1] == 1 else extend, **settings)
         if self.mesh is None:

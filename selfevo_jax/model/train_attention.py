@@ -29,10 +29,9 @@ class TrainAttention:
 
     kernel: Literal["splash", "cudnn", "blocked"]
     mesh: Mesh
+    scoring: Scoring
     row_axes: tuple[str, ...] = ()
     head_axes: tuple[str, ...] = ()
-    scoring: Scoring | None = None
-    """How scores are made; None: the products over sqrt(head_dim)."""
     interpret: bool = False
     """Interprets the splash kernel, on any platform and slowly: for tests."""
 
@@ -50,47 +49,40 @@ class TrainAttention:
         platform = mesh.devices.flat[0].platform
         rows, heads = rules.mesh_axes("batch"), rules.mesh_axes("kv_heads")
         if platform == "cpu" and mesh.size == 1 and length >= _WORTH_BLOCKS and length % LANES == 0:
-            return cls("blocked", mesh, scoring=scoring)
+            return cls("blocked", mesh, scoring)
         if jnp.dtype(dtype) != jnp.bfloat16:
             return None
         if platform == "tpu" and length % LANES == 0 and config.n_kv_heads % rules.ways("kv_heads", mesh) == 0:
-            return cls("splash", mesh, rows, heads, scoring)
+            return cls("splash", mesh, scoring, rows, heads)
         fits = config.head_dim % 8 == 0 and config.head_dim <= _CUDNN_HEAD_DIM and scoring.softcap is None
-        return cls("cudnn", mesh, rows, heads, scoring) if platform == "gpu" and fits else None
+        return cls("cudnn", mesh, scoring, rows, heads) if platform == "gpu" and fits else None
 
     def within(self, segment_ids: jax.Array, window: int | None = None) -> Attend:
         """Attention of rows with these `segment_ids [B, L]` to their last `window` tokens (None: all); padding attends
         to padding, and means nothing."""
 
         def attended(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            scoring = self.scoring or Scoring(q.shape[-1] ** -0.5)
             if self.kernel == "blocked":
                 block = 256 if segment_ids.shape[1] % 256 == 0 else LANES
-                return blocked_attention(q, k, v, segment_ids, Blocks(window, block, scoring))
+                return blocked_attention(q, k, v, segment_ids, Blocks(window, block, self.scoring))
             if self.kernel == "splash":
-                return self._splash(q, k, v, segment_ids, window, scoring)
+                return self._splash(q, k, v, segment_ids, window)
             mask = causal_mask(segment_ids, segment_ids.shape[1], window)[:, None]
-            return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scoring.scale, implementation="cudnn")
+            return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=self.scoring.scale, implementation="cudnn")
 
         return lambda q, k, v: (attended(q, k, v), None)
 
     def _splash(
-        self,
-        q: jax.Array,
-        k: jax.Array,
-        v: jax.Array,
-        segment_ids: jax.Array,
-        window: int | None,
-        scoring: Scoring,
+        self, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, window: int | None
     ) -> jax.Array:
         # imported here: Pallas takes 0.3 s, and only a TPU needs it
         from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
         ways = math.prod(self.mesh.shape[axis] for axis in self.head_axes)
-        kernel = self._kernel(q.shape[2] // ways, q.shape[1], window, scoring.softcap)
+        kernel = self._kernel(q.shape[2] // ways, q.shape[1], window)
 
         def local(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
-            scaled = (q.astype(jnp.float32) * scoring.scale).astype(q.dtype)
+            scaled = (q.astype(jnp.float32) * self.scoring.scale).astype(q.dtype)
             heads_first = (x.swapaxes(1, 2) for x in (scaled, k, v))
             out: jax.Array = jax.vmap(kernel)(*heads_first, SegmentIds(segments, segments))
             return out.swapaxes(1, 2)
@@ -101,7 +93,7 @@ class TrainAttention:
             q, k, v, segment_ids
         )
 
-    def _kernel(self, heads: int, length: int, window: int | None, softcap: float | None) -> Any:
+    def _kernel(self, heads: int, length: int, window: int | None) -> Any:
         from jax.experimental.pallas.ops.tpu.splash_attention import (
             BlockSizes,
             CausalMask,
@@ -123,6 +115,6 @@ class TrainAttention:
                 head_shards=1,
                 q_seq_shards=1,
                 residual_checkpoint_name=ATTENDED,
-                attn_logits_soft_cap=softcap,
+                attn_logits_soft_cap=self.scoring.softcap,
                 interpret=self.interpret,
             )

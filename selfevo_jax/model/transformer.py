@@ -38,7 +38,7 @@ where there is one."""
 _FEW_TOKENS = 64
 
 
-def attend_masked(mask: jax.Array, scoring: Scoring | None = None) -> Attend:
+def attend_masked(mask: jax.Array, scoring: Scoring) -> Attend:
     """The plain path without a cache; mask `[B or 1, L, L]`."""
     return lambda q, k, v: (attend(q, [Part(lambda: (k.swapaxes(1, 2), v.swapaxes(1, 2)), mask)], scoring), None)
 

@@ -138,7 +138,8 @@ def heading(plan: Plan) -> str:
     s, t = plan.setting, plan.setting.topology
     mesh = ", ".join(f"{name} {size}" for name, size in s.mesh.shape.items())
     devices = f" ({len(t.devices)} devices)" if t.per_chip > 1 else ""
-    return f"{t.name}: {s.config.model.source} on {t.chips} chips{devices}, mesh {mesh}. {NOTE.capitalize()}."
+    model = s.config.model.source if s.config.model.preset is None else f"the shape of {s.config.model.preset}"
+    return f"{t.name}: {model} on {t.chips} chips{devices}, mesh {mesh}. {NOTE.capitalize()}."
 
 
 def peaks(topology: Topology) -> str:

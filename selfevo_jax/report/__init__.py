@@ -3,22 +3,28 @@
 from selfevo_jax.report.cells import WIDTH, estimate, percent
 from selfevo_jax.report.comparison import Comparison, compare
 from selfevo_jax.report.comparison_table import as_markdown, as_text
+from selfevo_jax.report.entries import KINDS, VERDICTS, Entry, Wanted, answers_of, chains_of
 from selfevo_jax.report.open_ended import LEGEND as OPEN_LEGEND
 from selfevo_jax.report.open_ended import OpenRow, open_transcripts, verdict_on_open
+from selfevo_jax.report.page import Limits, page_of, write_page
 from selfevo_jax.report.status import Phase, Status, status
-from selfevo_jax.report.summary import Row, Summary, summarize
-from selfevo_jax.report.table import LEGEND, MODES, beside, demands, tables, verdict_on_run
+from selfevo_jax.report.summary import Row, Summary, checkpoints, summarize
+from selfevo_jax.report.table import LEGEND, MODES, beside, demands, sentences, tables, verdict_on_run
 from selfevo_jax.report.texts import LEGEND as TEXT_LEGEND
 from selfevo_jax.report.texts import OrdinaryRow, ordinary_line, text_line
-from selfevo_jax.report.transcripts import Transcript, pick, transcripts
+from selfevo_jax.report.transcripts import Transcript, pick, transcript, transcripts
 
 __all__ = [
+    "KINDS",
     "LEGEND",
     "MODES",
     "OPEN_LEGEND",
     "TEXT_LEGEND",
+    "VERDICTS",
     "WIDTH",
     "Comparison",
+    "Entry",
+    "Limits",
     "OpenRow",
     "OrdinaryRow",
     "Phase",
@@ -26,21 +32,29 @@ __all__ = [
     "Status",
     "Summary",
     "Transcript",
+    "Wanted",
+    "answers_of",
     "as_markdown",
     "as_text",
     "beside",
+    "chains_of",
+    "checkpoints",
     "compare",
     "demands",
     "estimate",
     "open_transcripts",
     "ordinary_line",
+    "page_of",
     "percent",
     "pick",
+    "sentences",
     "status",
     "summarize",
     "tables",
     "text_line",
+    "transcript",
     "transcripts",
     "verdict_on_open",
     "verdict_on_run",
+    "write_page",
 ]

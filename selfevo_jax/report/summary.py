@@ -82,6 +82,12 @@ class Summary:
         return asdict(self)
 
 
+def checkpoints(summary: Summary) -> list[tuple[str, str]]:
+    """Those of a run, finished rounds alone: each as it is shown, and as the run directory names it."""
+    rounds = [(f"round {n}", name_of(n)) for n in range(1, len(summary.rounds) + 1)]
+    return [("base", "base"), (META, META), *rounds]
+
+
 _FIGURES = (
     *("direct", "refined", "consistency", "both", "right_to_wrong", "wrong_to_right"),
     *("verdict", "scorers", "further", "selection"),

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from selfevo_jax.data import selected
 from selfevo_jax.report.cells import p_value, percent, plain_table
-from selfevo_jax.report.open_ended import open_tables
+from selfevo_jax.report.open_ended import open_tables, verdict_on_open
 from selfevo_jax.report.summary import Row, Summary
 from selfevo_jax.report.texts import ordinary_table, text_table
 
@@ -174,6 +174,13 @@ def _written(rows: Sequence[Row]) -> Table:
         cells.append([row.checkpoint, kept, str(own["given"]), "\n".join(texts), "\n".join(lost) or "-"])
     headers = ["rounds", "written", "given", "texts", "refused"]
     return plain_table("prompts that the model wrote itself", headers, cells)
+
+
+def sentences(summary: Summary) -> list[str]:
+    """What a run has come to: a sentence of its gold answers, where there are any, and one a set of open-ended
+    prompts."""
+    told = [] if summary.open_ended and not any(row.direct for row in summary.rows) else [verdict_on_run(summary)]
+    return [*told, *verdict_on_open(summary.open_ended)]
 
 
 def verdict_on_run(summary: Summary) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from selfevo_jax.chains import Rollout
-from selfevo_jax.evaluate import rollout_of
-from selfevo_jax.run.files import read_rows
+from selfevo_jax.report.entries import LEFT_RIGHT, PUT_RIGHT, SPOILT, UNJUDGED, Entry, answers_of
 from selfevo_jax.run.names import name_of
 from selfevo_jax.run.run_dir import RunDir
 
@@ -18,48 +16,47 @@ class Transcript:
     kind: str
     rollout: Rollout
     gold: str | None
-    """The column `answer` of its row, where there is one."""
+    """See `gold_of`."""
     checkpoint: str = ""
 
     def text(self) -> str:
         who = f"{self.checkpoint}: " if self.checkpoint else ""
-        # of a worked solution its last line
-        gold = f"  (gold: {self.gold.strip().splitlines()[-1]})" if self.gold and self.gold.strip() else ""
+        gold = f"  (gold: {self.gold})" if self.gold else ""
         lines = [f"[{who}{self.kind}] {self.rollout.prompt}{gold}"]
         for index, candidate in enumerate(self.rollout.candidates):
             lines.append(f"  {'response' if index == 0 else 'refinement'}: {candidate.text.strip()}")
             if candidate.feedback is not None:
                 lines += [f"  {line}" for line in candidate.feedback.lines()]
+            if (said := candidate.assessment) is not None and (said.good is not None or said.unread is not None):
+                lines.append(f"  judge: {said.in_words()}")
         return "\n".join(lines)
 
 
 KINDS = ("put right by feedback", "left alone", "spoilt by feedback")
 
 
-def pick(rows: Iterable[tuple[str, dict[str, Any]]]) -> list[Transcript]:
-    """The first of each kind among (checkpoint, row of an evaluation's texts); a kind without a case is left out."""
+_TOLD = dict(zip((PUT_RIGHT, LEFT_RIGHT, SPOILT), KINDS, strict=True))
+
+
+def pick(entries: Iterable[Entry]) -> list[Transcript]:
+    """The first of each kind among the answers of checkpoints; a kind without a case is left out."""
     found: dict[str, Transcript] = {}
-    for checkpoint, row in rows:
-        first, last = (_right(row, mode) for mode in ("direct", "refined"))
-        r = rollout_of(row)
-        if first and last and r.chosen == 0:
-            kind = KINDS[1]
-        elif last and first is False:
-            kind = KINDS[0]
-        elif first and last is False:
-            kind = KINDS[2]
-        else:
-            continue
-        answer = row["columns"].get("answer")
-        found.setdefault(kind, Transcript(kind, r, None if answer is None else str(answer), checkpoint))
+    for entry in entries:
+        if (kind := _TOLD.get(entry.kind)) is not None:
+            found.setdefault(kind, Transcript(kind, entry.rollout, entry.gold, entry.at))
     return [found[kind] for kind in KINDS if kind in found]
 
 
-def _right(row: dict[str, Any], mode: str) -> bool | None:
-    """By the primary scorer; None where that is not known."""
-    grades = row.get("grades", {}).get(mode)
-    value = None if not grades else next(iter(grades.values()))["value"]
-    return None if value is None else value >= 1.0
+def transcript(entry: Entry) -> Transcript:
+    """With what became of it, what its verdict is beside gold, and its name."""
+    r = entry.rollout
+    told = [entry.kind] + ([] if entry.verdict == UNJUDGED else [f"verdict {entry.verdict}"])
+    told += ["clipped"] if entry.clipped else []
+    told += [] if entry.kept is None else ["kept" if entry.kept else "dropped"]
+    at = entry.at if entry.set is None else f"{entry.at}, {entry.set}"
+    where = f"{at}, {r.id}" + (f"/{r.sample}" if r.sample else "")
+    failed = [] if r.error is None else [f"not run: {r.error}"]
+    return Transcript("; ".join([*told, *failed]), r, entry.gold, where)
 
 
 def transcripts(run: RunDir, set_name: str) -> list[Transcript]:
@@ -67,4 +64,4 @@ def transcripts(run: RunDir, set_name: str) -> list[Transcript]:
     names: list[str] = []
     while run.texts(name_of(len(names)), set_name).exists():
         names.append(name_of(len(names)))
-    return pick((name, row) for name in reversed(names) for row in read_rows(run.texts(name, set_name)))
+    return pick(entry for name in reversed(names) for entry in answers_of(run, name, name, set_name))

@@ -24,7 +24,7 @@ from selfevo_jax.rounds.open_ended import OpenEnded
 from selfevo_jax.rounds.opening import open_loop
 from selfevo_jax.rounds.prompts import write_own
 from selfevo_jax.rounds.rollouts import rollouts
-from selfevo_jax.run.names import COMMITTED, META, STOPPED, name_of
+from selfevo_jax.run.names import COMMITTED, GRADES, META, STOPPED, name_of
 from selfevo_jax.run.retention import best, direct_answers, kept, worse_than_best
 
 
@@ -85,12 +85,14 @@ class Controller:
             self._learn(round, traces)
         loop.checkpoints.finish(name)
         # gold answers are read here, after the round has learnt, to measure alone
-        accuracy = data_accuracy(loop.task.gold(round), loop.task.scorer, traces, chosen.kept)
+        measured = data_accuracy(loop.task.gold(round), loop.task.scorer, traces, chosen.kept)
+        if measured is not None:
+            self.dir.write_rows(self.dir.round(round, GRADES), measured[1])
         metrics: dict[str, Any] = {
             "round": round,
             "counts": chosen.counts.to_dict(),
             "controls": controls,
-            "data_accuracy": None if accuracy is None else asdict(accuracy),
+            "data_accuracy": None if measured is None else asdict(measured[0]),
             "training": self.dir.training(name),
         }
         if own is not None:

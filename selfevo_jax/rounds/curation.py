@@ -8,6 +8,7 @@ from selfevo_jax.chains import Rollout
 from selfevo_jax.methods.selection import Selection, require, weakness
 from selfevo_jax.rounds.limits import clipped, not_run
 from selfevo_jax.rounds.loop import Loop
+from selfevo_jax.run.names import CURATED
 
 
 def curate(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> Selection:
@@ -39,5 +40,5 @@ def curate(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> Selection:
         }
         for r in chosen.kept
     ]
-    loop.dir.write_rows(loop.dir.round(round, "self_curated.jsonl"), rows)
+    loop.dir.write_rows(loop.dir.round(round, CURATED), rows)
     return chosen

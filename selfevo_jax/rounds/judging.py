@@ -170,10 +170,7 @@ def judged_aloud(bench: Workbench, params: Any, rollout: Rollout) -> list[str]:
     lines = []
     for number, one in enumerate(found):
         if one.good is not None or one.unread is not None:
-            verdict = one.unread if one.good is None else "good" if one.good else "not good"
-            rated = "" if one.rating is None else f", {one.rating:g}"
-            name = "answer" if number == 0 else "refined"
-            lines.append(f"{judge.name} on {name}: {verdict}{rated}" + (f"; {one.text.strip()}" if one.text else ""))
+            lines.append(f"{judge.name} on {'answer' if number == 0 else 'refined'}: {one.in_words()}")
     return lines or [f"{judge.name}: there is nothing to judge"]
 
 

@@ -55,17 +55,15 @@ def choose(text: str) -> Chosen:
 
 def of_a_run(text: str) -> Chosen | None:
     """`choose` of RUN and RUN@POINT; None for what is neither."""
-    before, at, point = text.rpartition("@")
-    if at and (point in (BASE, META) or point.isdecimal()) and _is_run(before):
-        return _of_run(RunDir(before), point)
+    if (parts := _point_of_run(text)) is not None:
+        return _of_run(RunDir(parts[0]), parts[1])
     return _newest(RunDir(text)) if _is_run(text) else None
 
 
 def run_named(text: str) -> RunDir:
     """The run that a user names: by its directory, as RUN@POINT, or by a checkpoint inside it."""
-    before, at, point = text.rpartition("@")
-    if at and (point in (BASE, META) or point.isdecimal()) and _is_run(before):
-        return RunDir(before)
+    if (parts := _point_of_run(text)) is not None:
+        return RunDir(parts[0])
     root = None if is_remote(text) else run_of(place(text).absolute())
     return RunDir(text if root is None or _is_run(text) else root)
 
@@ -84,6 +82,16 @@ def config_of(chosen: Chosen, overrides: Sequence[str] = ()) -> Config:
     for text in overrides:
         set_key(tree, *override(text))
     return parse_config(tree, str(chosen.run.config_file))
+
+
+def _point_of_run(text: str) -> tuple[str, str] | None:
+    """RUN and POINT of RUN@POINT, where there is such a run. Raises ConfigError for what is no point of one."""
+    before, at, point = text.rpartition("@")
+    if not at or not before or not _is_run(before):
+        return None
+    if point not in (BASE, META) and not (point.isascii() and point.isdecimal()):
+        raise ConfigError(f"{text}: expected @ROUND, @{META} or @{BASE} behind the run, found '@{point}'")
+    return before, point
 
 
 def _is_run(text: str) -> bool:

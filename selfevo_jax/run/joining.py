@@ -26,6 +26,7 @@ from selfevo_jax.run.names import (
     META,
     OPEN,
     ORDINARY,
+    PAGE,
     PRINTS,
     REMOVED,
     REPORT,
@@ -36,7 +37,7 @@ from selfevo_jax.storage import storage_of
 
 _REMADE = tuple(f"{folder}/" for folder in (META, ROUNDS, EVALUATIONS, OPEN, ORDINARY))
 """Where files are that a phase makes anew."""
-_TOLD_ONLY = (COSTS, REPORT)
+_TOLD_ONLY = (COSTS, REPORT, PAGE)
 """Files that nothing is made from."""
 GROWING = dict.fromkeys(("prompts", "rollouts", "judged"), "manifest.json") | {"controls": "../controls.json"}
 """Folders of a round whose lines grow one by one, and the file that is there when they are finished."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONFIG, PRINTS = "config.yaml", "fingerprints.json"
-COSTS, REPORT = "costs.jsonl", "report.json"
+COSTS, REPORT, PAGE = "costs.jsonl", "report.json", "report.html"
 FORKING = ".forking"
 """In a directory that is to become the run of a fork, until all of it is there."""
 
@@ -21,6 +21,9 @@ SCORES = "rollouts/logprobs.jsonl"
 """Of a round: the log-probabilities of its rollouts."""
 WRITTEN, WRITTEN_TEXTS, WRITTEN_COUNTS = "prompts/written.jsonl", "prompts/texts.jsonl", "prompts/manifest.json"
 """Of a round: prompts that the model wrote for it, the texts in which it did, and how many there are."""
+CURATED, GRADES = "self_curated.jsonl", "grades.jsonl"
+"""Of a round: the rows that it learns from; and, written when it has learnt, the columns of its prompts with the grades
+of their first and their chosen answers."""
 LOSSES = "losses.jsonl"
 """Beside the arrays of a checkpoint: step, loss, learning rate, gradient norm and tokens of every step of its training,
 a line each."""

@@ -31,6 +31,7 @@ from selfevo_jax.run.names import (
     META,
     OPEN,
     ORDINARY,
+    PAGE,
     REMOVED,
     REPORT,
     ROUNDS,
@@ -70,6 +71,11 @@ class RunDir:
         return self.root / REPORT
 
     @property
+    def page_file(self) -> Path:
+        """The page of the run (`report.html`); made of other records, and of costs."""
+        return self.root / PAGE
+
+    @property
     def costs_file(self) -> Path:
         """Tokens, steps and seconds of every rollout, one line each: the one record that differs between equal runs."""
         return self.root / COSTS
@@ -79,6 +85,11 @@ class RunDir:
         if hosts.is_writer():
             rows = read_rows(self.costs_file) if self.costs_file.exists() else []
             self._put(self.costs_file, b"".join(jsonl_lines([*rows, row])))
+
+    def put_page(self, content: bytes) -> None:
+        """By the process that writes: the others do not wait for it."""
+        if hosts.is_writer():
+            self._put(self.page_file, content)
 
     # --- what every process calls
 

@@ -112,11 +112,15 @@ class SamplerMemory:
         """All that is held while sampling: M_0 and the newest checkpoint in fp32, laid out for training, and the
         parameters placed for decoding where those are others."""
         train_mesh = self.train_mesh or self.mesh
-        masters = self.params(np.float32, TRAIN_RULES, train_mesh)
         placed = self.params(self.param_dtype, self.rules)
         same = train_mesh.shape["tensor"] == self.mesh.shape["tensor"] and train_mesh.shape["fsdp"] == 1
         as_they_are = self.param_dtype == np.float32 and same
-        return 2 * masters + (0 if as_they_are else placed)
+        return self.masters + (0 if as_they_are else placed)
+
+    @functools.cached_property
+    def masters(self) -> int:
+        """M_0 and the newest checkpoint, in fp32."""
+        return 2 * self.params(np.float32, TRAIN_RULES, self.train_mesh or self.mesh)
 
     def temporaries(self, slots: int) -> int:
         """What a call needs at most besides its arguments, for so many slots on this device: an estimate.
@@ -152,6 +156,20 @@ class SamplerMemory:
         """Everything, for so many slots on this device."""
         return self.parameters + slots * self.slot + self.temporaries(slots)
 
+    def _remedies(self, usable: int) -> str:
+        """What can help where too little fits into so many bytes: other slots only where the parameters leave room."""
+        found = []
+        if self.parameters + self.slot < usable:
+            found += ["fewer slots", "a shorter sampling.cache_length"]
+            found += [] if is_int8(self.cache_dtype) else ["sampling.cache_dtype=int8"]
+        if self.masters < usable:
+            tensor = self.mesh.shape["tensor"]
+            found += [] if is_int8(self.param_dtype) else ["sampling.param_dtype=int8"]
+            found += [f"sampling.tensor={2 * tensor}"] if tensor < self.mesh.size else []
+        return ", or ".join(found) or (
+            f"more devices: M_0 and the newest checkpoint in float32 alone take {gib(self.masters)} of each of these"
+        )
+
     def plan(self, wanted: int | None, chains: int, available: int | None = None) -> SlotPlan:
         """The slots wanted, or for None as many as fit, help (MOST_SLOTS, CAPS) and have a chain to run.
 
@@ -164,12 +182,10 @@ class SamplerMemory:
         fits = bisect.bisect_right(range(1, most + 1), usable, key=self.needed) * ways
         asked = ways if wanted is None else -(-wanted // ways) * ways
         if asked > fits:
-            smaller = "" if is_int8(self.cache_dtype) else ", or sampling.cache_dtype=int8"
             raise ConfigError(
                 f"sampling.slots: {asked} slots need {gib(self.needed(asked // ways))} on each device (a slot's cache "
                 f"{gib(self.slot)}, parameters {gib(self.parameters)}, the rest temporaries), and {gib(usable)} of "
-                f"{gib(memory)} can be used; {fits} fit. Take fewer slots or a shorter "
-                f"sampling.cache_length{smaller}"
+                f"{gib(memory)} can be used; {fits} fit. Take {self._remedies(usable)}"
             )
         if wanted is not None:
             return SlotPlan(asked, fits, memory)

@@ -9,7 +9,14 @@ from selfevo_jax.text.answers import (
     is_scorable,
     same_answer,
 )
-from selfevo_jax.text.export import CHECKED_TEXTS, GENERATION, check_exported, checked_texts, exported_tokenizer
+from selfevo_jax.text.export import (
+    CHECKED_TEXTS,
+    GENERATION,
+    check_exported,
+    checked_texts,
+    exported_tokenizer,
+    generation_config,
+)
 from selfevo_jax.text.fitting import fitting_format
 from selfevo_jax.text.format import PromptFormat
 from selfevo_jax.text.gguf_export import gguf_fields
@@ -48,6 +55,7 @@ __all__ = [
     "extract_answer",
     "first_stop",
     "fitting_format",
+    "generation_config",
     "gguf_fields",
     "is_scorable",
     "load_tokenizer",

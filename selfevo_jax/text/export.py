@@ -58,16 +58,19 @@ def exported_tokenizer(tokenizer: BaseTokenizer, stop_ids: Sequence[int] = ()) -
         "clean_up_tokenization_spaces": False,
         "chat_template": None,
     }
-    generation = {"bos_token_id": tokenizer.bos_id, "eos_token_id": ends}
-    generation["pad_token_id"] = None if pad is None else tokenizer.pad_id
     files = {
         "tokenizer.json": _library_of(tree, tokenizer.name).to_str(pretty=True).encode("utf-8"),
         "tokenizer_config.json": dump_json(config),
-        GENERATION: dump_json(generation),
+        GENERATION: generation_config(tokenizer.bos_id, ends, None if pad is None else tokenizer.pad_id),
     }
     if tokenizer.chat_template is not None:
         files["chat_template.jinja"] = tokenizer.chat_template.encode("utf-8")
     return files
+
+
+def generation_config(bos_id: int | None, ends: Sequence[int], pad_id: int | None = None) -> bytes:
+    """The file of that name. What there is none of is not in it."""
+    return dump_json({"bos_token_id": bos_id, "eos_token_id": list(ends) or None, "pad_token_id": pad_id})
 
 
 def check_exported(files: Mapping[str, bytes], tokenizer: BaseTokenizer, texts: Sequence[str] | None = None) -> None:
@@ -83,20 +86,22 @@ def check_exported(files: Mapping[str, bytes], tokenizer: BaseTokenizer, texts: 
     tree = json.loads(files["tokenizer.json"])
     made = _library_of(tree, tokenizer.name)
     begins = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
+    problem = f"{tokenizer.name}: this tokenizer cannot be written as a tokenizer.json"
+    remedy = "please report it with the model's name"
+    if "tokenizer.json" not in tokenizer.files():
+        remedy = "export a model whose folder has a tokenizer.json"
     unknown = _unknown_of(tree["model"], made)
     for text in checked_texts(tokenizer) if texts is None else texts:
         expected = begins + tokenizer.encode(text, special=True)
         found = list(made.encode(well_formed(text)).ids)
         if found != expected:
             raise ModelError(
-                f"{tokenizer.name}: this tokenizer cannot be written as a tokenizer.json: {text[:80]!r} has the ids "
-                f"{_some(found)} there, expected {_some(expected)}; export a model whose folder has a tokenizer.json"
+                f"{problem}: {text[:80]!r} has the ids {_some(found)} there, expected {_some(expected)}; {remedy}"
             )
         # what stands for text without a piece of its own is shown in another way by each library
         if unknown not in found and (shown := made.decode(found)) != (known := tokenizer.decode(expected)):
             raise ModelError(
-                f"{tokenizer.name}: this tokenizer cannot be written as a tokenizer.json: the ids of {text[:80]!r} are "
-                f"{shown[:80]!r} there, expected {known[:80]!r}; export a model whose folder has a tokenizer.json"
+                f"{problem}: the ids of {text[:80]!r} are {shown[:80]!r} there, expected {known[:80]!r}; {remedy}"
             )
 
 

@@ -144,7 +144,8 @@ def test_experts_have_adapters_of_their_own(models) -> None:
     where = np.broadcast_to(np.arange(LENGTH), (2, LENGTH))
     tokens = rng.integers(2, 130, where.shape)
     apart, _ = forward(config)({"params": params, "lora": scaled_adapters(adapters, lora)}, tokens, where)
-    merged, _ = forward(config)({"params": merge_adapters(params, adapters, lora)}, tokens, where)
+    sums = jax.jit(functools.partial(merge_adapters, lora=lora))(params, adapters)
+    merged, _ = forward(config)({"params": sums}, tokens, where)
     np.testing.assert_allclose(apart, merged, rtol=0, atol=2e-5 * np.abs(np.asarray(merged)).max())
     assert np.abs(np.asarray(merged) - forward(config)({"params": params}, tokens, where)[0]).max() > 0.1
 
@@ -157,7 +158,7 @@ def test_adapters_of_experts_are_refused_where_peft_has_no_place_for_them(tmp_pa
 
 def test_int8_experts_have_a_scale_for_each_output_of_each(models) -> None:
     _, _, config, params = models("qwen-3-moe")
-    small = quantize_params(params, abstract_params(config, jnp.int8))
+    small = jax.jit(functools.partial(quantize_params, declared=abstract_params(config, jnp.int8)))(params)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), small) == jax.tree.map(
         lambda x: (x.shape, x.dtype), abstract_params(config, jnp.int8)
     )

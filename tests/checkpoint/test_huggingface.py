@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 from hf_models import LLAMA3, MODELS, SHAPE, logits_of, reference, tokens
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from random_params import random_params
 
 from selfevo_jax.checkpoint import (
     config_from_huggingface,
@@ -21,12 +23,36 @@ from selfevo_jax.checkpoint import (
     read_huggingface,
 )
 from selfevo_jax.errors import ModelError
-from selfevo_jax.model import Transformer, abstract_params, init_cache, param_shardings
+from selfevo_jax.model import ModelConfig, Transformer, abstract_params, init_cache, param_shardings
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
-from selfevo_jax.text import exported_tokenizer
+from selfevo_jax.text import exported_tokenizer, load_tokenizer
+from selfevo_jax.text.hf_backend import byte_letters
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+
+LETTERS = ModelConfig(257, 16, 1, 2, 2, 8, 16, max_position=32)
+"""One row for each byte, and an end of text."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_compile_quickly(quick_compiles):
+    """In this file."""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Name -> the model of transformers, and what is read of its folder: config and parameters."""
+
+    @functools.cache
+    def made(name):
+        folder = tmp_path_factory.mktemp(name)
+        model = reference(name)
+        model.save_pretrained(folder)
+        config, load = read_huggingface(folder)
+        return model, config, load(None, jnp.float32)
+
+    return made
 
 
 @functools.cache
@@ -40,13 +66,9 @@ def our_logits(config, params, ids):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_imported_logits_equal_those_of_transformers(name, tmp_path) -> None:
-    model = reference(name)
-    model.save_pretrained(tmp_path)
-    config, load = read_huggingface(tmp_path)
-    np.testing.assert_allclose(
-        our_logits(config, load(None, jnp.float32), tokens()), logits_of(model, tokens()), atol=1e-4, rtol=0
-    )
+def test_imported_logits_equal_those_of_transformers(name, models) -> None:
+    model, config, params = models(name)
+    np.testing.assert_allclose(our_logits(config, params, tokens()), logits_of(model, tokens()), atol=1e-4, rtol=0)
 
 
 def test_sharded_files_are_read_straight_to_their_shards(tmp_path) -> None:
@@ -71,10 +93,8 @@ def test_bfloat16_files_load_with_their_exact_values(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_an_exported_model_has_the_same_logits_in_transformers(name, tmp_path) -> None:  # C49
-    reference(name).save_pretrained(tmp_path / "in")
-    config, load = read_huggingface(tmp_path / "in")
-    params = load(None, jnp.float32)
+def test_an_exported_model_has_the_same_logits_in_transformers(name, models, tmp_path) -> None:  # C49
+    _, config, params = models(name)
     export_huggingface(params, config, {"tokenizer.json": b"{}"}, tmp_path / "out", max_shard_bytes=30_000)
     again, info = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", output_loading_info=True, attn_implementation="eager", dtype=torch.float32
@@ -92,11 +112,8 @@ def test_an_exported_model_has_the_same_logits_in_transformers(name, tmp_path) -
 
 
 @pytest.mark.parametrize("name", ["llama-tied", "mistral"])
-def test_greedy_tokens_of_ragged_prompts_equal_those_of_transformers(name, tmp_path) -> None:
-    new, model = 64, reference(name)
-    model.save_pretrained(tmp_path)
-    config, load = read_huggingface(tmp_path)
-    params = load(None, jnp.float32)
+def test_greedy_tokens_of_ragged_prompts_equal_those_of_transformers(name, models) -> None:
+    new, (model, config, params) = 64, models(name)
     rng = np.random.default_rng(1)
     prompts = [rng.integers(2, 130, n).tolist() for n in (1, 2, 3, 5, 8, 11, 13, 20)]
     length, cache_length = 20, 96
@@ -331,6 +348,27 @@ def test_an_exported_folder_has_the_tokenizer_of_transformers_and_every_stop_id(
     again = open_model(str(tmp_path / "out"))
     assert again.tokenizer.encode("Mia has 7 shells.") == source.tokenizer.encode("Mia has 7 shells.")
     assert again.config == source.config
+
+
+@pytest.mark.parametrize("end", ["</s>", None])
+def test_a_model_without_a_begin_or_an_end_of_text_is_exported_without(end, tmp_path) -> None:
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({letter: i for i, letter in enumerate(byte_letters())}, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.add_special_tokens(["</s>"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}))
+    ours, out = load_tokenizer(tmp_path), tmp_path / "out"
+    export_huggingface(random_params(LETTERS), LETTERS, ours, out)
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert generation == ({} if end is None else {"eos_token_id": [256], "pad_token_id": 256})
+    again = open_model(str(out)).tokenizer
+    assert (again.bos_id, again.add_bos, again.eos_ids) == (None, False, ours.eos_ids)
+    theirs = transformers.AutoTokenizer.from_pretrained(out)
+    assert theirs.encode("é 12") == ours.encode("é 12")
+    assert (theirs.bos_token, theirs.eos_token) == (None, end)
+    ends = transformers.GenerationConfig.from_pretrained(out).eos_token_id
+    assert ends == (None if end is None else [256])
 
 
 def test_an_export_with_other_ids_is_refused_before_anything_is_written(tmp_path, monkeypatch) -> None:

@@ -42,6 +42,10 @@ def test_the_examples_in_the_help_of_commands_can_be_typed(tmp_path: Path) -> No
         ("```python\nfrom selfevo_jax.config import teapot\n```", "teapot"),
         ("```python\nprint(teapot)\n```", "teapot is not bound"),
         ("    selfevo evolve mine.yaml", "expected python, yaml"),
+        ("See `selfevo teapot`.", "teapot"),
+        ("See `selfevo report RUN --tea`.", "--tea"),
+        ("Set `rounds.tea: 3`.", "rounds.tea is no key"),
+        ("Set `data.evaluation_rows=3` or `make tea`.", "make tea"),
         ("```{note}\n~~~yaml\nrounds: {nubmer: 3}\n~~~\n```", "did you mean 'number'"),
     ],
 )

@@ -195,9 +195,12 @@ def test_a_vote_is_by_the_primary_scorers_keys_and_every_scorer_grades_the_winne
 
 def test_the_rounds_data_is_measured_where_gold_is_known_and_can_be_scored() -> None:
     rows = [answered("a", "1" * 10), answered("b", "abc"), answered("c", "55"), answered("d", "7")]
-    gold = {id: EvaluationRow(id, id) for id in "abc"}
-    found = data_accuracy(gold, ByLength(), rows, rows[:1])
-    assert found is not None
+    gold = {id: EvaluationRow(id, id, {"answer": id}) for id in "abc"}
+    measured = data_accuracy(gold, ByLength(), rows, rows[:1])
+    assert measured is not None
+    found, graded = measured
+    assert [(row["id"], row["columns"]["answer"]) for row in graded] == [("a", "a"), ("b", "b"), ("c", "c")]
+    assert [row["grades"]["refined"]["length"]["value"] for row in graded] == [1.0, None, 0.2]
     assert (found.first.n, found.candidates.share, found.kept.share, found.not_scored) == (2, 0.5, 1.0, 1)
     assert data_accuracy({}, ByLength(), rows, rows) is None
 

@@ -35,7 +35,7 @@ def test_the_next_start_finds_the_same_secret_and_another_folder_has_its_own(tmp
 def test_the_secret_makes_no_run_directory_and_is_no_record(tmp_path: Path) -> None:
     shared_secret(tmp_path)
     assert records(tmp_path) == {}
-    RunDir(tmp_path)._refuse_others()
+    RunDir(tmp_path).require_free()
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"short", b"x" * 5000])

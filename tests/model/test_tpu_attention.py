@@ -14,9 +14,9 @@ from selfevo_jax.model import ModelConfig, TpuAttention, Transformer, init_cache
 from selfevo_jax.model.attention import Part, Scoring, attend, cache_mask
 from selfevo_jax.sharding import DECODE_RULES, make_mesh
 
-INTERPRETED = TpuAttention(interpret=True)
-CAPPED = Scoring(0.2, 1.5)
+CAPPED, PLAIN = Scoring(0.2, 1.5), Scoring(128**-0.5)
 CONFIG = ModelConfig(64, 64, 1, 6, 2, 128, 96)
+INTERPRETED = TpuAttention(Scoring.of(CONFIG), interpret=True)
 
 
 def random_case(batch, length, kv_heads, groups, capacity, head_dim, dtype):
@@ -28,7 +28,7 @@ def random_case(batch, length, kv_heads, groups, capacity, head_dim, dtype):
 
 
 @functools.partial(jax.jit, static_argnames=("window", "scoring"))
-def reference(q, k, v, positions, window=None, scoring=None):
+def reference(q, k, v, positions, scoring=PLAIN, window=None):
     """The plain path in float32."""
     q, k, v = (x.astype(jnp.float32) for x in (q, k, v))
     return attend(q, [Part(lambda: (k, v), cache_mask(positions, k.shape[2], window))], scoring)
@@ -40,10 +40,10 @@ def close(got, want, dtype):
 
 
 @pytest.mark.parametrize(
-    ("groups", "head_dim", "scoring"), [(1, 128, None), (3, 256, CAPPED), (8, 128, None)], ids=["1", "capped", "8"]
+    ("groups", "head_dim", "scoring"), [(1, 128, PLAIN), (3, 256, CAPPED), (8, 128, PLAIN)], ids=["1", "capped", "8"]
 )
 def test_decode_equals_the_plain_path_for_ragged_lengths(groups, head_dim, scoring):
-    kernels = TpuAttention(interpret=True, scoring=scoring)
+    kernels = TpuAttention(scoring, interpret=True)
     capacity, dtype = 384, jnp.bfloat16
     q, k, v = random_case(7, 1, 1, groups, capacity, head_dim, dtype)
     rest = capacity  # the first slot, two in a row and the last are at rest; the others see 1, 201 and all keys
@@ -51,27 +51,27 @@ def test_decode_equals_the_plain_path_for_ragged_lengths(groups, head_dim, scori
     assert kernels.serves(q, k)
     got = np.asarray(jax.jit(kernels.attend)(q, k, v, at))
     used = at[:, 0] < capacity
-    close(got[used], np.asarray(reference(q, k, v, at, scoring=scoring))[used], dtype)
+    close(got[used], np.asarray(reference(q, k, v, at, scoring))[used], dtype)
     assert not np.any(got[~used])  # nothing was read for them
 
 
 @pytest.mark.parametrize(
     ("groups", "head_dim", "length", "dtype", "window", "scoring"),
     [
-        (1, 64, 8, jnp.float32, None, None),
-        (3, 64, 184, jnp.bfloat16, None, None),
-        (4, 128, 8, jnp.bfloat16, None, None),
+        (1, 64, 8, jnp.float32, None, Scoring(64**-0.5)),
+        (3, 64, 184, jnp.bfloat16, None, Scoring(64**-0.5)),
+        (4, 128, 8, jnp.bfloat16, None, PLAIN),
         (8, 128, 8, jnp.float32, 20, CAPPED),
     ],
 )
 def test_extend_equals_the_plain_path_at_each_slots_own_offset(groups, head_dim, length, dtype, window, scoring):
-    capacity, kernels = 256, TpuAttention(interpret=True, scoring=scoring)
+    capacity, kernels = 256, TpuAttention(scoring, interpret=True)
     q, k, v = random_case(3, length, 2, groups, capacity, head_dim, dtype)
     positions = np.array([[0], [70], [capacity - length]]) + np.arange(length)
     positions[1, length - 3 :] = capacity  # padding
     got = jax.jit(functools.partial(kernels.attend, window=window))(q, k, v, jnp.asarray(positions))
     real = positions < capacity
-    close(np.asarray(got)[real], np.asarray(reference(q, k, v, positions, window, scoring))[real], dtype)
+    close(np.asarray(got)[real], np.asarray(reference(q, k, v, positions, scoring, window))[real], dtype)
 
 
 @functools.cache
@@ -108,7 +108,7 @@ def test_a_model_with_the_kernels_is_as_near_to_float32_as_without():
 @pytest.mark.parametrize("length", [1, 8])
 def test_on_a_mesh_each_device_attends_with_its_slots_and_kv_heads(length):
     mesh = make_mesh(2, 2, 2)
-    sharded = TpuAttention(mesh, ("data", "fsdp"), ("tensor",), interpret=True)
+    sharded = TpuAttention(PLAIN, mesh, ("data", "fsdp"), ("tensor",), interpret=True)
     case = random_case(4, length, 2, 2, 128, 128, jnp.bfloat16)
     at = jnp.asarray([[0], [120], [64], [17]]) + jnp.arange(length)
     got = jax.jit(sharded.attend)(*case, at)
@@ -129,10 +129,10 @@ def test_on_a_mesh_each_device_attends_with_its_slots_and_kv_heads(length):
 )
 def test_the_kernels_serve_only_shapes_they_compile_for(length, head_dim, capacity, dtype, served):
     q, k = (jax.ShapeDtypeStruct(s, dtype) for s in ((4, length, 8, head_dim), (4, 2, capacity, head_dim)))
-    assert TpuAttention().serves(q, k) == served
-    assert not TpuAttention().serves(q, jax.ShapeDtypeStruct(k.shape, jnp.int8))
-    assert TpuAttention(window=capacity).serves(q, k) == served
-    assert TpuAttention(window=capacity - 1).serves(q, k) == (served and length > 1)  # decode has no window
+    assert TpuAttention(PLAIN).serves(q, k) == served
+    assert not TpuAttention(PLAIN).serves(q, jax.ShapeDtypeStruct(k.shape, jnp.int8))
+    assert TpuAttention(PLAIN, window=capacity).serves(q, k) == served
+    assert TpuAttention(PLAIN, window=capacity - 1).serves(q, k) == (served and length > 1)  # decode has no window
 
 
 def mesh_on(platform, tensor):

@@ -17,6 +17,8 @@ TOPOLOGIES = {
     "vicuna_7b_v5e_16": "v5e:4x4",
     "vicuna_7b_v5e_64": "v5e:8x8",
     "llama_3_1_8b_v6e_16": "v6e:4x4",
+    "gemma_2_9b_v6e_16": "v6e:4x4",
+    "qwen_3_30b_a3b_v6e_16": "v6e:4x4",
     "llama_3_1_8b_v5p_16": "v5p:2x2x4",
     "qwen_2_5_0_5b_v5e_8": "v5e:2x4",
 }

@@ -12,6 +12,7 @@ from selfevo_jax.evaluate import Accuracy, EvaluationSet, paired, proportion, sc
 from selfevo_jax.evaluate.metrics import of_clusters
 from selfevo_jax.progress import Reporter
 from selfevo_jax.report import WIDTH, pick, tables, verdict_on_run
+from selfevo_jax.report.entries import entry_of
 from selfevo_jax.report.summary import Row, Summary
 from selfevo_jax.scorers.number import Number
 
@@ -29,7 +30,7 @@ def test_one_transcript_of_each_kind_is_found() -> None:
         rollout("spoilt", ["9", "3"], 1),
     ]
     _, texts = score(EvaluationSet([EvaluationRow(r.id, r.id, {"answer": 9}) for r in rows], [Number()]), rows)
-    found = pick([("meta", text) for text in texts])
+    found = pick(entry_of(text, "meta", "s") for text in texts)
     assert [t.rollout.id for t in found] == ["mended", "alone", "spoilt"]
 
 

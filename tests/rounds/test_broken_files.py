@@ -59,6 +59,7 @@ REMADE = (
     "rounds/0001/rollouts/logprobs.jsonl",
     "rounds/0001/self_curated.jsonl",
     "rounds/0001/controls.json",
+    "rounds/0001/grades.jsonl",
     "rounds/0001/metrics.json",
     "rounds/0002/COMMITTED",
 )

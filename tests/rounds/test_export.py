@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fake_bucket import serve
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from selfevo_jax.checkpoint import open_model, save_adapters
+from selfevo_jax.checkpoint import huggingface_export, open_model, save_adapters
 from selfevo_jax.checkpoint.weights import flatten
 from selfevo_jax.cli import app
 from selfevo_jax.errors import ConfigError, ModelError, SelfevoError
@@ -110,6 +111,9 @@ def test_a_run_gives_its_newest_checkpoint_or_the_one_that_is_named(finished, tm
     assert choose(STORIES).run is None
     with pytest.raises(ConfigError, match="has not finished 3"):
         choose(f"{finished}@3")
+    for other in ("latest", "-1", "٣", ""):
+        with pytest.raises(ConfigError, match=rf"expected @ROUND, @meta or @base behind the run, found '@{other}'"):
+            choose(f"{finished}@{other}")
     with pytest.raises(ModelError, match="nothing there"):
         choose(str(tmp_path / "nowhere@2"))
     copied = shutil.copytree(finished, tmp_path / "run")
@@ -174,6 +178,39 @@ def test_what_is_there_is_moved_by_force_alone(tmp_path):
     assert "the ids of 200 texts are equal" in done.output
     assert (tmp_path / "out.before.1" / "mine").read_text() == "mine"
     assert open_model(str(out)).config == open_model(STORIES).config
+
+
+def test_a_folder_without_a_name_is_refused_and_a_link_is_followed(tmp_path, monkeypatch):
+    runner = CliRunner()
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "..", "/"):
+        assert "has no name of its own" in str(runner.invoke(app, ["export", STORIES, name]).exception)
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    done = runner.invoke(app, ["export", STORIES, "link"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "link").is_symlink()
+    assert open_model(str(tmp_path / "there")).config == open_model(STORIES).config
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing(error, monkeypatch, tmp_path):
+    def full(*arguments, **more):
+        raise error
+
+    monkeypatch.setattr(huggingface_export, "save_file", full)
+    with pytest.raises(SelfevoError, match=rf"{tmp_path}: the export could not be .*(?i:no space).*Make room"):
+        taken(STORIES, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="gguf is not installed")
+def test_what_has_no_counterpart_in_a_gguf_file_is_refused_before_weights_are_read(monkeypatch, tmp_path):
+    source = shutil.copytree(Path(writing.__file__).parents[1] / "assets" / "stories", tmp_path / "capped")
+    tree = json.loads((source / "model.json").read_text())
+    (source / "model.json").write_text(json.dumps(tree | {"sliding_window": 8}))
+    monkeypatch.setattr(writing, "require_finite", None)  # what reads them
+    with pytest.raises(ModelError, match="GGUF files of models with sliding_window are not written; leave --gguf out"):
+        taken(source, tmp_path / "out", gguf=True)
 
 
 def test_adapters_are_taken_out_as_peft_with_their_base_beside_them(tmp_path):

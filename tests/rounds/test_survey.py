@@ -15,7 +15,7 @@ from selfevo_jax.rounds.survey import Phase, evaluation_phases, run_phases, surv
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Engine
 
-AFTER_ROLLOUTS = ("controls.json", "self_curated.jsonl", "metrics.json", "COMMITTED")
+AFTER_ROLLOUTS = ("controls.json", "self_curated.jsonl", "grades.jsonl", "metrics.json", "COMMITTED")
 
 
 class Began(Exception):

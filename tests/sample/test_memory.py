@@ -105,8 +105,15 @@ def test_too_many_slots_are_refused_with_number_bytes_and_remedies():
     assert "\n" not in text
     for part in ("11 slots need", "10 fit", f"{m.slot / 2**20:.1f} MiB", "fewer slots", "cache_length", "int8"):
         assert part in text
-    with pytest.raises(ConfigError, match="1 slots need"):
+    with pytest.raises(ConfigError, match="1 slots need .*; 0 fit. Take more devices: M_0 and the newest checkpoint"):
         m.plan(None, chains=1, available=1000)
+
+
+def test_parameters_that_leave_no_room_are_made_smaller_before_slots():
+    m = memory((1, 4, 2))
+    assert m.masters < m.parameters
+    with pytest.raises(ConfigError, match=r"Take sampling.param_dtype=int8, or sampling.tensor=4$"):
+        m.plan(None, chains=1, available=int(m.parameters / SAFETY))
 
 
 def test_host_memory_is_what_is_available_and_no_more_than_the_cgroup_allows(tmp_path):

@@ -309,7 +309,10 @@ def test_stacking_is_undone_by_unstacking():
     jax.tree.map(np.testing.assert_array_equal, unstack_layers(stacked), params_of(CONFIG))
 
 
-@pytest.mark.parametrize(("window", "scoring"), [(None, None), (40, None), (40, Scoring(0.1, 1.5))])
+PLAIN, WIDE = Scoring(8**-0.5), Scoring(128**-0.5)
+
+
+@pytest.mark.parametrize(("window", "scoring"), [(None, WIDE), (40, WIDE), (40, Scoring(0.1, 1.5))])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 2)])
 def test_splash_attention_equals_the_plain_path_within_segments(window, scoring, shape):
     rng = np.random.default_rng(0)
@@ -317,7 +320,7 @@ def test_splash_attention_equals_the_plain_path_within_segments(window, scoring,
     k, v = rng.normal(size=(2, 2, 256, 2, 128)).astype(np.float32)
     segments = np.repeat(np.array([[1, 1, 2, 0], [1, 2, 3, 3]], np.int32), 64, axis=1)
     mesh = mesh_of(shape)
-    kernel = TrainAttention("splash", mesh, ("data", "fsdp"), ("tensor",), scoring, interpret=True)
+    kernel = TrainAttention("splash", mesh, scoring, ("data", "fsdp"), ("tensor",), interpret=True)
     plain = attend_masked(causal_mask(segments, 256, window), scoring)
     real = (segments > 0)[:, :, None, None]
 
@@ -327,9 +330,6 @@ def test_splash_attention_equals_the_plain_path_within_segments(window, scoring,
     expected = jax.jit(jax.grad(functools.partial(loss, plain), (0, 1, 2)))(q, k, v)
     found = jax.jit(jax.grad(functools.partial(loss, kernel.within(segments, window)), (0, 1, 2)))(q, k, v)
     assert_close(found, expected, relative=1e-4)
-
-
-PLAIN = Scoring(8**-0.5)
 
 
 @functools.cache
