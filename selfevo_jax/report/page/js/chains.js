@@ -45,16 +45,16 @@ function card(entry, browser) {
     turns(entry));
 }
 
-function column(entry, figures) {
-  const name = figures.runs.length > 1 ? `${figures.runs[entry.run].name}: ${place(entry)}` : place(entry);
-  return el("section", { class: "column" }, el("h3", {}, name), el("p", { class: "marks" }, el("span", { class: "tag" }, entry.kind)), turns(entry));
+function column(entry) {
+  return el("section", { class: "column" }, el("h3", {}, place(entry)), el("p", { class: "marks" }, el("span", { class: "tag" }, entry.kind)), turns(entry));
 }
 
 function sideBySide(entry, entries, figures) {
   const close = el("button", { type: "button", onclick: () => dialog.close() }, "Close");
   const dialog = el("dialog", { "aria-label": "One prompt side by side", onclose: () => dialog.remove() },
     el("header", {}, el("p", { class: "prompt said" }, entry.prompt), known(entry.gold) ? el("p", { class: "gold" }, el("span", {}, "Gold "), entry.gold) : null, close),
-    el("div", { class: "columns", tabindex: "0" }, entries.map((of) => column(of, figures))));
+    unique(entries.map((of) => of.run)).map((run) => [figures.runs.length > 1 ? el("h2", {}, figures.runs[run].name) : null,
+      el("div", { class: "columns", tabindex: "0" }, entries.filter((of) => of.run === run).map(column))]));
   document.body.append(dialog);
   dialog.showModal();
 }
