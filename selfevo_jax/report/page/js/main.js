@@ -56,5 +56,5 @@ unpacked(document.getElementById("chains-data").textContent.trim()).then((chains
   chainsPlace.replaceChildren(el("p", { class: "note" }, `The chains of this page cannot be unpacked here (${error.message}); a newer browser can.`));
 });
 
-// Printed, folded numbers are shown too.
-addEventListener("beforeprint", () => { for (const of of document.querySelectorAll("details.numbers")) of.open = true; });
+// Printed, folded numbers are shown too, where they have the room.
+addEventListener("beforeprint", () => { for (const of of document.querySelectorAll("figure:not(.small) details.numbers")) of.open = true; });
