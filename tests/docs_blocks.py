@@ -253,7 +253,7 @@ def check_python(text: str, names: set[str]) -> None:
             names.add(node.name)
         elif isinstance(node, ast.arg):
             names.add(node.arg)
-    names |= known.keys()
+    names.update(known)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             assert node.id in names or hasattr(builtins, node.id), f"{node.id} is not bound"
@@ -303,7 +303,7 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
 
 
 _KEY = re.compile(r"([a-z_]+(?:\.[a-z_0-9]+)+)(?:[:=] ?.*)?")
-_FILE = re.compile(r"\.(?:jsonl?|yaml|py|html|gguf|safetensors|d)$")
+_FILE = re.compile(r"\.(?:jsonl?|yaml|py|html|gguf|safetensors|d|annotate)$")
 
 
 @cache
