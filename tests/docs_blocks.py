@@ -20,6 +20,7 @@ from typing import Any
 import typer
 from markdown_it import MarkdownIt
 
+from selfevo_jax.annotate.section import annotation
 from selfevo_jax.cli import app
 from selfevo_jax.config import Config, load_config, override, parse_config, read_tree, set_key
 from selfevo_jax.config.forms import fields
@@ -89,7 +90,7 @@ def base_for(fragment: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_yaml(text: str, folder: Path) -> None:
-    """A study, a whole config, or a fragment of one, through the reader that a run takes."""
+    """A study, settings of an annotation, a whole config or a fragment of one, through the reader of each."""
     (folder / "configs").mkdir(exist_ok=True)
     (folder / "configs" / "base.yaml").write_text(json.dumps(BASE))
     file = folder / "block.yaml"
@@ -98,6 +99,8 @@ def check_yaml(text: str, folder: Path) -> None:
     if "variants" in tree:
         file.write_text(re.sub(r"(?m)^base: .*$", "base: configs/base.yaml", text))
         read_study(file)
+    elif "endpoint" in tree:
+        annotation(tree, "block")
     elif {"run_dir", "model", "data"} <= tree.keys():
         load_config(file)
     else:

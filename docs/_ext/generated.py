@@ -15,6 +15,7 @@ import typer
 import yaml
 from pydantic.fields import FieldInfo
 
+from selfevo_jax.annotate.section import AnnotateSection
 from selfevo_jax.cli import app
 from selfevo_jax.config import Config
 from selfevo_jax.config.forms import in_words, sections_in
@@ -48,8 +49,8 @@ def meanings(section: type[Section]) -> dict[str, str]:
     return found
 
 
-def sections() -> Iterator[tuple[str, type[Section]]]:
-    """Every section of the config with its full name, each once, in the order of the config; that of all first."""
+def sections(root: type[Section] = Config, title: str = "") -> Iterator[tuple[str, type[Section]]]:
+    """Every section of a tree with its full name, each once, in their order; that of all first."""
     seen: set[type[Section]] = set()
 
     def below(name: str, section: type[Section]) -> Iterator[tuple[str, type[Section]]]:
@@ -63,13 +64,15 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
                     full = f"{name}.{key}" if name else key
                     yield from below(f"{full}.{NAME}" if is_named else full, inner)
 
-    yield from below("", Config)
+    yield from below(title, root)
 
 
 def all_sections() -> Iterator[tuple[str, type[Section]]]:
     """Those of the config; rows of files, which several keys hold; and of each kind of scorer its own."""
     yield from sections()
     yield "rows", RowsSection
+    known = {section for _, section in sections()}
+    yield from ((name, of) for name, of in sections(AnnotateSection, "annotate") if of not in known)
     yield "scorer", ScorerSection
     for kind in SCORERS:
         yield f"scorer {kind}", section_of(kind)
