@@ -26,7 +26,7 @@ LEVELS = [
     {"chains"},
     {"data", "sample", "checkpoint"},
     {"model"},
-    {"scorers", "judges"},
+    {"scorers", "judges", "trackers"},
     {"text"},
     {"sharding"},
     {"untrusted", "progress", "accelerators"},

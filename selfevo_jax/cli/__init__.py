@@ -16,6 +16,7 @@ from selfevo_jax.cli import (  # noqa: F401 - they bring their commands to `app`
     runs,
     studies,
     tools,
+    tracking,
     winrate,
 )
 from selfevo_jax.cli.common import app

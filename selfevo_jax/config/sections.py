@@ -15,6 +15,7 @@ from selfevo_jax.sample import SamplingSection
 from selfevo_jax.section import Section
 from selfevo_jax.sharding import MeshSection
 from selfevo_jax.text import FormatSection
+from selfevo_jax.trackers.section import Trackers
 from selfevo_jax.train import MetaSection, SavingSection, TrainSection
 
 
@@ -40,6 +41,9 @@ class Config(Section):
     rounds: RoundsSection = RoundsSection()
     evaluate: EvaluateSection = EvaluateSection()
     saving: SavingSection = SavingSection()
+    track: Trackers = ()
+    """Where the run's figures are shown while it goes on: `tensorboard`, or a list such as
+    `[{kind: wandb, project: mine}]`."""
 
     @model_validator(mode="after")
     def _meta_skills_come_from_somewhere(self) -> Config:

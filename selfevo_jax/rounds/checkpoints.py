@@ -29,15 +29,21 @@ from selfevo_jax.train import (
     TrainSection,
     fit,
     open_objective,
+    step_row,
     train_settings,
 )
+
+
+Told = Callable[[str, Mapping[str, float]], None]
+"""Takes the name of the checkpoint that is being made, and each step of its fine-tuning as `losses.jsonl` will hold
+it."""
 
 
 class Checkpoints:
     """Of one run. The last one asked for, and the base, are kept in memory: fp32, laid out for training."""
 
-    def __init__(self, bench: Workbench, dir: RunDir, reporter: Reporter) -> None:
-        self._bench, self._dir, self._reporter = bench, dir, reporter
+    def __init__(self, bench: Workbench, dir: RunDir, reporter: Reporter, told: Told) -> None:
+        self._bench, self._dir, self._reporter, self._told = bench, dir, reporter, told
         self._base: Any = None
         self._latest: tuple[str, Any] | None = None
 
@@ -102,13 +108,18 @@ class Checkpoints:
         rate = f"{_section_of(name)}.learning_rate"
         try:
             with self._reporter.task(f"fine-tuning {name}", settings.steps, "steps") as meter:
+
+                def on_step(step: int, found: dict[str, float]) -> None:
+                    meter.set(step + 1, f"loss {found['loss']:.3f}")
+                    self._told(name, step_row(step + 1, found))
+
                 learnt, report = fit(
                     start,
                     self._bench.model,
                     batches,
                     settings,
                     self._bench.mesh,
-                    on_step=lambda step, m: meter.set(step + 1, f"loss {m['loss']:.3f}"),
+                    on_step=on_step,
                     keeper=keeper,
                 )
         except NonFiniteLossError as error:

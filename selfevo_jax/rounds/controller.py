@@ -24,6 +24,7 @@ from selfevo_jax.rounds.open_ended import OpenEnded
 from selfevo_jax.rounds.opening import open_loop
 from selfevo_jax.rounds.prompts import write_own
 from selfevo_jax.rounds.rollouts import rollouts
+from selfevo_jax.run.following import Following
 from selfevo_jax.run.names import COMMITTED, GRADES, META, STOPPED, name_of
 from selfevo_jax.run.retention import best, direct_answers, kept, worse_than_best
 
@@ -33,7 +34,8 @@ class Controller:
 
     def __init__(self, config: Config, reporter: Reporter) -> None:
         self.config, self.reporter = config, reporter
-        self.loop = open_loop(config, reporter)
+        self._trackers = Following(config.track, reporter)
+        self.loop = open_loop(config, reporter, self._trackers.step)
         self.dir, self.bench = self.loop.dir, self.loop.bench
         self._open_ended = OpenEnded(self.loop)
 
@@ -43,6 +45,10 @@ class Controller:
 
     def run(self) -> None:
         """The whole run, or what is left of it."""
+        with self._trackers.of(self.dir):
+            self._run()
+
+    def _run(self) -> None:
         loop, checkpoints = self.loop, self.loop.checkpoints
         self.reporter.line(
             f"Run {self.dir.root}: {self.bench.source.origin} on {jax.device_count()} {jax.devices()[0].platform} "

@@ -17,7 +17,7 @@ from selfevo_jax.data import source_checksum
 from selfevo_jax.errors import ConfigError, Faults
 from selfevo_jax.judges.endpoint import server_notice
 from selfevo_jax.progress import Reporter
-from selfevo_jax.rounds.checkpoints import Checkpoints, tell_aside
+from selfevo_jax.rounds.checkpoints import Checkpoints, Told, tell_aside
 from selfevo_jax.rounds.judging import check_judge
 from selfevo_jax.rounds.limits import check_first_round
 from selfevo_jax.rounds.loop import Loop
@@ -33,13 +33,13 @@ from selfevo_jax.tasks import Task, open_task
 from selfevo_jax.train import TrainSection, check_settings, train_settings
 
 
-def open_loop(config: Config, reporter: Reporter) -> Loop:
-    """Opens the run of a config, begun or not, and owns it until its `dir` is closed."""
+def open_loop(config: Config, reporter: Reporter, told: Told) -> Loop:
+    """Opens the run of a config, begun or not, and owns it until its `dir` is closed. `told`: see `Checkpoints`."""
     dir = RunDir(config.run_dir)
     task, bench, sets, ordinary = prepare(config, reporter, dir.append_cost)
     if (before := dir.open(config, fingerprints(config, task, bench, reporter))) is not None:
         reporter.line(f"{dir.root}: taken over from {before}, which is gone")
-    loop = Loop(config, reporter, task, dir, bench, Checkpoints(bench, dir, reporter), sets, ordinary)
+    loop = Loop(config, reporter, task, dir, bench, Checkpoints(bench, dir, reporter, told), sets, ordinary)
     loop.tell_notes()
     tell_aside(dir.aside, reporter)
     for name in dir.finish_removals():

@@ -19,6 +19,7 @@ SAFE_TO_CHANGE = (
     "sampling.slots",
     "sampling.tensor",
     "saving",
+    "track",
 )
 """Keys that may differ when a run is resumed: they say how long or where it runs, not what it computes."""
 

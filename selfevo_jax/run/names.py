@@ -24,6 +24,8 @@ WRITTEN, WRITTEN_TEXTS, WRITTEN_COUNTS = "prompts/written.jsonl", "prompts/texts
 CURATED, GRADES = "self_curated.jsonl", "grades.jsonl"
 """Of a round: the rows that it learns from; and, written when it has learnt, the columns of its prompts with the grades
 of their first and their chosen answers."""
+TRACKING = "tracking"
+"""Folder of what trackers keep; nothing of the run is made from it."""
 LOSSES = "losses.jsonl"
 """Beside the arrays of a checkpoint: step, loss, learning rate, gradient norm and tokens of every step of its training,
 a line each."""

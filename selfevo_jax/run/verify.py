@@ -14,7 +14,7 @@ from selfevo_jax.errors import SelfevoError
 from selfevo_jax.run.files import read_json
 from selfevo_jax.run.joining import GROWING
 from selfevo_jax.run.journal import Journal
-from selfevo_jax.run.names import COMMITTED, META, OPEN, PAGE, PRINTS, SCORES, name_of
+from selfevo_jax.run.names import COMMITTED, META, OPEN, PAGE, PRINTS, SCORES, TRACKING, name_of
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import is_remote, storage_of
 
@@ -52,8 +52,9 @@ def verify(run: RunDir) -> Verified:
     return Verified(len(names), len(checkpoints), sorted(set(faults)))
 
 
-_DIFFER = ("costs.jsonl", PAGE, "checksums.jsonl", "run.json")
-"""Times, a page that shows them, and records of checks, which speak of files of checkpoints that hold times."""
+_DIFFER = ("costs.jsonl", PAGE, "checksums.jsonl", "run.json", f"{TRACKING}/")
+"""Times, a page that shows them, records of checks, which speak of files of checkpoints that hold times, and what
+trackers keep."""
 
 
 def records(root: Path) -> dict[str, Any]:

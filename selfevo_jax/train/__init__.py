@@ -7,7 +7,7 @@ from selfevo_jax.lazy import on_demand
 if TYPE_CHECKING:
     from selfevo_jax.train.keep import SavePolicy, TrainingKeeper
     from selfevo_jax.train.likelihood import sequence_logps
-    from selfevo_jax.train.loop import TrainReport, fit, run_steps
+    from selfevo_jax.train.loop import TrainReport, fit, run_steps, step_row
     from selfevo_jax.train.loss import token_loss_sums
     from selfevo_jax.train.objectives import Objective, ObjectiveSection, Sequences, Targets, open_objective
     from selfevo_jax.train.optimizer import learning_rates
@@ -42,6 +42,7 @@ __all__ = [
     "open_objective",
     "run_steps",
     "sequence_logps",
+    "step_row",
     "token_loss_sums",
     "train_settings",
 ]

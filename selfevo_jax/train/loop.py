@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -35,6 +35,11 @@ class BatchSource(Protocol):
     """What the loop needs of `Batches`."""
 
     def at(self, step: int) -> tuple[Batch, list[list[str]]]: ...
+
+
+def step_row(step: int, found: Mapping[str, float]) -> dict[str, float]:
+    """What is kept of a step, from 1: its loss, learning rate, gradient norm and tokens."""
+    return {"step": step, **{key: found[key] for key in ("loss", "learning_rate", "grad_norm", "tokens")}}
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class TrainReport:
         """One row a step, from step 1: the same whether the training was interrupted or not."""
         columns = zip(self.losses, self.learning_rates, self.grad_norms, self.step_tokens, strict=True)
         for step, (loss, rate, norm, tokens) in enumerate(columns, start=1):
-            yield {"step": step, "loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": tokens}
+            yield step_row(step, {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": tokens})
 
     @property
     def padding_share(self) -> float:

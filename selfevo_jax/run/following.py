@@ -1,0 +1,226 @@
+"""Trackers beside a run: each follows the run directory in a thread of its own, and whatever happens to it, the run goes
+on."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from selfevo_jax import hosts
+from selfevo_jax.config import override, parse_config, set_key
+from selfevo_jax.errors import ConfigError, SelfevoError, first_line
+from selfevo_jax.progress import Reporter
+from selfevo_jax.run.events import Events
+from selfevo_jax.run.files import read_json
+from selfevo_jax.run.names import PRINTS, TRACKING
+from selfevo_jax.run.run_dir import RunDir
+from selfevo_jax.storage import is_remote
+from selfevo_jax.trackers import About, Event, Scalars, Settings, Texts, Tracker, TrackSection
+
+LOOK_SECONDS = 2.0
+"""Between looks at the run directory."""
+RETRY_SECONDS = 60.0
+"""After which a tracker that has failed is begun anew."""
+END_SECONDS, STOP_SECONDS = 30.0, 3.0
+"""That the end of a run waits for its trackers, and one that was stopped: a machine may be about to be taken away."""
+_STEPS = 100_000
+"""Steps that wait for a tracker at most; what is dropped is read when the fine-tuning has ended."""
+
+
+class Following:
+    """The trackers of a run that goes on. Process 0 alone has some."""
+
+    def __init__(self, sections: Sequence[TrackSection], reporter: Reporter) -> None:
+        given = sections if hosts.is_writer() else ()
+        self._followers = [Follower(section, f"track.{n}", reporter) for n, section in enumerate(given)]
+
+    def step(self, name: str, row: Mapping[str, float]) -> None:
+        """A step of the fine-tuning that makes a checkpoint, as `losses.jsonl` will hold it."""
+        for follower in self._followers:
+            follower.step(name, row)
+
+    @contextlib.contextmanager
+    def of(self, run: RunDir) -> Iterator[None]:
+        """Follows an open run until the block ends; what could not be told until then is named in a warning."""
+        for follower in self._followers:
+            follower.start(run)
+        limit = STOP_SECONDS
+        try:
+            yield
+            limit = END_SECONDS
+        finally:
+            end = time.monotonic() + limit
+            for follower in self._followers:
+                follower.leave()
+            for follower in self._followers:
+                follower.wait(end - time.monotonic())
+
+
+class Follower:
+    """One tracker. The run directory is its queue: it takes what is there when it has time."""
+
+    def __init__(self, section: TrackSection, key: str, reporter: Reporter) -> None:
+        self._section, self._key, self._reporter = section, key, reporter
+        self._live: collections.deque[tuple[str, dict[str, float]]] = collections.deque(maxlen=_STEPS)
+        self._leave, self._warned = threading.Event(), False
+        self._thread: threading.Thread | None = None
+        self._run: RunDir | None = None
+
+    def start(self, run: RunDir) -> None:
+        self._run = run
+        self._thread = threading.Thread(target=self._follow, args=(run,), daemon=True, name=f"tracker {self._key}")
+        self._thread.start()
+
+    def step(self, name: str, row: Mapping[str, float]) -> None:
+        self._live.append((name, dict(row)))
+
+    def leave(self) -> None:
+        """No more comes; what is there is still told."""
+        self._leave.set()
+
+    def wait(self, seconds: float) -> None:
+        if self._thread is None:
+            return
+        self._thread.join(max(0.0, seconds))
+        if self._thread.is_alive():
+            self._warn("it is slow, and has not been told everything")
+
+    def _follow(self, run: RunDir) -> None:
+        while not self._once(run):
+            if self._leave.wait(RETRY_SECONDS):
+                return
+
+    def _once(self, run: RunDir) -> bool:
+        """Whether all was told before the run left."""
+        tracker: Tracker | None = None
+        try:
+            tracker = self._section.open(self._key)
+            events = Events(run, tracker.start(about(run, self._section, self._key)))
+            while True:
+                left = self._leave.is_set()
+                told = False
+                while batch := self._next(events):
+                    give(tracker, batch)
+                    told = True
+                if left and not told:
+                    break
+                if not told:
+                    self._leave.wait(LOOK_SECONDS)
+            tracker.finish()
+        except Exception as error:  # of a package that is not ours, of a network, of a disk
+            self._warn(_said(error))
+            if tracker is not None:
+                with contextlib.suppress(Exception):
+                    tracker.finish()
+            return False
+        return True
+
+    def _next(self, events: Events) -> list[Event]:
+        """What files tell, and behind it what the fine-tuning has told."""
+        # files that a step rests on are in place before it is told: these steps come behind what is read now
+        steps = min(len(self._live), _BATCH)
+        if found := events.read():
+            return found
+        rows = [self._live.popleft() for _ in range(steps)]
+        return [event for name, row in rows for event in events.step(name, row)]
+
+    def _warn(self, why: str) -> None:
+        """Once: the run has other things to say."""
+        if self._warned:
+            return
+        self._warned = True
+        assert self._run is not None
+        self._reporter.warn(
+            f"{self._key}: {self._section.kind}: {why}. The run goes on; what is not shown now is shown by: selfevo log "
+            f"{self._run.root} --to {self._section.kind}"
+        )
+
+
+_BATCH = 500
+"""Events that are given together at most."""
+
+
+def replay(run: RunDir, section: TrackSection, key: str) -> tuple[int, int]:
+    """Tells a tracker all of a run that is finished; how many events it was told now, and how many it had before.
+
+    Raises ConfigError where no run lies or the tracker cannot work here, SelfevoError where it fails.
+    """
+    run.require_run()
+    tracker = section.open(key)
+    new = 0
+    try:
+        there = tracker.start(about(run, section, key))
+        events = Events(run, there)
+        while batch := events.read():
+            give(tracker, batch)
+            new += len(batch)
+        tracker.finish()
+    except SelfevoError:
+        raise
+    except Exception as error:
+        raise SelfevoError(f"{key}: {section.kind}: {_said(error)}; call it again to go on from there") from error
+    return new, there
+
+
+def trackers_of(
+    run: RunDir, kind: str | None, dir: str | None, overrides: Sequence[str]
+) -> list[tuple[str, TrackSection]]:
+    """The trackers of a run's config, each with its key; with a `kind` the one of that kind, or a new one.
+
+    Args:
+      dir: in place of theirs, where it is given.
+      overrides: `key=value` for each of them.
+
+    Raises ConfigError where no run lies, for a faulty setting, and where there is no tracker at all.
+    """
+    config = run.read_config()
+    trees: list[dict[str, Any]] = [of.model_dump(mode="json") for of in config.track if kind in (None, of.kind)]
+    if not trees and kind is None:
+        raise ConfigError(f"{run.config_file}: track names no tracker; name one, such as --to tensorboard")
+    trees = trees or [{"kind": kind}]
+    for tree in trees:
+        for text in overrides:
+            set_key(tree, *override(text))
+        if dir is not None:
+            tree["dir"] = dir
+    whole = config.model_dump(mode="json") | {"track": trees}
+    return [(f"track.{n}", section) for n, section in enumerate(parse_config(whole, "log").track)]
+
+
+def about(run: RunDir, section: TrackSection, key: str) -> About:
+    """Raises ConfigError where a tracker's files cannot lie in the run directory, since that is a bucket."""
+    name = section.name or run.root.name
+    record = read_json(run.root / PRINTS)["config"]
+    id = hashlib.sha256(f"{name}\n{record}".encode()).hexdigest()[:16]
+    if section.dir is not None:
+        folder = Path(os.path.expanduser(section.dir)) / name
+    elif is_remote(run.root):
+        raise ConfigError(f"{key}.dir: {run.root} is no folder of this machine, which {section.kind} needs; name one")
+    else:
+        folder = run.root / TRACKING / section.kind.replace(":", ".")
+    return About(name, id, str(run.root), folder)
+
+
+def give(tracker: Tracker, events: Sequence[Event]) -> None:
+    """Events in their order, those of one kind together."""
+    for first in range(0, len(events), _BATCH):
+        for kind, group in groupby(events[first : first + _BATCH], type):
+            found: list[Any] = list(group)
+            if kind is Scalars:
+                tracker.scalars(found)
+            elif kind is Texts:
+                tracker.texts(found)
+            elif kind is Settings:
+                tracker.settings(found)
+
+
+def _said(error: Exception) -> str:
+    return first_line(error) if isinstance(error, SelfevoError) else f"{type(error).__name__}: {first_line(error)}"
