@@ -33,7 +33,6 @@ from selfevo_jax.train import (
     train_settings,
 )
 
-
 Told = Callable[[str, Mapping[str, float]], None]
 """Takes the name of the checkpoint that is being made, and each step of its fine-tuning as `losses.jsonl` will hold
 it."""

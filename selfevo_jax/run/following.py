@@ -1,5 +1,5 @@
-"""Trackers beside a run: each follows the run directory in a thread of its own, and whatever happens to it, the run goes
-on."""
+"""Trackers beside a run: each follows the run directory in a thread of its own, and whatever happens to it, the run
+goes on."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ RETRY_SECONDS = 60.0
 """After which a tracker that has failed is begun anew."""
 END_SECONDS, STOP_SECONDS = 30.0, 3.0
 """That the end of a run waits for its trackers, and one that was stopped: a machine may be about to be taken away."""
-_STEPS = 100_000
-"""Steps that wait for a tracker at most; what is dropped is read when the fine-tuning has ended."""
+_STEPS, _BATCH = 100_000, 500
+"""Steps that wait for a tracker at most (what is dropped is read when the fine-tuning has ended); events that are given
+together at most."""
 
 
 class Following:
     """The trackers of a run that goes on. Process 0 alone has some."""
 
     def __init__(self, sections: Sequence[TrackSection], reporter: Reporter) -> None:
-        given = sections if hosts.is_writer() else ()
-        self._followers = [Follower(section, f"track.{n}", reporter) for n, section in enumerate(given)]
+        self._sections, self._reporter = sections, reporter
+        self._followers: list[Follower] = []
 
     def step(self, name: str, row: Mapping[str, float]) -> None:
         """A step of the fine-tuning that makes a checkpoint, as `losses.jsonl` will hold it."""
@@ -50,8 +51,8 @@ class Following:
     @contextlib.contextmanager
     def of(self, run: RunDir) -> Iterator[None]:
         """Follows an open run until the block ends; what could not be told until then is named in a warning."""
-        for follower in self._followers:
-            follower.start(run)
+        given = self._sections if hosts.is_writer() else ()
+        self._followers = [Follower(run, of, f"track.{n}", self._reporter) for n, of in enumerate(given)]
         limit = STOP_SECONDS
         try:
             yield
@@ -65,18 +66,13 @@ class Following:
 
 
 class Follower:
-    """One tracker. The run directory is its queue: it takes what is there when it has time."""
+    """One tracker of a run. The run directory is its queue: it takes what is there when it has time."""
 
-    def __init__(self, section: TrackSection, key: str, reporter: Reporter) -> None:
-        self._section, self._key, self._reporter = section, key, reporter
+    def __init__(self, run: RunDir, section: TrackSection, key: str, reporter: Reporter) -> None:
+        self._run, self._section, self._key, self._reporter = run, section, key, reporter
         self._live: collections.deque[tuple[str, dict[str, float]]] = collections.deque(maxlen=_STEPS)
         self._leave, self._warned = threading.Event(), False
-        self._thread: threading.Thread | None = None
-        self._run: RunDir | None = None
-
-    def start(self, run: RunDir) -> None:
-        self._run = run
-        self._thread = threading.Thread(target=self._follow, args=(run,), daemon=True, name=f"tracker {self._key}")
+        self._thread = threading.Thread(target=self._follow, daemon=True, name=f"tracker {key}")
         self._thread.start()
 
     def step(self, name: str, row: Mapping[str, float]) -> None:
@@ -87,23 +83,21 @@ class Follower:
         self._leave.set()
 
     def wait(self, seconds: float) -> None:
-        if self._thread is None:
-            return
         self._thread.join(max(0.0, seconds))
         if self._thread.is_alive():
             self._warn("it is slow, and has not been told everything")
 
-    def _follow(self, run: RunDir) -> None:
-        while not self._once(run):
+    def _follow(self) -> None:
+        while not self._once():
             if self._leave.wait(RETRY_SECONDS):
                 return
 
-    def _once(self, run: RunDir) -> bool:
+    def _once(self) -> bool:
         """Whether all was told before the run left."""
         tracker: Tracker | None = None
         try:
             tracker = self._section.open(self._key)
-            events = Events(run, tracker.start(about(run, self._section, self._key)))
+            events = Events(self._run, tracker.start(about(self._run, self._section, self._key)))
             while True:
                 left = self._leave.is_set()
                 told = False
@@ -137,15 +131,11 @@ class Follower:
         if self._warned:
             return
         self._warned = True
-        assert self._run is not None
+        kind = self._section.kind
         self._reporter.warn(
-            f"{self._key}: {self._section.kind}: {why}. The run goes on; what is not shown now is shown by: selfevo log "
-            f"{self._run.root} --to {self._section.kind}"
+            f"{self._key}: {kind}: {why}. The run goes on; what is not shown now is shown by: selfevo log "
+            f"{self._run.root} --to {kind}"
         )
-
-
-_BATCH = 500
-"""Events that are given together at most."""
 
 
 def replay(run: RunDir, section: TrackSection, key: str) -> tuple[int, int]:

@@ -94,8 +94,8 @@ class TrackSection(Section):
     in_words: ClassVar[str] = "a kind such as tensorboard, or a section such as {kind: wandb, project: mine}"
 
     kind: str
-    """`tensorboard`, `wandb`, `trackio`, `mlflow`, one of an installed package (entry points `selfevo_jax.trackers`), or
-    `module:name`."""
+    """`tensorboard`, `wandb`, `trackio`, `mlflow`, one of an installed package (entry points
+    `selfevo_jax.trackers`), or `module:name`."""
     name: Annotated[str, Field(pattern=r"\S")] | None = None
     """Of the run, as it is shown. None: the last part of run_dir."""
     dir: Annotated[str, Field(pattern=r"\S")] | None = None

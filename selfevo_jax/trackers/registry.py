@@ -16,7 +16,7 @@ BUILT_IN = {
     "trackio": ("wandb", "TrackioSection"),
     "mlflow": ("mlflow", "MlflowSection"),
 }
-"""Kind -> the module of this room that has it, and its section. None of them imports its tracker before it is opened."""
+"""Kind -> the module of this room that has it, and its section. No package is imported before a tracker is opened."""
 
 
 class PlugIn(TrackSection):

@@ -14,5 +14,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from loop_helpers import config, run
 
     root = tmp_path_factory.mktemp("loop") / "run"
-    run(config(root))
+    run(config(root, track="toys:Diary"))
     return root

@@ -1,0 +1,84 @@
+"""Weights & Biases and trackio, by packages in their place that keep what they are given."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tracker_helpers import EVENTS, section, told
+
+from selfevo_jax.trackers import Scalars
+
+
+class Fake:
+    """A package with one run, of which `lost` steps never came to the server."""
+
+    def __init__(self, offline: bool) -> None:
+        self.rows: dict[int, dict] = {}
+        self.config: dict = {}
+        self.inits: list[dict] = []
+        self.axes: list[tuple] = []
+        self._offline = offline
+
+    def init(self, **given):
+        self.inits.append(given)
+        found = SimpleNamespace(config=self.config, log=self._log, finish=lambda: None)
+        found.define_metric = lambda *names, **axis: self.axes.append((*names, *axis.values()))
+        if self._offline is not None:
+            found.offline, found.step = self._offline, max(self.rows, default=-1) + 1
+        return found
+
+    def _log(self, values, step):
+        assert step not in self.rows
+        assert step == max(self.rows, default=-1) + 1
+        self.rows[step] = values
+
+    @staticmethod
+    def Table(columns, data):
+        return columns, data
+
+
+def package(monkeypatch, kind: str, offline: bool | None) -> Fake:
+    fake = Fake(offline)
+    monkeypatch.setitem(sys.modules, kind, fake)
+    return fake
+
+
+@pytest.mark.parametrize(("kind", "offline"), [("wandb", False), ("wandb", True), ("trackio", None)])
+def test_each_event_is_one_step_and_none_comes_twice_after_a_kill(monkeypatch, tmp_path, kind, offline) -> None:
+    fake = package(monkeypatch, kind, offline)
+    tree = {"kind": kind, "project": "ours"}
+    assert told(section(tree).open("track.0"), tmp_path, 4) == 0
+    assert told(section(tree).open("track.0"), tmp_path) == 4
+    assert told(section(tree).open("track.0"), tmp_path) == len(EVENTS)
+    assert len(fake.rows) == len(EVENTS)
+    assert fake.config["model.source"] == "builtin:stories"
+    for row, event in zip(fake.rows.values(), EVENTS, strict=True):
+        if isinstance(event, Scalars):
+            assert row == {**event.values, {"step": "train/step", "round": "round"}[event.axis]: event.at}
+    assert fake.rows[6]["texts"] == (["name", "text"], [list(pair) for pair in EVENTS[6].values.items()])
+    assert {(given["project"], given["name"], given["resume"]) for given in fake.inits} == {("ours", "mine", "allow")}
+
+
+def test_what_never_came_to_the_server_is_sent_again(monkeypatch, tmp_path: Path) -> None:
+    fake = package(monkeypatch, "wandb", False)
+    told(section("wandb").open("track.0"), tmp_path, 6)
+    del fake.rows[5], fake.rows[4]
+    assert told(section("wandb").open("track.0"), tmp_path) == 4
+    assert len(fake.rows) == len(EVENTS)
+
+
+def test_wandb_knows_the_run_again_and_draws_over_steps_and_rounds(monkeypatch, tmp_path: Path) -> None:
+    fake = package(monkeypatch, "wandb", False)
+    told(section({"kind": "wandb", "entity": "us", "mode": "online"}).open("track.0"), tmp_path)
+    (given,) = fake.inits
+    assert (given["id"], given["entity"], given["mode"]) == ("0123456789abcdef", "us", "online")
+    assert fake.axes[-2:] == [("*", "round"), ("train/*", "train/step")]
+
+
+def test_no_setting_holds_a_key(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "not-to-be-written")
+    fake = package(monkeypatch, "wandb", True)
+    told(section("wandb").open("track.0"), tmp_path)
+    assert "not-to-be-written" not in repr((fake.inits, fake.rows, fake.config))
+    assert b"not-to-be-written" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
