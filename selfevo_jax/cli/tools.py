@@ -207,7 +207,6 @@ def doctor(
         ("huggingface-hub", "hub"),
         ("gcsfs", "gcs"),
         ("openai", "annotate"),
-        ("matplotlib", "eval"),
         ("lm-eval", "eval"),
     ):
         try:

@@ -25,6 +25,8 @@ class Likelihood:
     """Whether greedy sampling would give this text."""
     error: str | None = None
     """The engine's message where a request could not be run."""
+    tokens: int = 0
+    """Of the text."""
 
 
 def scoring(id: str, pair: Pair, greedy: bool = True) -> Generated[Likelihood]:
@@ -55,7 +57,7 @@ def _turns(id: str, before: tuple[int, ...], text: tuple[int, ...], greedy: bool
         if given.finish == "error":
             return Likelihood(0.0, False, given.error)
         logprobs.append(given.scores[0])
-    return Likelihood(sum(logprobs), whole and greedy)
+    return Likelihood(sum(logprobs), whole and greedy, tokens=len(text))
 
 
 def asked(format: PromptFormat, tokenizer: BaseTokenizer, context: str, text: str) -> Pair:

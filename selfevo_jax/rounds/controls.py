@@ -7,7 +7,7 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from selfevo_jax.chains import Feedback, Generated, Judgement, Rollout, feedback_record, judging
+from selfevo_jax.chains import Feedback, Generated, Judgement, Rollout, feedback_record
 from selfevo_jax.data import EvaluationRow
 from selfevo_jax.methods.selection import least_score, lets_through
 from selfevo_jax.rounds.judging import judged_controls
@@ -29,11 +29,8 @@ class ControlChain(Generated[Judgement]):
         round: int,
     ) -> None:
         self.prompt, self.wrong = rollout.prompt, wrong
-        head = bench.format.respond(rollout.prompt)
-        answered = [*head, *bench.format.continuation(head, wrong)]
         key = DrawKey(round, "control", rollout.id, rollout.sample)
-        params, decode = bench.stages().feedback, bench.tokenizer.decode
-        turns = judging(bench.judge, answered, bench.format, params, decode, key)
+        turns = bench.judging(rollout.prompt, wrong, key, bench.stages().feedback)
         super().__init__(f"control-{rollout.id}/{rollout.sample}", turns)
 
     def record(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from selfevo_jax import hosts, notice
 from selfevo_jax.accelerators import JAX_NAMES, remedy
-from selfevo_jax.chains import Generated, RefineChain, Rollout, StageParams
+from selfevo_jax.chains import Generated, Judgement, RefineChain, Rollout, StageParams, Turns, judging
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, Faults, SelfevoError, first_line
@@ -28,6 +28,7 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.sample import (
     Chain,
+    DrawKey,
     Engine,
     SamplerMemory,
     SamplingParams,
@@ -179,6 +180,12 @@ class Workbench:
             stop_when_good=stop_when_good,
             cut=self.cut,
         )
+
+    def judging(self, prompt: str, answer: str, key: DrawKey, params: SamplingParams) -> Turns[Judgement]:
+        """Feedback on an answer that is given."""
+        head = self.format.respond(prompt)
+        answered = [*head, *self.format.continuation(head, answer)]
+        return judging(self.judge, answered, self.format, params, self.tokenizer.decode, key)
 
     def roll_out(
         self,
