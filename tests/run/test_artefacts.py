@@ -174,7 +174,9 @@ def test_every_key_of_a_round_s_own_sections_is_read_by_something() -> None:
     free = {name for name, _ in fields() if not any(is_read_by(name, a.kinds) for a in made)}
     asked = {name for name in free if ".endpoint." in name}
     assert {name.rpartition(".")[2] for name in asked} == set(WHERE_AND_HOW)
-    assert {n.split(".")[0] for n in free - asked} == {"run_dir", "platform", "mesh", "saving", "sampling", "rounds"}
+    assert {n.split(".")[0] for n in free - asked} == {
+        *("run_dir", "platform", "mesh", "saving", "track", "sampling", "rounds")
+    }
 
 
 def test_files_belong_to_one_artefact_and_removed_arrays_are_not_shared() -> None:
