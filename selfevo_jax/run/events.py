@@ -202,37 +202,36 @@ def _sampling_cost(run: RunDir, names: set[str], evaluation: bool) -> dict[str, 
 
 
 def _measured(run: RunDir, config: Config, name: str, number: int) -> Part:
-    files = [run.evaluation(name)] if config.data.task is not None or config.data.set_names else []
-    files += [run.ordinary(name)] if config.data.ordinary is not None else []
-    files += [run.open_ended(name)] if config.data.open_ended else []
+    others = [run.ordinary(name)] if config.data.ordinary is not None else []
+    others += [run.open_ended(name)] if config.data.open_ended else []
 
     def ready() -> bool:
-        if not all(file.exists() for file in files):
+        if not (_has_all_sets(run, config, name) and all(file.exists() for file in others)):
             return False
-        if config.data.open_ended and len(read_json(run.open_ended(name))) < len(config.data.open_ended):
-            return False
-        if not files or files[0] != run.evaluation(name):
-            return True
-        return _has_all_sets(run, config, name)
+        return not config.data.open_ended or len(read_json(run.open_ended(name))) >= len(config.data.open_ended)
 
     def events() -> list[Event]:
         values: dict[str, float] = {}
-        for file in files:
-            with understood(file):
-                values |= dict(_figures(run, name, file))
+        for file in (run.evaluation(name), *others):
+            if file.exists():
+                with understood(file):
+                    values |= dict(_figures(run, name, file))
         values |= _sampling_cost(run, {name}, evaluation=True)
-        return [Scalars("round", number, values)]
+        return [Scalars("round", number, values)] if values else []
 
     return Part(ready, events)
 
 
 def _has_all_sets(run: RunDir, config: Config, name: str) -> bool:
-    """Of a task from outside only the run itself knows the sets: the base is measured on all before what comes next."""
+    """Of a task from outside the run alone knows the sets: the base is measured on all before what comes next."""
+    file, base = run.evaluation(name), run.evaluation("base")
     if config.data.task is None:
-        return len(read_json(run.evaluation(name))) >= len(config.data.set_names)
-    if name == "base":
-        return any(run.meta(file).exists() for file in ("meta_skill.jsonl", COMMITTED))
-    return len(read_json(run.evaluation(name))) >= len(read_json(run.evaluation("base")))
+        wanted = len(config.data.set_names)
+    elif name == "base":
+        return any(run.meta(mark).exists() for mark in ("meta_skill.jsonl", COMMITTED))
+    else:
+        wanted = len(read_json(base)) if base.exists() else 0
+    return not wanted or (file.exists() and len(read_json(file)) >= wanted)
 
 
 def _figures(run: RunDir, name: str, file: Path) -> Iterator[tuple[str, float]]:

@@ -13,6 +13,8 @@ from selfevo_jax.lazy import extra
 from selfevo_jax.trackers.base import About, Scalars, Settings, Texts, Tracker, TrackSection, missing
 
 Name = Annotated[str, Field(pattern=r"\S")]
+_LOGIN_SECONDS = 5.0
+"""That a question for the account's key waits on a terminal: nobody may be there."""
 _AXES = {"step": "train/step", "round": "round"}
 """Axis -> the figure that holds its place, so that charts are drawn over it."""
 
@@ -48,7 +50,7 @@ class WandbSection(_Section):
             "entity": self.entity,
             "mode": self.mode,
             "reinit": "create_new",
-            "settings": {"console": "off", "silent": True},
+            "settings": {"console": "off", "silent": True, "login_timeout": _LOGIN_SECONDS},
         }
 
 

@@ -74,6 +74,18 @@ def test_figures_are_those_of_the_run_directory(finished: Path, told) -> None:
     assert told[-1].values["flips/stories/wrong_to_right"] == figures["wrong_to_right"]
 
 
+def test_a_task_from_outside_and_without_rows_to_measure_by_tells_the_rest(finished: Path, told, monkeypatch) -> None:
+    run = RunDir(finished)
+    outside = run.read_config().model_dump(mode="json")
+    outside["data"] |= {"task": "toys:Shouting", "stories": None}
+    monkeypatch.setattr(run, "read_config", lambda: config(finished, data=outside["data"]))
+    monkeypatch.setattr(run, "evaluation", lambda name: finished / "evaluations" / "none.json")
+    left = [event for event in all_of(run) if not isinstance(event, Settings)]
+    measured = [event for event in told if "accuracy/stories/direct" in getattr(event, "values", {})]
+    rest = [event for event in told if event not in measured and not isinstance(event, Settings)]
+    assert [event for event in left if set(event.values) - {n for m in measured for n in m.values}] == rest
+
+
 def test_costs_name_their_phase_and_checkpoint(finished: Path) -> None:
     found = {(cost.kind, cost.of) for cost in costs(RunDir(finished))}
     assert {("evaluation", "base"), ("evaluation", "0002"), ("rollouts", "0001"), ("training", "meta")} <= found
