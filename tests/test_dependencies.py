@@ -1,6 +1,7 @@
 """What the package imports is declared, and what is declared is imported."""
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -36,7 +37,7 @@ COME_WITH = {
     "google_crc32c": "gcsfs",
 }
 """Module -> the declared distribution that brings it."""
-NAMED = {"extra": 0, "import_module": 0, "find_spec": 0}
+NAMED = ("extra", "import_module", "find_spec")
 """Functions that import what their first argument names."""
 _TRACKERS = {"wandb", "trackio"}
 """Imported by the name of their kind."""
@@ -46,6 +47,7 @@ def name_of(requirement: str) -> str:
     return re.match(r"[A-Za-z0-9._-]+", requirement)[0].lower()
 
 
+@functools.cache
 def imports(at_load_alone: bool = False) -> dict[str, set[str]]:
     """Module from outside -> the files that import it, also by its name as a text."""
     found: dict[str, set[str]] = {}
