@@ -56,7 +56,8 @@ class About:
     """16 hexadecimal digits: the same whenever this run is shown under this name."""
     run_dir: str
     dir: Path = field(default_factory=Path)
-    """A folder of this machine for what the tracker keeps; nothing else is in it, and it need not be there yet."""
+    """A folder of this machine for what the tracker keeps of this run; it need not be there yet, and other trackers may
+    keep something in it, too."""
 
 
 class Tracker(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,32 +38,28 @@ class Tensorboard:
 
         self._files, self._text, self._event, self._proto = event_file_writer, summary.text, event_pb2, summary_pb2
         self._out: Any = None
+        self._dir, self._there = Path(), 0
 
     def start(self, about: About) -> int:
         about.dir.mkdir(parents=True, exist_ok=True)
         files = sorted(about.dir.glob(_FILES))
-        there = sum(self._is_ours(record) for file in files for record in _records(file))
-        # of two processes within a second only one may have written nothing yet
-        self._out = self._files.EventsWriter(str(about.dir / "events"), f".{there:010d}")
-        return there
+        self._dir = about.dir
+        self._there = sum(self._is_ours(record) for file in files for record in _records(file))
+        return self._there
 
     def settings(self, events: Sequence[Settings]) -> None:
-        for event in events:
-            lines = "\n".join(f"{key}: {value}" for key, value in event.values.items())
-            self._write(self._texts({"config": lines}), 0)
-        self._out.flush()
+        lines = ["\n".join(f"{key}: {value}" for key, value in event.values.items()) for event in events]
+        self._write((self._texts({"config": text}), 0) for text in lines)
 
     def scalars(self, events: Sequence[Scalars]) -> None:
-        for event in events:
-            value = self._proto.Summary.Value
-            values = [value(tag=tag, simple_value=number) for tag, number in event.values.items()]
-            self._write(self._proto.Summary(value=values), event.at)
-        self._out.flush()
+        value, summary = self._proto.Summary.Value, self._proto.Summary
+        self._write(
+            (summary(value=[value(tag=tag, simple_value=number) for tag, number in event.values.items()]), event.at)
+            for event in events
+        )
 
     def texts(self, events: Sequence[Texts]) -> None:
-        for event in events:
-            self._write(self._texts(event.values), event.at)
-        self._out.flush()
+        self._write((self._texts(event.values), event.at) for event in events)
 
     def finish(self) -> None:
         if self._out is not None:
@@ -75,8 +71,14 @@ class Tensorboard:
             found.MergeFrom(self._text(tag, _as_code(text)))
         return found
 
-    def _write(self, summary: Any, at: int) -> None:
-        self._out.write_event(self._event.Event(summary=summary, step=at, wall_time=time.time()))
+    def _write(self, summaries: Iterable[tuple[Any, int]]) -> None:
+        """Begins a file where this process has none: what is behind a torn record is not read."""
+        if self._out is None:
+            # of two processes within one second only one may have written nothing yet
+            self._out = self._files.EventsWriter(str(self._dir / "events"), f".{self._there:010d}")
+        for summary, at in summaries:
+            self._out.write_event(self._event.Event(summary=summary, step=at, wall_time=time.time()))
+        self._out.flush()
 
     def _is_ours(self, record: bytes) -> bool:
         return bool(self._event.Event.FromString(record).HasField("summary"))

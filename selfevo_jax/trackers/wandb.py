@@ -78,7 +78,7 @@ class Wandb:
         given = {"project": self._section.project, "name": about.name, "resume": "allow"}
         self._run = self._package.init(**given, **self._section.options(about))
         if getattr(self._run, "offline", True):
-            self._note = about.dir / f"{about.id}.events"
+            self._note = about.dir / f"{self._section.kind}-{self._section.project.replace('/', '-')}-{about.id}.events"
             self._there = int(self._note.read_text()) if self._note.exists() else 0
         else:
             self._there = self._run.step

@@ -70,5 +70,6 @@ def test_what_is_there_is_counted_in_the_files_and_a_torn_record_is_written_agai
     file.write_bytes(file.read_bytes()[:-3])
     assert told(tensorboard(), tmp_path) == 4
     assert told(tensorboard(), tmp_path) == len(EVENTS)
+    assert len(list(tmp_path.iterdir())) == 2
     assert len(records(tmp_path)) == len(EVENTS)
     assert [at for at, values in scalars(tmp_path) if "train/loss" in values] == [1, 2, 3, 4]

@@ -76,6 +76,12 @@ def test_wandb_knows_the_run_again_and_draws_over_steps_and_rounds(monkeypatch, 
     assert fake.axes[-2:] == [("*", "round"), ("train/*", "train/step")]
 
 
+def test_two_trackers_and_two_projects_in_one_folder_are_told_apart(monkeypatch, tmp_path: Path) -> None:
+    for kind, project in (("wandb", "a"), ("trackio", "a"), ("trackio", "b")):
+        package(monkeypatch, kind, True)
+        assert told(section({"kind": kind, "project": project}).open("track.0"), tmp_path) == 0
+
+
 def test_no_setting_holds_a_key(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "not-to-be-written")
     fake = package(monkeypatch, "wandb", True)
