@@ -23,6 +23,9 @@ from selfevo_jax.scorers import ScorerSection
 from selfevo_jax.scorers.registry import BUILT_IN as SCORERS
 from selfevo_jax.scorers.registry import section_of
 from selfevo_jax.section import RowsSection, Section
+from selfevo_jax.trackers import TrackSection
+from selfevo_jax.trackers import section_of as tracker_of
+from selfevo_jax.trackers.registry import BUILT_IN as TRACKERS
 
 NAME = "NAME"
 """What stands for a name of the user's in the full name of a key."""
@@ -60,7 +63,7 @@ def sections(root: type[Section] = Config, title: str = "") -> Iterator[tuple[st
         yield name, section
         for key, field in section.model_fields.items():
             for inner, is_named in sections_in(field.annotation):
-                if inner not in (RowsSection, ScorerSection):
+                if inner not in (RowsSection, ScorerSection, TrackSection):
                     full = f"{name}.{key}" if name else key
                     yield from below(f"{full}.{NAME}" if is_named else full, inner)
 
@@ -68,7 +71,7 @@ def sections(root: type[Section] = Config, title: str = "") -> Iterator[tuple[st
 
 
 def all_sections() -> Iterator[tuple[str, type[Section]]]:
-    """Those of the config; rows of files, which several keys hold; and of each kind of scorer its own."""
+    """Those of the config; rows of files, which several keys hold; and of each kind of scorer and tracker its own."""
     yield from sections()
     yield "rows", RowsSection
     known = {section for _, section in sections()}
@@ -76,6 +79,9 @@ def all_sections() -> Iterator[tuple[str, type[Section]]]:
     yield "scorer", ScorerSection
     for kind in SCORERS:
         yield f"scorer {kind}", section_of(kind)
+    yield "tracker", TrackSection
+    for kind in TRACKERS:
+        yield f"tracker {kind}", tracker_of(kind)
 
 
 def _own_keys(section: type[Section], shown: set[type[Section]]) -> tuple[type[Section] | None, list[str]]:
@@ -161,7 +167,7 @@ def _table(
 
 
 def config_reference() -> str:
-    """Every key of the config: a table for each section, then the settings of each scorer."""
+    """Every key of the config: a table for each section, then the settings of each scorer and tracker."""
     places = {section: name for name, section in all_sections()}
     shown: set[type[Section]] = set()
     lines: list[str] = []

@@ -12,7 +12,7 @@ from selfevo_jax.cli.common import RunPath, app, say
 @app.command("log")
 def log_command(
     run: RunPath,
-    overrides: Annotated[
+    settings: Annotated[
         list[str] | None, typer.Argument(help="Settings of the tracker, such as project=mine.", show_default=False)
     ] = None,
     to: Annotated[
@@ -36,6 +36,6 @@ def log_command(
     from selfevo_jax.run.following import trackers_of
 
     found = RunDir(run)
-    for key, section in trackers_of(found, to, dir, overrides or []):
+    for key, section in trackers_of(found, to, dir, settings or []):
         new, there = replay(found, section, key)
         say(f"{run}: {section.kind}: {new} events are shown, {there} were there already")

@@ -28,6 +28,7 @@ class MlflowSection(TrackSection):
     uri: Annotated[str, Field(pattern=r"\S")] | None = None
     """Of the server, or of a database or folder. None: as MLFLOW_TRACKING_URI says, else MLflow's own default."""
     experiment: Annotated[str, Field(pattern=r"\S")] = "selfevo"
+    """Where the run is shown among others; made where there is none of that name."""
 
     def open(self, key: str) -> Tracker:
         return Mlflow(extra("mlflow", "mlflow-skinny", "mlflow", missing(key)), self)

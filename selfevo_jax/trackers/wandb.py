@@ -21,6 +21,7 @@ _AXES = {"step": "train/step", "round": "round"}
 
 class _Section(TrackSection):
     project: Name = "selfevo"
+    """Where the run is shown among others."""
 
     def open(self, key: str) -> Tracker:
         return Wandb(self.package(key), self)
