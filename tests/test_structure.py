@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "selfevo_jax"
 LEVELS = [
     {"__main__"},
     {"cli"},
+    {"api"},
     {"study", "export"},
     {"report", "harness", "start", "annotate"},
     {"rounds", "plan"},

@@ -25,7 +25,6 @@ from selfevo_jax.errors import EmptySelectionError, SelfevoError
 if TYPE_CHECKING:
     from selfevo_jax.progress import Reporter
     from selfevo_jax.rounds import Controller
-    from selfevo_jax.run import RunDir
 
 
 @app.command()
@@ -88,33 +87,16 @@ def _evolve(config: Path, overrides: list[str]) -> None:
 def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
     """Makes what is left of a run, and shows what it has come to."""
     from selfevo_jax import hosts
+    from selfevo_jax.api.evolving import finish, keep_page
     from selfevo_jax.report import open_transcripts, summarize, transcripts
-    from selfevo_jax.run.session import told
 
     run = controller.dir
-
-    def is_over() -> str | None:
-        """How to go on with a run that is complete."""
-        found = summarize(run)
-        if not found.complete:
-            return None
-        return "Raise rounds.number" if found.stopped is None else "Set rounds.stop_when_worse=false"
-
-    whole = there and not run.lost()
-    over = hosts.agree("whether the run is complete", is_over) if whole else None
-    if over is not None:
-        hosts.agree("checking the run", lambda: _require_whole(run))
-        reporter.line(f"{run.root}: this run is complete. {over} to go on, or choose another run_dir.")
-    else:
-        if there:
-            reporter.line(f"{run.root}: going on with the run that is here.")
-        try:
-            with told(run, reporter):
-                controller.run()
-        except EmptySelectionError:
-            show_run(run, keep=True)  # what the run has come to, before it says why it ends
-            _write_page(run, reporter)
-            raise
+    try:
+        finish(controller, there, reporter)
+    except EmptySelectionError:
+        show_run(run, keep=True)  # what the run has come to, before it says why it ends
+        keep_page(run, reporter)
+        raise
     show_run(run, keep=True)
     if not hosts.is_writer():
         return
@@ -125,23 +107,7 @@ def _go_on(controller: Controller, there: bool, reporter: Reporter) -> None:
         for text in open_transcripts(run, checkpoint, name):
             reporter.line(f"\n{text}")
     reporter.line(f"\nThe run is in {run.root} (its table: {run.report_file.name})")
-    _write_page(run, reporter)
-
-
-def _write_page(run: RunDir, reporter: Reporter) -> None:
-    from selfevo_jax import hosts
-    from selfevo_jax.report import write_page
-
-    if hosts.is_writer() and write_page(run, reporter):
-        reporter.line(f"Its page: {run.page_file}")
-
-
-def _require_whole(run: RunDir) -> None:
-    """Raises SelfevoError with every file of a run that is not as it was written."""
-    from selfevo_jax.run import verify
-
-    if faults := verify(run).faults:
-        raise SelfevoError(f"{run.root}: {len(faults)} fault(s):\n  " + "\n  ".join(faults))
+    keep_page(run, reporter)
 
 
 @app.command("status")

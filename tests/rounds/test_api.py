@@ -1,0 +1,139 @@
+"""What `import selfevo_jax as se` offers: a model that answers, judges, refines and scores, and runs as plain values."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from loop_helpers import config
+
+import selfevo_jax as se
+from selfevo_jax.errors import ConfigError, ModelError
+
+PROMPT = "Mia has 7 shells. Then Mia finds 5. How many now?"
+
+
+@pytest.fixture(scope="module")
+def model(finished: Path) -> se.Model:
+    return se.load(str(finished), {"sampling.slots": 16})
+
+
+@pytest.fixture(scope="module")
+def measured(finished: Path) -> list[dict]:
+    """Greedy chains of the newest checkpoint, as the run has kept them."""
+    lines = (finished / "evaluations/0002/stories.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_importing_it_imports_neither_jax_nor_anything_else_that_takes_long() -> None:
+    code = "import selfevo_jax, sys; print(sorted({'jax', 'pydantic', 'numpy', 'rich', 'typer'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_five_requests_are_five_different_texts_that_end_with_the_turn(model: se.Model) -> None:
+    together = model.sample(PROMPT, n=5, temperature=2.0)
+    apart = [model.sample(PROMPT, temperature=2.0)[0] for _ in range(5)]
+    listed = [texts[0] for texts in model.sample([PROMPT] * 5, temperature=2.0)]
+    for texts in (together, apart, listed):
+        assert len({text.tokens for text in texts}) == 5
+    stops = model._bench.format.stop_ids
+    assert not {token for text in together for token in text.tokens} & set(stops)
+
+
+def test_a_seed_makes_the_same_texts_again_whatever_else_is_asked(model: se.Model) -> None:
+    alone = model.sample(PROMPT, n=2, temperature=1.0, seed=3)
+    beside = model.sample(["What?", PROMPT, "Why?"], n=2, temperature=1.0, seed=3)[1]
+    assert [text.tokens for text in alone] == [text.tokens for text in beside]
+    assert model.sample(PROMPT, n=2, temperature=1.0, seed=4)[0].tokens != alone[0].tokens
+
+
+def test_it_answers_judges_and_refines_as_the_run_did(model: se.Model, measured: list[dict]) -> None:
+    prompts = [row["prompt"] for row in measured]
+    answers = model.sample(prompts, temperature=0)
+    assert [texts[0].text for texts in answers] == [row["candidates"][0]["text"] for row in measured]
+    chains = model.refine(prompts)
+    assert [chain.prompt for chain in chains] == prompts
+    for chain, row in zip(chains, measured, strict=True):
+        assert [c.text for c in chain.candidates] == [c["text"] for c in row["candidates"]]
+        assert [c.feedback.text for c in chain.candidates] == [c["feedback"]["text"] for c in row["candidates"]]
+        assert chain.chosen == row["chosen"]
+    said = model.judge(prompts[:4], [row["candidates"][0]["text"] for row in measured[:4]])
+    assert [feedback.good for feedback in said] == [row["candidates"][0]["feedback"]["good"] for row in measured[:4]]
+
+
+def test_what_was_drawn_is_as_probable_as_the_score_says(model: se.Model) -> None:
+    (drawn,) = model.sample(PROMPT, temperature=0)
+    found = model.score(PROMPT, drawn.text)
+    assert found.tokens == len(drawn.tokens)
+    assert found.logprob == pytest.approx(sum(drawn.logprobs), abs=1e-4)
+    assert found.greedy
+    first, other = model.score([PROMPT, PROMPT], [drawn.text, drawn.text + " and more"])
+    assert first == found
+    assert other.logprob < first.logprob
+
+
+def test_raw_prompts_are_continued_as_they_are(model: se.Model) -> None:
+    begin = "Mia has 7"
+    (drawn,) = model.sample(begin, raw=True, temperature=0, max_new_tokens=4)
+    assert len(drawn.tokens) <= 4
+    assert model.score(begin, drawn.text, raw=True).logprob == pytest.approx(sum(drawn.logprobs), abs=1e-4)
+    assert model.sample(begin, raw=True, temperature=0, stop=drawn.text[:2])[0].finish == "stop_string"
+
+
+def test_what_cannot_be_run_says_why_and_harms_no_other(model: se.Model) -> None:
+    long, short = model.sample(["word " * 500, PROMPT], temperature=0)
+    assert long[0].finish == "error"
+    assert "the cache holds 128" in long[0].error
+    assert short[0].error is None
+    for call in (lambda: model.judge([PROMPT], []), lambda: model.score([PROMPT], ["a", "b"])):
+        with pytest.raises(ConfigError, match=r"answers: found \d for 1 prompts, expected one for each"):
+            call()
+    with pytest.raises(ConfigError, match="n: found 0"):
+        model.sample(PROMPT, n=0)
+    with pytest.raises(ConfigError, match="temperature"):
+        model.sample(PROMPT, temperature=-1)
+
+
+def test_a_faulty_setting_and_a_model_that_is_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'sampling.cache_lenght'; did you mean 'cache_length'"):
+        se.load("builtin:stories", {"sampling.cache_lenght": 64})
+    with pytest.raises(ModelError, match="nothing there"):
+        se.load(str(tmp_path / "none"))
+
+
+def test_a_run_is_read_as_plain_values(finished: Path) -> None:
+    run = se.read_run(finished)
+    assert run.complete
+    assert run.config.rounds.number == 2
+    assert [(of.name, of.round, of.kept) for of in run.checkpoints()] == [
+        ("meta", 0, True),
+        ("0001", 1, True),
+        ("0002", 2, True),
+    ]
+    figures = json.loads((finished / "evaluations/0001.json").read_text())["stories"]
+    (found,) = [of for of in run.accuracies() if (of.checkpoint, of.mode) == ("round 1", "direct")]
+    assert (found.set, found.scorer, found.n) == ("stories", "number", 16)
+    assert [found.share, found.low, found.high] == [figures["direct"][key] for key in ("share", "low", "high")]
+    rows = [json.loads(line) for line in (finished / "rounds/0002/rollouts/part-00000.jsonl").open()]
+    assert [chain.to_dict() for chain in run.chains(2)] == [se.Rollout.from_dict(row).to_dict() for row in rows]
+    assert [step.step for step in run.steps("0001")] == [1, 2, 3, 4]
+    assert {cost.kind for cost in run.costs()} >= {"rollouts", "training", "evaluation"}
+    assert run.verdict().startswith("Direct accuracy from meta to round 2")
+    with pytest.raises(ConfigError, match="round 3 has no finished chains"):
+        list(run.chains(3))
+    with pytest.raises(ConfigError, match="no finished checkpoint '0003'"):
+        run.steps("0003")
+    with pytest.raises(ConfigError, match="no run directory"):
+        se.read_run(finished / "rounds")
+
+
+def test_evolve_goes_on_with_a_run_and_finds_that_nothing_is_left(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    tree = config(tmp_path / "elsewhere", rounds__number=3).model_dump(mode="json")
+    run = se.evolve(tree, {"run_dir": str(tmp_path / "run"), "rounds.number": 2}, quiet=True)
+    assert (run.path, run.complete) == (str(tmp_path / "run"), True)
+    with pytest.raises(ConfigError, match=r"a run with another config is here:\n  seed: 0 -> 1"):
+        se.evolve(tree, {"run_dir": str(tmp_path / "run"), "seed": 1}, quiet=True)
