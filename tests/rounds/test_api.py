@@ -1,4 +1,4 @@
-"""What `import selfevo_jax as se` offers: a model that answers, judges, refines and scores, and runs as plain values."""
+"""What `import selfevo_jax as se` offers: a model that answers, judges, refines and scores; runs as plain values."""
 
 import json
 import shutil
