@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from selfevo_jax.api.model import Model, load
@@ -14,8 +13,9 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.report import MODES, Summary, summarize, verdict_on_run
 from selfevo_jax.run import Cost, RunDir, costs
 from selfevo_jax.run.chosen import run_named
+from selfevo_jax.run.costs import finished_rounds
 from selfevo_jax.run.files import read_rows, understood
-from selfevo_jax.run.names import COMMITTED, LOSSES, META, REMOVED, name_of
+from selfevo_jax.run.names import LOSSES, META, REMOVED, name_of
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,11 @@ class Run:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Those that are finished, in their order."""
-        found = []
-        for number in count():
-            done = self._run.round(number, COMMITTED) if number else self._run.meta(COMMITTED)
-            if not done.exists():
-                return found
-            folder = self._run.checkpoint(name_of(number))
-            found.append(Checkpoint(name_of(number), number, str(folder), not (folder / REMOVED).exists()))
-        raise AssertionError
+        return [
+            Checkpoint(name_of(round), round, str(folder), not (folder / REMOVED).exists())
+            for round in finished_rounds(self._run)
+            for folder in [self._run.checkpoint(name_of(round))]
+        ]
 
     def accuracies(self) -> list[Accuracy]:
         """Of each checkpoint on each set, in every mode and by every scorer that was asked for."""

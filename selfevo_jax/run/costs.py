@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, takewhile
+from pathlib import Path
 from typing import Any
 
 from selfevo_jax.run.files import read_json, read_rows, understood
@@ -60,17 +61,23 @@ def sampling_costs(run: RunDir) -> list[Cost]:
 
 def training_costs(run: RunDir) -> Iterator[Cost]:
     """Of each finished training, in their order."""
-    for number in count():
+    for number in finished_rounds(run):
         told = training_record(run, number)
-        if told is None:
-            return
         yield Cost(TRAINING, name_of(number), told.get("seconds", 0.0), told.get("tokens", 0))
 
 
-def training_record(run: RunDir, round: int) -> dict[str, Any] | None:
-    """What the record of a finished round says of its training, 0 of M_meta; None before it is finished."""
-    if not (run.round(round, COMMITTED) if round else run.meta(COMMITTED)).exists():
-        return None
+def finished_rounds(run: RunDir) -> Iterator[int]:
+    """0 where M_meta is finished, then the rounds that are."""
+    return takewhile(lambda number: end_of(run, number).exists(), count())
+
+
+def end_of(run: RunDir, round: int) -> Path:
+    """The last file of a round, 0 of the making of M_meta."""
+    return run.round(round, COMMITTED) if round else run.meta(COMMITTED)
+
+
+def training_record(run: RunDir, round: int) -> dict[str, Any]:
+    """What the record of a finished round says of its training, 0 of M_meta."""
     file = run.round(round, "metrics.json") if round else run.meta(COMMITTED)
     with understood(file):
         found: dict[str, Any] = read_json(file)["training"]

@@ -15,7 +15,7 @@ from typing import Any
 from selfevo_jax.chains import Rollout
 from selfevo_jax.config import Config
 from selfevo_jax.evaluate import paired
-from selfevo_jax.run.costs import sampling_costs, training_record
+from selfevo_jax.run.costs import end_of, sampling_costs, training_record
 from selfevo_jax.run.files import read_json, read_rows, rows_of, understood
 from selfevo_jax.run.identity import flat
 from selfevo_jax.run.names import COMMITTED, LOSSES, META, name_of
@@ -114,7 +114,7 @@ def _training(run: RunDir, number: int) -> Part:
         with understood(file):
             return [_step(row) for row in (read_rows(file) if file.exists() else [])]
 
-    return Part(lambda: training_record(run, number) is not None, events, trains=name)
+    return Part(end_of(run, number).exists, events, trains=name)
 
 
 def _step(row: Mapping[str, float]) -> Scalars:
@@ -162,13 +162,13 @@ def _finished(run: RunDir, number: int) -> Part:
         file = run.round(number, "metrics.json")
         with understood(file):
             values = dict(_funnel(read_json(file))) if number else {}
-        values |= _training_cost(training_record(run, number) or {})
+        values |= _training_cost(training_record(run, number))
         name = name_of(number)
         owns = {name, "base"} if name == META else {name}
         values |= _sampling_cost(run, owns, evaluation=False)
         return [Scalars("round", number, values)]
 
-    return Part((run.round(number, COMMITTED) if number else run.meta(COMMITTED)).exists, events)
+    return Part(end_of(run, number).exists, events)
 
 
 def _funnel(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
