@@ -70,7 +70,7 @@ class Model:
         """Where the model came from."""
         return self._bench.source.origin
 
-    @overload
+    @overload  # type: ignore[overload-overlap]
     def sample(
         self,
         prompts: str,
@@ -118,7 +118,8 @@ class Model:
 
         Args:
           n: texts a prompt.
-          raw: the prompts are the beginnings of texts, and are continued as they are; else they are asked.
+          raw: the prompts are the beginnings of texts, and are continued as they are (with the space that may stand
+            between); else they are asked.
           temperature, top_k, top_p, min_p: None: as the config says (0.8 for a model alone); temperature 0 is greedy,
             and all texts of a prompt are equal.
           max_new_tokens: of a text at most; None: as the config says.
@@ -148,11 +149,11 @@ class Model:
             for k in range(first, first + n)
         ]
         self._run(chains)
-        texts = [_done(chain.completion) for chain in chains]
+        texts = [self._whole(_done(chain.completion), raw) for chain in chains]
         found = [texts[at : at + n] for at in range(0, len(texts), n)]
         return found[0] if isinstance(prompts, str) else found
 
-    @overload
+    @overload  # type: ignore[overload-overlap]
     def refine(
         self, prompts: str, *, turns: int | None = ..., temperature: float | None = ..., seed: int | None = ...
     ) -> Rollout: ...
@@ -194,7 +195,7 @@ class Model:
         found = [replace(_done(chain.result), id=str(at)) for at, chain in enumerate(chains)]
         return found[0] if isinstance(prompts, str) else found
 
-    @overload
+    @overload  # type: ignore[overload-overlap]
     def judge(
         self, prompts: str, answers: str, *, temperature: float | None = ..., seed: int | None = ...
     ) -> Feedback: ...
@@ -232,7 +233,7 @@ class Model:
         found = [_done(chain.result).feedback for chain in chains]
         return found[0] if isinstance(prompts, str) else found
 
-    @overload
+    @overload  # type: ignore[overload-overlap]
     def score(self, prompts: str, answers: str, *, raw: bool = ...) -> Likelihood: ...
     @overload
     def score(self, prompts: Sequence[str], answers: Sequence[str], *, raw: bool = ...) -> list[Likelihood]: ...
@@ -266,6 +267,14 @@ class Model:
     def _bare(self) -> PromptFormat:
         """Of prompts that are continued as they are."""
         return PromptFormat(FormatSection(respond="{prompt}"), self._bench.tokenizer)
+
+    def _whole(self, found: Completion, raw: bool) -> Completion:
+        """A text that goes on from another begins with its space, which decoding leaves out before a text alone."""
+        tokenizer = self._bench.tokenizer
+        pieces = map(tokenizer.token_bytes, found.tokens)
+        if raw and tokenizer.prefix_space and next(filter(None, pieces), b"").startswith(b" "):
+            return replace(found, text=f" {found.text}")
+        return found
 
     def _keys(self, prompts: Sequence[str], seed: int | None, n: int) -> list[tuple[str, str, int]]:
         """Of each prompt its own text, what its draws depend on, and the first of its `n` draws."""

@@ -34,9 +34,9 @@ def test_importing_it_imports_neither_jax_nor_anything_else_that_takes_long() ->
 
 
 def test_five_requests_are_five_different_texts_that_end_with_the_turn(model: se.Model) -> None:
-    together = model.sample(PROMPT, n=5, temperature=2.0)
-    apart = [model.sample(PROMPT, temperature=2.0)[0] for _ in range(5)]
-    listed = [texts[0] for texts in model.sample([PROMPT] * 5, temperature=2.0)]
+    together = model.sample(PROMPT, n=5, temperature=30.0)
+    apart = [model.sample(PROMPT, temperature=30.0)[0] for _ in range(5)]
+    listed = [texts[0] for texts in model.sample([PROMPT] * 5, temperature=30.0)]
     for texts in (together, apart, listed):
         assert len({text.tokens for text in texts}) == 5
     stops = model._bench.format.stop_ids
@@ -44,10 +44,10 @@ def test_five_requests_are_five_different_texts_that_end_with_the_turn(model: se
 
 
 def test_a_seed_makes_the_same_texts_again_whatever_else_is_asked(model: se.Model) -> None:
-    alone = model.sample(PROMPT, n=2, temperature=1.0, seed=3)
-    beside = model.sample(["What?", PROMPT, "Why?"], n=2, temperature=1.0, seed=3)[1]
+    alone = model.sample(PROMPT, n=2, temperature=30.0, seed=3)
+    beside = model.sample(["What?", PROMPT, "Why?"], n=2, temperature=30.0, seed=3)[1]
     assert [text.tokens for text in alone] == [text.tokens for text in beside]
-    assert model.sample(PROMPT, n=2, temperature=1.0, seed=4)[0].tokens != alone[0].tokens
+    assert model.sample(PROMPT, n=2, temperature=30.0, seed=4)[0].tokens != alone[0].tokens
 
 
 def test_it_answers_judges_and_refines_as_the_run_did(model: se.Model, measured: list[dict]) -> None:
@@ -76,11 +76,20 @@ def test_what_was_drawn_is_as_probable_as_the_score_says(model: se.Model) -> Non
 
 
 def test_raw_prompts_are_continued_as_they_are(model: se.Model) -> None:
-    begin = "Mia has 7"
+    begin, tokenizer = "Mia has 7 shells. Then Mia", model._bench.tokenizer
     (drawn,) = model.sample(begin, raw=True, temperature=0, max_new_tokens=4)
     assert len(drawn.tokens) <= 4
-    assert model.score(begin, drawn.text, raw=True).logprob == pytest.approx(sum(drawn.logprobs), abs=1e-4)
-    assert model.sample(begin, raw=True, temperature=0, stop=drawn.text[:2])[0].finish == "stop_string"
+    before = tokenizer.encode_run(begin, prefix=True)
+    assert begin + drawn.text == tokenizer.decode([*before, *drawn.tokens])
+    stopped = model.sample(begin, raw=True, temperature=0, stop=drawn.text.strip()[:2])[0]
+    assert stopped.finish == "stop_string"
+
+
+def test_a_raw_text_is_as_probable_as_its_parts_one_behind_the_other(model: se.Model) -> None:
+    parts = ("Mia has 7 shells.", " Then Mia finds 5.")
+    whole, first, second = model.score(["", "", parts[0]], ["".join(parts), *parts], raw=True)
+    assert whole.tokens == first.tokens + second.tokens
+    assert whole.logprob == pytest.approx(first.logprob + second.logprob, abs=1e-3)
 
 
 def test_what_cannot_be_run_says_why_and_harms_no_other(model: se.Model) -> None:
