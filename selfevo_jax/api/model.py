@@ -70,8 +70,8 @@ class Model:
         """Where the model came from."""
         return self._bench.source.origin
 
-    @overload  # type: ignore[overload-overlap]
-    def sample(
+    @overload
+    def sample(  # type: ignore[overload-overlap]
         self,
         prompts: str,
         n: int = ...,
@@ -153,8 +153,8 @@ class Model:
         found = [texts[at : at + n] for at in range(0, len(texts), n)]
         return found[0] if isinstance(prompts, str) else found
 
-    @overload  # type: ignore[overload-overlap]
-    def refine(
+    @overload
+    def refine(  # type: ignore[overload-overlap]
         self, prompts: str, *, turns: int | None = ..., temperature: float | None = ..., seed: int | None = ...
     ) -> Rollout: ...
     @overload
@@ -195,8 +195,8 @@ class Model:
         found = [replace(_done(chain.result), id=str(at)) for at, chain in enumerate(chains)]
         return found[0] if isinstance(prompts, str) else found
 
-    @overload  # type: ignore[overload-overlap]
-    def judge(
+    @overload
+    def judge(  # type: ignore[overload-overlap]
         self, prompts: str, answers: str, *, temperature: float | None = ..., seed: int | None = ...
     ) -> Feedback: ...
     @overload
