@@ -125,20 +125,22 @@ def compile_program(program: Program, rates: Rates, slices: int = 1, options: Op
     memory = memory_of(program, compiled.memory_analysis())
     mesh = MeshAxes(dict(program.mesh.shape)).within_slice(slices)
     text, caveats = _text(lowered, compiled, options)
-    totals = account(parse(text), mesh, program.kernel_cost, program.steps)
-    totals.caveats.update(caveats)
+    totals = None if text is None else account(parse(text), mesh, program.kernel_cost, program.steps)
+    if totals is not None:
+        totals.caveats.update(caveats)
     refusal = None
     if memory.needed > rates.hbm:
         why = "beside the copies of the parameters that a run keeps" if memory.total <= rates.hbm else "in HBM"
         refusal = Refusal(memory.needed, int(rates.hbm), f"does not fit {why}")
-    return Compiled(program, time.monotonic() - begin, memory, totals, Roofline.of(totals, rates), refusal)
+    roofline = None if totals is None else Roofline.of(totals, rates)
+    return Compiled(program, time.monotonic() - begin, memory, totals, roofline, refusal)
 
 
 _ON_TENSOR_CORE = {"xla_tpu_offload_gather_to_sparsecore": "false"}
 
 
-def _text(lowered: Any, compiled: Any, options: Options | None) -> tuple[str, set[str]]:
-    """The optimized HLO, and what is to be said of it.
+def _text(lowered: Any, compiled: Any, options: Options | None) -> tuple[str | None, set[str]]:
+    """The optimized HLO, and what is to be said of it; None where it cannot be read back at all (a mixture's on v6e).
 
     jaxlib 0.10 cannot read programs whose gathers libtpu gives to the SparseCore (v6e); those are compiled once more
     without that, to be counted. Their memory is the same to within a few bytes.
@@ -147,7 +149,10 @@ def _text(lowered: Any, compiled: Any, options: Options | None) -> tuple[str, se
         return compiled.as_text(), set()
     except jax.errors.JaxRuntimeError:
         plain = lowered.compile(compiler_options={**(options or {}), **_ON_TENSOR_CORE})
+    try:
         return plain.as_text(), {"gathers that the compiler gives to the SparseCore are counted as the TensorCore's"}
+    except jax.errors.JaxRuntimeError:
+        return None, set()
 
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -224,6 +224,10 @@ def remarks(plan: Plan) -> list[str]:
                 f"  {p.refusal.why}{needs}{gib(p.refusal.available) if needs else ''}{over}. Try, in this order:"
             )
             lines += [f"    {text}" for text in plan.remedies.get(p.program.name, [])]
+        if p.memory is not None and p.totals is None:
+            lines.append(
+                "  this jaxlib cannot read back what was compiled: its memory is known, its operations are not"
+            )
         if p.totals is not None:
             reduced = p.totals.gradient_reduction()
             if reduced:

@@ -1,10 +1,12 @@
 """The memory split, refusals of the compiler, and what to change."""
 
+from types import SimpleNamespace
+
 import jax
 import pytest
 from plan_helpers import RATES, program, stats, tiny_config
 
-from selfevo_jax.plan.compiled import memory_of, read_refusal
+from selfevo_jax.plan.compiled import compile_program, memory_of, read_refusal
 from selfevo_jax.plan.remedies import remedies
 from selfevo_jax.sharding import make_mesh
 
@@ -20,6 +22,16 @@ def test_the_parts_of_memory_add_up_to_arguments_outputs_and_temporaries():
     assert found.parts["temporaries"] == 410
     assert found.parts["outputs"] == 10
     assert (found.needed, found.host) == (found.total + 40, 7)
+
+
+def test_a_program_that_cannot_be_read_back_has_its_memory_alone():
+    def unreadable():
+        raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
+
+    made = SimpleNamespace(as_text=unreadable, memory_analysis=lambda: stats(argument=30, temp=60))
+    lowered = SimpleNamespace(compile=lambda compiler_options: made)
+    found = compile_program(program(lower=lambda: lowered), RATES)
+    assert (found.fits, found.memory.total, found.totals, found.time) == (True, 90, None, None)
 
 
 def test_gradients_are_no_more_than_the_temporaries():
