@@ -225,9 +225,7 @@ def remarks(plan: Plan) -> list[str]:
             )
             lines += [f"    {text}" for text in plan.remedies.get(p.program.name, [])]
         if p.memory is not None and p.totals is None:
-            lines.append(
-                "  this jaxlib cannot read back what was compiled: its memory is known, its operations are not"
-            )
+            lines.append("  jaxlib cannot read back what was compiled: its memory is known, its operations are not")
         if p.totals is not None:
             reduced = p.totals.gradient_reduction()
             if reduced:
