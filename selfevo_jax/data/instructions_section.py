@@ -41,6 +41,7 @@ class MetaPart(Section):
         **dict.fromkeys(("base", "wordings", "arguments"), ("answers", "D_meta", "rollouts")),
         **dict.fromkeys(("prompts", "responses", "response_temperature"), ("answers", "D_meta")),
         **dict.fromkeys(("demands_per_response", "rows", "right_share", "near_share"), ("D_meta",)),
+        "quote_demands": ("D_meta",),
         "own_prompts": ("answers", "D_meta"),
         **dict.fromkeys(("fewest_words", "most_characters"), ("D_meta",)),
     }
@@ -59,6 +60,8 @@ class MetaPart(Section):
     """Of these responses: what a small model says at a high one is no text to learn from."""
     demands_per_response: Positive = 4
     """A response serves for so many rows: its own prompt's, and others of the same base instruction."""
+    quote_demands: bool = False
+    """Whether feedback repeats each demand in the prompt's own words before its note on it."""
     own_prompts: Count = 0
     """Prompts of the same base instructions that demand nothing. What the base answers them is taught as it is, beside
     D_QA, so that it keeps its own way of answering."""

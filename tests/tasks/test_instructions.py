@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import re
 from collections import Counter
 
 import hypothesis.strategies as st
@@ -81,6 +82,7 @@ def test_each_kind_is_asked_for_repaired_missed_by_little_and_judged(kind, part)
             assert parse_verdict(words, VerdictRule()).good is good
             assert words.startswith("Need ")
             assert ("wrong." in words) is not good
+            assert feedback(demands, said, quote=True) == (f"{demands[0].text} {words}", good)
     assert done > len(TEXTS)
 
 
@@ -138,8 +140,9 @@ def test_feedback_quotes_the_evidence_at_the_same_place_right_or_wrong(kind, arg
 def test_the_verdict_is_read_back_whatever_is_quoted(text, seed):
     rng = random.Random(seed)
     demands = _demands(rng.sample(EVERY, 2), rng, PART)
-    words, good = feedback(demands, "So: " + text)
-    assert parse_verdict(words, VerdictRule()).good is good
+    for quote in (False, True):
+        words, good = feedback(demands, "So: " + text, quote)
+        assert parse_verdict(words, VerdictRule()).good is good
 
 
 def test_a_near_miss_fails_by_one_demand_alone(part):
@@ -420,6 +423,30 @@ def test_d_meta_of_a_run_is_made_of_answers_that_came_to_their_end(tmp_path):
     assert (counts["responses"], counts["cut by a limit"]) == (6, 6)
     whole = {row.prompt[:25] for row, answer in zip(rows, answers, strict=True) if answer.finished}
     assert {row.prompt[:25] for row in made} <= whole
+
+
+def test_with_quoted_demands_feedback_has_each_demand_in_the_words_of_its_prompt(tmp_path):
+    built = {}
+    for quote in (False, True):
+        task = open_task(_config(tmp_path, meta={"prompts": 12, "quote_demands": quote}))
+        rows = {row.prompt: row for row in task.questions().rows}
+        answers = [Answer(row.id, 0, f"{TEXTS[n % 6]} {n}", True) for n, row in enumerate(rows.values())]
+        built[quote] = task.meta_rows(answers).rows
+    assert len(built[False]) == len(built[True]) > 12
+    for plain, quoting in zip(built[False], built[True], strict=True):
+        left = quoting.feedback
+        for demand in _texts_of_demands(quoting.prompt):
+            assert demand in left
+            left = left.replace(f"{demand} ", "", 1)
+        assert left == plain.feedback
+
+
+def _texts_of_demands(prompt):
+    """The sentences of a prompt that are wordings of a demand, whatever they are filled with."""
+    forms = [
+        re.sub(r"\\\{\w+\\\}", '[^"]+', re.escape(w)) for kind in InstructionsSection().kinds for w in WORDINGS[kind]
+    ]
+    return [found[0] for form in forms for found in re.finditer(form, prompt)]
 
 
 def test_other_seeds_are_measured_on_the_same_rows_and_draw_other_prompts(tmp_path):

@@ -47,7 +47,7 @@ def build_meta(
         prompts = [row.prompt, *(prompt_text(row.base, demands, part, rng) for demands in others)]
         for place, (prompt, demands) in enumerate(zip(prompts, [row.demands, *others], strict=True)):
             named = f"{row.id}-{place}-{counts['responses']}"
-            for sort, built in _rows(named, prompt, demands, text, rng, counts):
+            for sort, built in _rows(named, prompt, demands, text, rng, counts, settings.quote_demands):
                 sorts[sort].append(built)
     return BuiltMeta(balanced(sorts, settings.right_share, settings.near_share, settings.rows, rng), dict(counts))
 
@@ -89,7 +89,13 @@ def _usable(
 
 
 def _rows(
-    name: str, prompt: str, demands: Sequence[Demand], text: str, rng: random.Random, counts: Counter[str]
+    name: str,
+    prompt: str,
+    demands: Sequence[Demand],
+    text: str,
+    rng: random.Random,
+    counts: Counter[str],
+    quote: bool,
 ) -> Iterator[tuple[str, MetaRow]]:
     """The rows that a response to a prompt gives, each with its sort."""
     fixed = repaired(demands, text, rng)
@@ -106,7 +112,7 @@ def _rows(
     if spoilt is not None:
         candidates.append(("near", spoilt, fixed))
     for place, (sort, response, refinement) in enumerate(candidates):
-        words, good = feedback(demands, response)
+        words, good = feedback(demands, response, quote)
         if parse_verdict(words, VerdictRule()).good is not good:
             counts["verdict not read"] += 1
             continue
