@@ -95,9 +95,9 @@ def test_kinds_that_go_together_are_both_repaired(part):
 
 
 NOTES = [
-    ("change_case:lowercase", {}, "so It is", 'Need no capitals: found "It", wrong.'),
-    ("change_case:lowercase", {}, "so it is", "Need no capitals: found none, ok."),
-    ("change_case:lowercase", {}, "1 2", "Need no capitals: found no letters, wrong."),
+    ("change_case:lowercase", {}, "so It is", 'Need no capitals: first words "so It", found "It", wrong.'),
+    ("change_case:lowercase", {}, "so it is", 'Need no capitals: first words "so it", found none, ok.'),
+    ("change_case:lowercase", {}, "1 2", 'Need no capitals: first words "1 2", found no letters, wrong.'),
     (
         "startend:end_checker",
         {"end_phrase": "Any questions left?"},

@@ -25,7 +25,7 @@ def _case(small: bool) -> Craft:
     def note(text: str, arguments: Arguments, met: bool) -> str:
         odd = _odd_word(text, small)
         found = "found none" if met else f"found {quoted(odd)}" if odd else "found no letters"
-        return f"{_case_note(small)}: {found}, {said(met)}."
+        return f"{_case_note(small)}: first words {quoted(_first(text, 2))}, {found}, {said(met)}."
 
     def repair(text: str, arguments: Arguments, rng: random.Random) -> str:
         return text.lower() if small else text.upper()
@@ -45,6 +45,10 @@ def _end_note(text: str, arguments: Arguments, met: bool) -> str:
     return f"Need the end {quoted(arguments['end_phrase'])}: last words {quoted(_last(text, 2))}, {said(met)}."
 
 
+def _first(text: str, number: int) -> str:
+    return " ".join(text.split()[:number])
+
+
 def _last(text: str, number: int) -> str:
     return " ".join(text.split()[-number:])
 
@@ -59,8 +63,8 @@ def _end_spoil(text: str, arguments: Arguments, rng: random.Random) -> str:
 
 
 def _start_note(text: str, arguments: Arguments, met: bool) -> str:
-    first = " ".join(text.split()[:3])
-    return f"Need the start {quoted(arguments['start_phrase'])}: first words {quoted(first)}, {said(met)}."
+    first = quoted(_first(text, 3))
+    return f"Need the start {quoted(arguments['start_phrase'])}: first words {first}, {said(met)}."
 
 
 def _start_repair(text: str, arguments: Arguments, rng: random.Random) -> str:
