@@ -1,10 +1,10 @@
 """What the package imports is declared, and what is declared is imported."""
 
 import ast
-import functools
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -47,17 +47,14 @@ def name_of(requirement: str) -> str:
     return re.match(r"[A-Za-z0-9._-]+", requirement)[0].lower()
 
 
-@functools.cache
-def imports(at_load_alone: bool = False) -> dict[str, set[str]]:
-    """Module from outside -> the files that import it, also by its name as a text."""
-    found: dict[str, set[str]] = {}
+def imports() -> Iterator[tuple[str, str, bool]]:
+    """Each module from outside, the file that imports it (also by its name as a text), and whether that is when it is
+    loaded."""
     for file in (ROOT / "selfevo_jax").rglob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        inner = {id(node) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for node in ast.walk(f)}
-        for node in ast.walk(tree):
+        waiting: list[tuple[ast.AST, bool]] = [(ast.parse(file.read_text(encoding="utf-8")), True)]
+        while waiting:
+            node, at_load = waiting.pop()
             names: list[str] = []
-            if at_load_alone and id(node) in inner:
-                continue
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -68,11 +65,13 @@ def imports(at_load_alone: bool = False) -> dict[str, set[str]]:
             for name in names:
                 top = name.split(".")[0]
                 if top not in sys.stdlib_module_names and top != "selfevo_jax":
-                    found.setdefault(top, set()).add(str(file.relative_to(ROOT)))
-    return found
+                    yield top, str(file.relative_to(ROOT)), at_load
+            at_load = at_load and not isinstance(node, ast.FunctionDef)
+            waiting += [(inner, at_load) for inner in ast.iter_child_nodes(node)]
 
 
-IMPORTED = imports()
+FOUND = set(imports())
+IMPORTED = {name for name, _, _ in FOUND}
 
 
 def modules(requirements: list[str]) -> set[str]:
@@ -92,8 +91,7 @@ def test_every_package_of_an_extra_is_imported(extra: str) -> None:
 
 def test_every_import_from_outside_is_declared_or_comes_with_what_is_declared() -> None:
     known = modules([*DEFAULT, *(one for name, extra in EXTRAS.items() if name not in TOOLS for one in extra)])
-    undeclared = {name: files for name, files in IMPORTED.items() if name.lower() not in known | COME_WITH.keys()}
-    assert undeclared == {}
+    assert {(name, file) for name, file, _ in FOUND if name.lower() not in known | COME_WITH.keys()} == set()
 
 
 @pytest.mark.parametrize(("module", "owner"), sorted(COME_WITH.items() - {("jax_plugins", "jax")}))
@@ -117,6 +115,6 @@ def test_the_packages_that_were_asked_for_are_default_dependencies() -> None:
 
 @pytest.mark.parametrize("module", ["tensorflow_datasets", "orbax", "sentencepiece", "pyarrow", "scipy", "jinja2"])
 def test_what_few_runs_need_is_imported_when_it_is_used(module: str) -> None:
-    loaded = imports(at_load_alone=True).get(module, set())
+    loaded = {file for name, file, at_load in FOUND if name == module and at_load}
     # the child that renders templates, and the backend that sentencepiece is, are imported by name themselves
     assert loaded <= {"selfevo_jax/text/template_child.py", "selfevo_jax/text/sentencepiece_backend.py"}
