@@ -1,17 +1,27 @@
 """What a lock has to do wherever it lies."""
 
 import contextlib
+import json
+import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from quick_processes import Quick, heard
 
-from selfevo_jax.run.lock import LockError, Owner, RunLock
+from selfevo_jax.run.lock import LockError, Owner, RunLock, _born
 
 OTHER = Owner("far", "far boot pid:[1]", 4711, "1", "2026-01-01 00:00:00 UTC", "token")
 """An owner on another host."""
+
+
+def owned_by_a_living_process(lock: Path) -> Owner:
+    """Writes a lock of the process that began this one."""
+    owner = replace(Owner.here(), pid=os.getppid(), born=_born(os.getppid()))
+    lock.write_text(json.dumps(asdict(owner)))
+    return owner
 
 
 HOLD = """

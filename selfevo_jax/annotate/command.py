@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from selfevo_jax.progress import Reporter, in_words
 from selfevo_jax.rounds.generate import Length
 from selfevo_jax.rounds.texts import Kept, journal_of
 from selfevo_jax.run.journal import rows_so_far
-from selfevo_jax.run.lock import LockError, RunLock
+from selfevo_jax.run.lock import alone
 from selfevo_jax.storage import storage_of
 
 
@@ -96,7 +95,7 @@ def run(call: Call, reporter: Reporter) -> None:
         _show_estimate(call, prompts, Asker(kept, ledger, reporter, live=False))
         return
     hosts.agree("looking at the output", call.check_output)
-    with notice.heeded(), _alone(call.files), journal_of(call.files.asked, "", reporter) as journal:
+    with notice.heeded(), alone(call.files.out), journal_of(call.files.asked, "", reporter) as journal:
         kept = Kept(journal)
         for path in call.results:
             _take(path, section, kept, reporter)
@@ -107,24 +106,6 @@ def run(call: Call, reporter: Reporter) -> None:
             _write_requests(call.requests, asker)
         elif hosts.is_writer():
             _finish(call, found, asker)
-
-
-@contextlib.contextmanager
-def _alone(files: Files) -> Iterator[None]:
-    """One call at a time: another would ask the same."""
-    lock = RunLock(files.folder)
-
-    def acquire() -> None:
-        try:
-            lock.acquire()
-        except LockError as error:
-            raise SelfevoError(f"{files.out}: another call writes it ({error})") from error
-
-    hosts.agree("the lock", acquire)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _take(path: Path, section: AnnotateSection, kept: Kept, reporter: Reporter) -> None:

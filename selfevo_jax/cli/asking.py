@@ -137,17 +137,19 @@ def generate_command(
         from selfevo_jax.data import jsonl_lines
         from selfevo_jax.progress import Reporter
         from selfevo_jax.rounds.generate import UNFINISHED, Batch, Length, generate
+        from selfevo_jax.run.lock import alone
         from selfevo_jax.storage import storage_of
 
         fixed = any(text.startswith(("sampling.cache_length=", "sampling=")) for text in given)
         length: Length = "keep" if fixed else length_of(target)
         batch = Batch(prompts, dict(names), limit, samples, refined, temperature)
-        with notice.heeded():
+        with notice.heeded(), alone(file):
+            hosts.agree("looking at the output again", lambda: check_output(file, force))
             rows = generate(loaded, batch, file, Reporter(console, quiet=console.quiet), length)
-        if hosts.is_writer():
-            storage_of(file).write(file, b"".join(jsonl_lines(rows)))
-            unfinished = place(f"{file}{UNFINISHED}")
-            storage_of(unfinished).lines(unfinished).replaced()
-            unfinished.unlink(missing_ok=True)
+            if hosts.is_writer():
+                storage_of(file).write(file, b"".join(jsonl_lines(rows)))
+                unfinished = place(f"{file}{UNFINISHED}")
+                storage_of(unfinished).lines(unfinished).replaced()
+                unfinished.unlink(missing_ok=True)
         failed = sum("error" in row for row in rows)
         say(f"{file}: {len(rows)} rows" + (f", {failed} of them with an error" if failed else ""))

@@ -1,4 +1,4 @@
-"""One writer at a time: the lock of a run directory, with its owner's name and signs of life."""
+"""One writer at a time: the lock of a run directory or a file, with its owner's name and signs of life."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from selfevo_jax import hosts
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.run.files import to_json
 from selfevo_jax.storage import Seen, storage_of
@@ -23,7 +24,7 @@ BEAT_SECONDS, STALE_SECONDS = 5.0, 60.0
 
 
 class LockError(SelfevoError):
-    """Another process writes in this run directory."""
+    """Another process writes in this run directory, or this file."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,12 @@ class RunLock:
     no other comes for `watch` seconds more by this process's own count.
     """
 
+    does, remedy = "is running this run", "choose another run_dir"
+    """What the owner does, and what another may do instead."""
+
     def __init__(self, root: Path, beat: float = BEAT_SECONDS, stale: float = STALE_SECONDS) -> None:
-        self.file, self.beat, self.stale, self.watch = root / LOCK, beat, stale, 6 * beat
+        self.locked, self.file = root, self._place(root)
+        self.beat, self.stale, self.watch = beat, stale, 6 * beat
         self._file = storage_of(root).lock_file(self.file)
         self.own: Owner | None = None
         self._lost: str | None = None
@@ -118,11 +123,15 @@ class RunLock:
         self._last = 0.0
         """When this process last knew the lock to be its own."""
 
+    @staticmethod
+    def _place(locked: Path) -> Path:
+        return locked / LOCK
+
     def acquire(self) -> Owner | None:
         """Takes the lock; the owner from whom it was taken over, if there was one. Raises LockError."""
         own = Owner.here()
         content, before, began = to_json(asdict(own)), None, _now()
-        with _answered(self.file):
+        with self._answered():
             while not self._file.create(content):
                 seen = self._file.look()
                 if seen is None:  # it was just released
@@ -153,8 +162,8 @@ class RunLock:
                 return
         then = "" if lives else f"; {self.stale + self.watch:.0f} s after its last sign of life its lock is taken over"
         raise LockError(
-            f"{self.file.parent}: {found} is running this run (its last sign of life {max(0.0, age):.0f} s ago). "
-            f"Wait for it, stop it, or choose another run_dir{then}"
+            f"{self.locked}: {found} {self.does} (its last sign of life {max(0.0, age):.0f} s ago). "
+            f"Wait for it, stop it, or {self.remedy}{then}"
         )
 
     def check(self) -> None:
@@ -169,11 +178,11 @@ class RunLock:
         if self._lost is None and silent > self.stale:
             self._lost = f"it could not read its lock for {silent:.0f} s"
         if self._lost is not None:
-            raise LockError(f"{self.file.parent}: this process may not write here any more: {self._lost}; it ends here")
+            raise LockError(f"{self.locked}: this process may not write here any more: {self._lost}; it ends here")
 
     def seen(self) -> tuple[Owner, float] | None:
         """Who holds the lock, and the seconds since its last sign of life; None for nobody. Writes nothing."""
-        with _answered(self.file):
+        with self._answered():
             seen = self._file.look()
         found = None if seen is None else _owner(seen.content)
         if seen is None or found is None or (found.surely_gone() and not found.is_this_process()):
@@ -190,6 +199,17 @@ class RunLock:
             while (seen := self._file.look()) is not None and _owner(seen.content) == own:
                 if self._file.swap(seen, None):
                     return
+
+    @contextlib.contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Makes of a lock file that cannot be read or made one clear line."""
+        try:
+            yield
+        except OSError as error:
+            raise LockError(
+                f"{self.file}: the lock cannot be used ({error.strerror or error}); look at the disk and at the rights "
+                f"to it, or {self.remedy}"
+            ) from error
 
     def _keep(self, own: Owner) -> None:
         """A sign of life every `beat` seconds, until the lock is released, or lost."""
@@ -214,16 +234,29 @@ class RunLock:
             self._lost = f"{found} has taken the run over"
 
 
+class FileLock(RunLock):
+    """The same for one file that a command writes; the lock lies beside it, under a hidden name."""
+
+    does, remedy = "is writing this file", "name another file"
+
+    @staticmethod
+    def _place(locked: Path) -> Path:
+        return locked.with_name(f".{locked.name}{LOCK}")
+
+
 @contextlib.contextmanager
-def _answered(file: Path) -> Iterator[None]:
-    """Makes of a lock file that cannot be read or made one clear line."""
+def alone(out: Path) -> Iterator[None]:
+    """One call at a time makes a file: another would make the same. Process 0 holds the lock. Raises LockError."""
+    lock = FileLock(out)
+    hosts.agree(f"the lock of {out.name}", lambda: _taken(lock))
     try:
         yield
-    except OSError as error:
-        raise LockError(
-            f"{file}: the lock of this run cannot be used ({error.strerror or error}); look at the disk and at the "
-            "rights to it, or choose another run_dir"
-        ) from error
+    finally:
+        lock.release()
+
+
+def _taken(lock: RunLock) -> None:
+    lock.acquire()
 
 
 def _owner(content: bytes) -> Owner | None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from lock_helpers import owned_by_a_living_process
 from loop_helpers import Heard, config
 from typer.testing import CliRunner
 
@@ -13,6 +14,7 @@ from selfevo_jax.errors import ConfigError, DataError
 from selfevo_jax.rounds import generate as module
 from selfevo_jax.rounds.generate import UNFINISHED, Batch, generate
 from selfevo_jax.run.files import read_rows
+from selfevo_jax.run.lock import LockError
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
 
@@ -116,6 +118,24 @@ def test_more_samples_are_added_to_those_that_are_there_and_other_settings_begin
     assert any("6 texts are changed, or of a call with other models, prompts or settings" in one for one in heard.lines)
     generate(run.model_copy(update={"seed": 7}), asked(**{**vars(batch), "temperature": 0.9}), out, Heard())
     assert len(sampler[3]) == 3
+
+
+def test_a_second_call_for_a_file_is_refused_with_the_name_of_the_first_and_leaves_no_lock(
+    tmp_path: Path, prompts: str, sampler: list
+) -> None:
+    out = tmp_path / "o.jsonl"
+    lock = tmp_path / ".o.jsonl.lock"
+    other = owned_by_a_living_process(lock)
+    command = ["generate", "builtin:stories", "--prompts", prompts, "--column", "prompt=problem", "--out", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, LockError)
+    assert f"{out}: process {other.pid} on " in str(done.exception)
+    assert "is writing this file" in str(done.exception)
+    assert str(done.exception).endswith("or name another file")
+    assert sampler == []
+    lock.unlink()
+    assert CliRunner().invoke(app, command).exception is None
+    assert [path.name for path in tmp_path.glob("*o.jsonl*")] == ["o.jsonl"]
 
 
 def test_a_slot_holds_what_the_prompts_need(tmp_path: Path, sampler: list, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,6 @@ def test_a_malformed_lock_of_another_time_is_taken_over(root: Path, content: byt
     lock.acquire()
     lock.release()
     (root / LOCK).mkdir()
-    with pytest.raises(LockError, match=r"\.lock: the lock of this run cannot be used \(Is a directory\)"):
+    with pytest.raises(LockError, match=r"\.lock: the lock cannot be used \(Is a directory\)"):
         lock.acquire()
     lock.release()
