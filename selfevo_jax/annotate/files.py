@@ -53,9 +53,10 @@ class Files:
     def write(self, rows: Sequence[MetaRow | QARow], rejected: Sequence[Rejected], summary: dict[str, Any]) -> None:
         """OUT last; where there are no rows it is left as it is."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        content, before = b"".join(jsonl_lines(rows)), self._wrote()
-        # a kill before the last line leaves an OUT that the summary knows
-        digests = [_digest(content), *before[:1]] if rows else before
+        content, digests = b"".join(jsonl_lines(rows)), self._wrote()
+        if rows:  # a kill before the last line leaves an OUT that the summary knows
+            there = _digest(self.out.read_bytes()) if self.out.exists() else None
+            digests = [_digest(content), *(one for one in digests if one == there)]
         writes = storage_of(self.out).write
         writes(self.rejected, b"".join(jsonl_lines(map(asdict, rejected))))
         writes(self.summary, to_json(summary | {"sha256": digests}))

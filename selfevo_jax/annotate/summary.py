@@ -17,7 +17,7 @@ from selfevo_jax.judges import WHERE_AND_HOW
 
 def summarize(section: AnnotateSection, source: str, found: Outcome, ledger: Ledger) -> dict[str, Any]:
     """Settings, counts and cost, as plain JSON values; without where the server is."""
-    told = section.model_dump(mode="json", exclude={"endpoint": set(WHERE_AND_HOW)})
+    told = section.model_dump(mode="json", exclude={"endpoint": set(WHERE_AND_HOW), "responses": {"url"}})
     cost = {key: value for key, value in asdict(ledger).items() if key not in ("max_cost", "set_aside")}
     return {"prompts": source, "settings": told, "counts": found.counts(), "cost": cost}
 

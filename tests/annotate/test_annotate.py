@@ -12,15 +12,19 @@ import pytest
 pytest.importorskip("openai")
 
 from completions_server import serving
+from lock_helpers import owned_by_a_living_process
 from quick_processes import start
 from typer.testing import CliRunner
 
 import selfevo_jax
+from selfevo_jax.annotate.files import Files
 from selfevo_jax.cli import app
-from selfevo_jax.data import read_meta, read_qa
+from selfevo_jax.data import QARow, read_meta, read_qa
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import RatingJudge, VerdictJudge, asking, endpoint
 from selfevo_jax.rounds import generate
 from selfevo_jax.rounds.meta_stage import check_verdicts
+from selfevo_jax.storage.disk import Disk
 
 KEY = "sk-of-these-tests"
 ROOT = Path(selfevo_jax.__file__).parents[1]
@@ -182,6 +186,30 @@ def test_what_cannot_be_read_is_counted_shown_and_kept_apart(tmp_path):
         assert [asks for asks in server.asked if server.asked[asks] > before[asks]] == [
             asks for asks in before if "What is 8 +" in asks
         ]
+
+
+def test_a_second_call_for_a_file_is_refused_before_anything_is_asked(tmp_path):
+    other = owned_by_a_living_process(tmp_path / ".meta.jsonl.lock")
+    who = "--endpoint", "http://127.0.0.1:9/v1", "--model", "m"
+    said = annotated(sums(tmp_path / "p.jsonl", 2), tmp_path / "meta.jsonl", *who, fails=True)
+    assert said.startswith(f"{tmp_path / 'meta.jsonl'}: process {other.pid} on ")
+    assert "is writing this file" in said
+    assert said.endswith("or name another file")
+
+
+def test_a_kill_behind_the_summary_again_and_again_leaves_an_out_that_is_known(tmp_path, monkeypatch):
+    files, write = Files(str(tmp_path / "meta.jsonl")), Disk.write
+    files.write([QARow("a", "p", "1")], [], {})
+    with monkeypatch.context() as patch:
+        patch.setattr(Disk, "write", lambda self, path, content: path == files.out or write(self, path, content))
+        for text in "23":  # killed behind the summary
+            files.write([QARow("a", "p", text)], [], {})
+    files.check(force=False)
+    files.write([QARow("a", "p", "4")], [], {})
+    files.check(force=False)
+    files.out.write_text("mine")
+    with pytest.raises(ConfigError, match="was changed since it was written"):
+        files.check(force=False)
 
 
 def test_an_annotation_that_gives_no_row_writes_none(tmp_path):
