@@ -16,6 +16,7 @@ from typing import Any
 
 from selfevo_jax import hosts
 from selfevo_jax.config import override, parse_config, set_key
+from selfevo_jax.config.secrets import hidden
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.events import Events
@@ -109,10 +110,10 @@ class Follower:
                 if not told:
                     self._leave.wait(LOOK_SECONDS)
             tracker.finish()
-        except Exception as error:  # of a package that is not ours, of a network, of a disk
+        except (Exception, SystemExit) as error:  # of a package that is not ours, of a network, of a disk
             self._warn(_said(error))
             if tracker is not None:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception, SystemExit):
                     tracker.finish()
             return False
         return True
@@ -155,7 +156,7 @@ def replay(run: RunDir, section: TrackSection, key: str) -> tuple[int, int]:
         tracker.finish()
     except SelfevoError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SelfevoError(f"{key}: {section.kind}: {_said(error)}; call it again to go on from there") from error
     return new, there
 
@@ -191,7 +192,8 @@ def about(run: RunDir, section: TrackSection, key: str) -> About:
     record = read_json(run.root / PRINTS)["config"]
     id = hashlib.sha256(f"{name}\n{record}".encode()).hexdigest()[:16]
     if section.dir is not None:
-        folder = Path(os.path.expanduser(section.dir)) / name
+        # runs of one name, as those of a study with one seed, may share `dir`
+        folder = Path(os.path.expanduser(section.dir)) / f"{name}-{id[:8]}"
     elif is_remote(run.root):
         raise ConfigError(f"{key}.dir: {run.root} is no folder of this machine, which {section.kind} needs; name one")
     else:
@@ -212,5 +214,7 @@ def give(tracker: Tracker, events: Sequence[Event]) -> None:
                 tracker.settings(found)
 
 
-def _said(error: Exception) -> str:
-    return first_line(error) if isinstance(error, SelfevoError) else f"{type(error).__name__}: {first_line(error)}"
+def _said(error: Exception | SystemExit) -> str:
+    """What a tracker says of its failure: its server's address may hold a password from the environment."""
+    said = hidden(first_line(error))
+    return said if isinstance(error, SelfevoError) else f"{type(error).__name__}: {said}"

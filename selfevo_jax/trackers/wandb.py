@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from selfevo_jax.lazy import extra
+from selfevo_jax.storage import storage_of
 from selfevo_jax.trackers.base import About, Scalars, Settings, Texts, Tracker, TrackSection, missing
 
 Name = Annotated[str, Field(pattern=r"\S")]
@@ -111,4 +112,4 @@ class Wandb:
         self._run.log(dict(values), step=self._there)
         self._there += 1
         if self._note is not None:
-            self._note.write_text(str(self._there))
+            storage_of(self._note).note(self._note, str(self._there).encode())

@@ -173,7 +173,7 @@ def test_a_replay_goes_on_from_what_a_tracker_has_and_a_second_one_adds_nothing(
     (whole,) = sections({"kind": "toys:Diary", "dir": str(tmp_path)})
     assert replay(run, whole, "track.0") == (len(told) - 9, 9)
     assert replay(run, whole, "track.0") == (0, len(told))
-    assert diary(tmp_path / "run") == plain(told)
+    assert diary(next(tmp_path.glob("run-*"))) == plain(told)
 
 
 def followed(monkeypatch: pytest.MonkeyPatch, run: Path, tree: object, seconds: float = 5.0) -> list[str]:
@@ -211,7 +211,7 @@ def test_a_tracker_that_fails_while_a_run_goes_on_is_begun_anew_from_what_it_has
         while len(tries) < 3 and time.monotonic() < until:
             time.sleep(0.01)
     assert len(heard.lines) == 1
-    assert diary(tmp_path / "run") == plain(told)
+    assert diary(next(tmp_path.glob("run-*"))) == plain(told)
 
 
 def test_a_tracker_whose_package_is_not_installed_is_warned_of_with_what_installs_it(finished, tmp_path, monkeypatch):
@@ -232,6 +232,32 @@ def test_a_tracker_that_hangs_holds_up_neither_the_run_nor_its_end(finished: Pat
     free.set()
 
 
+def test_runs_of_one_name_that_share_a_folder_are_not_mixed(finished: Path, tmp_path: Path) -> None:
+    (tracker,) = sections({"kind": "tensorboard", "dir": str(tmp_path)})
+    folders = set()
+    for variant in ("plain", "self"):
+        other = tmp_path / variant / "seed-1"
+        other.mkdir(parents=True)
+        (other / "fingerprints.json").write_text(json.dumps({"config": variant}))
+        folders.add(about(RunDir(other), tracker, "track.0").dir)
+    assert len(folders) == 2
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), OSError("http://me:hunter2@host/api failed")])
+def test_a_tracker_that_would_end_the_program_or_tells_a_password_is_a_warning_alone(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    import toys
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(toys.Diary, "start", fails)
+    (line,) = followed(monkeypatch, finished, {"kind": "toys:Diary", "dir": str(tmp_path)})
+    assert f"toys:Diary: {type(error).__name__}: " in line
+    assert "hunter2" not in line
+
+
 def test_process_0_alone_has_trackers(finished: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(hosts, "is_writer", lambda: False)
     assert followed(monkeypatch, finished, {"kind": "toys:Diary", "dir": str(tmp_path)}) == []
@@ -242,7 +268,8 @@ def test_a_run_on_a_bucket_wants_a_folder_of_this_machine(finished: Path, monkey
     run = RunDir(finished)
     (near, far) = sections({"kind": "tensorboard", "dir": "~/logs"}, "tensorboard")
     monkeypatch.setattr(following, "is_remote", lambda path: True)
-    assert about(run, near, "track.0").dir == Path.home() / "logs" / finished.name
+    found = about(run, near, "track.0")
+    assert found.dir == Path.home() / "logs" / f"{finished.name}-{found.id[:8]}"
     with pytest.raises(ConfigError, match=r"track.1.dir: .*run is no folder of this machine, which tensorboard needs"):
         about(run, far, "track.1")
 

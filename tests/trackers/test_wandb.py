@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tracker_helpers import EVENTS, section, told
+from tracker_helpers import EVENTS, about, section, told
 
 from selfevo_jax.trackers import Scalars
 
@@ -88,3 +88,19 @@ def test_no_setting_holds_a_key(monkeypatch, tmp_path: Path) -> None:
     told(section("wandb").open("track.0"), tmp_path)
     assert "not-to-be-written" not in repr((fake.inits, fake.rows, fake.config))
     assert b"not-to-be-written" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_what_was_noted(monkeypatch, tmp_path: Path) -> None:
+    package(monkeypatch, "trackio", None)
+    told(section("trackio").open("track.0"), tmp_path, 4)
+
+    def full(path: Path, content: object, *_: object, **__: object) -> None:
+        path.open("w").close()
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            told(section("trackio").open("track.0"), tmp_path, 5)
+    assert section("trackio").open("track.0").start(about(tmp_path)) == 4
