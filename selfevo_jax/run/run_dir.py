@@ -1,4 +1,4 @@
-"""The run directory: the only state of a run, and the one place that knows its paths.
+"""The run directory: the only state of a run.
 
 A file is there whole or not at all; a phase counts when its last file is there. Several processes of one
 run share the directory: process 0 alone writes, and what is there is what process 0 sees.
@@ -22,34 +22,21 @@ from selfevo_jax.run.identity import identity
 from selfevo_jax.run.joining import Joining, finished_files
 from selfevo_jax.run.journal import Journal, encoded
 from selfevo_jax.run.lock import Owner, RunLock
-from selfevo_jax.run.names import (
-    CHECKPOINTS,
-    CONFIG,
-    COSTS,
-    EVALUATIONS,
-    FORKING,
-    META,
-    OPEN,
-    ORDINARY,
-    PAGE,
-    REMOVED,
-    REPORT,
-    ROUNDS,
-    TRAINING,
-)
+from selfevo_jax.run.names import CHECKPOINTS, CONFIG, FORKING, REMOVED
+from selfevo_jax.run.paths import Paths
 from selfevo_jax.run.same import check_hosts
 from selfevo_jax.storage import place, storage_of
 
 
-class RunDir:
-    """Paths and records of one run.
+class RunDir(Paths):
+    """The records of one run, by their paths.
 
     Of several processes, every one calls the methods under "what every process calls" and `open`, in the same order:
     process 0 decides and writes, and when a call returns, all know or see the same.
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = place(root)
+        super().__init__(place(root))
         self._storage = storage_of(self.root)
         self._storage.reach(self.root)
         self.sums = Checksums(self.root)
@@ -61,24 +48,6 @@ class RunDir:
         self.aside: list[Path] = []
         """Where files were moved to whose writing a kill broke off, as process 0 knows it since `open`."""
         self._lock = RunLock(self.root)
-
-    @property
-    def config_file(self) -> Path:
-        return self.root / CONFIG
-
-    @property
-    def report_file(self) -> Path:
-        return self.root / REPORT
-
-    @property
-    def page_file(self) -> Path:
-        """The page of the run (`report.html`); made of other records, and of costs."""
-        return self.root / PAGE
-
-    @property
-    def costs_file(self) -> Path:
-        """Tokens, steps and seconds of every rollout, one line each: the one record that differs between equal runs."""
-        return self.root / COSTS
 
     def append_cost(self, row: dict[str, Any]) -> None:
         """By the process that measured: the others do not wait for it."""
@@ -258,44 +227,6 @@ class RunDir:
     def _name(self, path: Path) -> str:
         """The same on all hosts, wherever each has mounted the directory."""
         return path.relative_to(self.root).as_posix()
-
-    # --- paths
-
-    def meta(self, name: str) -> Path:
-        return self.root / META / name
-
-    def round(self, number: int, name: str) -> Path:
-        return self.root / ROUNDS / f"{number:04d}" / name
-
-    def checkpoint(self, name: str) -> Path:
-        return self.root / CHECKPOINTS / name
-
-    def training_states(self, name: str) -> Path:
-        """The states inside the fine-tuning that ends in a checkpoint, while it goes on."""
-        return self.root / TRAINING / name
-
-    def evaluation(self, name: str) -> Path:
-        return self.root / EVALUATIONS / f"{name}.json"
-
-    def texts(self, name: str, set_name: str) -> Path:
-        """The rollouts behind an evaluation."""
-        return self.root / EVALUATIONS / name / f"{set_name}.jsonl"
-
-    def open_ended(self, name: str) -> Path:
-        """The figures of a checkpoint on open-ended prompts."""
-        return self.root / OPEN / f"{name}.json"
-
-    def judged(self, name: str, set_name: str) -> Path:
-        """Prompt by prompt the answers, and what was said of them."""
-        return self.root / OPEN / name / f"{set_name}.jsonl"
-
-    def said(self, name: str, set_name: str) -> Path:
-        """Each text that was sampled, or asked for, as it came."""
-        return self.root / OPEN / name / "texts" / f"{set_name}.jsonl"
-
-    def ordinary(self, name: str) -> Path:
-        """How probable a checkpoint finds the held-out ordinary answers."""
-        return self.root / ORDINARY / f"{name}.json"
 
     def open(self, config: Config, fingerprints: dict[str, str]) -> Owner | None:
         """Begins a run here or joins the one that is here, and locks it until `close`.
