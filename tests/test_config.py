@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from selfevo_jax.config import dump_config, forms, load_config, parse_config
 from selfevo_jax.config.forms import fields
@@ -54,6 +55,15 @@ def test_data_needs_exactly_one_source_of_feedback_examples(tmp_path: Path) -> N
 
 def test_a_dumped_config_loads_as_the_same_config(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, MINIMAL), ["rounds.number=2", "format.kind=chat"])
+    assert load_config(write(tmp_path, dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "1.5e3", ".5E1", "010", "1:30", "yes", "a\x85b", "\u2028", "a: b # c", "\ufeffx"]
+)
+def test_a_text_is_written_so_that_it_is_read_back_as_a_text(tmp_path: Path, text: str) -> None:
+    config = load_config(write(tmp_path, MINIMAL + f"format: {{system: {json.dumps(text)}}}\n"))
+    assert config.format.system == text
     assert load_config(write(tmp_path, dump_config(config))) == config
 
 
@@ -139,6 +149,23 @@ def test_a_secret_in_an_override_is_refused_and_not_repeated(tmp_path: Path, url
     with pytest.raises(ConfigError) as told:
         load_config(write(tmp_path, MINIMAL), [override % url])
     assert "hunter2" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["track: {kind: 'toys:Diary', token: %s}", "track: [{kind: wandb, api_key: %s}]", "scorer: {password: %s}"],
+)
+def test_a_setting_that_is_a_key_by_its_name_is_refused_and_not_repeated(tmp_path: Path, where: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"(token|api_key|password): a key or password; .* by the environment"
+    ) as told:
+        load_config(write(tmp_path, MINIMAL + where % "hunter2" + "\n"))
+    assert "hunter2" not in str(told.value)
+
+
+def test_an_evaluation_set_may_be_called_secret(tmp_path: Path) -> None:
+    tree = {**yaml.safe_load(MINIMAL), "data": {"prompts": "p.jsonl", "evaluation": {"secret": "s.jsonl"}}}
+    assert list(parse_config(tree).data.evaluation) == ["secret"]
 
 
 @pytest.mark.parametrize("text", ["model: {source: %s", "model: [%s}", "a: b: %s", "x: !t %s", "x: *%s", '"%s'])

@@ -61,6 +61,21 @@ for _tag, _pattern in _NUMBERS.items():
     _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list("-+0123456789."))
 
 
+class Dumper(yaml.SafeDumper):
+    """Writes what `read_tree` reads back: what is a number there, such as the text `1e3`, is quoted."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Breaks of lines other than `\\n` are folded in single quotes."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _BREAK.search(text) else None)
+
+
+_BREAK = re.compile(r"[\r\x85\u2028\u2029]")
+Dumper.add_representer(str, _text)
+for _tag, _pattern in _NUMBERS.items():
+    Dumper.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list("-+0123456789."))
+
+
 def _short(value: Any) -> str:
     """A text for a message, without secrets."""
     text = hidden(str(value))
@@ -223,4 +238,5 @@ def load_config(path: str | Path, overrides: tuple[str, ...] | list[str] = ()) -
 
 def dump_config(config: Config) -> str:
     """The whole config as YAML, defaults included."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(config.model_dump(mode="json"), Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return text

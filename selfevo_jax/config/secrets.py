@@ -22,6 +22,14 @@ _SETTING = re.compile(r"(?<![^?&;#\s,])([^=:?&;#\s,'\"]+?)(\s*[=:]\s*|%3[ad])(?!
 _QUERY = re.compile(r"(?<=[?&;#])([^=?&;#\s'\"]+)=[^&;#\s'\"]")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/\S*", re.IGNORECASE)
 _CONNECTION = re.compile(r"\b(?:AccountKey|SharedAccess(?:Key|Signature))=", re.IGNORECASE)
+_SETTING_NAME = re.compile(
+    r"[\w.-]*(?:api[_-]?key|access[_-]?key|private[_-]?key|secret|passw(?:or)?d|passphrase"
+    r"|(?:access|api|auth|bearer|hf)[_-]?token)|token",
+    re.IGNORECASE,
+)
+"""What a setting of anything may not be called: plug-ins take settings that are not known here."""
+_OWN_NAMES = ("data.evaluation", "data.open_ended")
+"""Sections whose keys the user makes up."""
 _HIDDEN = "***"
 
 
@@ -45,7 +53,8 @@ def hidden(text: str) -> str:
 
 
 def refuse_secrets(tree: Any) -> None:
-    """Raises ConfigError, which names the key and not the secret, for a URL with a password, key or token in it.
+    """Raises ConfigError, which names the key and not the secret, for a URL with a password, key or token in it, and
+    for a setting that is one by its name.
 
     Every text of the tree is looked at once: values, lists, and names of keys.
     """
@@ -65,4 +74,9 @@ def refuse_secrets(tree: Any) -> None:
             pairs = value.items() if isinstance(value, dict) else enumerate(value)
             for name, inner in pairs:
                 full = f"{key}.{name}" if key else str(name)
+                if isinstance(inner, str) and inner and key not in _OWN_NAMES and _SETTING_NAME.fullmatch(str(name)):
+                    raise ConfigError(
+                        f"{hidden(full)}: a key or password; a run would write it down, and show it on its page. Give "
+                        "it by the environment"
+                    )
                 waiting += [(full, inner), (key, name)] if isinstance(name, str) else [(full, inner)]

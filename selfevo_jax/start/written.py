@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from selfevo_jax.config.load import Dumper
+
 WIDTH = 110
 _FLOW = 2
 """Depth from which a section stands in one line."""
@@ -45,18 +47,16 @@ def _above(comment: str, indent: str) -> Iterator[str]:
             yield f"{indent}# {line}"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Texts of several lines stand in one, in double quotes."""
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
 def _plain(value: Any) -> str:
     """A value in one line."""
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+    style = '"' if isinstance(value, str) and "\n" in value else None
+    text = yaml.dump(
+        value,
+        Dumper=Dumper,
+        default_flow_style=True,
+        default_style=style,
+        sort_keys=False,
+        allow_unicode=True,
+        width=10**6,
+    )
     return text.removesuffix("\n").removesuffix("\n...").rstrip()

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_files import good
 from typer.testing import CliRunner
 
 from selfevo_jax.cli import app
-from selfevo_jax.config import load_config
+from selfevo_jax.config import load_config, read_tree
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.model import preset_shape
 from selfevo_jax.start.defaults import Machine, settings_for
@@ -112,3 +114,15 @@ def test_comments_stand_beside_a_value_or_above_it_and_change_none() -> None:
     text = commented(tree, {"a": "short", "b.c": "long " * 30, "b": "of b"}, ["head"])
     assert yaml.safe_load(text) == tree
     assert text.startswith("# head\na: 1  # short\n\n# of b\nb:\n  # long long")
+
+
+@given(
+    st.recursive(
+        st.text() | st.just("1e3") | st.floats(-1e9, 1e9), lambda of: st.dictionaries(st.text(), of), max_leaves=3
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_any_value_stands_in_one_line_that_is_read_back_as_it_is(tmp_path_factory, value) -> None:
+    text = commented({"a": {"b": value}}, {"a.b": "a word"}, [])
+    (tmp_path_factory.getbasetemp() / "any.yaml").write_bytes(text.encode())
+    assert read_tree(tmp_path_factory.getbasetemp() / "any.yaml") == {"a": {"b": value}}
