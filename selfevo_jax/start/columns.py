@@ -16,7 +16,18 @@ LOOKED_AT = 200
 PROMPT, ANSWER = "prompt", "answer"
 META = ("prompt", "response", "feedback", "refinement", "good")
 OTHER_NAMES = {
-    "prompt": ("problem", "query", "input", "task", "request", "instruction_text", "user", "text", "content"),
+    "prompt": (
+        "question",
+        "problem",
+        "query",
+        "input",
+        "task",
+        "request",
+        "instruction_text",
+        "user",
+        "text",
+        "content",
+    ),
     "answer": (
         "target",
         "gold",
@@ -72,7 +83,7 @@ class Fields:
         for ours in wanted:
             if ours in found or self.has(ours, columns=found):
                 continue
-            likely = (name for other in OTHER_NAMES[ours] for name in self.names if _same(name, other))
+            likely = (name for other in (ours, *OTHER_NAMES[ours]) for name in self.names if _same(name, other))
             free = (name for name in likely if name not in found.values() and name not in wanted)
             if (name := next((name for name in free if self._fits(ours, name)), None)) is not None:
                 found[ours] = name

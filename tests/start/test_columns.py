@@ -25,6 +25,8 @@ def jsonl(path: Path, *rows: dict) -> str:
         ({"instruction": "i", "input": ""}, {}),
         ({"Problem": "p", "level": 3}, {"prompt": "Problem"}),
         ({"id": "1", "task": "p"}, {"prompt": "task"}),
+        ({"Prompt": "p", "The: Answer #1": "3"}, {"prompt": "Prompt"}),
+        ({"Question": "p", "Answer": "3"}, {"prompt": "Question"}),
     ],
 )
 def test_prompts_are_found_under_the_names_that_others_give_them(tmp_path: Path, row: dict, columns: dict) -> None:
