@@ -12,7 +12,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -160,7 +161,7 @@ def _asked(
                 meter.set(len(answers), note if purse is None else f"{note}, {purse.note}")
 
             try:
-                asyncio.run(_ask_all(section, left, on_answer, on_failure, on_progress, len(answers), purse))
+                _to_its_end(_ask_all(section, left, on_answer, on_failure, on_progress, len(answers), purse))
             finally:
                 if record is not None:
                     asked = [answers[question.id] for question in left if question.id in answers]
@@ -169,6 +170,28 @@ def _asked(
     wanted = [answers.get(question.id) or _no_answer(question, refusal) for question in questions]
     _report(wanted, reporter, title)
     return wanted
+
+
+def _to_its_end(asking: Coroutine[Any, Any, None]) -> None:
+    """Runs it; in a thread of its own where this one has a loop that runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(asking)
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def told() -> None:
+        tasks.extend(filter(None, [asyncio.current_task()]))
+        await asking
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(lambda: asyncio.run(told()))
+        try:
+            return ended.result()
+        except BaseException:  # Ctrl-C comes here, and not there
+            for task in tasks if not ended.done() else ():
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            raise
 
 
 def _no_answer(question: Question, why: str) -> Answer:

@@ -1,5 +1,6 @@
 """A judge behind a server on this machine that is busy, broken and slow."""
 
+import asyncio
 import json
 import math
 import time
@@ -65,6 +66,14 @@ def test_a_server_that_is_busy_breaks_hangs_up_halves_its_json_and_is_slow_is_as
     assert server.most_at_once <= 4 + 4  # those that were broken off may still be at it there
     assert time.monotonic() - begin < 15
     assert any("140 tokens read and 60 written" in line for line in heard.lines)
+
+
+def test_a_server_is_asked_from_within_a_loop_that_runs_as_in_a_notebook():
+    async def cell(server):
+        return ask(server, 2)
+
+    with serving(lambda prompt, n: None) as server:
+        assert [a.text for a in asyncio.run(cell(server))] == ["said to prompt 0", "said to prompt 1"]
 
 
 def test_an_answer_is_kept_as_it_comes_and_not_asked_for_again(tmp_path):
