@@ -136,7 +136,8 @@ class Run:
             yield from map(Rollout.from_dict, read_rows(part))
 
     def steps(self, checkpoint: str) -> list[Step]:
-        """Of the fine-tuning that made a checkpoint, by its name: `meta`, `0001`.
+        """Of the fine-tuning that made a checkpoint, by its name: `meta`, `0001`; none where nothing was trained, or by
+        a version that kept no steps.
 
         Raises ConfigError where the run has not finished it.
         """
@@ -144,7 +145,7 @@ class Run:
             raise ConfigError(f"{self.path}: no finished checkpoint '{checkpoint}'; expected {META}, 0001 and so on")
         file = self._run.checkpoint(checkpoint) / LOSSES
         with understood(file):
-            return [Step(**row) for row in read_rows(file)]
+            return [Step(**row) for row in (read_rows(file) if file.exists() else [])]
 
     def costs(self) -> list[Cost]:
         """Seconds and tokens of every phase; those of one kind add up."""

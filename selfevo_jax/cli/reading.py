@@ -101,6 +101,9 @@ def _write(runs: list[RunDir], html: str, chains: int | None, sets: list[str], f
     for run in runs:
         run.require_run()
     check_output(out, force)
+    for run in runs:
+        if out.parent.resolve() == run.root.resolve() and run.sums.digest(run.root / out.name) is not None:
+            raise ConfigError(f"{out}: a record of the run itself, which `selfevo evolve` writes; name another file")
     limits = Limits() if chains is None else Limits(chains=chains, characters=None)
     content = page_of(runs, limits, sets)
     storage_of(out).write(out, content)

@@ -91,6 +91,8 @@ def test_commands_write_a_page_and_show_chains(finished: Path, tmp_path: Path) -
     assert re.search(r"run\.html: a page, \d+ KB", done.output.replace("\n", ""))
     again = runner.invoke(app, ["report", str(finished), "--html", str(out)])
     assert isinstance(again.exception, ConfigError)
+    own = runner.invoke(app, ["report", str(finished), "--html", str(finished / "costs.jsonl"), "--force"])
+    assert "a record of the run itself" in str(own.exception)
     several = runner.invoke(app, ["report", str(finished), str(tmp_path)])
     assert "selfevo compare" in str(several.exception)
 
