@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +65,7 @@ def check(config: Config, measure: bool = True) -> Checked:
     task, bench, _, _ = look_over(config, heard, faults, unreachable.append)
     for line in unreachable:
         faults.add(SelfevoError(f"{line}; start it, or correct its url, model or key_variable"))
+    found.warnings += _trackers(config)
     run = faults.of(lambda: RunDir(config.run_dir))
     if run is not None:
         faults.of(lambda: _writable(run.root))
@@ -86,6 +87,15 @@ def check(config: Config, measure: bool = True) -> Checked:
     except SelfevoError as error:
         found.faults += error.faults
     return found
+
+
+def _trackers(config: Config) -> Iterator[str]:
+    """Those that cannot work here: a run goes on without them."""
+    for n, section in enumerate(config.track):
+        try:
+            section.open(f"track.{n}")
+        except SelfevoError as error:
+            yield f"{error}. A run goes on without it"
 
 
 def _prints(

@@ -1,6 +1,7 @@
 """What would stop a run is said all at once, before it is begun, and nothing is written."""
 
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -31,8 +32,9 @@ def written(path: Path, tree: dict) -> str:
     return str(path)
 
 
-def test_a_run_that_can_be_begun_is_said_to_take_so_much_time_memory_and_disk(tmp_path: Path) -> None:
-    config = written(tmp_path / "c.yaml", good(tmp_path))
+def test_a_run_that_can_be_begun_is_said_to_take_so_much_time_memory_and_disk(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    config = written(tmp_path / "c.yaml", {**good(tmp_path), "track": "mlflow"})
     before = files(tmp_path)
     done = CliRunner().invoke(app, ["evolve", config, "--check"])
     assert done.exit_code == 0, done.output
@@ -45,6 +47,8 @@ def test_a_run_that_can_be_begun_is_said_to_take_so_much_time_memory_and_disk(tm
         "disk: a fine-tuning takes 0.01 GB",
         "a round: ",
         "200 GFLOP/s, 30.0 GB/s",
+        "warning: track.0: ",
+        "pip install 'selfevo-jax[mlflow]'",
         "Nothing that can be seen now would stop the run.",
     ):
         assert said in done.output, said
