@@ -164,7 +164,8 @@ def test_a_setting_that_is_a_key_by_its_name_is_refused_and_not_repeated(tmp_pat
 
 
 def test_an_evaluation_set_may_be_called_secret(tmp_path: Path) -> None:
-    tree = {**yaml.safe_load(MINIMAL), "data": {"prompts": "p.jsonl", "evaluation": {"secret": "s.jsonl"}}}
+    data = {"prompts": "p.jsonl", "evaluation": {"secret": "s.jsonl"}}
+    tree = {**yaml.safe_load(MINIMAL), "meta": {"steps": 0}, "data": data}
     assert list(parse_config(tree).data.evaluation) == ["secret"]
 
 
