@@ -29,6 +29,8 @@ class Section(BaseModel):
     in_words: ClassVar[str] = ""
     """What a message says is expected; empty: a section with such keys."""
 
+    in_place_of: ClassVar[Mapping[str, str]] = {}
+    """Key -> another that says the same thing otherwise: an override of the first takes the second out."""
     read_by: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Of a task's settings: key -> the artefacts of a run that are made of it (`selfevo_jax.run.artefacts` names them);
     every artefact is made of a key that is not named."""

@@ -224,6 +224,15 @@ def test_an_empty_value_is_no_value(tmp_path: Path, override: str) -> None:
         load_config(write(tmp_path, MINIMAL), [override])
 
 
+@pytest.mark.parametrize(("written", "override"), [("epochs: 2", "learn.steps=4"), ("steps: 4", "learn.epochs=2")])
+def test_an_override_of_steps_or_epochs_takes_the_other_out(tmp_path: Path, written: str, override: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"run_dir: x\nmodel: {{source: builtin:stories}}\ndata: {{stories: {{}}}}\nlearn: {{{written}}}\n")
+    learn = load_config(file, [override]).learn
+    assert (learn.steps, learn.epochs) == ((4, None) if "steps" in override else (None, 2.0))
+    assert load_config(file, [override.split("=")[0] + "=null"]).learn == load_config(file).learn
+
+
 def test_an_override_changes_the_named_key_and_not_what_shares_its_anchor(tmp_path: Path) -> None:
     text = MINIMAL + "meta: &t {steps: 8, lora: &l {rank: 2}}\nlearn: *t\n"
     config = load_config(write(tmp_path, text), ["learn.steps=600", "learn.lora.rank=4"])

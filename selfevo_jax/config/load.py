@@ -153,8 +153,10 @@ def override(text: str) -> tuple[str, Any]:
 
 
 def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key. Sections on the way are copied: with YAML's anchors two keys may hold the same one."""
+    """Sets a dotted key. Sections on the way are copied: with YAML's anchors two keys may hold the same one. What is
+    set takes the place of a key that says the same thing otherwise, as `steps` and `epochs` do."""
     *path, last = key.split(".")
+    section = None
     for depth, part in enumerate(path, 1):
         section = section_at(tuple(path[:depth]))
         branch = tree.get(part) if section is None else section.written_out(tree.get(part))
@@ -162,6 +164,9 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
             raise ConfigError(f"override of '{_short(key)}': '{_short(part)}' is a value, not a section")
         tree[part] = tree = dict(branch or {})
     tree[last] = value
+    other = section.in_place_of.get(last) if section else None
+    if value is not None and other in tree:
+        tree[other] = None
 
 
 def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:

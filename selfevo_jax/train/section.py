@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,7 @@ DEFAULT_STEPS = TrainConfig.steps
 class TrainSection(Section):
     """A fine-tuning: its length, optimizer, rows, precision and memory."""
 
+    in_place_of: ClassVar = {"steps": "epochs", "epochs": "steps"}
     steps: Positive | None = None
     """Updates. The length of a fine-tuning is named by exactly one of `steps` and `epochs`; with neither it is 150
     steps."""
