@@ -25,7 +25,7 @@ def forked(source: Path, root: Path, point: str, **changes: object) -> Config:
 
 def test_a_fork_without_changes_goes_on_to_the_very_end_of_its_source(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "new"
-    loaded = forked(finished, root, "1")
+    loaded = forked(finished, root, "1", track="toys:Diary")
     assert not (root / "rounds/0002").exists()
     assert not (root / "costs.jsonl").exists()
     assert verify(RunDir(root)).faults == []
