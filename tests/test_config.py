@@ -230,7 +230,7 @@ def test_an_override_of_steps_or_epochs_takes_the_other_out(tmp_path: Path, writ
     file.write_text(f"run_dir: x\nmodel: {{source: builtin:stories}}\ndata: {{stories: {{}}}}\nlearn: {{{written}}}\n")
     learn = load_config(file, [override]).learn
     assert (learn.steps, learn.epochs) == ((4, None) if "steps" in override else (None, 2.0))
-    assert load_config(file, [override.split("=")[0] + "=null"]).learn == load_config(file).learn
+    assert load_config(file, [override.split("=", maxsplit=1)[0] + "=null"]).learn == load_config(file).learn
 
 
 def test_an_override_changes_the_named_key_and_not_what_shares_its_anchor(tmp_path: Path) -> None:
