@@ -1,7 +1,12 @@
 """Tiny random models of `transformers`, one of each family, for the tests that compare with it."""
 
+import functools
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from selfevo_jax.checkpoint import read_huggingface
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -78,6 +83,21 @@ MODELS = {
         },
     ),
 }
+
+
+def made_once(tmp_path_factory):
+    """From a model's name to the model, the folder that it is saved in, and what is read of that: config and fp32
+    parameters. Each is made at its first use."""
+
+    @functools.cache
+    def made(name):
+        folder = tmp_path_factory.mktemp(name)
+        model = reference(name)
+        model.save_pretrained(folder)
+        config, load = read_huggingface(folder)
+        return model, folder, config, load(None, jnp.float32)
+
+    return made
 
 
 def reference(name, seed=0):

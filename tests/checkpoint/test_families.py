@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hf_models import SHAPE, logits_of, reference
+from hf_models import SHAPE, logits_of, made_once
 from safetensors.numpy import load_file, save_file
 
 from selfevo_jax.checkpoint import read_huggingface
@@ -58,15 +58,7 @@ class Texts:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    @functools.cache
-    def made(name):
-        folder = tmp_path_factory.mktemp(name)
-        model = reference(name)
-        model.save_pretrained(folder)
-        config, load = read_huggingface(folder)
-        return model, folder, config, load(None, jnp.float32)
-
-    return made
+    return made_once(tmp_path_factory)
 
 
 @pytest.mark.parametrize("shape", [None, (2, 2, 2)], ids=["one device", "eight"])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
-from hf_models import LLAMA3, MODELS, SHAPE, logits_of, reference, tokens
+from hf_models import LLAMA3, MODELS, SHAPE, logits_of, made_once, reference, tokens
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -42,17 +42,7 @@ def all_compile_quickly(quick_compiles):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Name -> the model of transformers, and what is read of its folder: config and parameters."""
-
-    @functools.cache
-    def made(name):
-        folder = tmp_path_factory.mktemp(name)
-        model = reference(name)
-        model.save_pretrained(folder)
-        config, load = read_huggingface(folder)
-        return model, config, load(None, jnp.float32)
-
-    return made
+    return made_once(tmp_path_factory)
 
 
 @functools.cache
@@ -67,7 +57,7 @@ def our_logits(config, params, ids):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_imported_logits_equal_those_of_transformers(name, models) -> None:
-    model, config, params = models(name)
+    model, _, config, params = models(name)
     np.testing.assert_allclose(our_logits(config, params, tokens()), logits_of(model, tokens()), atol=1e-4, rtol=0)
 
 
@@ -94,7 +84,7 @@ def test_bfloat16_files_load_with_their_exact_values(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_an_exported_model_has_the_same_logits_in_transformers(name, models, tmp_path) -> None:  # C49
-    _, config, params = models(name)
+    _, _, config, params = models(name)
     export_huggingface(params, config, {"tokenizer.json": b"{}"}, tmp_path / "out", max_shard_bytes=30_000)
     again, info = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path / "out", output_loading_info=True, attn_implementation="eager", dtype=torch.float32
@@ -113,7 +103,7 @@ def test_an_exported_model_has_the_same_logits_in_transformers(name, models, tmp
 
 @pytest.mark.parametrize("name", ["llama-tied", "mistral"])
 def test_greedy_tokens_of_ragged_prompts_equal_those_of_transformers(name, models) -> None:
-    new, (model, config, params) = 64, models(name)
+    new, (model, _, config, params) = 64, models(name)
     rng = np.random.default_rng(1)
     prompts = [rng.integers(2, 130, n).tolist() for n in (1, 2, 3, 5, 8, 11, 13, 20)]
     length, cache_length = 20, 96
