@@ -6,21 +6,23 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from selfevo_jax import hosts, notice
 from selfevo_jax.annotate.asked import Asker
 from selfevo_jax.annotate.batch import MOST, read_results, request_lines
 from selfevo_jax.annotate.conduct import Outcome, annotate
 from selfevo_jax.annotate.cost import Ledger
-from selfevo_jax.annotate.estimate import estimate
+from selfevo_jax.annotate.estimate import estimate, shown
 from selfevo_jax.annotate.files import Files
 from selfevo_jax.annotate.questions import Questions
-from selfevo_jax.annotate.responses import Base
+from selfevo_jax.annotate.responses import Base, response_tokens
 from selfevo_jax.annotate.rows import Prompt, read_rows
 from selfevo_jax.annotate.section import AnnotateSection
-from selfevo_jax.annotate.summary import cost_text, summarize, usage_lines
+from selfevo_jax.annotate.summary import cost_text, described, lost_line, summarize, usage_lines
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
+from selfevo_jax.judges.endpoint import server_notice
 from selfevo_jax.progress import Reporter, in_words
 from selfevo_jax.rounds.generate import Length
 from selfevo_jax.rounds.texts import Kept, journal_of
@@ -41,7 +43,7 @@ class Call:
     dry_run: bool = False
     requests: Path | None = None
     """The file for a batch's requests."""
-    results: tuple[Path, ...] = ()
+    results: tuple[str, ...] = ()
     """Files of a batch's answers."""
     force: bool = False
     base: Callable[[], tuple[Config, Length]] | None = None
@@ -66,9 +68,23 @@ class Call:
     def files(self) -> Files:
         return Files(self.out)
 
+    @functools.cached_property
+    def sampled(self) -> tuple[Config, Length] | None:
+        """The base that is sampled here, opened."""
+        return None if self.base is None else self.base()
+
+    @property
+    def base_config(self) -> Config | None:
+        return None if self.sampled is None else self.sampled[0]
+
+    @functools.cached_property
+    def made_by(self) -> dict[str, Any]:
+        """See `summary.described`."""
+        return described(self.section, self.prompts, self.base_config)
+
     def check_output(self) -> None:
         """Raises ConfigError, before any work, where a file would be lost."""
-        self.files.check(self.force)
+        self.files.check(self.force, self.made_by)
         if self.requests is None:
             return
         if self.requests.is_dir():
@@ -100,7 +116,9 @@ def run(call: Call, reporter: Reporter) -> None:
         for path in call.results:
             _take(path, section, kept, reporter)
         asker = Asker(kept, ledger, reporter, call.live)
-        base = None if call.base is None else Base(*call.base(), call.files.sampled, reporter)
+        base = None if call.sampled is None else Base(*call.sampled, call.files.sampled, reporter)
+        if base is not None and call.live:
+            _look_at(section, reporter)
         found = annotate(section, call.prompts, prompts, asker, base)
         if call.requests is not None and asker.pending:
             _write_requests(call.requests, asker)
@@ -108,7 +126,14 @@ def run(call: Call, reporter: Reporter) -> None:
             _finish(call, found, asker)
 
 
-def _take(path: Path, section: AnnotateSection, kept: Kept, reporter: Reporter) -> None:
+def _look_at(section: AnnotateSection, reporter: Reporter) -> None:
+    """Says what is wrong with the server before a base is sampled for minutes."""
+    said = hosts.agree("looking at the server", lambda: server_notice(section.endpoint))
+    if said is not None:
+        reporter.warn(f"{said}; the responses are sampled first, and then it is asked")
+
+
+def _take(path: str, section: AnnotateSection, kept: Kept, reporter: Reporter) -> None:
     if hosts.count() > 1:
         raise ConfigError("--read-results: for one process; run it without --coordinator")
     found = read_results(path, section.endpoint, kept)
@@ -131,38 +156,42 @@ def _write_requests(path: Path, asker: Asker) -> None:
 
 
 def _show_estimate(call: Call, prompts: Sequence[Prompt], asker: Asker) -> None:
-    say, found = asker.reporter.line, estimate(call.section, call.prompts, prompts, asker)
-    there = f"{asker.ledger.answers:,} answers are there, cost {cost_text(asker.ledger)}"
+    longest = response_tokens(call.section, call.base_config)
+    say, found = asker.reporter.line, estimate(call.section, call.prompts, prompts, asker, longest)
+    answers = asker.ledger.answers
+    there = f"{answers:,} answers are there, cost {cost_text(asker.ledger)}" if answers else "no answer is there yet"
     say(f"{call.prompts}: {len(prompts):,} rows; {there}")
     if call.section.responses.base is not None:
-        say("  responses are sampled here first; the estimate is for the longest")
+        say(f"  responses are sampled here first; the estimate is for those of {longest} tokens, the longest")
     for stage in found:
         say(f"  {stage}")
     if not found:
         say("  nothing is left to be asked")
+    if any(stage.cost is None for stage in found):
+        say("  what it costs is not known; give --price-read and --price-written, of a million tokens")
     if asker.pending:
         say("\nThe first question:")
         for message in asker.pending[0][1].messages:
-            say(f"--- {message['role']}\n{message['content']}")
+            say(f"--- {message['role']}\n{shown(message['content'])}")
     say("Nothing was asked (--dry-run).")
 
 
 def _finish(call: Call, found: Outcome, asker: Asker) -> None:
     """Writes OUT and what stands beside it, and says what came out."""
     files, ledger, reporter = call.files, asker.ledger, asker.reporter
-    files.write(found.rows, found.rejected, summarize(call.section, call.prompts, found, ledger))
-    told = in_words(found.reasons())
+    files.write(found.rows, found.rejected, summarize(call.made_by, found, ledger))
     if not found.rows and not ledger.refused:
+        told = in_words(found.reasons())
         raise EmptySelectionError(
             f"{files.out}: not written, since nothing gave a row ({told}); the texts are in {files.rejected}"
         )
+    if (lost := lost_line(call.section, call.base_config, found, files)) is not None:
+        reporter.warn(lost)
     if found.rows:
         reporter.line(f"{files.out}: {len(found.rows):,} rows")
         for line in usage_lines(call.section, found, files):
             reporter.line(line)
     reporter.line(f"cost {cost_text(ledger)}")
-    if found.rejected:
-        reporter.warn(f"{len(found.rejected):,} gave no row ({told}); see {files.rejected}")
     if asker.pending:
         reporter.warn(f"{len(asker.pending):,} questions have no answer yet; --write-requests FILE writes them")
     if ledger.refused:

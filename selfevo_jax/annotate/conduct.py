@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from selfevo_jax.annotate.asked import Asker
 from selfevo_jax.annotate.cost import Price
 from selfevo_jax.annotate.questions import Messages, Questions
-from selfevo_jax.annotate.reading import Feedback, read_feedback, read_text, refinement_reader
-from selfevo_jax.annotate.responses import Base, responses, unique
+from selfevo_jax.annotate.reading import CUT, Feedback, read_feedback, read_text, refinement_reader
+from selfevo_jax.annotate.responses import STAGE, Base, cut_notice, responses, unique
 from selfevo_jax.annotate.rows import Prompt, Rejected, Responded
 from selfevo_jax.annotate.section import AnnotateSection
 from selfevo_jax.annotate.steps import steps_of
@@ -33,6 +33,8 @@ class Outcome:
     rejected: Sequence[Rejected]
     copies: int = 0
     """Responses that a prompt had already: each is asked about once."""
+    drawn: int = 0
+    """Responses that there should be: so many to each prompt."""
     responses: int = 0
     """That feedback was asked for."""
     judged: Mapping[str, int] = field(default_factory=dict)
@@ -44,7 +46,8 @@ class Outcome:
 
     def counts(self) -> dict[str, Any]:
         """As plain JSON values."""
-        of = {"responses": self.responses, "copies": self.copies, **self.judged}
+        cut = sum(one.stage == STAGE and one.reason == CUT for one in self.rejected)
+        of = {"drawn": self.drawn, "cut": cut, "responses": self.responses, "copies": self.copies, **self.judged}
         return {"rows": len(self.rows), **of, "rejected": len(self.rejected), "reasons": self.reasons()}
 
 
@@ -100,16 +103,19 @@ class Passes:
 
 def _meta(section: AnnotateSection, source: str, prompts: Sequence[Prompt], asker: Asker, base: Base | None) -> Outcome:
     drawn, rejected = responses(section, source, prompts, asker, base)
+    wanted = len(drawn) + len(rejected)
+    if (said := cut_notice(section, None if base is None else base.config, rejected, wanted)) is not None:
+        asker.reporter.warn(said)
     asked, copies = unique(drawn)
     if twice := next((id for id, count in Counter(one.id for one in asked).items() if count > 1), None):
         raise ConfigError(f"{source}: two responses would have the id '{twice}'; give the rows other ids")
     passes, reader = Passes(section, asker), refinement_reader(section.judge)
-    said = passes.feedback(asked)
-    read = {id: found for id, (_, found) in said.items() if isinstance(found, Feedback)}
+    answered = passes.feedback(asked)
+    read = {id: found for id, (_, found) in answered.items() if isinstance(found, Feedback)}
     refined = passes.refine(asked, {id: found.text for id, found in read.items() if not found.good})
     rows: list[MetaRow] = []
     for one in asked:
-        answer, found = said[one.id]
+        answer, found = answered[one.id]
         if isinstance(found, str):
             rejected.append(_rejected(one, FEEDBACK, found, answer.text))
             continue
@@ -126,7 +132,7 @@ def _meta(section: AnnotateSection, source: str, prompts: Sequence[Prompt], aske
     order = {one.id: at for at, one in enumerate(drawn)}
     rejected.sort(key=lambda one: order.get(one.id, -1))
     judged = {"good": sum(found.good for found in read.values()), "bad": len(refined)}
-    return Outcome(rows, rejected, copies, len(asked), judged)
+    return Outcome(rows, rejected, copies, wanted, len(asked), judged)
 
 
 def _rejected(one: Responded, stage: str, why: str, said: str, feedback: str = "") -> Rejected:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.annotate.asked import NOT_YET, Asker
 from selfevo_jax.annotate.conduct import Passes, annotate
 from selfevo_jax.annotate.reading import Feedback
-from selfevo_jax.annotate.responses import MAX_TOKENS, STAGE, responses, unique
+from selfevo_jax.annotate.responses import STAGE, responses, unique
 from selfevo_jax.annotate.rows import Prompt, Responded
 from selfevo_jax.annotate.section import AnnotateSection
 
 CHARACTERS = 4
 """Of a token, about, in English."""
+_FILLER = "\N{HORIZONTAL ELLIPSIS}"
+"""Stands for a text that is not there yet."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,23 @@ class StageEstimate:
         )
 
 
-def estimate(section: AnnotateSection, source: str, prompts: Sequence[Prompt], asker: Asker) -> list[StageEstimate]:
+def shown(text: str) -> str:
+    """A question, with a word in place of what stands for texts that are not there yet."""
+    return re.sub(rf"(?:\d+ )?{_FILLER}{{{CHARACTERS},}}", "(a text that is not there yet)", text)
+
+
+def estimate(
+    section: AnnotateSection, source: str, prompts: Sequence[Prompt], asker: Asker, response: int | None = None
+) -> list[StageEstimate]:
     """What is left to be asked, with texts of the longest kind where there are none yet; `asker` is not live.
 
-    Refinements are those of all feedback that is not there yet, as if none of it were good.
+    Refinements are those of all feedback that is not there yet, as if none of it were good. `response`: tokens of a
+    response at most, where there are none yet.
     """
     if section.kind == "qa":
         annotate(section, source, prompts, asker)
     else:
-        _ask_all(section, source, prompts, asker)
+        _ask_all(section, source, prompts, asker, response or 1)
     by_stage: dict[str, list[tuple[int, int]]] = {}
     models = {}
     for of, question in asker.pending:
@@ -63,8 +74,10 @@ def estimate(section: AnnotateSection, source: str, prompts: Sequence[Prompt], a
     return found
 
 
-def _ask_all(section: AnnotateSection, source: str, prompts: Sequence[Prompt], asker: Asker) -> None:
-    of, longest = section.responses, "x" * CHARACTERS * (section.responses.max_tokens or MAX_TOKENS)
+def _ask_all(
+    section: AnnotateSection, source: str, prompts: Sequence[Prompt], asker: Asker, response: int
+) -> None:
+    of, longest = section.responses, _FILLER * CHARACTERS * response
     stand_ins = [
         Responded(row.id if of.number == 1 else f"{row.id}-{n}", row.prompt, f"{n} {longest}", row.reference)
         for row in prompts
@@ -77,7 +90,7 @@ def _ask_all(section: AnnotateSection, source: str, prompts: Sequence[Prompt], a
         drawn = [*there, *(one for one in stand_ins if one.id in not_yet)]
     asked, _ = unique(drawn)
     passes = Passes(section, asker)
-    longest = "x" * CHARACTERS * section.endpoint.max_tokens
+    longest = _FILLER * CHARACTERS * section.endpoint.max_tokens
     feedback: dict[str, str] = {}
     for id, (answer, found) in passes.feedback(asked).items():
         if isinstance(found, Feedback):

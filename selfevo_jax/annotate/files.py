@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from selfevo_jax.annotate.rows import Rejected
+from selfevo_jax.annotate.same import differences
 from selfevo_jax.data import MetaRow, QARow, jsonl_lines
+from selfevo_jax.data.annotated import folder_of, summary_of
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.storage import place, storage_of
@@ -24,16 +26,17 @@ class Files:
         self.out: Path = place(out)
         if self.out.suffix != SUFFIX:
             raise ConfigError(f"{out}: expected the name of a file of rows that ends in {SUFFIX}")
-        self.folder = self.out.with_name(f"{self.out.stem}.annotate")
+        self.folder = folder_of(self.out)
         self.asked = self.folder / "asked.jsonl"
         """Every answer, a row each, as it came."""
         self.sampled = self.folder / "sampled.jsonl"
         """The responses of a base that was sampled here, with `.unfinished` behind the name."""
         self.rejected = self.folder / "rejected.jsonl"
-        self.summary = self.folder / "summary.json"
+        self.summary = summary_of(self.out)
 
-    def check(self, force: bool) -> None:
-        """Raises ConfigError, before any work, where OUT is something else than an earlier call wrote."""
+    def check(self, force: bool, made_by: Mapping[str, Any]) -> None:
+        """Raises ConfigError, before any work, where OUT is something else than an earlier call wrote, or was made
+        otherwise than this call would make it (`made_by`: see `summary.described`)."""
         if self.out.is_dir():
             raise ConfigError(f"{self.out}: a folder; name a file to write")
         if self.folder.is_file():
@@ -44,10 +47,19 @@ class Files:
         if _digest(self.out.read_bytes()) not in wrote:
             by = "was changed since it was written" if wrote else "was not written by this command"
             raise ConfigError(f"{self.out}: exists, and {by}; name another file, or write over it with --force")
+        if others := differences(self._summary(), made_by):
+            raise ConfigError(
+                f"{self.out}: exists, and was made otherwise ({', '.join(others)}); name another file, or write over it "
+                "with --force"
+            )
+
+    def _summary(self) -> dict[str, Any]:
+        found = read_json(self.summary) if self.summary.is_file() else {}
+        return found if isinstance(found, dict) else {}
 
     def _wrote(self) -> list[str]:
         """Digests of OUT as this command wrote it, the last one first."""
-        found = read_json(self.summary).get("sha256", []) if self.summary.is_file() else []
+        found = self._summary().get("sha256", [])
         return found if isinstance(found, list) else []
 
     def write(self, rows: Sequence[MetaRow | QARow], rejected: Sequence[Rejected], summary: dict[str, Any]) -> None:

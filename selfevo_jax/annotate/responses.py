@@ -16,6 +16,7 @@ from selfevo_jax.config import Config
 from selfevo_jax.judges import EndpointSection
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.generate import Batch, Length, generate
+from selfevo_jax.rounds.limits import CLIPPED_WARN_ABOVE
 from selfevo_jax.sample import is_whole
 
 STAGE = "response"
@@ -64,6 +65,27 @@ def responses(
         else:
             found.append(Responded(id, row.prompt, text, row.reference))
     return found, rejected
+
+
+def response_tokens(section: AnnotateSection, base: Config | None) -> int | None:
+    """Of a response at most; None where the rows have them. `base`: of one that is sampled here."""
+    if base is not None:
+        return base.sampling.respond.max_new_tokens
+    server = server_of(section)
+    return None if server is None else server.max_tokens
+
+
+def cut_notice(
+    section: AnnotateSection, base: Config | None, rejected: Sequence[Rejected], drawn: int
+) -> str | None:
+    """A line, before feedback is asked for, where so many responses were cut that the short ones are left."""
+    cut = sum(one.reason == CUT for one in rejected)
+    if cut <= CLIPPED_WARN_ABOVE * drawn:
+        return None
+    return (
+        f"{cut:,} of {drawn:,} responses were cut at {response_tokens(section, base)} tokens and give no row: D_meta "
+        "will be of short responses alone. Better stop here, and run the command again with a higher --response-tokens"
+    )
 
 
 def unique(found: Sequence[Responded]) -> tuple[list[Responded], int]:

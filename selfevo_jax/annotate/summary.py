@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
@@ -10,16 +11,47 @@ from selfevo_jax.annotate import aspects
 from selfevo_jax.annotate.conduct import Outcome
 from selfevo_jax.annotate.cost import Ledger
 from selfevo_jax.annotate.files import Files
+from selfevo_jax.annotate.reading import CUT
+from selfevo_jax.annotate.responses import STAGE, response_tokens
 from selfevo_jax.annotate.section import AnnotateSection
+from selfevo_jax.config import Config
 from selfevo_jax.data import MetaRow, meta_balance
+from selfevo_jax.data.annotated import asked_by
 from selfevo_jax.judges import WHERE_AND_HOW
+from selfevo_jax.progress import in_words
 
 
-def summarize(section: AnnotateSection, source: str, found: Outcome, ledger: Ledger) -> dict[str, Any]:
-    """Settings, counts and cost, as plain JSON values; without where the server is."""
+def described(section: AnnotateSection, source: str, base: Config | None) -> dict[str, Any]:
+    """What an annotation is made by, as plain JSON values; without where the server is. `base`: of one that is sampled
+    here."""
     told = section.model_dump(mode="json", exclude={"endpoint": set(WHERE_AND_HOW), "responses": {"url"}})
+    under = None
+    if base is not None:
+        under = {"format": asked_by(base.format), "respond": base.sampling.respond.model_dump(mode="json")}
+    return {"prompts": source, "settings": told, "base": under, "response_tokens": response_tokens(section, base)}
+
+
+def summarize(made_by: Mapping[str, Any], found: Outcome, ledger: Ledger) -> dict[str, Any]:
+    """What it was made by (see `described`), counts and cost, as plain JSON values."""
     cost = {key: value for key, value in asdict(ledger).items() if key not in ("max_cost", "set_aside")}
-    return {"prompts": source, "settings": told, "counts": found.counts(), "cost": cost}
+    return {**made_by, "counts": found.counts(), "cost": cost}
+
+
+def lost_line(section: AnnotateSection, base: Config | None, found: Outcome, files: Files) -> str | None:
+    """How many gave no row, why, and what would mend most of it."""
+    if not found.rejected:
+        return None
+    what, of = ("prompts", len(found.rows) + len(found.rejected)) if section.kind == "qa" else ("responses", found.drawn)
+    cut = Counter(one.stage == STAGE for one in found.rejected if one.reason == CUT)
+    limits = (
+        (cut[True], f"--response-tokens (now {response_tokens(section, base)}), so that not only short responses stay"),
+        (cut[False], f"--max-tokens (now {section.endpoint.max_tokens})"),
+    )
+    remedies = "".join(f"; raise {limit}" for count, limit in limits if count)
+    return (
+        f"{len(found.rejected):,} of {of:,} {what} gave no row ({in_words(found.reasons())}){remedies}; see "
+        f"{files.rejected}"
+    )
 
 
 def usage_lines(section: AnnotateSection, found: Outcome, files: Files) -> Iterator[str]:
@@ -31,7 +63,7 @@ def usage_lines(section: AnnotateSection, found: Outcome, files: Files) -> Itera
     yield f"{balance.right:,} right and {balance.wrong:,} wrong responses; {found.copies:,} copies were left out"
     if balance.warning is not None:
         yield f"warning: {balance.warning}"
-    yield f"to use them: data.meta_skill: {files.out}"
+    yield f"to use them: data.meta_skill: {files.out}; the prompts of the rounds (data.prompts) should be others"
     if section.rated:
         keys = {"kind": "rating", "good_rating": f"{section.good_rating or section.scale:g}"}
         if section.aspects:

@@ -65,9 +65,9 @@ def annotate_command(
         False
     ),
     write_requests: Annotated[
-        Path | None, typer.Option(help="Write what is to be asked as a batch file, and ask nothing.")
+        str | None, typer.Option(help="Write what is to be asked as a batch file, and ask nothing.")
     ] = None,
-    read_results: Annotated[list[Path] | None, typer.Option(help="Take answers from a batch's output file.")] = None,
+    read_results: Annotated[list[str] | None, typer.Option(help="Take answers from a batch's output file.")] = None,
     key_variable: Annotated[str | None, typer.Option(help="Environment variable of the key (OPENAI_API_KEY).")] = None,
     force: Force = False,
     *,
@@ -124,10 +124,12 @@ def annotate_command(
     section = _section(settings, flags, offline)
     from selfevo_jax.annotate.command import Call, run
     from selfevo_jax.progress import Reporter
+    from selfevo_jax.storage import place
 
     live = section.endpoint.url != _NOWHERE and not dry_run and write_requests is None
     sampled = None if section.responses.base is None else functools.partial(_base, section.responses)
-    call = Call(section, prompts, out, live, dry_run, write_requests, tuple(read_results or ()), force, sampled)
+    requests = None if write_requests is None else place(write_requests)
+    call = Call(section, prompts, out, live, dry_run, requests, tuple(read_results or ()), force, sampled)
     with group.together(lambda: call.files.folder):
         run(call, Reporter(console, quiet=console.quiet))
 

@@ -43,6 +43,10 @@ class Broken(Failed):
     """The server failed, or the connection did; the next try may do better."""
 
 
+class Unreached(Broken):
+    """There is no server, as far as can be seen."""
+
+
 class Busy(Failed):
     """The server has too much to do: every question waits, and fewer are sent side by side from now on."""
 
@@ -71,6 +75,8 @@ class Pace:
     """Seconds before the second try, about; twice as long before each further one."""
     give_up: int = 8
     """Questions in a row that failed at every try, with no answer in between, after which the asking ends."""
+    reach: int = 4
+    """More tries of a question of a server that was never reached, after which the asking ends."""
 
 
 class Asking(Generic[Q, A]):
@@ -85,6 +91,7 @@ class Asking(Generic[Q, A]):
       before: questions answered in earlier passes, by which it is known that the server does not refuse all.
       admits: whether a new question may be sent now; where it may not, it is asked about again when a try has ended.
         Questions that are never admitted are left unasked.
+      reached: whether the server is known to have been there.
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class Asking(Generic[Q, A]):
         on_progress: Callable[[Asking[Q, A]], None] = lambda _: None,
         before: int = 0,
         admits: Callable[[Q], bool] = lambda _: True,
+        reached: bool = False,
     ) -> None:
         self._name, self._ask, self._pace, self._admits = name, ask, pace, admits
         self._on_answer, self._on_failure, self._on_progress = on_answer, on_failure, on_progress
@@ -108,6 +116,10 @@ class Asking(Generic[Q, A]):
         """Whether the next new question was not admitted, since the last try ended."""
         self._steady = self._failures = self._order = 0
         self._before = before
+        self._reached = reached or before > 0
+        """Whether the server has answered anything, if only with a fault."""
+        self.trouble = ""
+        """Why a question was asked again, the last time."""
         self.limit = pace.concurrency
         """Questions that may be on their way now."""
         self.done = self.failed = self.retries = 0
@@ -174,12 +186,14 @@ class Asking(Generic[Q, A]):
         except TimeoutError:
             self._again(tries, question, Broken(f"no answer within {self._pace.answer_seconds:g} s"))
         except Refused as failure:
+            self._reached = True
             self._fail(question, str(failure), counts=self.done + self._before == 0)
         except Failed as failure:
             if isinstance(failure, Busy):
                 self._slow_down(begun)
             self._again(tries, question, failure)
         else:
+            self._reached = True
             self.done, self._failures, self._steady = self.done + 1, 0, self._steady + 1
             if self._steady >= self.limit and self.limit < self._pace.concurrency:
                 self.limit, self._steady = self.limit + 1, 0
@@ -192,6 +206,12 @@ class Asking(Generic[Q, A]):
             self.limit, self._steady, self._halved = max(1, self.limit // 2), 0, time.monotonic()
 
     def _again(self, tries: int, question: Q, failure: Failed) -> None:
+        self._reached = self._reached or not isinstance(failure, Unreached)
+        if not self._reached and tries >= min(self._pace.reach, self._pace.retries):
+            raise SelfevoError(
+                f"{self._name}: {failure} at each of {tries + 1} tries, and nothing has answered there yet; start the "
+                "server or correct its URL, and run the same command again, which asks only what is not answered yet"
+            )
         if tries >= self._pace.retries:
             return self._fail(question, f"{failure}, at the last of {tries + 1} tries", counts=True)
         if failure.wait is not None and failure.wait > self._pace.longest_wait_seconds:
@@ -204,7 +224,7 @@ class Asking(Generic[Q, A]):
         ready = time.monotonic() + (usual if failure.wait is None else failure.wait)
         if isinstance(failure, Busy):
             self._hold = max(self._hold, ready)
-        self.retries, self._order = self.retries + 1, self._order + 1
+        self.retries, self._order, self.trouble = self.retries + 1, self._order + 1, str(failure)
         heapq.heappush(self._later, (ready, self._order, tries + 1, question))
         return None
 

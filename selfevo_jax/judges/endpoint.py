@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from selfevo_jax import hosts
 from selfevo_jax.errors import ConfigError, first_line
-from selfevo_jax.judges.asking import Asking, Broken, Busy, Pace, Refused
+from selfevo_jax.judges.asking import Asking, Broken, Busy, Pace, Refused, Unreached
+from selfevo_jax.judges.connection import cause_of, never_connected
 from selfevo_jax.judges.server import EndpointSection
 from selfevo_jax.progress import Reporter
 
@@ -30,8 +31,13 @@ NO_KEY = "none"
 """Sent where the environment has no key: servers of one's own want none."""
 _LOOK_SECONDS = 5.0
 """For a server to list its models."""
+_CONNECT_SECONDS = 10.0
+"""For a connection, of the time that a try has."""
 _SHORTEST_SECRET = 12
 """Characters of a key that is hidden in answers: a shorter one may be a word, as EMPTY, and is no secret."""
+
+_reached: set[str] = set()
+"""Servers that have answered this process: one of them that is gone for a minute is waited for."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def _asked(
     answers = {row["id"]: Answer(**{key: row[key] for key in row if key != "sample"}) for row in kept}
     left = [question for question in questions if question.id not in answers]
     if left:
-        begun, retries = time.monotonic(), 0
+        begun, retries, told = time.monotonic(), 0, False
         with reporter.task(title, len(questions), "answers") as meter:
 
             def on_answer(question: Question, answer: Answer) -> None:
@@ -155,10 +161,16 @@ def _asked(
                     purse.settle(question, None)
 
             def on_progress(asking: Asking[Question, Answer]) -> None:
-                nonlocal retries
+                nonlocal retries, told
                 retries = asking.retries
-                note = f"{asking.limit} side by side, {asking.retries} asked again, {asking.failed} failed"
-                meter.set(len(answers), note if purse is None else f"{note}, {purse.note}")
+                if asking.trouble and not told:
+                    reporter.line(f"  {title}: {section.url}: {asking.trouble}; asking again")
+                    told = True
+                at_once = min(asking.limit, max(1, len(questions) - len(answers)))
+                notes = [f"{at_once} side by side", f"{retries} asked again", f"{asking.failed} failed"]
+                notes += [] if purse is None or not purse.note else [purse.note]
+                notes += [] if asking.done or not asking.trouble else [f"no answer yet: {asking.trouble}"]
+                meter.set(len(answers), ", ".join(notes))
 
             try:
                 _to_its_end(_ask_all(section, left, on_answer, on_failure, on_progress, len(answers), purse))
@@ -242,7 +254,7 @@ def server_notice(section: EndpointSection) -> str | None:
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         return str(_of_status(error.status_code, first_line(error), {}, section, key))
     except openai.APIConnectionError as error:
-        return f"{section.url}: cannot be reached now ({_hidden(first_line(error.__cause__ or error), key)})"
+        return f"{section.url}: cannot be reached now ({_hidden(cause_of(error), key)})"
     except Exception:  # a server need not list its models, and may do so in a form of its own
         return None
     if not known or section.model in known:
@@ -262,13 +274,18 @@ async def _ask_all(
     """`before`: answers that are there already."""
     key = key_of(section)
     pace = Pace(section.concurrency, section.retries, section.answer_seconds, section.longest_wait_seconds)
-    async with client()(base_url=section.url, api_key=key, max_retries=0, timeout=section.answer_seconds) as opened:
+    made = client()
+    from openai import Timeout
+
+    limits = Timeout(section.answer_seconds, connect=min(section.answer_seconds, _CONNECT_SECONDS))
+    async with made(base_url=section.url, api_key=key, max_retries=0, timeout=limits) as opened:
 
         async def ask(question: Question) -> Answer:
             return await _ask(opened, section, question, key)
 
         admits = (lambda _: True) if purse is None else purse.admits
-        await Asking(section.url, ask, pace, on_answer, on_failure, on_progress, before, admits).run(questions)
+        known = section.url in _reached
+        await Asking(section.url, ask, pace, on_answer, on_failure, on_progress, before, admits, known).run(questions)
 
 
 def key_of(section: EndpointSection) -> str:
@@ -290,13 +307,18 @@ async def _ask(client: AsyncOpenAI, section: EndpointSection, question: Question
     try:
         found = await client.chat.completions.create(**body_of(section, question))
     except openai.APITimeoutError as error:
+        if never_connected(error):
+            raise Unreached(f"no connection within {min(section.answer_seconds, _CONNECT_SECONDS):g} s") from error
         raise Broken(f"no answer within {section.answer_seconds:g} s") from error
     except openai.APIStatusError as error:
+        _reached.add(section.url)
         raise _of_status(error.status_code, first_line(error), error.response.headers, section, key) from None
     except openai.APIConnectionError as error:
-        raise Broken(f"the connection failed ({_hidden(first_line(error.__cause__ or error), key)})") from None
+        kind = Unreached if never_connected(error) else Broken
+        raise kind(f"the connection failed ({_hidden(cause_of(error), key)})") from None
     except (openai.OpenAIError, ValueError) as error:  # not JSON, or not in the form of an answer
         raise Broken(f"the answer cannot be read ({_hidden(first_line(error), key)})") from None
+    _reached.add(section.url)
     return read_answer(question.id, found, key)
 
 

@@ -63,6 +63,7 @@ class Files:
             {f"evaluation.{name}": of.rows for name, of in self._evaluation.items()}
             | {f"open_ended.{name}": rows for name, rows in open_ended.items()},
             {"prompts": self._prompts, **self._supervised},
+            self.files() | {f"data.open_ended.{name}": of.source for name, of in data.open_ended.items()},
         )
 
     def prompts(self, round: int) -> list[PromptRow]:

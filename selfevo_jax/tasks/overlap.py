@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from selfevo_jax.errors import DataError
@@ -49,18 +50,28 @@ def check_held_out(name: str, rows: Sequence[Prompt], used: Mapping[str, Sequenc
             raise _overlap(name, kind, both, len(rows))
 
 
-def check_overlap(evaluation: Mapping[str, Sequence[Prompt]], used: Mapping[str, Sequence[Prompt]]) -> None:
+def check_overlap(
+    evaluation: Mapping[str, Sequence[Prompt]],
+    used: Mapping[str, Sequence[Prompt]],
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Raises DataError with the count when an evaluation prompt is also a prompt of the loop or of its data. Sets are
-    named by their keys below `data`."""
+    named by their keys below `data`; `files`: what is read there, by whole keys."""
     for name, rows in evaluation.items():
         for kind, others in used.items():
             if both := shared(others, rows):
-                raise _overlap(name, kind, both, len(rows))
+                raise _overlap(name, kind, both, len(rows), files)
 
 
-def _overlap(name: str, kind: str, both: Sequence[str], rows: int) -> DataError:
-    problem = (
-        f"{len(both)} of its {rows} prompts are also in data.{kind} (such as {min(both)[:80]!r}); remove them from one "
-        "of the two"
+def _overlap(
+    name: str, kind: str, both: Sequence[str], rows: int, files: Mapping[str, str] = MappingProxyType({})
+) -> DataError:
+    file, other = (files.get(f"data.{key}") for key in (name, kind))
+    of = "" if other is None else f"{other}, "
+    remedy = (
+        "both are one file; name another for one of the two"
+        if file is not None and file == other
+        else "remove them from one of the two"
     )
-    return DataError(f"data.{name}", None, "prompt", problem)
+    problem = f"{len(both)} of its {rows} prompts are also in data.{kind} ({of}such as {min(both)[:80]!r}); {remedy}"
+    return DataError(f"data.{name}" + ("" if file is None else f" ({file})"), None, "prompt", problem)

@@ -178,7 +178,8 @@ def test_what_cannot_be_read_is_counted_shown_and_kept_apart(tmp_path):
             "r7": "feedback: empty",
         }
         assert rejected[1]["text"] == bad[1]
-        assert "7 gave no row" in said
+        assert "7 of 9 responses gave no row (1 " in said
+        assert said.index("gave no row") < said.index("2 rows")
         assert "1 feedback: no verdict" in said
         # a rejected answer is an answer: it is not asked for again; what was refused is
         before = Counter(server.asked)
@@ -204,12 +205,12 @@ def test_a_kill_behind_the_summary_again_and_again_leaves_an_out_that_is_known(t
         patch.setattr(Disk, "write", lambda self, path, content: path == files.out or write(self, path, content))
         for text in "23":  # killed behind the summary
             files.write([QARow("a", "p", text)], [], {})
-    files.check(force=False)
+    files.check(False, {})
     files.write([QARow("a", "p", "4")], [], {})
-    files.check(force=False)
+    files.check(False, {})
     files.out.write_text("mine")
     with pytest.raises(ConfigError, match="was changed since it was written"):
-        files.check(force=False)
+        files.check(False, {})
 
 
 def test_an_annotation_that_gives_no_row_writes_none(tmp_path):
@@ -249,6 +250,17 @@ def test_a_dry_run_asks_and_writes_nothing(tmp_path):
     assert "refine by big: 6 questions, about" in said
     assert "6,144 written at most, cost about 0.0" in said
     assert "[1] I add 0 and 1. [2] It is 2." in said
+    assert "no answer is there yet" in said
+    said = annotated(prompts, out, "--model", "big", "--dry-run", "--response-model", "small", "--responses", 2)
+    assert "--- user What is 0 + 1? Nothing was asked" in said
+    assert "response by small: 12 questions" in said
+    assert "what it costs is not known; give --price-read and --price-written" in said
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL)
+    said = annotated(prompts, out, "--model", "big", "--dry-run", "--base", config)
+    assert "[1] (a text that is not there yet) [End of the answer]" in said
+    assert "for those of 8 tokens, the longest" in said
+    config.unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
 
 
@@ -403,7 +415,19 @@ def test_a_changed_row_is_asked_again_and_a_higher_limit_asks_only_for_what_was_
         written(prompts, rows)
         annotated(*words)
         assert sum(server.asked.values()) == 10
-        annotated(*words[:-1], "bigger")
+        content = out.read_bytes()
+        for others, said in (
+            ([*words[:-1], "bigger"], 'endpoint.model was "big", is "bigger"'),
+            ([*words, "--temperature", 0.7], "endpoint.temperature was 0.0, is 0.7"),
+            ([*words, "--form", "rating"], 'form was null, is "rating"'),
+            ([*words, "--limit", 3], "limit was null, is 3"),
+            ([*words, "--column", "answer=gold"], 'columns was {}, is {"answer": "gold"}'),
+        ):
+            assert f"exists, and was made otherwise ({said})" in annotated(*others, fails=True)
+        assert out.read_bytes() == content
+        annotated(*words[:-1], "bigger", "--force")
+        assert sum(server.asked.values()) == 18
+        annotated(*words, "--force")
         assert sum(server.asked.values()) == 18
         out.write_text("{}\n")
         assert "was changed since it was written" in annotated(*words, fails=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from selfevo_jax.errors import SelfevoError
-from selfevo_jax.judges.asking import Asking, Broken, Busy, Pace, Refused
+from selfevo_jax.judges.asking import Asking, Broken, Busy, Pace, Refused, Unreached
 
 QUICK = {"concurrency": 16, "retries": 8, "answer_seconds": 5.0, "longest_wait_seconds": 300.0, "first_wait": 0.005}
 
@@ -184,3 +184,17 @@ def test_a_question_that_is_not_admitted_waits_for_another_to_end_and_is_left_wh
     asyncio.run(asking.run([Q(str(i)) for i in range(10)]))
     assert sorted(answered) == [str(i) for i in range(6)]
     assert set(played.tries) == set(answered)
+
+
+def test_a_server_that_was_never_reached_is_given_up_soon_with_the_cause_and_one_that_was_there_is_waited_for():
+    def none_listens(id, n):
+        fails(Unreached("the connection failed (Connection refused)"))
+
+    played = Played(none_listens, reach=3)
+    with pytest.raises(SelfevoError, match=r"\(Connection refused\) at each of 4 tries, and nothing has answered"):
+        played.run(5)
+    assert max(played.tries.values()) == 4
+    played = Played(lambda id, n: 0.0 if (id, n) == ("0", 1) or n > 6 else none_listens(id, n), reach=3)
+    assert played.run(5).done == 5
+    played = Played(lambda id, n: 0.0 if n > 6 else none_listens(id, n), reach=3)
+    assert played.run(2, before=1).done == 2

@@ -176,6 +176,34 @@ def test_a_model_that_is_not_there_and_a_server_that_is_not_there_are_one_clear_
         ask(server, retries=1)
 
 
+def test_why_nothing_answers_is_said_at_the_first_try_and_the_asking_ends_soon(monkeypatch):
+    monkeypatch.setattr(endpoint, "_reached", set())
+    with serving() as server:
+        pass
+    heard = Heard()
+    with pytest.raises(SelfevoError, match=r"\(Connection refused\) at each of 5 tries, and nothing has answered"):
+        ask(server, 3, heard=heard)
+    assert heard.lines[0].endswith(f"{server.url}: the connection failed (Connection refused); asking again")
+
+
+def test_progress_says_what_is_on_its_way_and_nothing_empty(monkeypatch):
+    notes = []
+    monkeypatch.setattr("selfevo_jax.progress.Meter.set", lambda self, done, note="": notes.append(note))
+
+    class Free:
+        note = refusal = ""
+
+        def admits(self, question):
+            return True
+
+        def settle(self, question, answer):
+            pass
+
+    with serving() as server:
+        ask_endpoint(EndpointSection(url=server.url, model="m"), questions(2), None, Heard(), "asking", purse=Free())
+    assert notes == ["1 side by side, 0 asked again, 0 failed"] * 2
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
