@@ -74,9 +74,7 @@ def estimate(
     return found
 
 
-def _ask_all(
-    section: AnnotateSection, source: str, prompts: Sequence[Prompt], asker: Asker, response: int
-) -> None:
+def _ask_all(section: AnnotateSection, source: str, prompts: Sequence[Prompt], asker: Asker, response: int) -> None:
     of, longest = section.responses, _FILLER * CHARACTERS * response
     stand_ins = [
         Responded(row.id if of.number == 1 else f"{row.id}-{n}", row.prompt, f"{n} {longest}", row.reference)

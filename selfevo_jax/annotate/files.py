@@ -49,8 +49,8 @@ class Files:
             raise ConfigError(f"{self.out}: exists, and {by}; name another file, or write over it with --force")
         if others := differences(self._summary(), made_by):
             raise ConfigError(
-                f"{self.out}: exists, and was made otherwise ({', '.join(others)}); name another file, or write over it "
-                "with --force"
+                f"{self.out}: exists, and was made otherwise ({', '.join(others)}); name another file, or write over "
+                "it with --force"
             )
 
     def _summary(self) -> dict[str, Any]:

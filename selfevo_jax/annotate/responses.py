@@ -75,9 +75,7 @@ def response_tokens(section: AnnotateSection, base: Config | None) -> int | None
     return None if server is None else server.max_tokens
 
 
-def cut_notice(
-    section: AnnotateSection, base: Config | None, rejected: Sequence[Rejected], drawn: int
-) -> str | None:
+def cut_notice(section: AnnotateSection, base: Config | None, rejected: Sequence[Rejected], drawn: int) -> str | None:
     """A line, before feedback is asked for, where so many responses were cut that the short ones are left."""
     cut = sum(one.reason == CUT for one in rejected)
     if cut <= CLIPPED_WARN_ABOVE * drawn:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -41,7 +41,9 @@ def lost_line(section: AnnotateSection, base: Config | None, found: Outcome, fil
     """How many gave no row, why, and what would mend most of it."""
     if not found.rejected:
         return None
-    what, of = ("prompts", len(found.rows) + len(found.rejected)) if section.kind == "qa" else ("responses", found.drawn)
+    what, of = "responses", found.drawn
+    if section.kind == "qa":
+        what, of = "prompts", len(found.rows) + len(found.rejected)
     cut = Counter(one.stage == STAGE for one in found.rejected if one.reason == CUT)
     limits = (
         (cut[True], f"--response-tokens (now {response_tokens(section, base)}), so that not only short responses stay"),
@@ -61,8 +63,7 @@ def usage_lines(section: AnnotateSection, found: Outcome, files: Files) -> Itera
         return
     balance = meta_balance([row for row in found.rows if isinstance(row, MetaRow)])
     yield f"{balance.right:,} right and {balance.wrong:,} wrong responses; {found.copies:,} copies were left out"
-    if balance.warning is not None:
-        yield f"warning: {balance.warning}"
+    yield from (f"warning: {line}" for line in balance.warnings)
     yield f"to use them: data.meta_skill: {files.out}; the prompts of the rounds (data.prompts) should be others"
     if section.rated:
         keys = {"kind": "rating", "good_rating": f"{section.good_rating or section.scale:g}"}

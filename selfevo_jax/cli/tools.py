@@ -105,8 +105,8 @@ def meta_data(
     unused = len(questions) - len({row.prompt for row in rows})
     if unused and len(rows) != limit:
         say(f"{unused} of {len(questions)} solutions gave no row: no <<expr=value>> marks, or no mistake fits")
-    if balance.warning:
-        say(f"warning: {balance.warning}", "yellow")
+    for line in balance.warnings:
+        say(f"warning: {line}", "yellow")
 
 
 @app.command("plan")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from selfevo_jax.data.sources import MetaRow
 
+LEAST_ROWS = 60
+"""Of D_meta: no shipped config has fewer."""
 LOWEST_RIGHT_SHARE, HIGHEST_RIGHT_SHARE = 0.25, 0.75
 
 
@@ -21,6 +23,17 @@ class MetaBalance:
     kinds: dict[str, int]
     """Wrong rows by kind of mistake; rows that do not say theirs count as `unknown`."""
     warning: str | None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Of how it divides, and of too few rows."""
+        few = (
+            f"D_meta has {self.rows} rows; of fewer than {LEAST_ROWS} the model learns the form of feedback at best, "
+            "and not to judge. Make more, of more prompts or with several responses to each (selfevo annotate "
+            "--responses 4)"
+        )
+        found = [] if self.warning is None else [self.warning]
+        return [*found, few] if 0 < self.rows < LEAST_ROWS else found
 
     @property
     def right_share(self) -> float:

@@ -248,7 +248,9 @@ class _Reader(Generic[Row]):
         missing = [f for f in names if f not in values and f != "id" and f not in optional]
         if missing:
             found = ", ".join(fields) or "none"
-            problem = f"is missing; the row has the fields: {found}; if one of them is it, name it in `columns`"
+            problem = (
+                f"is missing; the row has the fields: {found}; if one of them is it, name it in columns (--column)"
+            )
             raise self._fault(line, missing[0], problem, missing=True)
         if values.get("id") is None:
             named_by = ("prompt", "response") if self._kind in (MetaRow, ResponseRow) else ("prompt",)

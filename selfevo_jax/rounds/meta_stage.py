@@ -113,5 +113,5 @@ def verdicts_alone(rows: Sequence[MetaRow], judge: ChainJudge) -> list[MetaRow]:
 def warn_unbalanced(rows: Sequence[MetaRow], reporter: Reporter) -> None:
     balance = meta_balance(rows)
     reporter.line(f"  D_meta: {balance.rows} rows, {balance.right} right and {balance.wrong} wrong responses")
-    if balance.warning is not None:
-        reporter.warn(balance.warning)
+    for line in balance.warnings:
+        reporter.warn(line)

@@ -14,9 +14,11 @@ from selfevo_jax.chains import words_notice
 from selfevo_jax.checkpoint import model_checksum
 from selfevo_jax.config import Config
 from selfevo_jax.data import source_checksum
+from selfevo_jax.data.annotated import format_notice
 from selfevo_jax.errors import ConfigError, Faults
 from selfevo_jax.judges.endpoint import server_notice
 from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.amounts import little_notices
 from selfevo_jax.rounds.checkpoints import Checkpoints, Told, tell_aside
 from selfevo_jax.rounds.judging import check_judge
 from selfevo_jax.rounds.limits import check_first_round
@@ -86,6 +88,8 @@ def look_over(
         _check(config, task, bench, reporter, faults)
         ordinary = faults.of(lambda: Ordinary.of(rows, bench))
         said = faults.of(lambda: [*open_notices(bench, sets)]) or []
+        counted = {name: len(of.rows) for name, of in [*task.evaluation().items(), *sets.items()]}
+        said += little_notices(config, len(given(task, config.data, 1)), counted)
         for line in (*said, None if ordinary is None else ordinary.notice()):
             if line is not None:
                 reporter.warn(line)
@@ -117,7 +121,9 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, fau
     labels = [f"{name} reads labels in its rounds: a baseline, no self-improvement" for name in bench.label_readers]
     platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
     words = words_notice(bench.judge, bench.format, bench.tokenizer.decode)
-    for said in (*task.notices(), bench.format.notice(), lost, writing, *labels, words, platform):
+    meta = config.data.meta_skill
+    other = None if meta is None else format_notice(meta.source, config.format)
+    for said in (*task.notices(), other, bench.format.notice(), lost, writing, *labels, words, platform):
         if said is not None:
             reporter.warn(said)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from selfevo_jax.config import Config
-from selfevo_jax.data import Example
+from selfevo_jax.data import Example, meta_balance
 from selfevo_jax.errors import ConfigError, EmptySelectionError, Faults, SelfevoError
 from selfevo_jax.methods.lessons import supervised_examples
 from selfevo_jax.methods.mixture import fitted
@@ -79,6 +79,7 @@ def check(config: Config, measure: bool = True) -> Checked:
         groups = faults.of(lambda: _taught(config, task, bench, heard)) or {}
         texts = _texts(config, task, bench)
         found.facts += _of_rows(config, task, texts)
+        found.warnings += _of_meta(task)
         found.warnings += _cut(config, bench, texts)
         if measure and not faults:
             found.time = time_of_round(bench, task, texts, groups)
@@ -132,6 +133,13 @@ def _of_rows(config: Config, task: Task, texts: Texts | None) -> list[str]:
         found.append("D_meta: made of the base's own answers, when the run begins")
     found += [f"evaluation set '{name}': {len(of.rows):,} rows" for name, of in task.evaluation().items()]
     return found
+
+
+def _of_meta(task: Task) -> list[str]:
+    """What is to be said of rows of D_meta that are there."""
+    if not task.has_meta or task.questions() is not None:
+        return []
+    return meta_balance(task.meta_rows(()).rows).warnings
 
 
 def _texts(config: Config, task: Task, bench: Workbench) -> Texts | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,24 @@ class Fields:
             if (name := next((name for name in free if self._fits(ours, name)), None)) is not None:
                 found[ours] = name
         return found
+
+    @contextmanager
+    def remedy(self, file: str, wanted: Sequence[str], columns: Mapping[str, str]) -> Iterator[None]:
+        """Adds to the fault of a reader, where no field was found for what is wanted, how `selfevo init` is told of it.
+        `file`: what it is called there."""
+        try:
+            yield
+        except DataError as error:
+            missing = [ours for ours in wanted if not self.has(ours, columns=columns) and ours not in columns]
+            if missing:
+                named = " ".join(f"--column {file}.{ours}={self._likely(ours, columns)}" for ours in missing)
+                error.args, error.several = (f"{error.faults[0]}; here: {named}",), ()
+            raise
+
+    def _likely(self, ours: str, columns: Mapping[str, str]) -> str:
+        """A field that could be it."""
+        free = (name for name in self.names if name not in (*columns.values(), *META) and self._fits(ours, name))
+        return next(free, "FIELD")
 
     def _fits(self, ours: str, name: str) -> bool:
         """Whether what is in a field can be what we call so."""

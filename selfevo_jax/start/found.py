@@ -52,8 +52,10 @@ class Meta(Found):
 
 def find_prompts(source: str, given: Mapping[str, str]) -> tuple[Found, list[PromptRow]]:
     """Raises DataError for rows without a prompt."""
-    columns = Fields.of(source).columns([PROMPT], given)
-    rows = read_prompts(source, columns=columns)
+    fields = Fields.of(source)
+    columns = fields.columns([PROMPT], given)
+    with fields.remedy("prompts", [PROMPT], columns):
+        rows = read_prompts(source, columns=columns)
     return Found(source, columns, len(rows), "prompts", f"{source}: {len(rows):,} prompts{_mapped(columns)}"), rows
 
 
@@ -62,7 +64,8 @@ def find_gold(source: str, given: Mapping[str, str]) -> tuple[Found, list[Evalua
     rows without a prompt."""
     fields = Fields.of(source)
     columns = fields.columns([PROMPT, ANSWER], given)
-    rows = [row for _, row in numbered_rows(source, EvaluationRow, columns=columns)]
+    with fields.remedy("evaluation", [PROMPT], columns):
+        rows = [row for _, row in numbered_rows(source, EvaluationRow, columns=columns)]
     kind = _grader(rows)
     if kind == OPEN:
         columns = {ours: theirs for ours, theirs in columns.items() if ours == PROMPT}
@@ -96,7 +99,8 @@ def find_meta(source: str, given: Mapping[str, str], seed: int) -> Meta:
     fields = Fields.of(source)
     columns = fields.columns(META, given)
     if fields.has("feedback", columns=columns):
-        rows = read_meta(source, columns=columns)
+        with fields.remedy("meta", META, columns):
+            rows = read_meta(source, columns=columns)
         judge = judge_of(rows)
         read = "ratings" if judge is not None and judge["kind"] == "rating" else "verdicts"
         told = f"{source}: {len(rows):,} rows of D_meta, with {read}{_mapped(columns)}"
@@ -115,7 +119,8 @@ def find_meta(source: str, given: Mapping[str, str], seed: int) -> Meta:
         None,
         None,
         "no rows of D_meta (prompt, response, feedback, refinement, good), no worked solutions with <<3*4=12>> marks "
-        f"(question, answer), and no word problems with equations; its rows have the fields: {', '.join(fields.names)}",
+        f"(question, answer), and no word problems with equations; the fields are: {', '.join(fields.names)}. If "
+        "they are D_meta, name those that are called otherwise: --column meta.feedback=FIELD",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,8 @@ from typing import Any
 from selfevo_jax.checkpoint import ModelSource, open_model
 from selfevo_jax.config import Config, parse_config
 from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.data.annotated import Annotated, annotated
+from selfevo_jax.errors import ConfigError, ModelError
 from selfevo_jax.judges import JudgeSection, format_for, mt_bench_pair, open_judge, pair_text
 from selfevo_jax.methods.lessons import supervised_examples
 from selfevo_jax.model import param_count
@@ -30,6 +33,9 @@ from selfevo_jax.train import MetaSection
 ROUNDS = 3
 _ROOM = 1.25
 """Of what the longest texts but one in a hundred take, so that few are cut."""
+_MINIMUM_KEPT = 8
+"""Rows of a round, of which a quarter of its prompts at most."""
+_SLICES = ("builtin:", "hf:", "tfds:")
 _MULTIPLE, _FEW = 64, 8
 """Of the tokens of rows and slots; of texts."""
 STEPS = "{prompt}\nSolve it step by step. End with a line '#### ' and the number."
@@ -90,6 +96,8 @@ class _Maker:
         self.prompts, self.rows, self.gold = prompts, rows, gold
         self.told = [prompts.told, *(found.told for found, _ in gold), *([] if meta is None else [meta.told])]
         self.missing: list[str] = []
+        self.noted: Annotated | None = None if meta is None else annotated(meta.source)
+        """How D_meta's responses were made."""
         self.task = self._task()
         self.judge = self._judge()
         self.format = self._format()
@@ -120,20 +128,24 @@ class _Maker:
         return {"kind": "rating"} if self.task == OPEN and self.meta is None else {"kind": "verdict"}
 
     def _format(self) -> FormatSection:
-        texts = {"respond": STEPS if self._wants_steps() else None}
-        found, why = fitting_format(self.source.tokenizer, **texts)
-        if why is None:
-            self.told.append("format: the model's chat template")
-        else:
-            self.told.append(f"format: plain ({why})")
+        """That under which D_meta's responses were sampled, where it is known and can be this model's."""
+        found, why = self._known_format(), "as D_meta's responses were sampled"
+        if found is None:
+            found, reason = fitting_format(self.source.tokenizer, respond=STEPS if self.task == NUMBER else None)
+            why = reason or "the model's chat template"
+        self.told += [f"format: {found.kind} ({why}); a prompt is asked as {json.dumps(found.filled().respond)}"]
         return found
 
-    def _wants_steps(self) -> bool:
-        """Whether answers are numbers behind a worked solution: where D_meta says nothing else."""
-        if self.task != NUMBER:
-            return False
-        examples = [] if self.meta is None else self.meta.examples
-        return not examples or sum("####" in row.refinement for row in examples) > len(examples) / 2
+    def _known_format(self) -> FormatSection | None:
+        if self.noted is None or not self.noted.format:
+            return None
+        try:
+            found = FormatSection(**self.noted.format)
+            PromptFormat(found, self.source.tokenizer)
+        except (ConfigError, ModelError) as error:
+            self.told.append(f"format: not that under which D_meta's responses were sampled ({error})")
+            return None
+        return found
 
     # --- what it takes
 
@@ -149,8 +161,7 @@ class _Maker:
             "seed": 0,
             "model": {"source": self.given.model}
             | ({} if self.given.tokenizer is None else {"tokenizer": self.given.tokenizer}),
-            "format": {"kind": self.format.kind}
-            | ({} if self.format.respond is None else {"respond": self.format.respond}),
+            "format": _set_keys(self.format),
             "judge": self.judge,
             "data": self._data(),
         }
@@ -169,7 +180,7 @@ class _Maker:
             "number": ROUNDS,
             "variant": "continual_mixed",
             "controls": min(32, s.prompts),
-            "minimum_kept": min(8, s.prompts),
+            "minimum_kept": min(_MINIMUM_KEPT, max(1, s.prompts // 4)),
         }
         config = parse_config(tree, name)
         return Made(config, commented(tree, self._comments(s, texts), self._head(name)), self.told, self.missing)
@@ -187,6 +198,12 @@ class _Maker:
             )
             written = [answers] if answers is not None and answers.at(0.99) > usual else []
         respond = max((_fit(spread) for spread in written), default=usual)
+        if self._cut is not None:
+            respond = max(respond, _up(2 * self._cut, _FEW))
+            self.told.append(
+                f"lengths: {self._of_cut} when D_meta was made, so how long they would have been is not known; here "
+                f"they may have {respond}"
+            )
         feedback = usual * 3 // 4 if texts.feedback is None else _fit(texts.feedback)
         most = positions(self.source.config) - texts.prompt.at(0.99) - 3 * texts.instruction
         needed = 2 * respond + 2 * feedback
@@ -198,6 +215,17 @@ class _Maker:
             )
             respond, feedback = (max(_FEW, int(n * shorter)) for n in (respond, feedback))
         return {"respond": respond, "feedback": feedback, "refine": respond}
+
+    @property
+    def _cut(self) -> int | None:
+        """The limit at which more than one in a hundred of D_meta's responses were cut; None for none."""
+        noted = self.noted
+        return None if noted is None or 100 * noted.cut <= noted.drawn else noted.limit
+
+    @property
+    def _of_cut(self) -> str:
+        of = self.noted
+        return "" if of is None else f"{of.cut} of {of.drawn} responses were cut at {of.limit} tokens"
 
     def _room(self, tree: dict[str, Any], format: PromptFormat, texts: Texts, limits: Mapping[str, int]) -> int:
         """Tokens of a slot: a chain whose texts are as long as they may be, and what the base is shown as a judge."""
@@ -235,10 +263,9 @@ class _Maker:
             found[self.meta.kind] = self.meta.section()
         else:
             self.missing.append(NO_META)
-        graded = {_set_name(of.source): of for of, _ in self.gold if of.kind != OPEN}
-        opened = {_set_name(of.source): of for of, _ in self.gold if of.kind == OPEN}
-        if len(graded) + len(opened) < len(self.gold):
-            raise ConfigError("--evaluation: two files of one name; give one of them another")
+        named = _named([of for of, _ in self.gold])
+        graded = {name: of for name, of in named.items() if of.kind != OPEN}
+        opened = {name: of for name, of in named.items() if of.kind == OPEN}
         if graded:
             found["evaluation"] = {
                 name: of.section(**({} if of.kind == NUMBER else {"scorers": [of.kind]})) for name, of in graded.items()
@@ -277,6 +304,8 @@ class _Maker:
             "run_dir": "all that a run makes; the same command goes on with it",
             "model.source": f"{param_count(model):,} parameters, {positions(model):,} positions",
             "format.kind": "the model's own chat template" if self.format.kind == "chat" else "texts around the prompt",
+            "format.respond": "how each prompt is asked; D_meta's responses should be sampled so, too "
+            "(selfevo annotate --base THIS_FILE)",
             "judge": "what the model's own feedback ends in",
             "data.prompts": "unlabeled: an answer beside them is never read in a round",
             "data.evaluation": "gold answers, read to measure alone; none of these prompts is one of the others",
@@ -294,7 +323,9 @@ class _Maker:
             "rounds.controls": "answers made wrong on purpose, to see what the critic lets pass",
             "rounds.minimum_kept": "with fewer kept rows a round is not trained, and the run ends with the counts",
         }
-        if texts.response is not None:
+        if self._cut is not None:
+            found["sampling.respond"] = f"of D_meta's {self._of_cut}"
+        elif texts.response is not None:
             found["sampling.respond"] = f"D_meta's have {texts.response.at(0.99)} tokens but for one in a hundred"
         if self.meta is None:
             found["meta"] = NO_META[:1].upper() + NO_META[1:]
@@ -323,10 +354,26 @@ def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
+def _set_keys(format: FormatSection) -> dict[str, Any]:
+    """The keys of a format that are not those of its kind."""
+    usual, found = FormatSection(kind=format.kind).filled(), format.filled()
+    others = {key: value for key, value in found.model_dump(mode="json").items() if value != getattr(usual, key)}
+    return {"kind": format.kind} | others
+
+
+def _named(found: Sequence[Found]) -> dict[str, Found]:
+    """Evaluation sets by names of their own."""
+    named: dict[str, Found] = {}
+    for of in found:
+        name = _set_name(of.source)
+        free = itertools.chain([name], (f"{name[:56]}-{n}" for n in itertools.count(2)))
+        named[next(one for one in free if one not in named)] = of
+    return named
+
+
 def _set_name(source: str) -> str:
-    """The name of an evaluation set: that of its file."""
-    stem = (
-        Path(source.rstrip("/").rpartition("/")[2] or source).stem if ":" not in source else source.rpartition("/")[2]
-    )
+    """That of the file, or of the slice of a data set."""
+    last = source.rstrip("/").rpartition("/")[2]
+    stem = last.rpartition(":")[2] if source.startswith(_SLICES) else Path(last).stem
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.")[:64]
     return plain or "held_out"

@@ -238,7 +238,7 @@ def test_no_more_is_spent_than_max_cost_and_a_higher_one_goes_on(tmp_path):
         assert len(server.answered) == 16
         assert sum(server.asked.values()) == 16
         server.counts = lambda asks, said: (0, 0)
-        error = annotated(*words, "--max-cost", 10, "--temperature", 0.5, fails=True)
+        error = annotated(*words, "--max-cost", 10, "--temperature", 0.5, "--force", fails=True)
         assert "leave --max-cost out" in error
     assert "max_cost: what tokens cost is not known" in annotated(*words[:6], "--max-cost", 1, fails=True)
 
@@ -421,7 +421,7 @@ def test_a_changed_row_is_asked_again_and_a_higher_limit_asks_only_for_what_was_
             ([*words, "--temperature", 0.7], "endpoint.temperature was 0.0, is 0.7"),
             ([*words, "--form", "rating"], 'form was null, is "rating"'),
             ([*words, "--limit", 3], "limit was null, is 3"),
-            ([*words, "--column", "answer=gold"], 'columns was {}, is {"answer": "gold"}'),
+            ([*words, "--column", "prompt=prompt"], 'columns was {}, is {"prompt": "prompt"}'),
         ):
             assert f"exists, and was made otherwise ({said})" in annotated(*others, fails=True)
         assert out.read_bytes() == content

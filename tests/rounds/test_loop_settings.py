@@ -293,6 +293,7 @@ def test_unbalanced_meta_rows_are_warned_of_with_their_counts() -> None:
     warn_unbalanced([ROW] * 9 + [MetaRow("2", "p", "r", "Verdict: incorrect.", "s", False)], heard)
     assert heard.lines[0] == "  D_meta: 10 rows, 9 right and 1 wrong responses"
     assert heard.lines[1].startswith("warning: D_meta is unbalanced: 1 of 10 responses are wrong")
+    assert heard.lines[2].startswith("warning: D_meta has 10 rows; of fewer than 60 the model learns the form")
 
 
 @pytest.mark.parametrize(

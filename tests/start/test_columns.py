@@ -77,7 +77,7 @@ def test_d_meta_is_told_from_worked_solutions_and_equations(tmp_path: Path) -> N
     assert dict(zip(renamed, META, strict=True)) == {theirs: ours for ours, theirs in found.columns.items()}
     assert find_meta("builtin:gsm8k/train", {}, 0).kind == "meta_from_solutions"
     assert find_meta("builtin:svamp/meta", {}, 0).kind == "meta_from_equations"
-    with pytest.raises(DataError, match="no rows of D_meta .* no worked solutions .* fields: prompt, answer"):
+    with pytest.raises(DataError, match="no rows of D_meta .* no worked solutions .* fields are: prompt, answer"):
         find_meta(jsonl(tmp_path / "a.jsonl", {"prompt": "p", "answer": "4"}), {}, 0)
     with pytest.raises(DataError, match="'refinement': is missing"):
         find_meta(jsonl(tmp_path / "b.jsonl", {k: v for k, v in META_ROW.items() if k != "refinement"}), {}, 0)
