@@ -73,7 +73,7 @@ def init_command(
     show(found)
     for line in made.missing:
         say(f"missing: {line}", "yellow")
-    say(f"{file} is written. Read it, then: selfevo evolve {file}")
+    say(f"{file} is written. Read it, then: selfevo evolve {file} --check, and selfevo evolve {file}")
 
 
 def _columns(pairs: list[str]) -> dict[str, dict[str, str]]:

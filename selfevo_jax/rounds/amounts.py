@@ -24,9 +24,9 @@ def little_notices(config: Config, prompts: int, sets: Mapping[str, int]) -> Ite
     answers = (prompts + data.to_write(1)) * data.samples_per_prompt
     if config.rounds.number > 0 and answers < LEAST_ANSWERS:
         yield (
-            f"a round has {answers} answers (data.samples_per_prompt {data.samples_per_prompt}) and learns from some of "
-            f"them: with fewer than {LEAST_ANSWERS} it shows that all works, and teaches little. Give more prompts, or "
-            "raise data.prompts_per_round or data.samples_per_prompt"
+            f"a round has {answers} answers (data.samples_per_prompt {data.samples_per_prompt}), and learns from some "
+            f"of them: with fewer than {LEAST_ANSWERS} it shows that all works, and teaches little. Give more prompts, "
+            "or raise data.prompts_per_round or data.samples_per_prompt"
         )
     for name, rows in sets.items():
         if 0 < rows < LEAST_EVALUATED:

@@ -46,8 +46,9 @@ class TimeOfRound:
         )
         return [
             f"a round: {both('round')} ({parts}); meta-skill learning: {both('meta')}; all of it: {both('run')}",
-            f"  estimated from the rates of this machine, measured now ({self.machine}): texts as D_meta's, or half "
-            f"of what they may be, to texts as long as they may be; {ASSUMED}",
+            f"  an estimate, from rates of this machine measured now ({self.machine}). The lower figures are for texts "
+            "as long as D_meta's (without D_meta, half their limits), the higher ones for texts at their limits; "
+            f"{ASSUMED}",
         ]
 
 

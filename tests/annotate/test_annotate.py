@@ -20,6 +20,8 @@ import selfevo_jax
 from selfevo_jax.annotate.files import Files
 from selfevo_jax.cli import app
 from selfevo_jax.data import QARow, read_meta, read_qa
+from selfevo_jax.data.annotated import Annotated
+from selfevo_jax.data.annotated import annotated as beside
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import RatingJudge, VerdictJudge, asking, endpoint
 from selfevo_jax.rounds import generate
@@ -335,6 +337,34 @@ def test_responses_come_from_a_model_at_the_server_and_copies_are_asked_about_on
     assert sum(asked.values()) == 4 + 2 + 1
 
 
+def test_cut_responses_are_said_before_feedback_is_paid_for_and_noted_for_those_who_use_the_rows(tmp_path):
+    prompts = written(tmp_path / "p.jsonl", [{"id": str(n), "prompt": f"What is {n} + 1?"} for n in range(4)])
+    out = tmp_path / "meta.jsonl"
+
+    def says(asks: str) -> str:
+        return "I add.\nIt is 1." if re.fullmatch(r"What is \d \+ 1\?", asks) else teacher(asks)
+
+    with serving(lambda asks, n: "clipped" if re.fullmatch(r"What is [123] \+ 1\?", asks) else None) as server:
+        server.says = says
+        words = [prompts, out, "--endpoint", server.url, "--model", "big", "--response-model", "small"]
+        said = annotated(*words, "--response-tokens", 40)
+    first, last = (
+        "3 of 4 responses were cut at 40 tokens and give no row",
+        "3 of 4 responses gave no row (3 response: cut",
+    )
+    assert said.index(first) < said.index("feedback by big") < said.index(last) < said.index("1 rows")
+    assert "raise --response-tokens (now 40), so that not only short responses stay; see" in said
+    assert beside(str(out)) == Annotated(drawn=4, cut=3, limit=40)
+    assert beside(str(prompts)) is None
+
+
+def test_batch_files_may_be_in_a_bucket(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 2), tmp_path / "meta.jsonl"
+    for option in ("--write-requests", "--read-results"):
+        error = annotated(prompts, out, "--model", "big", option, "s3://bucket/ask.jsonl", fails=True)
+        assert error.startswith("s3://bucket/ask.jsonl: expected a folder of this machine or gs://BUCKET/NAME")
+
+
 SMALL = """
 run_dir: none
 model: {source: "builtin:stories"}
@@ -357,6 +387,11 @@ def test_a_base_is_sampled_here_and_no_response_twice(tmp_path, monkeypatch, qui
         assert all(row.response.strip() == row.response != row.refinement == "13." for row in found)
         assert len(rows_of(tmp_path / "meta.annotate" / "sampled.jsonl.unfinished")) == 6
         assert len({row.id for row in found}) == len(found) > 1
+        noted = beside(str(out))
+        assert (noted.drawn, noted.limit, noted.format["respond"]) == (6, 8, "{prompt}\nAnswer:")
+        config.write_text(SMALL.replace("0.8", "0.7"))
+        assert "made otherwise (base.respond.temperature was 0.8, is 0.7)" in annotated(*words, fails=True)
+        config.write_text(SMALL)
 
         def opened(_: object) -> None:
             raise AssertionError("sampled again")

@@ -14,6 +14,7 @@ from selfevo_jax.cli import app
 from selfevo_jax.config import load_config, read_tree
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.model import preset_shape
+from selfevo_jax.start import init as make_config
 from selfevo_jax.start.defaults import Machine, settings_for
 from selfevo_jax.start.written import commented
 
@@ -42,6 +43,13 @@ def test_the_config_of_a_model_and_files_loads_and_passes_the_check(files: Path)
     assert found.data.meta_skill is not None
     assert list(found.data.evaluation) == ["test"]
     assert found.data.prompts_per_round == 30
+    assert found.rounds.minimum_kept == 7
+    few = (
+        "D_meta has 20 rows; of fewer than 60",
+        "set 'test' has 10 rows: one of them is 10.0 points",
+        "up to 15.8 points",
+    )
+    assert all(said in done.output for said in few), done.output
     assert (found.meta.learning_rate, found.learn.learning_rate, found.meta.epochs) == (2e-3, 1e-3, 4)
     assert found.sampling.cache_length <= 128
     text = Path("mine.yaml").read_text()
@@ -64,6 +72,56 @@ def test_without_feedback_examples_it_names_the_ways_to_get_some(files: Path) ->
     assert "annotate" in Path("folder/evolve.yaml").read_text()
 
 
+def noted(file: str, respond: str, cut: int) -> None:
+    """What an annotation writes beside its rows."""
+    folder = Path(file).with_suffix(".annotate")
+    folder.mkdir()
+    base = {"format": {"kind": "plain", "respond": respond}}
+    told = {"base": base, "response_tokens": 20, "counts": {"drawn": 24, "cut": cut}}
+    (folder / "summary.json").write_text(json.dumps(told))
+
+
+def test_d_meta_is_asked_for_and_used_in_one_format_and_another_one_is_warned_of(files: Path, monkeypatch) -> None:
+    asked = []
+    fits = make_config.fitting_format
+    monkeypatch.setattr(make_config, "fitting_format", lambda t, **texts: asked.append(texts) or fits(t, **texts))
+    words = "--evaluation", "test.jsonl"
+    assert 'a prompt is asked as "{prompt}\\nAnswer:"' in init("mine.yaml", *words).output
+    init("mine.yaml", *words, "--meta", "meta.jsonl", "--force")
+    assert asked == [{"respond": make_config.STEPS}] * 2
+    noted("meta.jsonl", "Q: {prompt}\nA:", cut=17)
+    done = init("mine.yaml", *words, "--meta", "meta.jsonl", "--force")
+    assert 'plain (as D_meta\'s responses were sampled); a prompt is asked as "Q: {prompt}\\nA:"' in done.output
+    assert "another format" not in done.output
+    assert "17 of 24 responses were cut at 20 tokens when D_meta was made" in done.output
+    found = load_config("mine.yaml")
+    assert (found.format.respond, found.sampling.respond.max_new_tokens) == ("Q: {prompt}\nA:", 40)
+    checked = CliRunner().invoke(app, ["evolve", "mine.yaml", "--check", "format.respond={prompt}"])
+    assert "meta.jsonl: its responses were sampled under another format (format.respond" in checked.output
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("日本:語.jsonl", "held_out"),
+        ("in/a:b.jsonl", "a-b"),
+        ("gs://bucket/test.jsonl", "test"),
+        ("hf:OWNER/NAME/validation", "validation"),
+        ("builtin:gsm8k/test", "test"),
+    ],
+)
+def test_a_set_has_the_name_of_its_file_or_slice(source: str, name: str) -> None:
+    assert make_config._set_name(source) == name
+
+
+def test_sets_of_one_name_are_numbered(files: Path) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "test.jsonl").write_bytes(Path("test.jsonl").read_bytes())
+    init("mine.yaml", "--evaluation", "a/test.jsonl", "--evaluation", "b/test.jsonl")
+    assert list(load_config("mine.yaml").data.evaluation) == ["test", "test-2"]
+
+
 def test_a_file_that_is_there_is_written_over_by_force_alone(files: Path) -> None:
     Path("mine.yaml").write_text("mine")
     done = init("mine.yaml")
@@ -77,14 +135,17 @@ def test_files_with_faults_are_named_and_nothing_is_written(files: Path) -> None
     before = sorted(Path().iterdir())
     done = init("mine.yaml", "--evaluation", "test.jsonl")
     assert isinstance(done.exception, SelfevoError)
-    assert "30 of its 30 prompts are also in data.prompts" in str(done.exception)
+    said = "data.evaluation.test (test.jsonl), field 'prompt': 30 of its 30 prompts are also in data.prompts"
+    assert f"{said} (prompts.jsonl, such as" in str(done.exception)
     assert sorted(Path().iterdir()) == before
 
 
 def test_fields_of_other_names_are_mapped_and_said(files: Path) -> None:
     rows = [json.loads(line) for line in Path("prompts.jsonl").read_text().splitlines()]
     Path("prompts.jsonl").write_text("".join(json.dumps({"words": row["prompt"]}) + "\n" for row in rows))
-    assert isinstance(init("mine.yaml").exception, SelfevoError)
+    said = str(init("mine.yaml").exception)
+    assert "the row has the fields: words" in said
+    assert said.endswith("here: --column prompts.prompt=words")
     done = init("mine.yaml", "--column", "prompts.prompt=words")
     assert done.exit_code == 0, done.output
     assert "30 prompts (prompt from 'words')" in done.output
