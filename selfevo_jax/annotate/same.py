@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os.path
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,6 +46,8 @@ def _is_same(key: str, before: Any, now: Any) -> bool:
         return now is None or (before is not None and now >= before)
     if key == "prompts":  # from where it is called may differ
         return _file(before) == _file(now)
+    if key == "settings.responses.base" and before and now:
+        return os.path.normpath(before) == os.path.normpath(now)
     return key.startswith(_FREE) or key.rpartition(".")[2] in _LENGTHS or bool(before == now)
 
 

@@ -38,7 +38,8 @@ _MINIMUM_KEPT = 8
 _SLICES = ("builtin:", "hf:", "tfds:")
 _MULTIPLE, _FEW = 64, 8
 """Of the tokens of rows and slots; of texts."""
-STEPS = "{prompt}\nSolve it step by step. End with a line '#### ' and the number."
+_END = "#### "
+STEPS = f"{{prompt}}\nSolve it step by step. End with a line '{_END}' and the number."
 NO_META = (
     "no D_meta, so M_meta is the model as it is, and must judge its answers by the instruction alone. To teach it, "
     "name D_meta in data.meta_skill (`selfevo annotate` makes it with a stronger model on a server, and "
@@ -134,6 +135,12 @@ class _Maker:
             found, reason = fitting_format(self.source.tokenizer, respond=STEPS if self.task == NUMBER else None)
             why = reason or "the model's chat template"
         self.told += [f"format: {found.kind} ({why}); a prompt is asked as {json.dumps(found.filled().respond)}"]
+        written = [] if self.meta is None else [_END in row.refinement for row in self.meta.examples]
+        if found.respond == STEPS and 2 * sum(written) < len(written):
+            self.told.append(
+                f"format: {sum(written)} of {len(written)} refinements of D_meta have the line '{_END}' that prompts "
+                "ask for; where their prompts did not ask for it, set format.respond to what they asked for"
+            )
         return found
 
     def _known_format(self) -> FormatSection | None:
