@@ -88,7 +88,8 @@ def look_over(
         _check(config, task, bench, reporter, faults)
         ordinary = faults.of(lambda: Ordinary.of(rows, bench))
         said = faults.of(lambda: [*open_notices(bench, sets)]) or []
-        counted = {name: len(of.rows) for name, of in [*task.evaluation().items(), *sets.items()]}
+        counted = {name: len(of.rows) for name, of in task.evaluation().items()}
+        counted |= {name: len(of.rows) for name, of in sets.items()}
         said += little_notices(config, len(given(task, config.data, 1)), counted)
         for line in (*said, None if ordinary is None else ordinary.notice()):
             if line is not None:
