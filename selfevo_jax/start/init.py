@@ -363,9 +363,8 @@ def _up(n: int, multiple: int) -> int:
 
 def _set_keys(format: FormatSection) -> dict[str, Any]:
     """The keys of a format that are not those of its kind."""
-    usual, found = FormatSection(kind=format.kind).filled(), format.filled()
-    others = {key: value for key, value in found.model_dump(mode="json").items() if value != getattr(usual, key)}
-    return {"kind": format.kind} | others
+    usual, found = (of.filled().model_dump(mode="json") for of in (FormatSection(kind=format.kind), format))
+    return {"kind": format.kind} | {key: value for key, value in found.items() if value != usual[key]}
 
 
 def _named(found: Sequence[Found]) -> dict[str, Found]:

@@ -54,6 +54,7 @@ def test_the_config_of_a_model_and_files_loads_and_passes_the_check(files: Path)
     assert found.sampling.cache_length <= 128
     text = Path("mine.yaml").read_text()
     assert "# unlabeled: an answer beside them is never read in a round" in text
+    assert read_tree("mine.yaml")["format"] == {"kind": "plain"}
     assert max(map(len, text.splitlines())) <= 110
     checked = CliRunner().invoke(app, ["evolve", "mine.yaml", "--check"])
     assert checked.exit_code == 0, checked.output
