@@ -75,12 +75,15 @@ class Reporter:
         self.quiet = quiet
         self.on_task: Callable[[Task], None] = lambda _: None
         """Is told of every task at its start and on its way, by the thread that does it."""
+        self.on_warning: Callable[[str], None] = lambda _: None
+        """Is told of every warning, by the thread that warns."""
 
     def line(self, text: str) -> None:
         if not self.quiet:
             self.console.print(plain(text), highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
+        self.on_warning(text)
         self.console.print(plain(f"warning: {text}"), highlight=False, markup=False, style="yellow", soft_wrap=True)
 
     @contextmanager

@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 def show_run(run: RunDir, keep: bool = False) -> None:
-    """The table of a run; with `keep` it is also stored beside it. Process 0 shows it, the others wait."""
+    """The table of a run; with `keep`, by the process that has made it, it is also stored beside it. Process 0 shows
+    it, the others wait."""
     from selfevo_jax import hosts
-    from selfevo_jax.report import LEGEND, OPEN_LEGEND, TEXT_LEGEND, WIDTH, sentences, summarize, tables
+    from selfevo_jax.report import WIDTH, legend, sentences, summarize, tables
     from selfevo_jax.run.files import to_json
+    from selfevo_jax.run.warned import warned
 
     if hosts.is_writer():
         summary = summarize(run)
+        shown = list(tables(summary))
         say(f"\n{summary.run_dir}")
-        for table in tables(summary):
+        for table in shown:
             (console if console.is_terminal else Console(width=WIDTH, quiet=console.quiet)).print("", table)
-        say("\n" + textwrap.fill(LEGEND, WIDTH), "dim")
-        if summary.open_ended:
-            say("\n" + textwrap.fill(OPEN_LEGEND, WIDTH), "dim")
-        if summary.ordinary or any(row.texts for row in summary.rows):
-            say("\n" + textwrap.fill(TEXT_LEGEND, WIDTH), "dim")
         say("")
         for told in sentences(summary):
             say(textwrap.fill(told, WIDTH))
-        for told in summary.warnings:
+        for told in [*summary.warnings, *([] if keep else warned(run))]:  # who has made it has heard them
             say(textwrap.fill(f"Warning: {told}", WIDTH), "yellow")
+        for told in legend(summary, shown):
+            say("\n" + textwrap.fill(told, WIDTH), "dim")
     hosts.gather("showing the run", None)
     if keep:
         run.write(run.report_file, lambda: to_json(summarize(run).to_dict()))
@@ -77,6 +77,7 @@ def report(
         selfevo report runs/self-1 runs/plain-1 --html both.html
     """
     from selfevo_jax.report import summarize
+    from selfevo_jax.run.warned import warned
 
     found = [run_of(run) for run in dict.fromkeys(runs)]
     if html is not None:
@@ -88,7 +89,7 @@ def report(
             f"report: {len(found)} runs; write one page of them with --html FILE, or show their table: selfevo compare"
         )
     elif as_json:
-        print(json.dumps(summarize(found[0]).to_dict(), indent=2))
+        print(json.dumps(summarize(found[0]).to_dict() | {"said": warned(found[0])}, indent=2))
     else:
         show_run(found[0])
 

@@ -4,22 +4,19 @@ from selfevo_jax.report.cells import WIDTH, estimate, percent
 from selfevo_jax.report.comparison import Comparison, compare
 from selfevo_jax.report.comparison_table import as_markdown, as_text
 from selfevo_jax.report.entries import KINDS, VERDICTS, Entry, Wanted, answers_of, chains_of
-from selfevo_jax.report.open_ended import LEGEND as OPEN_LEGEND
+from selfevo_jax.report.legend import legend
 from selfevo_jax.report.open_ended import OpenRow, open_transcripts, verdict_on_open
 from selfevo_jax.report.page import Limits, page_of, write_page
 from selfevo_jax.report.status import Phase, Status, status
 from selfevo_jax.report.summary import Row, Summary, checkpoints, summarize
-from selfevo_jax.report.table import LEGEND, MODES, beside, demands, sentences, tables, verdict_on_run
-from selfevo_jax.report.texts import LEGEND as TEXT_LEGEND
+from selfevo_jax.report.table import MODES, beside, demands, tables
 from selfevo_jax.report.texts import OrdinaryRow, ordinary_line, text_line
 from selfevo_jax.report.transcripts import Transcript, pick, transcript, transcripts
+from selfevo_jax.report.verdicts import sentences, verdict_on_run
 
 __all__ = [
     "KINDS",
-    "LEGEND",
     "MODES",
-    "OPEN_LEGEND",
-    "TEXT_LEGEND",
     "VERDICTS",
     "WIDTH",
     "Comparison",
@@ -42,6 +39,7 @@ __all__ = [
     "compare",
     "demands",
     "estimate",
+    "legend",
     "open_transcripts",
     "ordinary_line",
     "page_of",

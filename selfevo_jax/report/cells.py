@@ -45,3 +45,9 @@ def plain_table(title: str | None, headers: Sequence[str], rows: Sequence[Sequen
     for row in rows:
         out.add_row(*map(Text, row))
     return out
+
+
+def words(table: Table) -> str:
+    """Title, heads and cells of a `plain_table`, a line each."""
+    cells = (cell for column in table.columns for cell in (column.header, *column.cells))
+    return "\n".join(str(part) for part in (table.title or "", *cells))

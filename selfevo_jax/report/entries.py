@@ -69,7 +69,9 @@ class Entry:
     @property
     def verdict(self) -> str:
         """One of VERDICTS, for the answer whose verdict the figures are of: of a round the chosen one, of an evaluation
-        the first."""
+        the first. A chain that could not be run to its end is in no figure, whatever was said in it."""
+        if self.rollout.error is not None:
+            return UNJUDGED
         index, truth = (self.rollout.chosen, self.right[1]) if self.set is None else (0, self.right[0])
         judged = self.rollout.candidates[index].judged if self.rollout.candidates else None
         if judged is None:

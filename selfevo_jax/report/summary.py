@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from selfevo_jax.config import Config
 from selfevo_jax.report.open_ended import OpenRow, open_record, open_rows
 from selfevo_jax.report.status import evaluation_sets, label_reader
-from selfevo_jax.report.texts import Measured, OrdinaryRow, Texts, accuracy_change, warnings
+from selfevo_jax.report.texts import BASE, Measured, OrdinaryRow, Texts, accuracy_change, warnings
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.names import COMMITTED, META, STOPPED, name_of
 from selfevo_jax.run.run_dir import RunDir
@@ -42,6 +42,8 @@ class Row:
     gain: dict[str, Any] | None = None
     """Direct answers against those of M_meta on the same rows: a `Paired` as plain values, and whether it is `better`
     or `worse` measurably."""
+    against_base: dict[str, Any] | None = None
+    """The same against those of the base."""
     counts: dict[str, Any] | None = None
     """What became of the round's rollouts."""
     kept: int | None = None
@@ -85,7 +87,7 @@ class Summary:
 def checkpoints(summary: Summary) -> list[tuple[str, str]]:
     """Those of a run, finished rounds alone: each as it is shown, and as the run directory names it."""
     rounds = [(f"round {n}", name_of(n)) for n in range(1, len(summary.rounds) + 1)]
-    return [("base", "base"), (META, META), *rounds]
+    return [(BASE, BASE), (META, META), *rounds]
 
 
 _FIGURES = (
@@ -107,6 +109,7 @@ def _rows(
     start: dict[str, Any] | None = None,
 ) -> list[Row]:
     """One row a set; `start` is the evaluation that gains are counted from."""
+    base = {} if name == BASE else evaluation(BASE)
     data, counts = (metrics or {}).get("data_accuracy") or {}, (metrics or {}).get("counts")
     of_round: dict[str, Any] = {
         "counts": counts,
@@ -124,8 +127,9 @@ def _rows(
     rows = []
     for key, figures in found.items():
         of_set = {"direct": figures["direct"], **{name: figures[name] for name in _FIGURES if name in figures}}
-        gain, told = _gain((start or {}).get(key), figures), texts.of_set(name, key, figures)
-        rows.append(Row(shown, key, **of_set, gain=gain, texts=told, **of_round))
+        gain, against_base = (_gain((before or {}).get(key), figures) for before in (start, base))
+        told = texts.of_set(name, key, figures)
+        rows.append(Row(shown, key, **of_set, gain=gain, against_base=against_base, texts=told, **of_round))
     return rows
 
 
@@ -150,17 +154,15 @@ def _summarize(run: RunDir, config: Config) -> Summary:
     evaluation = functools.cache(functools.partial(_evaluation, run))
     start = evaluation(META)
     texts = Texts(run, config)
-    rows = [*_rows(evaluation, texts, "base", "base"), *_rows(evaluation, texts, META, META)]
-    judged = [*open_rows(run, "base", "base"), *open_rows(run, META, META)]
-    ordinary = [*texts.ordinary("base", "base"), *texts.ordinary(META, META)]
-    names = {"base": "base", META: META}
+    rows = [*_rows(evaluation, texts, BASE, BASE), *_rows(evaluation, texts, META, META)]
+    judged = [*open_rows(run, BASE, BASE), *open_rows(run, META, META)]
+    ordinary = [*texts.ordinary(BASE, BASE), *texts.ordinary(META, META)]
     rounds: list[dict[str, Any]] = []
     for number in count(1):
         if not run.round(number, COMMITTED).exists():
             break
         rounds.append(read_json(run.round(number, "metrics.json")))
         name, shown = name_of(number), f"round {number}"
-        names[shown] = name
         rows += _rows(evaluation, texts, name, shown, rounds[-1], start)
         judged += open_rows(run, name, shown)
         ordinary += texts.ordinary(name, shown)
@@ -173,20 +175,17 @@ def _summarize(run: RunDir, config: Config) -> Summary:
     stopped = read_json(run.root / STOPPED)["round"] if ended else None
     done = run.meta(COMMITTED).exists() and (len(rounds) >= config.rounds.number or stopped is not None)
     labels = label_reader(run, config)
-    told = _warnings(evaluation, names, rows, ordinary)
+    told = _warnings([BASE, META, *(f"round {n}" for n in range(1, len(rounds) + 1))], rows, ordinary)
     return Summary(str(run.root), done and measured, rows, rounds, stopped, labels, judged, ordinary, told)
 
 
-def _warnings(
-    evaluation: Evaluations, names: Mapping[str, str], rows: list[Row], ordinary: list[OrdinaryRow]
-) -> list[str]:
-    """`names`: checkpoint as it is shown -> its name in the run directory, the base first."""
-    base, found = evaluation("base"), list[Measured]()
-    for shown, name in names.items():
-        texts = {row.set: row.texts for row in rows if row.checkpoint == shown and row.texts is not None}
-        gain, first = None, next(iter(base), None)
-        if first is not None and first in (figures := evaluation(name)):
-            gain = _gain(base[first], figures[first])
-        own = next((row for row in ordinary if row.checkpoint == shown), None)
-        found.append(Measured(shown, gain, texts, own))
+def _warnings(shown: Sequence[str], rows: list[Row], ordinary: list[OrdinaryRow]) -> list[str]:
+    """`shown`: the checkpoints, the base first."""
+    found, first = list[Measured](), next((row.set for row in rows if row.checkpoint == BASE and row.direct), None)
+    for checkpoint in shown:
+        own = [row for row in rows if row.checkpoint == checkpoint]
+        texts = {row.set: row.texts for row in own if row.texts is not None}
+        change = next((row.against_base for row in own if row.set == first), None)
+        said = next((row for row in ordinary if row.checkpoint == checkpoint), None)
+        found.append(Measured(checkpoint, change, texts, said))
     return list(warnings(found[0], found[1:]))

@@ -9,25 +9,12 @@ from rich.table import Table
 
 from selfevo_jax.data import selected
 from selfevo_jax.report.cells import p_value, percent, plain_table
-from selfevo_jax.report.open_ended import open_tables, verdict_on_open
+from selfevo_jax.report.open_ended import open_tables
 from selfevo_jax.report.summary import Row, Summary
 from selfevo_jax.report.texts import ordinary_table, text_table
 
 MODES = ("direct", "refined", "consistency", "both")
 _FAULTS = {"failed": "failed", "not_scored": "not scored", "no_answer": "no answer", "clipped": "clipped"}
-
-LEGEND = (
-    "[low, high]: the 95 % interval (Wilson). failed, not scored: rows that could not be run, or not be scored, which "
-    "are in no share. no answer: rows without one, not right. mean: of grades between right and wrong. demands met: "
-    "of all that rows have; the interval takes those of a row together. clipped: answers cut at a limit. gain: direct "
-    "against meta on the same rows, ± the paired standard error, with McNemar's exact p. mended, spoilt: answers that "
-    "refinement made right, or wrong. precision: of the answers judged good, those that are right; recall: of the "
-    "right ones, those judged good. kept: rows of the round that passed the filter (by the model's own feedback, or "
-    "judge.batch). first, candidates, kept right: how many of the round's first responses, of its chosen answers "
-    "before the filter, and of the kept ones are right (gold is read after the round). controls: planted wrong "
-    "answers that the judge called good. written: prompts by the model, of those that the round was to have; refused: "
-    "what else its texts held, by the reason."
-)
 
 
 def beside(accuracy: Mapping[str, Any]) -> list[str]:
@@ -174,30 +161,3 @@ def _written(rows: Sequence[Row]) -> Table:
         cells.append([row.checkpoint, kept, str(own["given"]), "\n".join(texts), "\n".join(lost) or "-"])
     headers = ["rounds", "written", "given", "texts", "refused"]
     return plain_table("prompts that the model wrote itself", headers, cells)
-
-
-def sentences(summary: Summary) -> list[str]:
-    """What a run has come to: a sentence of its gold answers, where there are any, and one a set of open-ended
-    prompts."""
-    told = [] if summary.open_ended and not any(row.direct for row in summary.rows) else [verdict_on_run(summary)]
-    return [*told, *verdict_on_open(summary.open_ended)]
-
-
-def verdict_on_run(summary: Summary) -> str:
-    """One honest sentence: better, worse, or within the noise, by direct accuracy on the rows of the first set."""
-    first_set = summary.rows[0].set if summary.rows else None
-    row = next((row for row in reversed(summary.rows) if row.set == first_set and row.gain is not None), None)
-    if summary.labels is not None:
-        return f"{_verdict(row)} The rounds read labels, by {summary.labels}: a baseline, no self-improvement."
-    return _verdict(row)
-
-
-def _verdict(row: Row | None) -> str:
-    if row is None or row.gain is None:
-        return "No round has been measured yet."
-    gain, points = row.gain, f"{100 * row.gain['gain']:+.1f} points"
-    error = f"standard error {100 * gain['stderr']:.1f}, McNemar's exact {p_value(gain['p'])}, {gain['n']} rows"
-    if not (gain["better"] or gain["worse"]):
-        return f"Direct accuracy from meta to {row.checkpoint}: no measurable change ({points}, {error})."
-    what = "better" if gain["better"] else "worse"
-    return f"Direct accuracy from meta to {row.checkpoint}: {what} by {points} ({error})."

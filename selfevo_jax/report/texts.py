@@ -26,12 +26,20 @@ from selfevo_jax.run.files import read_json, read_rows
 from selfevo_jax.run.run_dir import RunDir
 
 LEGEND = (
-    "texts: of the greedy direct answers. clipped: cut at a limit. looping: a fifth or more of the 3-grams of words, "
-    "and at least three, stood in the answer before. leaked: words of the judge or refine instruction, or the mark of "
-    f"a verdict, that are not in the prompt. distinct: share of different ones among {BIGRAMS:,} bigrams of words, "
-    "drawn from all answers. tokens: of an answer. log-likelihood: of held-out answers of people and their ends, in "
-    "nats a token, ± the standard error over rows; against base: on the same rows."
+    (
+        r"^looping$",
+        "texts: of the greedy direct answers. clipped: cut at a limit. looping: a fifth or more of the 3-grams of "
+        "words, and at least three, stood in the answer before. leaked: words of the judge or refine instruction, or "
+        "the mark of a verdict, that are not in the prompt. distinct: share of different ones among "
+        f"{BIGRAMS:,} bigrams of words, drawn from all answers. tokens: of an answer.",
+    ),
+    (
+        r"^log-likelihood$",
+        "log-likelihood: of held-out answers of people and their ends, in nats a token, ± the standard error over "
+        "rows; against base: on the same rows.",
+    ),
 )
+"""What shows in the tables, as a pattern, and what it means."""
 
 BASE = "base"
 ORDINARY, LIKELIHOOD = "ordinary answers", "log-likelihood"

@@ -27,6 +27,7 @@ from selfevo_jax.rounds.rollouts import rollouts
 from selfevo_jax.run.following import Following
 from selfevo_jax.run.names import COMMITTED, GRADES, META, STOPPED, name_of
 from selfevo_jax.run.retention import best, direct_answers, kept, worse_than_best
+from selfevo_jax.run.warned import Warned
 
 
 class Controller:
@@ -35,12 +36,19 @@ class Controller:
     def __init__(self, config: Config, reporter: Reporter) -> None:
         self.config, self.reporter = config, reporter
         self._trackers = Following(config.track, reporter)
-        self.loop = open_loop(config, reporter, self._trackers.step)
+        self._warned = Warned(reporter)
+        try:
+            self.loop = open_loop(config, reporter, self._trackers.step)
+        except BaseException:
+            self._warned.close()
+            raise
         self.dir, self.bench = self.loop.dir, self.loop.bench
+        self._warned.into(self.dir)
         self._open_ended = OpenEnded(self.loop)
 
     def close(self) -> None:
         """Lets other processes at the run directory."""
+        self._warned.close()
         self.dir.close()
 
     def run(self) -> None:

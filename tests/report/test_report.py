@@ -11,7 +11,7 @@ from selfevo_jax.data.self_written import REFUSALS
 from selfevo_jax.evaluate import Accuracy, EvaluationSet, paired, proportion, score
 from selfevo_jax.evaluate.metrics import of_clusters
 from selfevo_jax.progress import Reporter
-from selfevo_jax.report import WIDTH, pick, tables, verdict_on_run
+from selfevo_jax.report import WIDTH, legend, pick, tables, verdict_on_run
 from selfevo_jax.report.entries import entry_of
 from selfevo_jax.report.summary import Row, Summary
 from selfevo_jax.scorers.number import Number
@@ -45,6 +45,24 @@ def row(checkpoint: str, hits: int, start: int | None = None, n: int = 500) -> R
     return Row(checkpoint, "s", figure(hits, n), gain=None if start is None else gain_of(before, after))
 
 
+def fell(base: int, meta: int, last: int, n: int = 64) -> str:
+    """What is said of a run by how many of its rows are right; those that a checkpoint lost are its last ones."""
+    right = {
+        name: {str(i): i < hits for i in range(n)} for name, hits in (("base", base), ("meta", meta), ("round 1", last))
+    }
+    rows = [
+        Row(
+            name,
+            "s",
+            figure(sum(of.values()), n),
+            gain=gain_of(right["meta"], of) if name == "round 1" else None,
+            against_base=None if name == "base" else gain_of(right["base"], of),
+        )
+        for name, of in right.items()
+    ]
+    return verdict_on_run(Summary("r", True, rows, []))
+
+
 def gain_of(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     found = paired(before, after)
     assert found is not None
@@ -62,6 +80,37 @@ def test_the_last_sentence_says_better_worse_or_within_the_noise_by_the_rows_tha
     assert "no measurable change (+3.1 points" in said(1, 0, 32)
     assert said(6, 0, 32).endswith("+18.8 points (standard error 6.9, McNemar's exact p 0.031, 32 rows).")
     assert verdict_on_run(Summary("r", False, [row("meta", 1)], [])) == "No round has been measured yet."
+
+
+def test_a_second_sentence_says_what_became_of_the_base_where_the_first_one_does_not() -> None:
+    lost = "Direct accuracy from base to round 1: worse by -17.2 points ("
+    assert fell(19, 11, 8).startswith("Direct accuracy from meta to round 1: no measurable change (-4.7 points")
+    assert lost in fell(19, 11, 8)
+    assert "base to round 1: worse by -21.9" in fell(19, 15, 5)  # a fall is said, although the first one says another
+    assert "base to round 1: no measurable change (+0.0" in fell(19, 8, 19)
+    assert "base to round 1: better by +17.2 points" in fell(8, 17, 19)
+    for alike in (fell(19, 19, 8), fell(19, 20, 21), fell(8, 9, 30)):
+        assert "base" not in alike
+    rows = [Row("base", "s", figure(19, 64)), Row("meta", "s", figure(8, 64), against_base=None)]
+    assert verdict_on_run(Summary("r", False, rows, [])) == "No round has been measured yet."
+    fallen = gain_of({str(i): True for i in range(9)}, {str(i): False for i in range(9)})
+    said = verdict_on_run(Summary("r", False, [rows[0], replace(rows[1], against_base=fallen)], []))
+    assert said.startswith("No round has been measured yet. Direct accuracy from base to meta: worse by -100.0 points")
+
+
+def test_the_legend_is_of_what_the_tables_show() -> None:
+    def told(summary: Summary) -> str:
+        return "\n".join(legend(summary, list(tables(summary))))
+
+    assert told(Summary("r", False, [], [])) == ""
+    measured = told(Summary("r", False, [row("base", 100), row("meta", 100)], []))
+    assert measured.startswith("[low, high]: ")
+    assert "gain: " in measured
+    for word in ("failed, not scored", "kept: ", "mended", "controls", "written", "looping", "log-likelihood"):
+        assert word not in measured
+    whole = told(full_summary(("direct",)))
+    for word in ("failed, not scored", "no answer: ", "clipped: ", "gain: ", "mended", "kept: ", "written: "):
+        assert word in whole
 
 
 def shown(summary: Summary, width: int = WIDTH) -> str:

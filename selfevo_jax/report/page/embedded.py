@@ -18,6 +18,7 @@ from selfevo_jax.report.entries import (
     answers_of,
     chains_of,
 )
+from selfevo_jax.report.page.tally import Tally
 from selfevo_jax.run.run_dir import RunDir
 
 T = TypeVar("T")
@@ -52,6 +53,8 @@ class Group:
     shown: int = 0
     notable: int = 0
     """Of all: those where something went wrong (see `is_notable`)."""
+    tally: dict[str, Any] | None = None
+    """Of a round: what all of its chains come to (a `Tally` as plain values)."""
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def told(self) -> dict[str, Any]:
@@ -105,8 +108,9 @@ def _mixed(notable: Sequence[T], others: Sequence[T], most: int) -> list[T]:
 
 def of_round(run: RunDir, number: int, index: int, limits: Limits, characters: int | None) -> Group:
     """Args: `index`: of the run in its page; `characters`: of this group."""
-    taken, of, notable = chosen_chains(chains_of(run, number), limits.chains)
-    group = Group(index, f"round {number}", None, of, notable=notable)
+    tally = Tally()
+    taken, of, notable = chosen_chains(tally.of(chains_of(run, number)), limits.chains)
+    group = Group(index, f"round {number}", None, of, notable=notable, tally=tally.to_dict())
     _fill(group, ([entry] for entry in taken), characters)
     return group
 

@@ -19,10 +19,12 @@ from selfevo_jax.report.entries import KINDS, VERDICTS, answers_of
 from selfevo_jax.report.page.costs import losses, phases
 from selfevo_jax.report.page.embedded import Group, Limits, chosen_rows, of_round, of_set
 from selfevo_jax.report.summary import Summary, checkpoints, summarize
-from selfevo_jax.report.table import sentences
+from selfevo_jax.report.verdicts import sentences
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.identity import flat
 from selfevo_jax.run.run_dir import RunDir
+from selfevo_jax.run.session import FAILED, last_session
+from selfevo_jax.run.warned import warned
 from selfevo_jax.section import Section
 
 
@@ -70,11 +72,18 @@ def _run(run: RunDir, summary: Summary, name: str) -> dict[str, Any]:
             "name": name,
             "seed": config.seed,
             "sentences": sentences(summary),
+            "said": [*_error(run, summary), *warned(run)],
             "summary": summary.to_dict(),
             "phases": phases(run, summary),
             "losses": losses(run, len(summary.rounds)),
             "config": _config(config),
         }
+
+
+def _error(run: RunDir, summary: Summary) -> list[str]:
+    """Why the last process ended, where that was an error, and the run has not come to its end since."""
+    session = None if summary.complete else last_session(run)
+    return [f"The last process ended with an error: {session.said}"] if session and session.end == FAILED else []
 
 
 def _config(config: Config) -> list[dict[str, Any]]:

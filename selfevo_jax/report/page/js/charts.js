@@ -74,9 +74,11 @@ function drawLines(spec, width) {
       root.append(svg("text", { class: "tick middle", x: X(tick), y: box.bottom + 16 }, count(tick)));
   }
   if (spec.x.name) root.append(svg("text", { class: "tick end", x: box.right, y: height - 4 }, spec.x.name));
+  // One checkpoint alone has no lines that its marks would have to lie on: they stand side by side.
+  const gap = labels?.length === 1 ? Math.min(48, (box.right - box.left) / (spec.series.length + 1)) : 5;
   const ends = [];
   spec.series.forEach((series, n) => {
-    const shift = labels ? (n - (spec.series.length - 1) / 2) * 5 : 0;
+    const shift = labels ? (n - (spec.series.length - 1) / 2) * gap : 0;
     const points = series.points.filter((point) => known(point.y));
     const group = svg("g", { class: `tone-${series.tone ?? n}` });
     const path = points.map((point, i) => `${i ? "L" : "M"}${(X(point.x) + shift).toFixed(1)},${Y(point.y).toFixed(1)}`).join("");

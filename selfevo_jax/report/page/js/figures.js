@@ -37,8 +37,10 @@ function accuracyChart(title, rows, modes, figureOf, options = {}) {
 function gainTable(set, rows) {
   const told = rows.filter((row) => known(row.gain));
   if (!told.length) return null;
-  return table(`${set}: direct answers against meta, on the same rows`, ["", "gain, points", "newly right", "newly wrong", "McNemar"],
-    told.map(({ checkpoint, gain }) => [checkpoint, `${signed(100 * gain.gain)} ± ${fixed(100 * gain.stderr)}`, count(gain.gained), count(gain.lost), pValue(gain.p)]));
+  const based = told.some((row) => known(row.against_base)), points = (of) => known(of) ? `${signed(100 * of.gain)} ± ${fixed(100 * of.stderr)}` : "–";
+  const head = ["", "gain, points", "newly right", "newly wrong", "McNemar", ...(based ? ["against base", "McNemar"] : [])];
+  return table(`${set}: direct answers against meta${based ? ", and against the base" : ""}, on the same rows`, head,
+    told.map(({ checkpoint, gain, against_base: base }) => [checkpoint, points(gain), count(gain.gained), count(gain.lost), pValue(gain.p), ...(based ? [points(base), known(base) ? pValue(base.p) : "–"] : [])]));
 }
 
 function accuracySection({ summary }) {
@@ -91,15 +93,17 @@ function textsSection({ summary }) {
   const charts = setsOf(summary).map((set) => {
     const rows = ofSet(summary, set).filter((row) => known(row.texts)), x = rows.map((row) => row.checkpoint);
     if (!rows.length) return null;
-    const faults = ["clipped", "looping", "leaked"];
+    const all = ["clipped", "looping", "leaked"], faults = all.filter((fault) => rows.some((row) => row.texts[fault].share > 0));
+    const none = all.filter((fault) => !faults.includes(fault)).join(", ").replace(/, (\w+)$/, " or $1");
+    const title = `${set}: answers with a fault`;
     const top = Math.max(0.02, ...rows.flatMap((row) => faults.map((fault) => row.texts[fault].high || 0)));
     const small = { height: 170, small: true, x, table: true };
-    const shares = lineChart({ ...small, title: `${set}: answers with a fault in %`, caption: `${set}: answers with a fault, %`,
+    const shares = !faults.length ? el("figure", { class: "small" }, el("figcaption", {}, title), el("p", { class: "note" }, `None is ${none}, at any checkpoint.`)) : lineChart({ ...small, title: `${title} in %`, caption: `${title}, %${none ? `; none is ${none}` : ""}`,
       y: { low: 0, high: Math.min(1, top * 1.1), format: (v) => fixed(100 * v, top < 0.1 ? 1 : 0) },
-      series: faults.map((fault, n) => ({ name: fault, tone: [0, 1, 2][n], points: rows.map((row, i) => sharePoint(i, row.texts[fault])) })) });
+      series: faults.map((fault) => ({ name: fault, tone: all.indexOf(fault), points: rows.map((row, i) => sharePoint(i, row.texts[fault])) })) });
     const lengths = meansChart(small, `${set}: tokens of a direct answer`, rows.map((row) => row.texts.length), 1);
     const grams = rows.some((row) => known(row.texts.distinct_bigrams))
-      ? valuesChart(small, `${set}: distinct bigrams among 1,000, %`, rows.map((row) => known(row.texts.distinct_bigrams) ? 100 * row.texts.distinct_bigrams : null)) : null;
+      ? valuesChart(small, `${set}: distinct bigrams among 1,000, %`, rows.map((row) => known(row.texts.distinct_bigrams) ? 100 * row.texts.distinct_bigrams : null), 1, 100) : null;
     return [shares, lengths, grams];
   });
   const rows = summary.ordinary || [];
@@ -111,11 +115,12 @@ function textsSection({ summary }) {
     found.length ? el("div", { class: "multiples" }, found) : null);
 }
 
-// A scale that holds some numbers and is no narrower than what can be told apart.
-function around(values, digits) {
-  const found = values.filter(known), low = Math.min(...found), high = Math.max(...found);
-  const room = Math.max((high - low) * 0.15, Math.abs(high) * 0.02, 2 * 10 ** -digits);
-  return { low: low >= 0 ? Math.max(0, low - room) : low - room, high: high + room };
+// A scale that holds some numbers and is no narrower than what can be told apart. Numbers that are all the same have no
+// shape that a narrow scale could show: theirs is as wide as they are large.
+function around(values, digits, most = Infinity) {
+  const found = values.filter(known), low = Math.min(...found), high = Math.max(...found), same = high - low < 10 ** -digits / 2;
+  const room = Math.max((high - low) * 0.15, Math.abs(high) * (same ? 0.5 : 0.02), 2 * 10 ** -digits);
+  return { low: low >= 0 ? Math.max(0, low - room) : low - room, high: Math.min(most, high + room) };
 }
 
 function meansChart(spec, title, figures, digits) {
@@ -125,9 +130,9 @@ function meansChart(spec, title, figures, digits) {
   return lineChart({ ...spec, title, caption: title, y: scale, series: [{ name: title, tone: 0, points }] });
 }
 
-function valuesChart(spec, title, values, digits = 1) {
+function valuesChart(spec, title, values, digits = 1, most = Infinity) {
   if (!values.some(known)) return null;
-  const scale = around(values, digits);
+  const scale = around(values, digits, most);
   return lineChart({ ...spec, title, caption: title, y: scale,
     series: [{ name: title, tone: 0, points: values.map((y, x) => ({ x, y, note: known(y) ? fixed(y, digits + 1) : "–" })) }] });
 }

@@ -12,10 +12,18 @@ function facts({ summary, seed, config }) {
   return el("dl", { class: "facts" }, told.map(([name, of]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(of ?? "–")))));
 }
 
+// What is measured to have got worse, and what the run itself has warned of.
+function warningsOf({ summary, said }) {
+  const all = [...(summary.warnings || []), ...said], shown = all.slice(0, 8), more = all.slice(8);
+  if (!all.length) return null;
+  const lines = (texts) => texts.map((text) => el("p", {}, text));
+  return el("aside", { class: "warning", "aria-label": "Warnings" }, lines(shown),
+    more.length ? el("details", {}, el("summary", {}, `${count(more.length)} more`), lines(more)) : null);
+}
+
 function runSections(index) {
   const run = figures.runs[index];
-  const warnings = run.summary.warnings?.length ? el("aside", { class: "warning", "aria-label": "Warnings" }, run.summary.warnings.map((text) => el("p", {}, text))) : null;
-  return [warnings, ...SECTIONS.map((make) => make(run, index))].filter(known);
+  return [warningsOf(run), ...SECTIONS.map((make) => make(run, index))].filter(known);
 }
 
 const single = el("div", { class: "run" });

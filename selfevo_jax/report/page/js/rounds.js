@@ -1,31 +1,42 @@
 // What the rounds made: the funnel, verdicts, controls, kept data, losses.
 
-// The counts of a round, from what was sampled to what was kept.
-function steps(counts) {
-  const judged = counts.judged_good > 0 || counts.kept === 0;
-  return [
-    ["sampled", counts.sampled],
-    ["readable", counts.sampled - counts.failed - counts.unparseable],
-    ["judged good", judged ? counts.judged_good : null],
-    ["unique", counts.kept + counts.over_cap],
-    ["kept", counts.kept],
+// What the chains of a round come to, as `Tally` has it; null where they are not there any more.
+const tallyOf = (index, checkpoint) => figures.groups.find((of) => of.run === index && of.at === checkpoint)?.tally ?? null;
+
+// The counts of a round, from what was sampled to what was kept. By verdicts: of the chosen answers, as in the verdicts below.
+function steps(counts, tally, filtered, whole) {
+  const usable = counts.kept + counts.over_cap + counts.duplicates, top = known(counts.least_score);
+  const judged = !filtered ? [["came to an end", usable]] : [
+    ["verdict read", tally ? tally.read : null],
+    ["judged good", tally ? tally.judged_good : null],
+    ...(top ? [["in the top share", counts.judged_good]] : whole ? [["and came to an end", counts.judged_good]] : []),
   ];
+  return [["sampled", counts.sampled], ...judged, ["unique", counts.kept + counts.over_cap], ["kept", counts.kept]];
 }
 
-const LOST = [["failed", "failed"], ["unparseable", "feedback not read"], ["clipped", "clipped"], ["empty", "empty"], ["cut", "ran on, and was cut"], ["duplicates", "duplicates"], ["over_cap", "over the cap of a prompt"], ["drawn_by_lot", "drawn by lot"]];
+const LOST = [["failed", "failed"], ["clipped", "clipped"], ["empty", "empty"], ["cut", "ran on, and was cut"], ["duplicates", "duplicates"], ["over_cap", "over the cap of a prompt"], ["drawn_by_lot", "drawn by lot"]];
 
-function funnelSection({ summary }) {
-  const rows = ofRounds(summary);
+function besideSteps(counts, tally) {
+  const unread = tally ? tally.verdicts["not read"] || 0 : counts.unparseable, later = counts.unparseable - unread;
+  return [...(unread ? [`verdict not read ${count(unread)}`] : []), ...(later > 0 ? [`feedback on another answer not read ${count(later)}`] : []),
+    ...LOST.filter(([key]) => counts[key]).map(([key, name]) => `${name} ${count(counts[key])}`)].join(", ") || "–";
+}
+
+function funnelSection({ summary, config }, index) {
+  const rows = ofRounds(summary).map((row) => ({ ...row, tally: tallyOf(index, row.checkpoint) }));
   if (!rows.length) return null;
-  const head = ["", ...steps(rows[0].counts).map(([name]) => name), "beside"];
-  const body = rows.map(({ checkpoint, counts }) => [checkpoint,
-    ...steps(counts).map(([name, n]) => known(n) ? el("div", { class: "step" }, count(n), bar([[n / Math.max(1, counts.sampled), 0, `${name}: ${count(n)} of ${count(counts.sampled)}`]])) : "–"),
-    LOST.filter(([key]) => counts[key]).map(([key, name]) => `${name} ${count(counts[key])}`).join(", ") || "–"]);
+  const filtered = config.find((of) => of.key === "rounds.select")?.value !== "none" && rows.some(({ tally }) => !tally || Object.entries(tally.verdicts).some(([name, n]) => name !== "not judged" && n));
+  const whole = rows.some(({ counts, tally }) => !tally || tally.judged_good !== counts.judged_good);
+  const found = rows.map(({ counts, tally }) => steps(counts, tally, filtered, whole));
+  const head = ["", ...found[0].map(([name]) => name), "beside"];
+  const body = rows.map(({ checkpoint, counts, tally }, i) => [checkpoint,
+    ...found[i].map(([name, n]) => known(n) ? el("div", { class: "step" }, count(n), bar([[n / Math.max(1, counts.sampled), 0, `${name}: ${count(n)} of ${count(counts.sampled)}`]])) : "–"),
+    besideSteps(counts, tally)]);
   const shares = [["data_first", "first responses", 0], ["data_candidates", "chosen, before the filter", 1], ["data_kept", "kept", 2]];
   const series = shares.filter(([key]) => rows.some((row) => known(row[key]))).map(([key, name, tone]) => ({ name, tone, points: rows.map((row, x) => sharePoint(x, row[key])) }));
   const right = series.length ? lineChart({ title: "right answers in the data of the rounds, %", caption: "Right answers in the data of the rounds, %", x: rows.map((row) => row.checkpoint), y: SHARES, height: 220, series, table: true }) : null;
   return section("funnel", "What the rounds kept", ["From the chains that were sampled to the rows that the round learns from.",
-    "Gold answers are read after a round has learnt, to measure alone."], table("chains of the rounds", head, body, { hidden: true, kinds: ["", ...steps(rows[0].counts).map(() => "fifth"), "text"] }), right, writtenTable(rows));
+    "Gold answers are read after a round has learnt, to measure alone."], table("chains of the rounds", head, body, { hidden: true, kinds: ["", ...found[0].map(() => "fifth"), "text"] }), right, writtenTable(rows));
 }
 
 function writtenTable(rows) {
@@ -35,26 +46,32 @@ function writtenTable(rows) {
     count(of.prompts), count(of.wanted), count(of.given), Object.entries(of.refused).filter(([, n]) => n).map(([why, n]) => `${why} ${count(n)}`).join(", ") || "–"]));
 }
 
+const MATRIX = ["good and right", "good but wrong", "bad but right", "bad and wrong"];
+
 // Counts behind a verdict's shares, which are of whole rows.
 function matrix({ accuracy, precision, recall, unparseable }) {
   const good = precision.n, right = recall.n, both = Math.round((precision.share || 0) * good);
   return { "good and right": both, "good but wrong": good - both, "bad but right": right - both, "bad and wrong": accuracy.n - good - right + both, "not read": unparseable };
 }
 
-function matrixTable(title, quality, where) {
-  const cells = matrix(quality), most = Math.max(1, ...Object.values(cells));
+// As counted from the chains; null where their grades are not kept with them.
+const verdictsOf = (tally) => tally && MATRIX.some((name) => tally.verdicts[name]) ? tally.verdicts : null;
+
+function matrixTable(title, cells, where) {
+  const number = (name) => cells[name] || 0, most = Math.max(1, ...MATRIX.map(number));
+  const leading = (name) => el("a", { href: `#${new URLSearchParams({ ...where, verdict: name })}`, title: `chains: ${name}` }, count(number(name)));
   const cell = (name) => {
-    const inner = where ? el("a", { href: `#${new URLSearchParams({ ...where, verdict: name })}`, title: `chains: ${name}` }, count(cells[name])) : count(cells[name]);
-    const found = el("td", { class: name === "good but wrong" || name === "bad but right" ? "off" : "on" }, inner);
-    found.style.setProperty("--share", (cells[name] / most).toFixed(3));
+    const found = el("td", { class: name === "good but wrong" || name === "bad but right" ? "off" : "on" }, leading(name));
+    found.style.setProperty("--share", (number(name) / most).toFixed(3));
     return found;
   };
+  const beside = ["not read", "no grade"].filter(number).map((name) => el("tr", {}, el("th", { scope: "row" }, name), el("td", { colspan: 2 }, leading(name))));
   return el("table", { class: "matrix" }, el("caption", {}, title),
     el("thead", {}, el("tr", {}, el("td", {}), el("th", { scope: "col" }, "right"), el("th", { scope: "col" }, "wrong"))),
     el("tbody", {},
       el("tr", {}, el("th", { scope: "row" }, "judged good"), cell("good and right"), cell("good but wrong")),
       el("tr", {}, el("th", { scope: "row" }, "judged bad"), cell("bad but right"), cell("bad and wrong")),
-      quality.unparseable ? el("tr", {}, el("th", { scope: "row" }, "not read"), el("td", { colspan: 2 }, count(quality.unparseable))) : null));
+      beside));
 }
 
 function verdictSection({ summary }, index) {
@@ -62,13 +79,13 @@ function verdictSection({ summary }, index) {
   const content = [];
   if (rounds.length) {
     content.push(el("h3", {}, "Chosen answers of the rounds"), el("div", { class: "matrices" }, rounds.map((of) =>
-      matrixTable(`round ${of.round}`, of.data_accuracy.verdict, { run: index, at: `round ${of.round}`, set: "" }))));
+      matrixTable(`round ${of.round}`, verdictsOf(tallyOf(index, `round ${of.round}`)) ?? matrix(of.data_accuracy.verdict), { run: index, at: `round ${of.round}`, set: "" }))));
   }
   for (const set of setsOf(summary)) {
     const rows = ofSet(summary, set).filter((row) => known(row.verdict));
     if (!rows.length) continue;
     content.push(el("h3", {}, `First answers of the evaluation, ${set}`), el("div", { class: "matrices" }, rows.map((row) =>
-      matrixTable(row.checkpoint, row.verdict, { run: index, at: row.checkpoint, set }))),
+      matrixTable(row.checkpoint, matrix(row.verdict), { run: index, at: row.checkpoint, set }))),
     table(`${set}: verdicts on first answers in %`, ["", "precision", "recall", "accuracy", "not read"], rows.map(({ checkpoint, verdict: of }) => [checkpoint, percent(of.precision), percent(of.recall), percent(of.accuracy), count(of.unparseable)]), { hidden: true }));
   }
   content.push(controlsTable(summary));
@@ -89,7 +106,7 @@ function keptSection({ summary }) {
   const charts = [
     valuesChart(spec, "tokens of a kept answer", rows.map((row) => row.counts.kept ? row.counts.mean_tokens : null), 1),
     valuesChart(spec, "entropy of words, bits", rows.map((row) => row.counts.entropy_bits), 2),
-    valuesChart(spec, "distinct bigrams, % of all", rows.map((row) => known(row.counts.distinct_bigrams) ? 100 * row.counts.distinct_bigrams : null), 1),
+    valuesChart(spec, "distinct bigrams, % of all", rows.map((row) => known(row.counts.distinct_bigrams) ? 100 * row.counts.distinct_bigrams : null), 1, 100),
   ].filter(known);
   return section("kept", "Kept data", ["Whether what the rounds learn from is getting narrower: length, entropy and distinct bigrams of the kept answers."],
     charts.length ? el("div", { class: "multiples" }, charts) : null);
@@ -104,7 +121,7 @@ function lossSection({ losses }) {
   const charts = losses.map((of) => lineChart({
     title: `loss of ${of.checkpoint}, ${ends(of)}`, caption: `${of.checkpoint}: ${ends(of)}`, small: true, height: 170, left: 46,
     x: { low: 0, high: of.steps[of.steps.length - 1], name: "step" }, series: [{ name: "loss", tone: 0, mark: null, points: of.steps.map((x, i) => ({ x, y: of.losses[i] })) }],
-    y: { low: log ? low : 0, high, log, format: (v) => (v < 0.01 ? v.toExponential(0) : String(Number(v.toPrecision(2)))), ticks: log ? powers(low, high) : null },
+    y: { low: log ? low : 0, high, log, format: (v) => (v && v < 0.01 ? v.toExponential(0) : String(Number(v.toPrecision(2)))), ticks: log ? powers(low, high) : null },
   }));
   const each = Math.max(...losses.map((of) => of.each));
   return section("losses", "Losses", ["Fine-tuning, checkpoint by checkpoint, on one scale.", each > 1 ? `Each point is the mean of up to ${each} steps.` : "Each point is one step."], el("div", { class: "multiples" }, charts));
