@@ -9,7 +9,7 @@ from pathlib import Path
 from selfevo_jax.api.model import Model, load
 from selfevo_jax.chains import Rollout
 from selfevo_jax.config import Config
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import MODES, Summary, summarize, verdict_on_run
 from selfevo_jax.run import Cost, RunDir, costs
 from selfevo_jax.run.chosen import run_named
@@ -82,6 +82,14 @@ class Run:
     def __init__(self, run: RunDir) -> None:
         self._run = run
 
+    def __repr__(self) -> str:
+        try:
+            summary = self.summary()
+        except SelfevoError:  # the figures may be what is broken
+            return f"<Run {self.path}>"
+        done = "complete" if summary.complete else f"of {self.config.rounds.number} so far"
+        return f"<Run {self.path}: {len(summary.rounds)} rounds, {done}>"
+
     @property
     def path(self) -> str:
         return str(self._run.root)
@@ -100,7 +108,7 @@ class Run:
         return summarize(self._run)
 
     def verdict(self) -> str:
-        """One sentence: better, worse, or within the noise."""
+        """One sentence: better, worse, or within the noise; and one against the base where that is another answer."""
         return verdict_on_run(self.summary())
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -132,8 +140,12 @@ class Run:
         part = self._run.round(round, "rollouts/part-00000.jsonl")
         if not self._run.round(round, "rollouts/manifest.json").exists():
             raise ConfigError(f"{self.path}: round {round} has no finished chains; see `selfevo status {self.path}`")
-        with understood(part):
-            yield from map(Rollout.from_dict, read_rows(part))
+
+        def rows() -> Iterator[Rollout]:
+            with understood(part):
+                yield from map(Rollout.from_dict, read_rows(part))
+
+        return rows()
 
     def steps(self, checkpoint: str) -> list[Step]:
         """Of the fine-tuning that made a checkpoint, by its name: `meta`, `0001`; none where nothing was trained, or by

@@ -51,6 +51,7 @@ def study_command(
 def _study(path: Path, overrides: list[str]) -> None:
     from selfevo_jax import hosts, notice
     from selfevo_jax.progress import Reporter
+    from selfevo_jax.run.names import PAGE
     from selfevo_jax.study import conduct, read_study
     from selfevo_jax.study.conduct import TABLE
 
@@ -67,6 +68,7 @@ def _study(path: Path, overrides: list[str]) -> None:
         else:
             say(f"{study.file}: all {len(study.runs)} runs are at their end; there is nothing to do.")
         say(f"The table is in {study.out}: {TABLE}.txt, {TABLE}.json, {TABLE}.md")
+        say(f"Each run has its page: {study.out}/VARIANT/seed-N/{PAGE}")
 
 
 @app.command("compare")

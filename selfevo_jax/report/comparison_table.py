@@ -99,6 +99,18 @@ def _runs(found: Comparison) -> Iterator[str]:
                 yield f"  seed {member.seed} ended early: {member.ended.partition('. ')[0]}"
             elif not member.complete:
                 yield f"  seed {member.seed} is not complete: selfevo status {member.run_dir}"
+        yield from _lacking(found, row.name)
+
+
+def _lacking(found: Comparison, row: str) -> Iterator[str]:
+    """The sets that a row has no figures on; it is in none of their tables."""
+    keys = [*found.accuracy, *found.judged, *found.texts]
+    sets = list(dict.fromkeys(set_name for set_name, *_ in keys))
+    own, first = ({key[0] for key in keys if key[2] == name} for name in (row, found.baseline))
+    if lacking := [set_name for set_name in sets if set_name not in own]:
+        yield f"  has no figures on {', '.join(lacking)}"
+    if row != found.baseline and not own & first:
+        yield f"  has no set in common with {found.baseline}: there is nothing to compare them by"
 
 
 def _otherwise(found: Comparison) -> Iterator[str]:
@@ -173,7 +185,8 @@ def _grid(title: str, names: Sequence[str], cells: dict[tuple[str, str], str]) -
     columns = [name for name in dict.fromkeys(column for _, column in cells) if name != GAIN]
     if any(column == GAIN for _, column in cells):
         columns.append(GAIN)
-    return Grid(title, columns, [(name, [cells.get((name, column), "-") for column in columns]) for name in names])
+    known = [name for name in names if any(row == name for row, _ in cells)]
+    return Grid(title, columns, [(name, [cells.get((name, column), "-") for column in columns]) for name in known])
 
 
 def _share(column: str, figure: Figure) -> str:

@@ -21,6 +21,7 @@ from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.events import Events
 from selfevo_jax.run.files import read_json
+from selfevo_jax.run.lock import FileLock
 from selfevo_jax.run.names import PRINTS, TRACKING
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import is_remote
@@ -95,28 +96,33 @@ class Follower:
 
     def _once(self) -> bool:
         """Whether all was told before the run left."""
-        tracker: Tracker | None = None
         try:
             tracker = self._section.open(self._key)
-            events = Events(self._run, tracker.start(about(self._run, self._section, self._key)))
-            while True:
-                left = self._leave.is_set()
-                told = False
-                while batch := self._next(events):
-                    give(tracker, batch)
-                    told = True
-                if left and not told:
-                    break
-                if not told:
-                    self._leave.wait(LOOK_SECONDS)
-            tracker.finish()
+            with _telling(about(self._run, self._section, self._key), self._section) as (told, lock):
+                try:
+                    self._tell(tracker, Events(self._run, tracker.start(told)), lock)
+                except (Exception, SystemExit):
+                    with contextlib.suppress(Exception, SystemExit):
+                        tracker.finish()
+                    raise
         except (Exception, SystemExit) as error:  # of a package that is not ours, of a network, of a disk
             self._warn(_said(error))
-            if tracker is not None:
-                with contextlib.suppress(Exception, SystemExit):
-                    tracker.finish()
             return False
         return True
+
+    def _tell(self, tracker: Tracker, events: Events, lock: FileLock) -> None:
+        while True:
+            left = self._leave.is_set()
+            told = False
+            while batch := self._next(events):
+                lock.check()
+                give(tracker, batch)
+                told = True
+            if left and not told:
+                break
+            if not told:
+                self._leave.wait(LOOK_SECONDS)
+        tracker.finish()
 
     def _next(self, events: Events) -> list[Event]:
         """What files tell, and behind it what the fine-tuning has told."""
@@ -142,18 +148,21 @@ class Follower:
 def replay(run: RunDir, section: TrackSection, key: str) -> tuple[int, int]:
     """Tells a tracker all of a run that is finished; how many events it was told now, and how many it had before.
 
-    Raises ConfigError where no run lies or the tracker cannot work here, SelfevoError where it fails.
+    Raises ConfigError where no run lies or the tracker cannot work here, LockError where another process tells it, be
+    it the run itself, and SelfevoError where it fails.
     """
     run.require_run()
     tracker = section.open(key)
     new = 0
     try:
-        there = tracker.start(about(run, section, key))
-        events = Events(run, there)
-        while batch := events.read():
-            give(tracker, batch)
-            new += len(batch)
-        tracker.finish()
+        with _telling(about(run, section, key), section) as (told, lock):
+            there = tracker.start(told)
+            events = Events(run, there)
+            while batch := events.read():
+                lock.check()
+                give(tracker, batch)
+                new += len(batch)
+            tracker.finish()
     except SelfevoError:
         raise
     except (Exception, SystemExit) as error:
@@ -199,6 +208,23 @@ def about(run: RunDir, section: TrackSection, key: str) -> About:
     else:
         folder = run.root / TRACKING / section.kind.replace(":", ".")
     return About(name, id, str(run.root), folder)
+
+
+class TrackerLock(FileLock):
+    """One process at a time tells a tracker of a run: two would each tell what the other has not told yet."""
+
+    does, remedy = "is telling this tracker of the run", "give it another folder (dir)"
+
+
+@contextlib.contextmanager
+def _telling(told: About, section: TrackSection) -> Iterator[tuple[About, TrackerLock]]:
+    """Raises LockError."""
+    lock = TrackerLock(told.dir / section.kind.replace(":", "."))
+    lock.acquire()
+    try:
+        yield told, lock
+    finally:
+        lock.release()
 
 
 def give(tracker: Tracker, events: Sequence[Event]) -> None:

@@ -7,6 +7,7 @@ run share the directory: process 0 alone writes, and what is there is what proce
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from selfevo_jax.checkpoint import ARRAYS, ASIDE, free_name, is_complete, read_m
 from selfevo_jax.config import Config, load_config
 from selfevo_jax.data import jsonl_lines
 from selfevo_jax.errors import ConfigError, SelfevoError
-from selfevo_jax.run.checksums import Checksums
+from selfevo_jax.run.checksums import FILE, HEAD, Checksums
 from selfevo_jax.run.files import read_json, read_rows, to_json, write_file
 from selfevo_jax.run.identity import identity
 from selfevo_jax.run.joining import Joining, finished_files
@@ -39,6 +40,8 @@ class RunDir(Paths):
         super().__init__(place(root))
         self._storage = storage_of(self.root)
         self._storage.reach(self.root)
+        if any(os.path.lexists(self.root / name) for name in (CONFIG, HEAD, FILE, FORKING)):
+            self._storage.refuse_links(self.root)  # in a folder of anything else there may be some
         self.sums = Checksums(self.root)
         self.notes: list[str] = []
         """What was put in order, a line each, as process 0 knows it."""
@@ -242,6 +245,7 @@ class RunDir(Paths):
         if hosts.is_writer():
             with hosts.working("opening the run directory"):
                 self.require_free()
+                self._storage.refuse_links(self.root)
                 before = self._lock.acquire()
                 self.sums = Checksums(self.root)  # what others have written until now
                 try:
@@ -269,6 +273,7 @@ class RunDir(Paths):
             self.require_free()
             if self.config_file.exists() or self.sums.head.exists():
                 raise ConfigError(f"{self.root}: a run is there already; choose another directory")
+        self._storage.refuse_links(self.root)
         self._lock.acquire()
         try:
             write_file(begun, b"")

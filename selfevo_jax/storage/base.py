@@ -68,8 +68,11 @@ class Storage(Protocol):
     """Files of a run, by their paths."""
 
     def reach(self, folder: Path) -> None:
-        """Raises SelfevoError where the storage behind a folder does not answer, or not to this user, or where what it
-        holds leads elsewhere."""
+        """Raises SelfevoError where the storage behind a folder does not answer, or not to this user."""
+
+    def refuse_links(self, folder: Path) -> None:
+        """Raises SelfevoError for a link below a folder: through one, a run would write, cut or remove what is
+        elsewhere."""
 
     def write(self, path: Path, content: bytes) -> None:
         """Whole or not at all, and in place when it returns. Raises SelfevoError where it cannot be written."""

@@ -217,8 +217,7 @@ class Disk:
     """Storage on a disk."""
 
     def reach(self, folder: Path) -> None:
-        """Refuses a place that is no folder and cannot become one, or cannot be read, and links below the folder:
-        through one, a run would write, cut or remove what is elsewhere."""
+        """Refuses a place that is no folder and cannot become one, or cannot be read."""
         with readable(folder):
             for part in (folder, *folder.parents):
                 if part.exists() and not part.is_dir():
@@ -227,6 +226,8 @@ class Disk:
                     )
             with contextlib.suppress(FileNotFoundError):
                 os.scandir(folder).close()
+
+    def refuse_links(self, folder: Path) -> None:
         for place, folders, files in os.walk(folder):
             for name in (*folders, *files):
                 if (found := Path(place, name)).is_symlink():

@@ -63,6 +63,9 @@ class Objects:
     def reach(self, folder: Path) -> None:
         self.metadata(folder / "config.yaml")
 
+    def refuse_links(self, folder: Path) -> None:
+        pass
+
     def metadata(self, path: Path) -> dict[str, Any] | None:
         """What the bucket knows of an object; None where there is none."""
         bucket, name = _split(path)

@@ -14,7 +14,7 @@ from rich.console import Console
 from selfevo_jax import hosts, notice
 from selfevo_jax.errors import ConfigError, EmptySelectionError, NonFiniteLossError, SelfevoError
 from selfevo_jax.progress import Reporter
-from selfevo_jax.report import as_markdown, as_text, compare, summarize
+from selfevo_jax.report import as_markdown, as_text, compare, summarize, write_page
 from selfevo_jax.rounds import Controller
 from selfevo_jax.rounds.opening import prepare
 from selfevo_jax.run import RunDir, share, shared
@@ -30,7 +30,7 @@ _HONEST = (EmptySelectionError, NonFiniteLossError)
 
 
 def conduct(study: Study, reporter: Reporter) -> bool:
-    """Makes what is left of a study, and its table. Returns whether there was anything to do.
+    """Makes what is left of a study, each run with its page, and its table. Returns whether there was anything to do.
 
     Of several processes every one calls it. It can be killed at any instant, and the same call goes on. Raises
     ConfigError, before any work, for a folder that holds a run with another config, or a variant that cannot be
@@ -61,8 +61,10 @@ def _make(study: Study, run: StudyRun, title: str, reporter: Reporter) -> None:
             ended = _ran(controller)
         found = controller.dir
         found.write(found.report_file, lambda: to_json(summarize(found).to_dict()))
-    if ended != COMPLETE:
-        reporter.warn(f"{run.name} has ended early, and is in the table with its reason: {ended}")
+        if ended != COMPLETE:
+            reporter.warn(f"{run.name} has ended early, and is in the table with its reason: {ended}")
+        if hosts.is_writer():
+            write_page(found, reporter)
     # a run that was gone on with has no time of its own worth showing
     seconds = None if begun else round(time.monotonic() - began, 1)
     hosts.agree("noting the end of the run", lambda: _note(study, run, ended, seconds))

@@ -104,6 +104,19 @@ def test_tables_with_many_rounds_and_long_names_are_whole_at_80_columns() -> Non
     assert f"| {names[1]} | 33.4 [30.9, 35.9] |" in as_markdown(found)
 
 
+def test_a_row_without_figures_on_a_set_is_in_none_of_its_tables_and_said_to_have_none() -> None:
+    right = {"1": True, "2": False}
+    members = [member(name, 1, {(set_name, "direct", "base"): right}) for name, set_name in (("a", "s"), ("b", "t"))]
+    text = as_text(compare_members(members))
+    assert not [line for line in text.splitlines() if line.split()[1:] == ["-"]]
+    assert "a: seed 1\n  has no figures on t\n" in text
+    assert "b: seed 1\n  has no figures on s\n  has no set in common with a: there is nothing to compare" in text
+    both = [*members, member("c", 1, {(set_name, "direct", "base"): right for set_name in "st"})]
+    text = as_text(compare_members(both))
+    assert "c: seed 1\n" in text
+    assert [line.split()[0] for line in text.splitlines() if "[9.5, 90.5]" in line] == ["a", "c", "b", "c"]
+
+
 def judged(name: str, seed: int, outcomes: list, marks: list) -> Member:
     def by_prompt(values: list) -> dict:
         return {f"prompt {n}": value for n, value in enumerate(values)}

@@ -3,6 +3,7 @@ import hashlib
 import json
 import re
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from selfevo_jax.report import page as room
 from selfevo_jax.report.page.document import _SCRIPTS, document
 from selfevo_jax.report.page.embedded import Group, _fill, chosen_chains, chosen_rows, is_notable
 from selfevo_jax.report.page.payload import names_of
+from selfevo_jax.report.page.tally import Tally
 
 ASSETS = Path(room.__file__).parent
 
@@ -111,6 +113,28 @@ def test_what_became_of_a_chain_and_its_verdict_beside_gold(right, texts, good, 
     assert (entry.kind, entry.verdict) == (kind, verdict)
     assert kind in KINDS
     assert verdict in VERDICTS
+
+
+def test_the_verdicts_of_a_round_are_counted_from_its_chains_as_they_are_found_in_them() -> None:
+    bad_then_unread = Rollout(
+        "b",
+        0,
+        "p",
+        tuple(Candidate("t", "stop", (1,), Feedback("f", "stop", good, None)) for good in (False, None)),
+        0,
+    )
+    failed = replace(rollout("f", good=None), error="too long")
+    chains = [rollout("a"), rollout("c", finish="length"), rollout("u", good=None), bad_then_unread, failed]
+    entries = [Entry("round 1", None, one, "9", (True, True)) for one in chains]
+    tally = Tally()
+    assert list(tally.of(entries)) == entries
+    told = tally.to_dict()
+    assert (told["read"], told["judged_good"]) == (3, 2)  # a later feedback that is not read takes no verdict back
+    assert told["verdicts"] == {"good and right": 2, "not read": 1, "bad but right": 1}
+    assert told["verdicts"] == {
+        verdict: sum(Wanted(verdicts=frozenset({verdict})).has(entry) for entry in entries)
+        for verdict in told["verdicts"]
+    }
 
 
 def test_of_an_evaluation_the_verdict_is_on_the_first_answer_and_a_batch_judge_decides_where_there_is_one() -> None:

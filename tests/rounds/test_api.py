@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 from loop_helpers import config
+from typer.testing import CliRunner
 
 import selfevo_jax as se
+from selfevo_jax.cli import app
 from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.run import RunDir
+from selfevo_jax.run.warned import warned
 
 PROMPT = "Mia has 7 shells. Then Mia finds 5. How many now?"
 
@@ -113,7 +117,7 @@ def test_a_faulty_setting_and_a_model_that_is_not_there_are_named(tmp_path: Path
         se.load(str(tmp_path / "none"))
 
 
-def test_a_run_is_read_as_plain_values(finished: Path) -> None:
+def test_a_run_is_read_as_plain_values(finished: Path, tmp_path: Path) -> None:
     run = se.read_run(finished)
     assert run.complete
     assert run.config.rounds.number == 2
@@ -131,18 +135,27 @@ def test_a_run_is_read_as_plain_values(finished: Path) -> None:
     assert [step.step for step in run.steps("0001")] == [1, 2, 3, 4]
     assert {cost.kind for cost in run.costs()} >= {"rollouts", "training", "evaluation"}
     assert run.verdict().startswith("Direct accuracy from meta to round 2")
+    assert repr(run) == f"<Run {finished}: 2 rounds, complete>"
     with pytest.raises(ConfigError, match="round 3 has no finished chains"):
-        list(run.chains(3))
+        run.chains(3)  # at the call, not when the first is asked for
     with pytest.raises(ConfigError, match="no finished checkpoint '0003'"):
         run.steps("0003")
     with pytest.raises(ConfigError, match="no run directory"):
         se.read_run(finished / "rounds")
+    (tmp_path / "link").symlink_to(finished)  # in a folder that is no run links are nobody's business
+    with pytest.raises(ConfigError, match="no run directory"):
+        se.read_run(tmp_path)
 
 
 def test_evolve_goes_on_with_a_run_and_finds_that_nothing_is_left(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/costs.jsonl").unlink()
     tree = config(tmp_path / "elsewhere", rounds__number=3).model_dump(mode="json")
     run = se.evolve(tree, {"run_dir": str(tmp_path / "run"), "rounds.number": 2}, quiet=True)
     assert (run.path, run.complete) == (str(tmp_path / "run"), True)
+    lost = f"{tmp_path}/run/costs.jsonl: missing; the run goes on without it"
+    assert lost in warned(RunDir(run.path))
+    assert json.dumps(lost)[1:-1] in (tmp_path / "run/report.html").read_text()
+    assert f"Warning: {lost}" in CliRunner().invoke(app, ["report", run.path]).output.replace("\n", " ")
     with pytest.raises(ConfigError, match=r"a run with another config is here:\n  seed: 0 -> 1"):
         se.evolve(tree, {"run_dir": str(tmp_path / "run"), "seed": 1}, quiet=True)

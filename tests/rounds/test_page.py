@@ -41,6 +41,11 @@ def test_a_page_shows_the_summary_of_the_run_and_says_what_part_of_its_chains_it
     figures, chains = payload([run], Limits(chains=5, rows=4))
     (told,) = figures["runs"]
     assert told["summary"] == json.loads(json.dumps(summarize(run).to_dict()))
+    for record, group in zip(told["summary"]["rounds"], figures["groups"], strict=False):
+        verdict, tally = record["data_accuracy"]["verdict"], group["tally"]
+        assert tally["verdicts"].get("not read", 0) == verdict["unparseable"]
+        assert tally["read"] == verdict["accuracy"]["n"]
+        assert tally["judged_good"] == verdict["precision"]["n"] >= record["counts"]["judged_good"]
     groups = {(of["at"], of["set"]): (of["shown"], of["of"]) for of in figures["groups"]}
     assert groups == {("round 1", None): (5, 16), ("round 2", None): (5, 16), (None, "stories"): (4, 16)}
     assert len(chains) == 5 + 5 + 4 * 4  # base, meta and two rounds
@@ -81,7 +86,16 @@ def test_a_run_with_its_page_is_verified_and_joined_as_one_without(finished: Pat
     assert write_page(run, heard)
     run.close()
     assert heard.lines == []
-    assert verify(run).faults == []
+    assert (verify(run).faults, verify(run).absent) == ([], [])
+    (root / "report.html").rename(tmp_path / "shown.html")
+    there = verify(run)
+    assert (there.faults, there.absent) == ([], ["report.html"])
+    done = runner.invoke(app, ["verify", str(root)])
+    assert "Not here, and nothing rests on it: report.html" in done.output
+    run.open(run.read_config(), {key: value for key, value in prints.items() if key != "config"})
+    assert run.take_notes() == []
+    run.close()
+    assert verify(run).absent == []
 
 
 def test_commands_write_a_page_and_show_chains(finished: Path, tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ def test_a_variant_that_ends_early_is_a_row_with_its_reason(studied: Path) -> No
     assert ends[str(studied / "out/mixed/seed-0")] is None
     text = (studied / "out/table.txt").read_text()
     assert "seed 0 ended early: round 1: 0 of 16 rows passed" in text
+    assert '"at":"round 1"' in (studied / "out/strict/seed-0/report.html").read_text()
     assert max(map(len, text.splitlines())) <= 80
     assert "strict differs from mixed in: rounds.select feedback (mixed: none);" in text
 

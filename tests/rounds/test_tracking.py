@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lock_helpers import owned_by_a_living_process
 from loop_helpers import Heard, config
 from typer.testing import CliRunner
 
@@ -19,7 +20,8 @@ from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.run import RunDir, costs, following, replay
 from selfevo_jax.run.events import Events
-from selfevo_jax.run.following import Following, about, trackers_of
+from selfevo_jax.run.following import Following, TrackerLock, about, trackers_of
+from selfevo_jax.run.lock import LockError
 from selfevo_jax.trackers import Scalars, Settings, Texts
 
 STEPS, ROUNDS = 4, 2
@@ -174,6 +176,24 @@ def test_a_replay_goes_on_from_what_a_tracker_has_and_a_second_one_adds_nothing(
     assert replay(run, whole, "track.0") == (len(told) - 9, 9)
     assert replay(run, whole, "track.0") == (0, len(told))
     assert diary(next(tmp_path.glob("run-*"))) == plain(told)
+
+
+def test_one_process_at_a_time_tells_a_tracker_of_a_run(finished: Path, told, tmp_path, monkeypatch) -> None:
+    tree = {"kind": "toys:Diary", "dir": str(tmp_path)}
+    (section,) = sections(tree)
+    lock = TrackerLock(about(RunDir(finished), section, "track.0").dir / "toys.Diary").file
+    lock.parent.mkdir()
+    owner = owned_by_a_living_process(lock)
+    with pytest.raises(LockError, match=rf"process {owner.pid} on .* is telling this tracker of the run .* \(dir\)"):
+        replay(RunDir(finished), section, "track.0")
+    (line,) = followed(monkeypatch, finished, tree)
+    assert f"track.0: toys:Diary: {lock.parent}" in line
+    assert "is telling this tracker of the run" in line
+    assert [file.name for file in lock.parent.iterdir()] == [lock.name]
+    lock.unlink()
+    assert followed(monkeypatch, finished, tree) == []
+    assert replay(RunDir(finished), section, "track.0") == (0, len(told))
+    assert not lock.exists()
 
 
 def followed(monkeypatch: pytest.MonkeyPatch, run: Path, tree: object, seconds: float = 5.0) -> list[str]:

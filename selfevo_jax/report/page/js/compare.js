@@ -19,9 +19,9 @@ function overlaid(found, set, mode) {
   const all = unique(own.map((of) => of.checkpoint)), numbered = all.filter((of) => /^round /.test(of)).sort((a, b) => short(a) - short(b));
   const x = ["base", "meta"].filter((of) => all.includes(of)).concat(numbered);
   const series = found.rows.map(({ name }, n) => ({ name, tone: n % 5, dashed: n % 10 >= 5, points: own.filter((of) => of.row === name)
-    .map((of) => ({ x: x.indexOf(of.checkpoint), y: of.mean, low: known(of.stderr) ? of.mean - of.stderr : null, high: known(of.stderr) ? of.mean + of.stderr : null, note: share(of) })).sort((a, b) => a.x - b.x) }));
+    .map((of) => ({ x: x.indexOf(of.checkpoint), y: of.mean, low: known(of.stderr) ? of.mean - of.stderr : null, high: known(of.stderr) ? of.mean + of.stderr : null, note: share(of) })).sort((a, b) => a.x - b.x) })).filter((of) => of.points.length);
   const apart = found.differences.filter((of) => of.set === set && of.mode === mode);
-  const rows = found.rows.filter(({ name }) => name !== found.baseline);
+  const rows = found.rows.filter(({ name }) => apart.some((of) => of.row === name));
   return [
     lineChart({ title: `${set}, ${COMPARED[mode]}: right in %`, x, y: SHARES, height: 320, series, table: true }),
     apart.length ? table(`difference to ${found.baseline}, in points`, ["", ...x], rows.map(({ name }) => [name, ...x.map((checkpoint) => {
