@@ -39,7 +39,7 @@ def show_run(run: RunDir, keep: bool = False) -> None:
         for told in [*summary.warnings, *([] if keep else warned(run))]:  # who has made it has heard them
             # commands and paths in it can be copied
             say(textwrap.fill(f"Warning: {told}", WIDTH, break_long_words=False, break_on_hyphens=False), "yellow")
-        for told in legend(summary, shown):
+        for told in legend(shown):
             say("\n" + textwrap.fill(told, WIDTH), "dim")
     hosts.gather("showing the run", None)
     if keep:

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from selfevo_jax.report.cells import words
 from selfevo_jax.report.open_ended import LEGEND as OPEN_LEGEND
-from selfevo_jax.report.summary import Summary
 from selfevo_jax.report.texts import LEGEND as TEXT_LEGEND
 
 _LEGEND = (
@@ -47,11 +46,10 @@ _LEGEND = (
 """What shows in the tables, as a pattern, and what it means."""
 
 
-def legend(summary: Summary, tables: Iterable[Table]) -> list[str]:
+def legend(tables: Iterable[Table]) -> list[str]:
     """Paragraphs on what is in the tables of a run; none where there is no table."""
     shown = "\n".join(words(table) for table in tables)
-    open_ended = [OPEN_LEGEND] if summary.open_ended else []
-    return [told for told in (_of(_LEGEND, shown), *open_ended, _of(TEXT_LEGEND, shown)) if told]
+    return [told for entries in (_LEGEND, OPEN_LEGEND, TEXT_LEGEND) if (told := _of(entries, shown))]
 
 
 def _of(entries: Sequence[tuple[str, str]], shown: str) -> str:

@@ -14,14 +14,26 @@ from selfevo_jax.run.names import name_of
 from selfevo_jax.run.run_dir import RunDir
 
 LEGEND = (
-    "win rate: of the judged pairs, ties as halves; a pair is asked about in both orders, and one of which they "
-    "disagree is a tie; w/t/l: won, tied, lost. ±: standard error. p: how likely so uneven a split of wins and "
-    "losses, or of higher and lower marks, is between equals (sign test). equal len.: the win rate at equal lengths, "
-    "by a logistic regression on the difference of lengths, after AlpacaEval. first: of the verdicts for one side, "
-    "those for the answer shown first (50 % is no bias). agree: pairs of which both orders say the same. not judged: "
-    "pairs of which an order could not be read or asked, which are in no rate. mark: mean of 1 to 10; difference: to "
-    "the other side's marks, prompt by prompt. not read: answers without a mark that could be read."
+    (
+        r"^(win rate|mark)$",
+        "±: standard error. p: how likely so uneven a split of wins and losses, or of higher and lower marks, is "
+        "between equals (sign test).",
+    ),
+    (
+        r"^win rate$",
+        "win rate: of the judged pairs, ties as halves; a pair is asked about in both orders, and one of which they "
+        "disagree is a tie; w/t/l: won, tied, lost. equal len.: the win rate at equal lengths, by a logistic "
+        "regression on the difference of lengths, after AlpacaEval. first: of the verdicts for one side, those for "
+        "the answer shown first (50 % is no bias). agree: pairs of which both orders say the same. not judged: pairs "
+        "of which an order could not be read or asked, which are in no rate.",
+    ),
+    (
+        r"^mark$",
+        "mark: mean of 1 to 10; difference: to the other side's marks, prompt by prompt. not read: answers without a "
+        "mark that could be read.",
+    ),
 )
+"""What shows in the tables, as a pattern, and what it means."""
 _SHOWN = 600
 """Letters of a text in a transcript."""
 

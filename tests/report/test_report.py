@@ -100,7 +100,7 @@ def test_a_second_sentence_says_what_became_of_the_base_where_the_first_one_does
 
 def test_the_legend_is_of_what_the_tables_show() -> None:
     def told(summary: Summary) -> str:
-        return "\n".join(legend(summary, list(tables(summary))))
+        return "\n".join(legend(tables(summary)))
 
     assert told(Summary("r", False, [], [])) == ""
     measured = told(Summary("r", False, [row("base", 100), row("meta", 100)], []))
@@ -111,6 +111,7 @@ def test_the_legend_is_of_what_the_tables_show() -> None:
     whole = told(full_summary(("direct",)))
     for word in ("failed, not scored", "no answer: ", "clipped: ", "gain: ", "mended", "kept: ", "written: "):
         assert word in whole
+    assert "win rate" not in whole
 
 
 def shown(summary: Summary, width: int = WIDTH) -> str:
