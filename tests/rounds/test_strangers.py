@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from loop_helpers import config
+from loop_helpers import Heard, config
 
 from selfevo_jax.config import dump_config
 from selfevo_jax.errors import SelfevoError
@@ -54,7 +54,7 @@ def test_a_link_in_it_is_refused_before_anything_is_written(root: Path, tmp_path
     (victim / "file").write_text("not a line of JSON")
     (root / name).parent.mkdir(parents=True, exist_ok=True)
     (root / name).symlink_to(victim / "file" if name.endswith("jsonl") else victim)
-    for look in (lambda: Controller(config(root), reporter=None), lambda: verify(RunDir(root))):  # type: ignore[arg-type]
+    for look in (lambda: Controller(config(root), Heard()), lambda: verify(RunDir(root))):
         with pytest.raises(SelfevoError, match=rf"{name}: a link inside a run directory"):
             look()
     assert (victim / "file").read_text() == "not a line of JSON"
