@@ -2,97 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
-import textwrap
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-import yaml
 from pydantic.fields import FieldInfo
 
-from selfevo_jax.annotate.section import AnnotateSection
 from selfevo_jax.cli import app
-from selfevo_jax.config import Config
-from selfevo_jax.config.forms import in_words, sections_in
-from selfevo_jax.scorers import ScorerSection
-from selfevo_jax.scorers.registry import BUILT_IN as SCORERS
-from selfevo_jax.scorers.registry import section_of
+from selfevo_jax.api.keys import all_sections
+from selfevo_jax.config.forms import sections_in
+from selfevo_jax.config.keys import default, described, form, meaning, own_keys
 from selfevo_jax.section import RowsSection, Section
-from selfevo_jax.trackers import TrackSection
-from selfevo_jax.trackers import section_of as tracker_of
-from selfevo_jax.trackers.registry import BUILT_IN as TRACKERS
-
-NAME = "NAME"
-"""What stands for a name of the user's in the full name of a key."""
-
-
-@cache
-def meanings(section: type[Section]) -> dict[str, str]:
-    """Key -> the docstring below it, by the class that declares it; a subclass's own goes first."""
-    found: dict[str, str] = {}
-    for of in reversed(section.__mro__):
-        if not issubclass(of, Section) or of is Section:
-            continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(of))).body
-        assert isinstance(tree, ast.ClassDef)
-        for line, below in zip(tree.body, [*tree.body[1:], None], strict=True):
-            if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
-                continue
-            if (
-                isinstance(below, ast.Expr)
-                and isinstance(below.value, ast.Constant)
-                and isinstance(below.value.value, str)
-            ):
-                found[line.target.id] = " ".join(below.value.value.split())
-    return found
-
-
-def sections(root: type[Section] = Config, title: str = "") -> Iterator[tuple[str, type[Section]]]:
-    """Every section of a tree with its full name, each once, in their order; that of all first."""
-    seen: set[type[Section]] = set()
-
-    def below(name: str, section: type[Section]) -> Iterator[tuple[str, type[Section]]]:
-        if section in seen:
-            return
-        seen.add(section)
-        yield name, section
-        for key, field in section.model_fields.items():
-            for inner, is_named in sections_in(field.annotation):
-                if inner not in (RowsSection, ScorerSection, TrackSection):
-                    full = f"{name}.{key}" if name else key
-                    yield from below(f"{full}.{NAME}" if is_named else full, inner)
-
-    yield from below(title, root)
-
-
-def all_sections() -> Iterator[tuple[str, type[Section]]]:
-    """Those of the config; rows of files, which several keys hold; and of each kind of scorer and tracker its own."""
-    yield from sections()
-    yield "rows", RowsSection
-    known = {section for _, section in sections()}
-    yield from ((name, of) for name, of in sections(AnnotateSection, "annotate") if of not in known)
-    yield "scorer", ScorerSection
-    for kind in SCORERS:
-        yield f"scorer {kind}", section_of(kind)
-    yield "tracker", TrackSection
-    for kind in TRACKERS:
-        yield f"tracker {kind}", tracker_of(kind)
-
-
-def _own_keys(section: type[Section], shown: set[type[Section]]) -> tuple[type[Section] | None, list[str]]:
-    """The nearest base whose table stands already, and the keys that are not as there."""
-    base = next((of for of in section.__mro__[1:] if of in shown), None)
-    keys = list(section.model_fields)
-    if base is None:
-        return None, keys
-    own = {key for of in section.__mro__[: section.__mro__.index(base)] for key in inspect.get_annotations(of)}
-    one_value = {key for key in keys if len(get_args(section.model_fields[key].annotation)) == 1}
-    return base, [key for key in keys if key in own and key not in one_value]
 
 
 def _cell(text: str) -> str:
@@ -100,25 +23,17 @@ def _cell(text: str) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    if field.is_required():
+    text = default(field)
+    if text is None:
         return "required"
-    value = field.get_default(call_default_factory=True)
-    if isinstance(value, Section):
-        plain = value.model_dump(mode="json")
-        if not isinstance(value, RowsSection):
-            return "its defaults"
-    else:
-        plain = list(value) if isinstance(value, tuple) else value
-    written = yaml.safe_dump(plain, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("\n...\n")
-    text = written.strip()
-    return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
+    return "its defaults" if text == "{}" and not field.default_factory else f"`{text}`"
 
 
 def _type(key: str, field: FieldInfo, places: dict[type[Section], str]) -> str:
     linked = next((of for of, _ in sections_in(field.annotation) if of in places), None)
-    words = re.sub(r", such as [-+.e\d]+$", "", in_words(field))
+    words = form(key, field)
     if linked is None:
-        return "a section" if key == "settings" else words
+        return words
     is_named = (linked, True) in sections_in(field.annotation)
     short = "sections by name" if is_named else "rows" if issubclass(linked, RowsSection) else "a section"
     return f"[{short}](#{anchor(places[linked])})" + (", or null" if words.endswith("or null") else "")
@@ -127,15 +42,6 @@ def _type(key: str, field: FieldInfo, places: dict[type[Section], str]) -> str:
 def anchor(name: str) -> str:
     """The target of a section's heading."""
     return "keys-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "of-all")
-
-
-def meaning(section: type[Section], key: str) -> str:
-    """What a key is for: its docstring, or that of the section that it holds."""
-    own = meanings(section).get(key)
-    if own:
-        return own
-    inner = (_described(of) for of, _ in sections_in(section.model_fields[key].annotation))
-    return next((" ".join(text.split("\n\n")[0].split()) for text in inner if text), "")
 
 
 def _rows(keys: list[str], section: type[Section], places: dict[type[Section], str]) -> Iterator[str]:
@@ -147,17 +53,13 @@ def _rows(keys: list[str], section: type[Section], places: dict[type[Section], s
         yield "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
-def _described(section: type[Section]) -> str:
-    own = section.__dict__.get("__doc__")
-    return "" if own is None else inspect.cleandoc(own)
-
-
 def _table(
     title: str, section: type[Section], places: dict[type[Section], str], shown: set[type[Section]]
 ) -> list[str]:
-    base, keys = _own_keys(section, shown)
+    base = next((of for of in section.__mro__[1:] if of in shown), None)
+    keys = list(section.model_fields) if base is None else own_keys(section, base)
     heading = f"`{title}`" if title else "The top level"
-    lines = [f"({anchor(title)})=", f"## {heading}", "", _described(section), ""]
+    lines = [f"({anchor(title)})=", f"## {heading}", "", described(section), ""]
     if base is not None:
         lines += [f"All keys of [`{places[base]}`](#{anchor(places[base])})" + (", and:" if keys else "."), ""]
     if keys:

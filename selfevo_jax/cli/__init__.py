@@ -11,6 +11,7 @@ from selfevo_jax.cli import (  # noqa: F401 - they bring their commands to `app`
     export,
     first,
     forks,
+    keys,
     measure,
     reading,
     runs,

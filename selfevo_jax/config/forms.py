@@ -82,6 +82,11 @@ for _key, _names in _OTHER_NAMES.items():
         _OURS.setdefault(_name, []).append(_key)
 
 
+def other_names(name: str) -> list[str]:
+    """Our keys that users of other programs know by this name."""
+    return _OURS.get(name.lower().replace("-", "_"), [])
+
+
 def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 
@@ -127,9 +132,9 @@ def _within(value: Any, part: str | int) -> Any:
         return None
 
 
-def section_at(location: Location, tree: Any = None) -> type[Section] | None:
+def section_at(location: Location, tree: Any = None, root: type[Section] = Config) -> type[Section] | None:
     """The section that a path of keys leads to, in a config as it is written; None where it leads to none."""
-    kind: Any = Config
+    kind: Any = root
     for part in location:
         section = _section_in(kind, tree)
         if section is not None:
@@ -156,7 +161,7 @@ def nearest(location: Location, tree: Any = None) -> str:
     if section is None:
         return ""
     known = list(section.model_fields)
-    meant = _OURS.get(name.lower().replace("-", "_"), [])
+    meant = other_names(name)
     here = [key for key in meant if key in known] or difflib.get_close_matches(name, known, n=1)
     if here:
         return f"; did you mean '{here[0]}'?"
@@ -201,11 +206,16 @@ def _kinds(field: FieldInfo) -> list[Any]:
     return [kind for kind in _alternatives(field.annotation) if kind is not type(None)]
 
 
+def may_be_null(field: FieldInfo) -> bool:
+    """Whether null is a value of a key."""
+    return type(None) in _alternatives(field.annotation)
+
+
 def in_words(field: FieldInfo) -> str:
     """The form of a key: `a whole number above 0, or null`."""
     kinds = _kinds(field)
     words = " or ".join(_kind_in_words(kind, list(field.metadata)) for kind in kinds)
-    return words + (", or null" if len(kinds) < len(_alternatives(field.annotation)) else "")
+    return words + (", or null" if may_be_null(field) else "")
 
 
 def sections_in(annotation: Any) -> Iterator[tuple[type[Section], bool]]:

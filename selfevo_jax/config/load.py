@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from selfevo_jax.config.forms import expected, nearest, section_at
+from selfevo_jax.config.forms import Location, expected, may_be_null, nearest, section_at
 from selfevo_jax.config.secrets import hidden, refuse_secrets
 from selfevo_jax.config.sections import Config
 from selfevo_jax.errors import ConfigError, first_line
@@ -109,7 +110,7 @@ def _explain(origin: str, error: ValidationError, tree: Any) -> ConfigError:
         location = item["loc"]
         key = _short(".".join(str(part) for part in location if part != "[key]")) or "config"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{origin}: unknown key '{key}'{nearest(location, tree)}")
+            lines.append(f"{origin}: unknown key '{key}'{nearest(location, tree)}{_listed(location, tree)}")
         elif item["type"] == "missing":
             lines.append(f"{origin}: {key}: missing; expected {expected(location, tree)}")
         elif item["type"] == "value_error":
@@ -123,6 +124,14 @@ def _explain(origin: str, error: ValidationError, tree: Any) -> ConfigError:
     if len(found) > _FAULTS:
         lines.append(f"{origin}: and {len(found) - _FAULTS} more faults")
     return ConfigError("\n".join(lines))
+
+
+def _listed(location: Location, tree: Any) -> str:
+    """Where all keys of a section are listed."""
+    if section_at(location[:-1], tree) is None:
+        return ""
+    section = _short(".".join(map(str, location[:-1])))
+    return f"; `selfevo keys{' ' if section else ''}{section}` lists all"
 
 
 def _yaml_fault(error: BaseException) -> str:
@@ -143,6 +152,9 @@ def override(text: str) -> tuple[str, Any]:
     if not sign or not key:
         raise ConfigError(f"override '{_short(text)}': expected key=value, for example rounds.number=2")
     if not value.strip():
+        field = _field_at(key)
+        if field is not None and field.is_required():
+            raise ConfigError(f"override '{_short(text)}': no value, and {_short(key)} needs one")
         raise ConfigError(f"override '{_short(text)}': no value; write '{_short(key)}=null' for the default")
     try:
         return key, yaml.load(value, Loader=_Loader)  # a SafeLoader: builds plain values only
@@ -152,17 +164,26 @@ def override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"override of '{_short(key)}': the value is not valid YAML ({_yaml_fault(error)})") from error
 
 
-def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key. Sections on the way are copied: with YAML's anchors two keys may hold the same one. What is
-    set takes the place of a key that says the same thing otherwise, as `steps` and `epochs` do."""
+def _field_at(key: str) -> FieldInfo | None:
     *path, last = key.split(".")
-    section = None
+    section = section_at(tuple(path))
+    return None if section is None else section.model_fields.get(last)
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key; None unsets it. Sections on the way are copied: with YAML's anchors two keys may hold the same
+    one. What is set takes the place of a key that says the same thing otherwise, as `steps` and `epochs` do."""
+    *path, last = key.split(".")
+    section, field = None, _field_at(key)
     for depth, part in enumerate(path, 1):
         section = section_at(tuple(path[:depth]))
         branch = tree.get(part) if section is None else section.written_out(tree.get(part))
         if branch is not None and not isinstance(branch, dict):
             raise ConfigError(f"override of '{_short(key)}': '{_short(part)}' is a value, not a section")
         tree[part] = tree = dict(branch or {})
+    if value is None and field is not None and not may_be_null(field):
+        tree.pop(last, None)
+        return
     tree[last] = value
     other = section.in_place_of.get(last) if section else None
     if value is not None and other in tree:
@@ -197,8 +218,8 @@ def usable_config(tree: dict[str, Any], origin: str = "config") -> tuple[Config 
             return None, faults
     try:
         return parse_config(rest, origin), faults
-    except ConfigError as error:
-        return None, list(dict.fromkeys([*faults, *str(error).splitlines()]))
+    except ConfigError:  # of what is left of sections that have lost keys, and so not of the user's
+        return None, faults
 
 
 def _without(tree: Any, location: Sequence[str | int]) -> bool:

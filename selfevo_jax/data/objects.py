@@ -77,6 +77,11 @@ def objects_of(source: str | os.PathLike[str]) -> tuple[str, Objects]:
     return name, readers.get(path.suffix, _json_lines)(name, path)
 
 
+def fields_at(source: str | os.PathLike[str], line: int) -> str:
+    """The names of all fields of a row, for a message about one that it has not."""
+    return next((", ".join(fields) for at, fields in objects_of(source)[1] if at == line), "") or "none"
+
+
 def holds_text_alone(source: str | os.PathLike[str]) -> bool:
     """Whether the rows of a source have no other values than texts, whatever these stand for."""
     return os.fspath(source).endswith((".csv", ".tsv"))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfevo_jax.data.objects import fields_at
 from selfevo_jax.data.sources import EvaluationRow
 from selfevo_jax.errors import DataError, shown
 
@@ -66,8 +67,8 @@ def select(source: str, rows: Numbered, only: Mapping[str, Sequence[Any]]) -> tu
 def _values(source: str, line: int, row: EvaluationRow, column: str) -> Sequence[Any]:
     value = row.columns.get(column)
     if value is None:
-        there = ", ".join(row.columns) or "none"
-        raise DataError(source, line, column, f"is missing; `only` names it, but the row has the columns: {there}")
+        there = fields_at(source, line)
+        raise DataError(source, line, column, f"is missing; `only` names it, but the row has the fields: {there}")
     return value if isinstance(value, list | tuple) else [value]
 
 

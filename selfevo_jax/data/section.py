@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
@@ -99,7 +99,7 @@ class DataSection(Section):
         if made != ["instructions"]:
             files += ["qa", "evaluation", "evaluation_rows"]
         if made and (given := [field for field in files if getattr(self, field)]):
-            raise ValueError(f"{made[0]} stands beside {', '.join(given)}; remove `{made[0]}` to use your own files")
+            raise ValueError(f"{made[0]} stands beside {', '.join(given)}; {self._in_place_of(made[0], given)}")
         if not made:
             if self.prompts is None:
                 raise ValueError("prompts: missing; name a file of prompts, or set `data.stories`")
@@ -110,6 +110,17 @@ class DataSection(Section):
         if twice := next((name for name in self.open_ended if name in self.set_names), None):
             raise ValueError(f"open_ended.{twice}: another evaluation set has this name; give one of them another one")
         return self
+
+    def _in_place_of(self, task: str, given: Sequence[str]) -> str:
+        """What to do with keys of files beside a task that has rows of its own."""
+        section = getattr(self, task)
+        own = type(section).model_fields if isinstance(section, Section) else {}
+        same = [f"data.{task}.{key}" for key in given if key in own]
+        others = ", ".join(f"data.{key}" for key in given if key not in own)
+        told = [f"set {' and '.join(same)} in place of it"] if same else []
+        if others:
+            told.append(f"remove {others}, or set data.{task}=null to use your own files")
+        return "; ".join(told)
 
     @property
     def primary(self) -> EvaluationSection:
