@@ -6,10 +6,12 @@ import importlib.util
 import pkgutil
 from pathlib import Path
 
+from selfevo_jax.lazy import install
+
 JAX_NAMES = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 """Our name of a platform -> JAX's."""
 
-_INSTALL = {"gpu": "pip install 'selfevo-jax[cuda]'", "tpu": "pip install 'selfevo-jax[tpu]'"}
+_EXTRAS = {"gpu": "cuda", "tpu": "tpu"}
 _NEEDS = {"gpu": "JAX's CUDA plugin", "tpu": "libtpu"}
 _GPU_FILES = ("dev/nvidia0", "dev/nvidiactl", "dev/dxg")  # the latter two: containers and WSL2
 _TPU_DEVICES = ("0x0027", "0x0056", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")
@@ -51,7 +53,7 @@ def remedy(platform: str, root: Path = Path("/")) -> str:
     For every message about a platform that JAX does not have (`select_platform`, `selfevo doctor`).
     """
     if not is_installed(platform):
-        return f"{_NEEDS[platform]} is not installed; install it with: {_INSTALL[platform]}"
+        return f"{_NEEDS[platform]} is not installed; install it with: {install(_EXTRAS[platform])}"
     if not is_present(platform, root):
         return f"this machine shows no {platform.upper()}; use another machine, or platform=cpu"
     return "another process may hold it; end that process, or use platform=cpu"
@@ -62,10 +64,10 @@ def overlooked(used: str, root: Path = Path("/")) -> str | None:
 
     `used` is the platform that JAX has chosen by itself.
     """
-    for platform, command in _INSTALL.items():
+    for platform, extra in _EXTRAS.items():
         if platform != used and is_present(platform, root) and not is_installed(platform):
             return (
                 f"this machine has a {platform.upper()}, but {_NEEDS[platform]} is not installed: {used} is used. "
-                f"Install it with: {command}"
+                f"Install it with: {install(extra)}"
             )
     return None

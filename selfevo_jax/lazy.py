@@ -35,9 +35,17 @@ def on_demand(package: str) -> Callable[[str], Any]:
     return get
 
 
+def install(extra: str) -> str:
+    """The command that installs an extra: of the checkout that the package is imported from, where it is one."""
+    root = Path(__file__).parents[1]
+    if not (root / "pyproject.toml").is_file():
+        return f"pip install 'selfevo-jax[{extra}]'"
+    return f"pip install -e '{'.' if Path.cwd() == root else root}[{extra}]'"
+
+
 def extra(module: str, package: str, name: str, fault: Callable[[str], Exception]) -> Any:
     """A module of a package that the extra `name` installs. Raises what `fault` makes where it is not there."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise fault(f"needs the package {package}; install it with: pip install 'selfevo-jax[{name}]'") from error
+        raise fault(f"needs the package {package}; install it with: {install(name)}") from error

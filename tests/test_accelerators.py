@@ -4,6 +4,7 @@ import pytest
 
 from selfevo_jax import accelerators
 from selfevo_jax.accelerators import is_present, overlooked, remedy
+from selfevo_jax.lazy import install
 
 
 def pci(root, name, vendor, device):
@@ -33,7 +34,7 @@ def test_a_tpu_is_told_from_a_network_card_of_the_same_vendor(tmp_path) -> None:
 @pytest.mark.parametrize(("platform", "extra"), [("tpu", "tpu"), ("gpu", "cuda")])
 def test_a_platform_whose_package_is_missing_names_the_command(platform, extra, installed, tmp_path) -> None:
     installed()
-    assert remedy(platform, tmp_path).endswith(f"install it with: pip install 'selfevo-jax[{extra}]'")
+    assert remedy(platform, tmp_path).endswith(f"install it with: {install(extra)}")
 
 
 def test_an_installed_platform_without_a_device_is_another_machine_or_another_process(installed, tmp_path) -> None:
@@ -49,7 +50,7 @@ def test_an_accelerator_that_jax_passes_over_is_named_with_the_command(installed
     assert overlooked("cpu", tmp_path) is None
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidiactl").touch()
-    assert "pip install 'selfevo-jax[cuda]'" in overlooked("cpu", tmp_path)
+    assert install("cuda") in overlooked("cpu", tmp_path)
     installed("gpu")
     assert overlooked("gpu", tmp_path) is None
     pci(tmp_path, "0000:00:05.0", "0x1ae0", "0x0063")

@@ -18,6 +18,7 @@ from selfevo_jax.checkpoint import open_model
 from selfevo_jax.cli import app
 from selfevo_jax.data import read_meta
 from selfevo_jax.errors import SelfevoError
+from selfevo_jax.lazy import install
 from selfevo_jax.run import RunDir
 from selfevo_jax.storage.disk import told
 
@@ -28,6 +29,7 @@ COMMANDS = [
         "chat",
         "generate",
         "init",
+        "keys",
         "import",
         "export",
         "meta-data",
@@ -89,11 +91,11 @@ def test_a_platform_that_is_absent_is_refused_and_never_replaced() -> None:
     assert done.returncode == 2
     assert "platform=tpu: not available" in done.stderr
     assert "Another process" not in done.stderr
-    assert "this machine shows no TPU" in done.stderr or "pip install 'selfevo-jax[tpu]'" in done.stderr
+    assert "this machine shows no TPU" in done.stderr or install("tpu") in done.stderr
     done = selfevo_at_once("doctor", "--platform", "gpu")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: platform=gpu: not available")
-    assert done.stderr.endswith("install it with: pip install 'selfevo-jax[cuda]'\n")
+    assert done.stderr.endswith(f"install it with: {install('cuda')}\n")
     assert "Traceback" not in done.stderr
     shown = selfevo_at_once("doctor", "--platform", "cpu")
     assert shown.returncode == 0

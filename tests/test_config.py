@@ -4,7 +4,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from selfevo_jax.config import dump_config, forms, load_config, parse_config
+from selfevo_jax.config import (
+    dump_config,
+    forms,
+    load_config,
+    override,
+    parse_config,
+    read_tree,
+    set_key,
+    usable_config,
+)
 from selfevo_jax.config.forms import fields
 from selfevo_jax.errors import ConfigError
 
@@ -224,6 +233,43 @@ def test_an_empty_value_is_no_value(tmp_path: Path, override: str) -> None:
         load_config(write(tmp_path, MINIMAL), [override])
 
 
+def test_a_key_that_needs_a_value_is_not_said_to_take_null(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no value, and run_dir needs one") as told:
+        load_config(write(tmp_path, MINIMAL), ["run_dir="])
+    assert "null" not in str(told.value)
+    with pytest.raises(ConfigError, match="run_dir: missing"):
+        load_config(write(tmp_path, MINIMAL), ["run_dir=null"])
+
+
+@pytest.mark.parametrize("key", ["seed", "rounds.number", "learn", "sampling.respond.temperature", "learn.lora"])
+def test_null_on_the_command_line_unsets_any_key_that_has_a_default(tmp_path: Path, key: str) -> None:
+    text = MINIMAL + "seed: 3\nrounds: {number: 1}\nsampling: {respond: {temperature: 1}}\n"
+    text += "learn: {steps: 3, lora: {rank: 2}}\n"
+    found, default = load_config(write(tmp_path, text), [f"{key}=null"]), load_config(write(tmp_path, MINIMAL))
+    for part in key.split("."):
+        found, default = getattr(found, part), getattr(default, part)
+    assert found == default
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (["data.evaluation_rows=64"], "evaluation_rows; set data.stories.evaluation_rows in place of it"),
+        (["data.prompts=p.jsonl"], "prompts; remove data.prompts, or set data.stories=null to use your own files"),
+    ],
+)
+def test_a_key_of_files_beside_a_task_is_one_fault_with_the_tasks_own_key(given: list[str], remedy: str) -> None:
+    tree = read_tree(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
+    for text in given:
+        set_key(tree, *override(text))
+    assert usable_config(tree) == (None, [f"config: data: stories stands beside {remedy}"])
+
+
+def test_what_a_config_lacks_without_its_faulty_keys_is_no_fault_of_the_users() -> None:
+    tree = {"run_dir": "x", "model": {"source": "a"}, "data": {"prompts": "p", "meta_skil": "m"}}
+    assert [fault.partition(";")[0] for fault in usable_config(tree)[1]] == ["config: unknown key 'data.meta_skil'"]
+
+
 @pytest.mark.parametrize(("written", "override"), [("epochs: 2", "learn.steps=4"), ("steps: 4", "learn.epochs=2")])
 def test_an_override_of_steps_or_epochs_takes_the_other_out(tmp_path: Path, written: str, override: str) -> None:
     file = tmp_path / "run.yaml"
@@ -263,7 +309,8 @@ def test_an_override_changes_the_named_key_and_not_what_shares_its_anchor(tmp_pa
         ("lr=1", "did you mean 'meta.learning_rate' or 'learn.learning_rate'"),
         ("data.train_file=1", "did you mean 'prompts'"),
         ("nothing.like=1", "known keys: run_dir, "),
-        ("rounds.zzz=1", "known keys: number, "),
+        ("rounds.zzz=1", "known keys: number, .*`selfevo keys rounds` lists all"),
+        ("zzz=1", "`selfevo keys` lists all"),
     ],
 )
 def test_the_usual_name_elsewhere_leads_to_ours(tmp_path: Path, given: str, hint: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from pydantic.fields import FieldInfo
 
-from selfevo_jax.cli import app
 from selfevo_jax.api.keys import all_sections
+from selfevo_jax.cli import app
 from selfevo_jax.config.forms import sections_in
 from selfevo_jax.config.keys import default, described, form, meaning, own_keys
 from selfevo_jax.section import RowsSection, Section

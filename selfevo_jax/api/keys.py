@@ -8,7 +8,7 @@ from dataclasses import replace
 from selfevo_jax.annotate.section import AnnotateSection
 from selfevo_jax.config import Config
 from selfevo_jax.config.forms import other_names, section_at
-from selfevo_jax.config.keys import Key, described, key_at, keys, own_keys, sections
+from selfevo_jax.config.keys import NAME, Key, described, key_at, keys, own_keys, sections
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.scorers import ScorerSection
 from selfevo_jax.scorers.registry import BUILT_IN as SCORERS
@@ -55,6 +55,8 @@ def listed(name: str | None) -> Iterator[str]:
         yield from _of_section(name, found)
     elif (key := key_at(location, root)) is not None:
         yield from replace(key, name=name).lines()
+        if (entry := section_at((*location, NAME), root=root)) is not None:
+            yield from _of_section(f"{name}.{NAME}", entry)
     else:
         for key in _like(name):
             yield from key.lines()

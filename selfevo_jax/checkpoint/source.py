@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from selfevo_jax.model import (
     init_onto,
     preset_shape,
 )
-from selfevo_jax.storage import place, storage_of
+from selfevo_jax.storage import is_remote, place, storage_of
 from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
 from selfevo_jax.untrusted import is_plain_name, read_object, reading
 
@@ -105,11 +106,19 @@ def locate(source: str) -> Path | None:
     else:
         path = place(source).expanduser()
     if not path.exists():
-        hub = ""
-        if source.count("/") == 1 and source[0] not in "./~":
-            hub = f". A model of the Hugging Face hub is {HUB}{source}"
-        raise ModelError(f"{source}: nothing there; expected {_KINDS}{hub}")
+        raise ModelError(f"{source}: nothing there{_near(source, path)}; expected {_KINDS}")
     return path
+
+
+def _near(source: str, path: Path) -> str:
+    """What may have been meant by the name of nothing."""
+    if is_remote(source):
+        return ""
+    if path.parent.is_dir() and path.name:
+        found = difflib.get_close_matches(path.name, [of.name for of in path.parent.iterdir()], n=1)
+        return f" (did you mean {path.parent / found[0]}?)" if found else ""
+    named = source.count("/") == 1 and source[0] not in "./~" and not source.startswith("runs/")
+    return f" (of the Hugging Face hub it is {HUB}{source})" if named else ""
 
 
 def _checked(source: str, config: ModelConfig, load: Loader, tokenizer: BaseTokenizer) -> ModelSource:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console
 
 from selfevo_jax import __version__
@@ -15,7 +16,35 @@ from selfevo_jax.progress import plain
 
 # JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
 
+
+class Commands(typer.core.TyperGroup):
+    """The commands. A key of the config that is written as an option is refused with the form that it wants."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and any(of.name == "overrides" for of in command.params):
+            _refuse_keys_as_options(rest, {opt for of in command.params for opt in (*of.opts, *of.secondary_opts)})
+        return name, command, rest
+
+
+def _refuse_keys_as_options(words: list[str], options: set[str]) -> None:
+    for at, word in enumerate(words):
+        name, sign, value = word.removeprefix("--").partition("=")
+        if word == "--":
+            return
+        if not word.startswith("--") or f"--{name}" in {*options, "--help"}:
+            continue
+        from selfevo_jax.config.keys import key_at
+        from selfevo_jax.config.secrets import hidden
+
+        key = name.replace("-", "_")
+        if key_at(tuple(key.split("."))) is not None:
+            after = value if sign else next(iter(words[at + 1 :]), "VALUE")
+            raise ConfigError(f"--{name}: a key of the config is written without dashes: {key}={hidden(after)}")
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -25,7 +25,8 @@ Target = Annotated[
 RunTarget = Annotated[
     str,
     typer.Argument(
-        help="A run directory, here or on gs://; RUN@ROUND and a checkpoint inside it name it too.", show_default=False
+        help="A run directory, here or on gs://; RUN@ROUND, a checkpoint inside it and its config name it too.",
+        show_default=False,
     ),
 ]
 
@@ -38,7 +39,7 @@ def length_of(target: str) -> Length:
 
 
 def run_of(text: str) -> RunDir:
-    """The run that a command is about, named by its directory, as RUN@ROUND, or by a checkpoint inside it."""
+    """The run that a command is about; see `run_named`."""
     from selfevo_jax.run.chosen import run_named
 
     return run_named(text)

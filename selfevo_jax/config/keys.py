@@ -16,6 +16,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from selfevo_jax.config.forms import Location, in_words, section_at, sections_in
+from selfevo_jax.config.sections import Config
 from selfevo_jax.section import RowsSection, Section
 
 NAME = "NAME"
@@ -154,7 +155,7 @@ def own_keys(section: type[Section], base: type[Section]) -> list[str]:
     return [key for key, f in section.model_fields.items() if key in own and len(get_args(f.annotation)) != 1]
 
 
-def key_at(location: Location, root: type[Section]) -> Key | None:
+def key_at(location: Location, root: type[Section] = Config) -> Key | None:
     """The one key that a path leads to; None where there is none."""
     section = section_at(location[:-1], root=root)
     name = str(location[-1]) if location else ""

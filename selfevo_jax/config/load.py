@@ -131,7 +131,7 @@ def _listed(location: Location, tree: Any) -> str:
     if section_at(location[:-1], tree) is None:
         return ""
     section = _short(".".join(map(str, location[:-1])))
-    return f"; `selfevo keys{' ' if section else ''}{section}` lists all"
+    return f" (`selfevo keys{' ' if section else ''}{section}` lists all)"
 
 
 def _yaml_fault(error: BaseException) -> str:

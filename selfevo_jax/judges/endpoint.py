@@ -22,6 +22,7 @@ from selfevo_jax.errors import ConfigError, first_line
 from selfevo_jax.judges.asking import Asking, Broken, Busy, Pace, Refused, Unreached
 from selfevo_jax.judges.connection import cause_of, never_connected
 from selfevo_jax.judges.server import EndpointSection
+from selfevo_jax.lazy import install
 from selfevo_jax.progress import Reporter
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def client() -> type[AsyncOpenAI]:
         from openai import AsyncOpenAI
     except ImportError as error:
         raise ConfigError(
-            "asking a server needs the openai package; install it with: pip install 'selfevo-jax[annotate]'"
+            f"asking a server needs the openai package; install it with: {install('annotate')}"
         ) from error
     return AsyncOpenAI
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.lazy import install
 
 if TYPE_CHECKING:
     import jax
@@ -38,8 +39,7 @@ def prepare_compiler() -> None:
     """
     if importlib.util.find_spec("libtpu") is None:
         raise SelfevoError(
-            "the TPU compiler (libtpu) is not installed; pip install libtpu, or pip install 'selfevo-jax[tpu]'. It "
-            "needs no TPU"
+            f"the TPU compiler (libtpu) is not installed; pip install libtpu, or {install('tpu')}. It needs no TPU"
         )
     if "jax" in sys.modules and os.environ.get("JAX_PLATFORMS") != "cpu":
         raise SelfevoError("jax has already started in this process; a plan needs a process of its own")

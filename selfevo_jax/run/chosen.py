@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 
 from selfevo_jax.checkpoint import locate
-from selfevo_jax.config import Config, override, parse_config, read_tree, set_key
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.config import Config, load_config, override, parse_config, read_tree, set_key
+from selfevo_jax.errors import ConfigError, ModelError
 from selfevo_jax.run.forking import BASE
 from selfevo_jax.run.names import COMMITTED, CONFIG, META, name_of
 from selfevo_jax.run.run_dir import RunDir
@@ -45,7 +45,12 @@ def choose(text: str) -> Chosen:
     """
     if (named := of_a_run(text)) is not None:
         return named
-    path = locate(text)
+    try:
+        path = locate(text)
+    except ModelError as error:
+        if ":" in text:
+            raise
+        raise ModelError(f"{text}: no run, and no model: {str(error).removeprefix(f'{text}: ')}") from error
     root = None if path is None else run_of(path)
     if path is None or root is None:
         return Chosen(text)
@@ -61,9 +66,14 @@ def of_a_run(text: str) -> Chosen | None:
 
 
 def run_named(text: str) -> RunDir:
-    """The run that a user names: by its directory, as RUN@POINT, or by a checkpoint inside it."""
+    """The run that a user names: by its directory, as RUN@POINT, by a checkpoint inside it, or by its config.
+
+    Raises ConfigError for a config that cannot be used."""
     if (parts := _point_of_run(text)) is not None:
         return RunDir(parts[0])
+    if text.endswith((".yaml", ".yml")) and place(text).is_file():
+        inside = text.rpartition("/")[0]
+        return RunDir(inside if inside and _is_run(inside) else load_config(text).run_dir)
     root = None if is_remote(text) else run_of(place(text).absolute())
     return RunDir(text if root is None or _is_run(text) else root)
 

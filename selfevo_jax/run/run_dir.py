@@ -331,7 +331,8 @@ class RunDir(Paths):
         """Raises ConfigError where there is no run, or one of another format."""
         self.sums.require_format()
         if not self.config_file.exists() and not self.sums.head.exists():
-            raise ConfigError(f"{self.root}: no run directory ({CONFIG} is missing)")
+            there = "nothing there" if not self.root.exists() else f"{CONFIG} is missing"
+            raise ConfigError(f"{self.root}: no run directory ({there}); `selfevo evolve CONFIG` makes it")
 
     def read_config(self) -> Config:
         """Raises ConfigError where there is no run, or one of another format."""

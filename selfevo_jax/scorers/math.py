@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from selfevo_jax.errors import ConfigError, shown
+from selfevo_jax.lazy import install
 from selfevo_jax.scorers.base import NO_ANSWER, NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
 from selfevo_jax.scorers.workers import Late, workers
 
@@ -38,7 +39,7 @@ class Math(ScorerSection):
 
     def open(self, key: str) -> Scorer:
         if importlib.util.find_spec("math_verify") is None:
-            raise ConfigError(f"{key}: math needs the package math-verify: pip install 'selfevo-jax[math]'")
+            raise ConfigError(f"{key}: math needs the package math-verify: {install('math')}")
         return self
 
     def faults(self, rows: Sequence[ScoredRow]) -> list[Fault | None]:

@@ -15,6 +15,7 @@ from typing import cast
 from etils import epath
 
 from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.lazy import install
 from selfevo_jax.storage.base import Lines, LockFile, Seen, Storage
 from selfevo_jax.storage.disk import Disk
 from selfevo_jax.storage.objects import Objects
@@ -43,7 +44,7 @@ def place(path: str | os.PathLike[str]) -> Path:
     if scheme != "gs" or not rest.strip("/"):
         raise ConfigError(f"{name}: expected a folder of this machine or gs://BUCKET/NAME; nothing else is supported")
     if importlib.util.find_spec("gcsfs") is None:
-        raise ConfigError(f"{name}: gcsfs is not installed; install it with: pip install 'selfevo-jax[gcs]'")
+        raise ConfigError(f"{name}: gcsfs is not installed; install it with: {install('gcs')}")
     import fsspec.config
 
     # others write too: what was listed once is asked for anew, by epath and Orbax as well

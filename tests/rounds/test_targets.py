@@ -8,7 +8,7 @@ import yaml
 from loop_helpers import config
 
 from selfevo_jax.checkpoint.source import ASSETS
-from selfevo_jax.cli.targets import is_config, source_of, target_config
+from selfevo_jax.cli.targets import is_config, run_of, source_of, target_config
 from selfevo_jax.errors import ConfigError, ModelError
 
 
@@ -47,8 +47,18 @@ def test_a_model_alone_has_a_config_that_asks_it(tmp_path: Path) -> None:
     assert found.sampling.cache_length == 256  # all the positions that it has
     assert found.sampling.respond.max_new_tokens == 64
     assert list(found.data.evaluation) == ["mine"]
-    with pytest.raises(ModelError, match="nothing there; expected a folder"):
+    with pytest.raises(ModelError, match="no run, and no model: nothing there; expected a folder"):
         target_config(str(tmp_path / "nowhere"), None)
+    with pytest.raises(ModelError, match="nothing there .did you mean .*/model.."):
+        target_config(str(tmp_path / "modell"), None)
+
+
+def test_a_run_is_named_by_its_config_too(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(config(finished).model_dump(mode="json")))
+    assert run_of(str(path)).root == finished
+    copied = shutil.copytree(finished, tmp_path / "moved")
+    assert run_of(str(copied / "config.yaml")).root == copied
 
 
 def test_a_target_with_credentials_in_it_is_refused_without_them(finished: Path) -> None:

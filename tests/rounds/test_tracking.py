@@ -18,6 +18,7 @@ from selfevo_jax import hosts
 from selfevo_jax.cli.common import app
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.lazy import install
 from selfevo_jax.run import RunDir, costs, following, replay
 from selfevo_jax.run.events import Events
 from selfevo_jax.run.following import Following, TrackerLock, about, trackers_of
@@ -237,7 +238,7 @@ def test_a_tracker_that_fails_while_a_run_goes_on_is_begun_anew_from_what_it_has
 def test_a_tracker_whose_package_is_not_installed_is_warned_of_with_what_installs_it(finished, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
     (line,) = followed(monkeypatch, finished, "mlflow")
-    assert "track.0: needs the package mlflow-skinny; install it with: pip install 'selfevo-jax[mlflow]'" in line
+    assert "track.0: needs the package mlflow-skinny; install it with: " + install("mlflow") in line
 
 
 def test_a_tracker_that_hangs_holds_up_neither_the_run_nor_its_end(finished: Path, tmp_path, monkeypatch) -> None:

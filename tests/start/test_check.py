@@ -11,6 +11,7 @@ from small_files import good
 from typer.testing import CliRunner
 
 from selfevo_jax.cli import app
+from selfevo_jax.lazy import install
 from selfevo_jax.plan.measured import Machine
 from selfevo_jax.run.lock import LOCK, Owner
 from selfevo_jax.sample.floor import MachineRates
@@ -48,7 +49,7 @@ def test_a_run_that_can_be_begun_is_said_to_take_so_much_time_memory_and_disk(tm
         "a round: ",
         "200 GFLOP/s, 30.0 GB/s",
         "warning: track.0: ",
-        "pip install 'selfevo-jax[mlflow]'",
+        install("mlflow"),
         "Nothing that can be seen now would stop the run.",
     ):
         assert said in done.output, said

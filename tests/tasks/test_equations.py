@@ -155,7 +155,7 @@ def test_rows_that_cannot_be_used_are_counted_with_the_first_one_named(tmp_path)
         read_problems(str(file))
     file.write_text('{"prompt": "a", "sum": "3+4", "answer": 7}\n')
     with pytest.raises(
-        DataError, match=r"p\.jsonl:1, field 'equation': is missing; the row has the columns: sum, answer"
+        DataError, match=r"p\.jsonl:1, field 'equation': is missing; the row has the fields: prompt, sum, answer"
     ):
         read_problems(str(file))
     assert read_problems(str(file), {"equation": "sum"}).faults == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from selfevo_jax.lazy import install
 from selfevo_jax.scorers.checks.base import COUNT, RELATION, TEXT, Kind, holds
 from selfevo_jax.scorers.checks.tokens import capital_words
 
@@ -23,7 +24,7 @@ def _detectors() -> Any | None:
 
 def without_languages() -> str | None:
     """What is missing to tell a language; None where nothing is."""
-    return None if _detectors() else "the package langdetect (pip install 'selfevo-jax[ifeval]')"
+    return None if _detectors() else f"the package langdetect ({install('ifeval')})"
 
 
 def _is_language(text: str, language: str) -> bool | None:

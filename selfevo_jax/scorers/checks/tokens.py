@@ -11,6 +11,8 @@ import functools
 import re
 from typing import Any
 
+from selfevo_jax.lazy import install
+
 
 @functools.lru_cache
 def _punkt() -> Any | None:
@@ -28,7 +30,7 @@ def without_sentences() -> str | None:
     """What is missing to count sentences; None where nothing is."""
     if _punkt() is not None:
         return None
-    return "NLTK's English Punkt (pip install 'selfevo-jax[ifeval]' && python -m nltk.downloader punkt_tab)"
+    return f"NLTK's English Punkt ({install('ifeval')} && python -m nltk.downloader punkt_tab)"
 
 
 def sentences(text: str) -> list[str] | None:
