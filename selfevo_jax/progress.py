@@ -28,6 +28,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
+def rate(per_second: float, unit: str) -> str:
+    """`3.2 steps/s`, or where one takes longer than a second `31.6 s a step`; `unit` is a plural."""
+    if per_second >= 1:
+        return f"{per_second:,.{0 if per_second >= 100 else 1}f} {unit}/s"
+    seconds = 1 / per_second
+    told = f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+    return f"{told} a {unit.split(maxsplit=1)[0].removesuffix('s')}"
+
+
 @dataclass(frozen=True)
 class Task:
     """Long work on its way."""
@@ -54,13 +63,15 @@ class Meter:
         self._reporter.on_task(Task(self._title, done, self._total, self._unit, note))
         now = time.monotonic()
         spent = max(now - self._begin, 1e-9)
-        rate = f"{done / spent:.1f} {self._unit}/s" + (f"  {note}" if note else "")
+        told = [rate(done / spent, self._unit)] if done else []
+        told += [note] if note else []
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, note=rate)
+            self._bar.update(self._task, completed=done, note="  ".join(told))
         elif now - self._last_line >= LINE_EVERY_SECONDS and done < self._total:
             self._last_line = now
-            left = f", {duration(spent / done * (self._total - done))} left" if done else ""
-            self._reporter.line(f"  {self._title}: {done}/{self._total} ({rate}{left})")
+            told += [f"{duration(spent / done * (self._total - done))} left"] if done else []
+            beside = f" ({', '.join(told)})" if told else ""
+            self._reporter.line(f"  {self._title}: {done}/{self._total}{beside}")
 
     def finish(self) -> float:
         """Seconds since the start."""

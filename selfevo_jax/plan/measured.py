@@ -35,7 +35,7 @@ class Shares:
 
 
 _CPU, _ACCELERATOR = Shares(0.29, 0.5, 0.6, 1e-3), Shares(0.8, 0.25, 0.5, 3e-4)
-ASSUMED = "compiling, checkpoints, open-ended sets and servers are not counted"
+ASSUMED = "checkpoints, open-ended sets and servers are not counted"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.config import Config
-from selfevo_jax.progress import duration, in_words
+from selfevo_jax.progress import duration, in_words, rate
 from selfevo_jax.report.texts import ordinary_line
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.lock import STALE_SECONDS, Owner, RunLock
@@ -112,8 +112,8 @@ def in_progress(task: Going) -> str:
     """A task in one line: how far it is, how fast, and when it is done."""
     found = f"{task.title}: {task.done:,} of {task.total:,} {task.unit}"
     left = task.seconds_left()
-    if task.rate is not None:
-        found += f", {task.rate:.3g} {task.unit}/s"
+    if task.rate:
+        found += f", {rate(task.rate, task.unit)}"
     if task.note:
         found += f", {task.note}"
     if left is not None:

@@ -17,7 +17,7 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import format_for, open_judge
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import clipped, not_run
-from selfevo_jax.rounds.survey import Phase, survey
+from selfevo_jax.rounds.survey import SURVEYED, Phase, survey
 from selfevo_jax.rounds.texts import journal_of, settings_of
 from selfevo_jax.rounds.workbench import Workbench, open_workbench, positions
 from selfevo_jax.run.journal import by_id
@@ -125,14 +125,18 @@ def _fitted(config: Config, rows: Sequence[PromptRow], batch: Batch, length: Len
     return config.model_copy(update={"sampling": s.model_copy(update={"cache_length": room})})
 
 
-def chain_tokens(config: Config, format: PromptFormat, turns: int | None) -> int:
-    """Tokens behind the prompt of a chain whose texts are as long as they may be; `turns` None: the response alone."""
+def chain_tokens(
+    config: Config, format: PromptFormat, turns: int | None, texts: tuple[int, int, int] | None = None
+) -> int:
+    """Tokens behind the prompt of a chain; `turns` None: of the response alone. `texts`: tokens of response, feedback
+    and refinement; None: as long as they may be."""
     s = config.sampling
+    limits = s.respond.max_new_tokens, s.feedback.max_new_tokens, s.refine.max_new_tokens
+    respond, feedback, refine = texts or limits
     if turns is None:
-        return s.respond.max_new_tokens
-    judge, refine = len(format.judge([])), len(format.refine([]))
-    said = judge + s.feedback.max_new_tokens
-    return s.respond.max_new_tokens + said + turns * (refine + s.refine.max_new_tokens + said)
+        return respond
+    said = len(format.judge([])) + feedback
+    return respond + said + turns * (len(format.refine([])) + refine + said)
 
 
 def _stages(bench: Workbench, batch: Batch) -> StageParams:
@@ -158,7 +162,8 @@ def _sample(
     bench = open_workbench(config)
     turns = max(1, config.rounds.turns)
     phase = Phase(rows, batch.samples, judge=batch.refined, turns=turns)
-    bench.engine.fit(survey(bench, [phase]))  # by all prompts, so that a call that goes on compiles the same
+    # by all prompts, so that a call that goes on compiles the same
+    bench.engine.fit(survey(bench, [phase]), phase.chains / SURVEYED)
     stages = _stages(bench, batch)
     chains = [
         bench.chain(row, stages, round=0, sample=sample, judge=batch.refined, turns=turns) for row, sample in left

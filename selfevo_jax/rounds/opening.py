@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -61,8 +61,13 @@ def prepare(
     faults.refuse()
     assert task is not None
     assert bench is not None
-    bench.engine.fit(survey(bench, [*run_phases(bench, task), *open_phases(bench, sets.values())]))
+    fit_lengths(bench, task, sets)
     return task, bench, sets, ordinary
+
+
+def fit_lengths(bench: Workbench, task: Task, sets: Mapping[str, OpenSet]) -> None:
+    """Chooses the shapes of the sampler's programs by all that the run samples."""
+    bench.engine.fit(survey(bench, [*run_phases(bench, task), *open_phases(bench, sets.values())]))
 
 
 def look_over(

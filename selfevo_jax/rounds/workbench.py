@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -38,14 +39,16 @@ from selfevo_jax.sample import (
     make_engine,
     sampler_memory,
 )
+from selfevo_jax.sample.compiling import Watch
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.tasks import Cut, cut_of
 from selfevo_jax.text import PromptFormat
 from selfevo_jax.text.tokenizer import BaseTokenizer
 
-_CORES_A_PROGRAM = 2
+_CORES_A_PROGRAM, _CORES_A_PROGRAM_CPU = 2, 1
 """Of this machine, for each program that is compiled beside others: 16 cores compile a 24-layer sampler for a GPU in
-83 s, one program after the other in more than 220 s."""
+83 s, one program after the other in more than 220 s. A CPU's program takes one: of 14 s of SmolLM2-135M's decoding all
+other threads had 0.7."""
 _NOTICED_SECONDS = 1.0
 """Between looks, while programs are compiled, at whether this process has been told to end."""
 
@@ -233,10 +236,9 @@ class Workbench:
             return
         reporter.line(f"  {self.slots}")
         jobs = self.engine.compilations(params, n_stops=len(self.format.stop_ids))
-        # several processes compile in one order: a compiler may share its work among them
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = max(1, cores // _CORES_A_PROGRAM) if hosts.count() == 1 else 1
-        pool = ThreadPoolExecutor(min(workers, len(jobs)))
+        at_once = self.compiled_at_once(len(jobs))
+        watch, begin = Watch(self.mesh.devices.flat[0], self.model.n_layers, len(jobs), at_once), time.perf_counter()
+        pool = ThreadPoolExecutor(at_once)
         try:
             with reporter.task("compiling the sampler", len(jobs), "programs") as meter:
                 left = {pool.submit(job) for job in jobs}
@@ -248,7 +250,17 @@ class Workbench:
                     notice.stop_if_given("while compiling the sampler")
         finally:  # an end, or Ctrl-C, waits for no program: nothing of it needs to be kept
             pool.shutdown(wait=False, cancel_futures=True)
+        if hosts.is_writer():
+            watch.note(time.perf_counter() - begin)
         give_back_freed_memory()
+
+    def compiled_at_once(self, programs: int) -> int:
+        """Of so many programs. Several processes compile in one order: a compiler may share its work among them."""
+        if hosts.count() > 1:
+            return 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        each = _CORES_A_PROGRAM_CPU if self.mesh.devices.flat[0].platform == "cpu" else _CORES_A_PROGRAM
+        return max(1, min(cores // each, programs))
 
 
 def check_preset(preset: str | None, source: ModelSource) -> None:

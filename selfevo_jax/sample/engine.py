@@ -220,13 +220,15 @@ class Engine:
             return jax.tree.map(lambda x: jnp.asarray(x, self.param_dtype), params)
         return reshard(params, self._layout, self.param_dtype)
 
-    def fit(self, lengths: Iterable[int]) -> None:
+    def fit(self, lengths: Iterable[int], each: float | None = None) -> None:
         """Chooses the lengths that `extend` is compiled for by the token counts of extends to expect (prompts,
-        instructions): once, and not where the engine was given some."""
+        instructions): once, and not where the engine was given some. `each`: how many extends one of them stands for,
+        where it is known: where there are few, padding them costs less than to compile another length."""
         if not self._fit_lengths:
             return
         most = 8 if len(self.extend_windows) == 1 else 4  # each length has a program for each window
-        fitted = shapes.fit_length_buckets(lengths, most, self._multiple)
+        worth = 0.0 if each is None else shapes.LENGTH_TOKENS / each
+        fitted = shapes.fit_length_buckets(lengths, most, self._multiple, worth=worth)
         if fitted:
             self.extend_lengths, self._fit_lengths = fitted, False
 
@@ -243,21 +245,34 @@ class Engine:
         dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state(), self.allowed)
         jobs: list[Callable[[], None]] = [
             functools.partial(dispatcher.prepare_decode, state, rows, self.n_stops, window, self.decode_steps)
-            for rows in self.decode_rows
-            for window in self.decode_windows
+            for rows, window in self._decodes()
         ]
         if self.shares:
             jobs.append(functools.partial(dispatcher.prepare_fork, state, self.extend_rows[0]))
-        for shorter, length in zip((0, *self.extend_lengths), self.extend_lengths, strict=False):
-            for rows in self.rows_of(length):
-                jobs += [
-                    functools.partial(
-                        dispatcher.prepare_extend, state, rows, rows == self.slots, self.n_stops, length, window
-                    )
-                    for window in self.extend_windows
-                    if window > shorter  # what goes into this bucket is longer than the bucket before
-                ]
+        jobs += [
+            functools.partial(dispatcher.prepare_extend, state, rows, rows == self.slots, self.n_stops, length, window)
+            for rows, length, window in self._extends()
+        ]
         return jobs
+
+    @property
+    def n_programs(self) -> int:
+        """How many `compilations` there are, for the lengths chosen so far."""
+        return len(self._decodes()) + self.shares + len(self._extends())
+
+    def _decodes(self) -> list[tuple[int, int]]:
+        """Rows and window of each program that decodes."""
+        return [(rows, window) for rows in self.decode_rows for window in self.decode_windows]
+
+    def _extends(self) -> list[tuple[int, int, int]]:
+        """Rows, length and window of each `extend`."""
+        return [
+            (rows, length, window)
+            for shorter, length in zip((0, *self.extend_lengths), self.extend_lengths, strict=False)
+            for rows in self.rows_of(length)
+            for window in self.extend_windows
+            if window > shorter  # what goes into this bucket is longer than the bucket before
+        ]
 
     def rows_of(self, length: int) -> tuple[int, ...]:
         """Rows that an extend of this length is compiled for."""

@@ -15,6 +15,9 @@ WORTH_TOKENS, WORTH_TOKENS_CPU = 256, 32
 """Tokens from which on a product is bound by its arithmetic, so that more rows of it take more time."""
 DISPATCH_FLOPS_CPU = 1e9
 """What a CPU computes in a few times the time of a dispatch: where a row has more, rows side by side save nothing."""
+LENGTH_TOKENS = 4096
+"""Tokens of padding that one more length of an extend must save: two cores compute about as many of SmolLM2-135M while
+they compile it, and far more of a smaller model."""
 _DISPATCH_ROWS = 0.5
 """What a dispatch costs besides, in rows."""
 
@@ -76,13 +79,19 @@ def extend_windows(windows: Sequence[int]) -> tuple[int, ...]:
 
 
 def fit_length_buckets(
-    lengths: Iterable[int], most: int = 4, multiple: int = 8, longest: int = LONGEST_EXTEND, spare: float = 0.06
+    lengths: Iterable[int],
+    most: int = 4,
+    multiple: int = 8,
+    longest: int = LONGEST_EXTEND,
+    spare: float = 0.06,
+    worth: float = 0.0,
 ) -> tuple[int, ...]:
     """The fewest lengths, multiples of `multiple`, that pad a histogram of extend lengths by a share of `spare` at most
     beyond those multiples; or `most` lengths that pad it the least. They are few because each is a program to compile,
     and on a CPU one of 30 layers takes about a thousand of the 65,530 memory maps that Linux gives a process.
 
-    A length above `longest` goes in pieces. Exact, by dynamic programming over the lengths that occur.
+    `worth`: tokens that each length after the first must save at least. A length above `longest` goes in pieces. Exact,
+    by dynamic programming over the lengths that occur.
     """
 
     def pieces(length: int) -> list[int]:
@@ -101,6 +110,8 @@ def fit_length_buckets(
                 cost = best[i][0] + top * sum(found[s] for s in sizes[i:j])
                 if cost < after[j][0]:
                     after[j] = (cost, (*best[i][1], top))
+        if best[-1][1] and best[-1][0] - after[-1][0] < worth:
+            break
         best = after
         if best[-1][0] <= (1 + spare) * least:
             break

@@ -17,7 +17,7 @@ from selfevo_jax.plan.counted import training_bytes
 from selfevo_jax.plan.remedies import training_remedies
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.generate import chain_tokens
-from selfevo_jax.rounds.opening import fingerprints, look_over
+from selfevo_jax.rounds.opening import fingerprints, fit_lengths, look_over
 from selfevo_jax.rounds.prompts import given
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.look import require_joinable
@@ -62,7 +62,7 @@ def check(config: Config, measure: bool = True) -> Checked:
     memory, disk, servers, and its directory. `measure`: also the machine's rates, for the time of a round."""
     heard, faults, unreachable = _Heard(), Faults(), list[str]()
     found = Checked(warnings=heard.warnings)
-    task, bench, _, _ = look_over(config, heard, faults, unreachable.append)
+    task, bench, sets, _ = look_over(config, heard, faults, unreachable.append)
     for line in unreachable:
         faults.add(SelfevoError(f"{line}; start it, or correct its url, model or key_variable"))
     found.warnings += _trackers(config)
@@ -80,8 +80,9 @@ def check(config: Config, measure: bool = True) -> Checked:
         texts = _texts(config, task, bench)
         found.facts += _of_rows(config, task, texts)
         found.warnings += _of_meta(task)
-        found.warnings += _cut(config, bench, texts)
+        _cut(config, bench, texts, found)
         if measure and not faults:
+            fit_lengths(bench, task, sets)
             found.time = time_of_round(bench, task, texts, groups)
     try:
         faults.refuse()
@@ -162,25 +163,33 @@ def _taught(config: Config, task: Task, bench: Workbench, reporter: Reporter) ->
         raise ConfigError(f"meta.length {config.meta.length}: {error}") from error
 
 
-def _cut(config: Config, bench: Workbench, texts: Texts | None) -> list[str]:
-    """Where a chain whose texts are as long as they may be does not fit into a slot, or an answer not into a row."""
+def _cut(config: Config, bench: Workbench, texts: Texts | None, found: Checked) -> None:
+    """Where a chain whose texts are as long as is usual does not fit into a slot, or an answer not into a row. That all
+    texts of a chain reach their limits is rare, and no fault: what is cut is counted."""
     if texts is None or config.rounds.number == 0:
-        return []
-    found, room, s = [], config.sampling.cache_length, config.sampling
-    usual = texts.prompt.at(0.5)
-    needed = usual + chain_tokens(config, bench.format, config.rounds.turns if bench.method.judges else None)
-    if needed > room:
-        found.append(
-            f"a prompt of {usual} tokens, the middle one, with texts as long as they may be takes {needed} tokens, but "
-            f"sampling.cache_length is {room}: texts may be cut. {needed} would hold them"
+        return
+    room, s = config.sampling.cache_length, config.sampling
+    usual, lengths = texts.prompt.at(0.5), texts.expected(config)
+    turns = config.rounds.turns if bench.method.judges else None
+    likely = (lengths.respond, lengths.feedback, lengths.refine)
+    expected, needed = (usual + chain_tokens(config, bench.format, turns, of) for of in (likely, None))
+    if expected > room:
+        found.warnings.append(
+            f"a prompt of {usual} tokens, the middle one, with texts as long as D_meta's (without D_meta half their "
+            f"limits) takes {expected} tokens, but sampling.cache_length is {room}: texts will be cut. {needed} would "
+            "hold all"
+        )
+    elif needed > room:
+        found.facts.append(
+            f"a chain: {expected} tokens with texts as long as D_meta's (without D_meta half their limits), {needed} "
+            f"with all at their limits; sampling.cache_length holds {room}"
         )
     answered = usual + max(s.respond.max_new_tokens, s.refine.max_new_tokens if config.rounds.turns else 0)
     if answered > config.learn.length:
-        found.append(
+        found.warnings.append(
             f"a prompt of {usual} tokens, the middle one, with an answer as long as it may be has {answered} tokens, "
             f"but learn.length is {config.learn.length}: such rows are dropped, and counted"
         )
-    return found
 
 
 def _memory(bench: Workbench, faults: Faults, found: Checked) -> None:

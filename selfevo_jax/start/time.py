@@ -15,6 +15,7 @@ from selfevo_jax.plan.measured import ASSUMED, Machine, guess_round
 from selfevo_jax.progress import duration
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.sample import sampler_memory
+from selfevo_jax.sample.compiling import Compiling, estimate
 from selfevo_jax.start.texts import Texts
 from selfevo_jax.tasks import Task
 from selfevo_jax.train import TrainSection
@@ -30,6 +31,7 @@ class TimeOfRound:
     usual: Phases
     most: Phases
     machine: str
+    compiling: Compiling
 
     def lines(self) -> list[str]:
         """For people."""
@@ -46,6 +48,8 @@ class TimeOfRound:
         )
         return [
             f"a round: {both('round')} ({parts}); meta-skill learning: {both('meta')}; all of it: {both('run')}",
+            f"compiling, before it and for the first time: {duration(self.compiling.seconds)} ({self.compiling}); later "
+            "commands find the same programs again",
             f"  an estimate, from rates of this machine measured now ({self.machine}). The lower figures are for texts "
             "as long as D_meta's (without D_meta, half their limits), the higher ones for texts at their limits; "
             f"{ASSUMED}",
@@ -78,7 +82,22 @@ def time_of_round(
     usual = guess(texts.expected(config), _KEPT, 1)
     pooled = config.rounds.number if config.rounds.pool == "all" or config.rounds.variant == "restart" else 1
     most = guess(texts.at_most(config), 1.0, max(1, pooled))
-    return None if usual is None or most is None else TimeOfRound(usual, most, str(machine))
+    if usual is None or most is None:
+        return None
+    return TimeOfRound(usual, most, str(machine), _compiling(bench))
+
+
+def _compiling(bench: Workbench) -> Compiling:
+    """Of the sampler and the fine-tunings of a whole run."""
+    config, sampler = bench.config, bench.engine.n_programs
+    trainings = [(config.meta, True), (config.learn, config.rounds.number > 0)]
+    shapes = {
+        repr((s.batch_rows, s.length, s.accumulate, s.lora, s.remat, s.compute_dtype))
+        for s, is_run in trainings
+        if s.steps != 0 and is_run
+    }
+    at_once = bench.compiled_at_once(sampler)
+    return estimate(bench.mesh.devices.flat[0], bench.model.n_layers, sampler + len(shapes), at_once)
 
 
 def _meta_steps(section: TrainSection, taught: Mapping[str, Sequence[Example]], seed: int) -> int | None:

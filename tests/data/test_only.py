@@ -75,7 +75,7 @@ def test_scorers_need_not_read_what_is_left_out(tmp_path: Path) -> None:
         ),
         (
             {"level": [1]},
-            f"prompts:1, field 'level': is missing; `only` names it, but the row has the fields: key, prompt, {IDS}, kwargs",
+            f"prompts:1, field 'level': is missing; `only` names it, but the row has the fields: key, prompt, {IDS}",
         ),
         ({IDS: ["punctuation:no_comma"], "key": [1005]}, "takes none of its 541 rows"),
     ],

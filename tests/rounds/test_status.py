@@ -39,7 +39,7 @@ def test_a_live_run_shows_its_step_its_rate_and_its_end(root: Path) -> None:
     assert found.now is not None
     assert found.last_stop is None
     line = found.lines()[1]
-    assert line.startswith("  now: fine-tuning 0002: 120 of 200 steps, 0.5 steps/s, loss 0.612, 2m 40s left (until 20")
+    assert line.startswith("  now: fine-tuning 0002: 120 of 200 steps, 2.0 s a step, loss 0.612, 2m 40s left (until 20")
     assert found.to_dict()["now_seconds_left"] == pytest.approx(160)
 
 
