@@ -71,3 +71,10 @@ def test_rows_are_as_few_as_make_a_product_worth_its_while() -> None:
 
 def test_decoding_drains_on_fewer_rows() -> None:
     assert [decode_rows(n) for n in (1, 8, 16, 32, 256)] == [(1,), (8,), (8, 16), (8, 16, 32), (32, 128, 256)]
+
+
+def test_few_texts_have_no_length_of_their_own_unless_one_is_much_longer() -> None:
+    lengths = [20, 24, 31, 40, 52]
+    assert len(fit_length_buckets(lengths, most=8, multiple=1)) > 1
+    assert fit_length_buckets(lengths, most=8, multiple=1, worth=4096) == (52,)
+    assert fit_length_buckets([20] * 20 + [400], most=8, multiple=1, worth=4096) == (20, 400)

@@ -56,6 +56,15 @@ def test_a_run_that_can_be_begun_is_said_to_take_so_much_time_memory_and_disk(tm
     assert files(tmp_path) == before
 
 
+def test_the_quickstart_has_nothing_to_be_warned_of(tmp_path: Path) -> None:
+    quickstart = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    done = CliRunner().invoke(app, ["evolve", str(quickstart), "--check", f"run_dir={tmp_path / 'run'}", "mesh.data=1"])
+    assert done.exit_code == 0, done.output
+    assert "warning" not in done.output
+    assert "a chain: " in done.output
+    assert "for compiling (13 programs, " in done.output
+
+
 def test_everything_that_would_stop_a_run_is_said_at_once(tmp_path: Path) -> None:
     tree = good(tmp_path)
     (tmp_path / "test.jsonl").write_text('{"prompt": "a", "answer": "many"}\n')
@@ -95,7 +104,7 @@ def test_lengths_and_servers_that_would_stop_a_run_later_are_faults_now(
 ) -> None:
     pytest.importorskip("openai")
     tree = good(tmp_path)
-    tree["meta"]["length"], tree["sampling"]["cache_length"] = 8, 64
+    tree["meta"]["length"], tree["sampling"]["cache_length"] = 8, 40
     tree["judge"] = {"batch": {"kind": "endpoint", "endpoint": {"url": "http://127.0.0.1:1/v1", "model": "m"}}}
     monkeypatch.setattr("selfevo_jax.start.check.available_bytes", lambda _: 1 << 20)
     monkeypatch.setattr("selfevo_jax.storage.disk.Disk.free", lambda *_: 1000)
