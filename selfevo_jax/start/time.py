@@ -48,8 +48,7 @@ class TimeOfRound:
         )
         return [
             f"a round: {both('round')} ({parts}); meta-skill learning: {both('meta')}; all of it: {both('run')}",
-            f"compiling, before it and for the first time: {duration(self.compiling.seconds)} ({self.compiling}); later "
-            "commands find the same programs again",
+            f"compiling, the first time: {duration(self.compiling.seconds)} ({self.compiling})",
             f"  an estimate, from rates of this machine measured now ({self.machine}). The lower figures are for texts "
             "as long as D_meta's (without D_meta, half their limits), the higher ones for texts at their limits; "
             f"{ASSUMED}",

@@ -62,7 +62,7 @@ def test_the_quickstart_has_nothing_to_be_warned_of(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "warning" not in done.output
     assert "a chain: " in done.output
-    assert "for compiling (13 programs, " in done.output
+    assert "(13 programs, a" in done.output
 
 
 def test_everything_that_would_stop_a_run_is_said_at_once(tmp_path: Path) -> None:
