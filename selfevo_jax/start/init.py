@@ -101,6 +101,8 @@ class _Maker:
         """How D_meta's responses were made."""
         self.task = self._task()
         self.judge = self._judge()
+        self.steps_alone = False
+        """Whether prompts ask for steps that D_meta does not have, so that its lengths are not those of answers."""
         self.format = self._format()
         mesh = make_mesh()
         devices = mesh.devices.flatten().tolist()
@@ -136,7 +138,8 @@ class _Maker:
             why = reason or "the model's chat template"
         self.told += [f"format: {found.kind} ({why}); a prompt is asked as {json.dumps(found.filled().respond)}"]
         written = [] if self.meta is None else [_END in row.refinement for row in self.meta.examples]
-        if found.respond == STEPS and 2 * sum(written) < len(written):
+        self.steps_alone = found.respond == STEPS and 2 * sum(written) < len(written)
+        if self.steps_alone:
             self.told.append(
                 f"format: {sum(written)} of {len(written)} refinements of D_meta have the line '{_END}' that prompts "
                 "ask for; where their prompts did not ask for it, set format.respond to what they asked for"
@@ -205,6 +208,8 @@ class _Maker:
             )
             written = [answers] if answers is not None and answers.at(0.99) > usual else []
         respond = max((_fit(spread) for spread in written), default=usual)
+        if self.steps_alone:
+            respond = max(respond, usual)
         if self._cut is not None:
             respond = max(respond, _up(2 * self._cut, _FEW))
             self.told.append(

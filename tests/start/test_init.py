@@ -17,6 +17,7 @@ from selfevo_jax.model import preset_shape
 from selfevo_jax.start import init as make_config
 from selfevo_jax.start.defaults import Machine, settings_for
 from selfevo_jax.start.written import commented
+from selfevo_jax.text import FormatSection
 
 
 @pytest.fixture
@@ -85,11 +86,16 @@ def noted(file: str, respond: str, cut: int) -> None:
 def test_d_meta_is_asked_for_and_used_in_one_format_and_another_one_is_warned_of(files: Path, monkeypatch) -> None:
     asked = []
     fits = make_config.fitting_format
-    monkeypatch.setattr(make_config, "fitting_format", lambda t, **texts: asked.append(texts) or fits(t, **texts))
+    plain = FormatSection(respond="{prompt}\nAnswer:")
+    monkeypatch.setattr(make_config, "fitting_format", lambda t, **texts: asked.append(texts) or (plain, fits(t)[1]))
     words = "--evaluation", "test.jsonl"
     assert 'a prompt is asked as "{prompt}\\nAnswer:"' in init("mine.yaml", *words).output
     init("mine.yaml", *words, "--meta", "meta.jsonl", "--force")
     assert asked == [{"respond": make_config.STEPS}] * 2
+    monkeypatch.setattr(make_config, "STEPS", "{prompt}\nAnswer:")
+    done = init("mine.yaml", *words, "--meta", "meta.jsonl", "--force")
+    assert "0 of 20 refinements of D_meta have the line '#### '" in done.output
+    assert load_config("mine.yaml").sampling.respond.max_new_tokens > 8
     noted("meta.jsonl", "Q: {prompt}\nA:", cut=17)
     done = init("mine.yaml", *words, "--meta", "meta.jsonl", "--force")
     assert 'plain (as D_meta\'s responses were sampled); a prompt is asked as "Q: {prompt}\\nA:"' in done.output
