@@ -105,9 +105,12 @@ def _rows(batch: Batch) -> list[PromptRow]:
 
 
 def _fitted(config: Config, rows: Sequence[PromptRow], batch: Batch, length: Length, reporter: Reporter) -> Config:
-    """The config with as many chains as there are, and slots that hold them."""
+    """The config with as many chains as there are, no more slots than chains (each size of them is a program), and
+    slots that hold them."""
     data = config.data.model_copy(update={"prompts_per_round": len(rows), "samples_per_prompt": batch.samples})
-    config = config.model_copy(update={"data": data})
+    slots = config.sampling.slots
+    few = None if slots is None else min(slots, len(rows) * batch.samples)
+    config = config.model_copy(update={"data": data, "sampling": config.sampling.model_copy(update={"slots": few})})
     if length == "keep":
         return config
     s = config.sampling
