@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.cli import app
+from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError, DataError
 from selfevo_jax.rounds import generate as module
 from selfevo_jax.rounds.generate import UNFINISHED, Batch, generate
@@ -64,6 +65,13 @@ def rollout(id: str, sample: int, prompt: str, error: str | None = None) -> Roll
     good = Feedback("Verdict: correct", "stop", True, None)
     candidates = Candidate(" 3 ", "stop", (1,), feedback), Candidate(f" {id}/{sample}", "stop", (2,), good)
     return Rollout(id, sample, prompt, candidates, 1, error)
+
+
+@pytest.mark.parametrize(("slots", "taken"), [(256, 6), (4, 4), (None, None)])
+def test_there_are_no_more_slots_than_answers(tmp_path: Path, slots: int | None, taken: int | None) -> None:
+    rows = [PromptRow(id, id) for id in "abc"]
+    fitted = module._fitted(config(tmp_path, sampling__slots=slots), rows, asked(samples=2), "keep", Heard())
+    assert fitted.sampling.slots == taken
 
 
 @pytest.fixture
