@@ -22,7 +22,7 @@ _LEGEND = (
     (r"demands met", "demands met: of all that rows have; the interval takes those of a row together."),
     (r"clipped \d", "clipped: answers cut at a limit."),
     (
-        r"^gain$",
+        r"^gain\n(-\n)*[+-]\d",
         "gain: direct against meta on the same rows, ± the paired standard error, with McNemar's exact p.",
     ),
     (
@@ -43,7 +43,7 @@ _LEGEND = (
         "the reason.",
     ),
 )
-"""What shows in the tables, as a pattern, and what it means."""
+"""What shows in the tables, as a pattern over heads with their cells, and what it means."""
 
 
 def legend(tables: Iterable[Table]) -> list[str]:
