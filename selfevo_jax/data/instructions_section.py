@@ -61,7 +61,7 @@ class MetaPart(Section):
     demands_per_response: Positive = 4
     """A response serves for so many rows: its own prompt's, and others of the same base instruction."""
     quote_demands: bool = False
-    """Whether feedback repeats each demand in the prompt's own words before its note on it."""
+    """Whether feedback numbers the demands and repeats each in the prompt's own words before its note on it."""
     own_prompts: Count = 0
     """Prompts of the same base instructions that demand nothing. What the base answers them is taught as it is, beside
     D_QA, so that it keeps its own way of answering."""
@@ -74,7 +74,8 @@ class MetaPart(Section):
     fewest_words: Count = 4
     """Shorter responses are left out."""
     most_characters: Positive = 220
-    """Longer responses are left out."""
+    """Longer responses, and those that a limit cut off, are shortened to their first whole sentences of so many
+    characters, or left out where the first alone is longer."""
 
 
 class PromptsPart(Section):

@@ -30,6 +30,7 @@ from selfevo_jax.tasks.instructions import (
 )
 from selfevo_jax.tasks.instructions.crafts import CLASHES, CRAFTS, unmet
 from selfevo_jax.tasks.instructions.generate import draw_demands
+from selfevo_jax.tasks.instructions.meta import Response, first_sentences
 from selfevo_jax.tasks.instructions.wordings import BRIEF, WORDINGS
 from selfevo_jax.text import VerdictRule, parse_verdict
 
@@ -82,7 +83,7 @@ def test_each_kind_is_asked_for_repaired_missed_by_little_and_judged(kind, part)
             assert parse_verdict(words, VerdictRule()).good is good
             assert words.startswith("Need ")
             assert ("wrong." in words) is not good
-            assert feedback(demands, said, quote=True) == (f"{demands[0].text} {words}", good)
+            assert feedback(demands, said, quote=True) == (f"1. {demands[0].text} {words}", good)
     assert done > len(TEXTS)
 
 
@@ -164,6 +165,7 @@ def test_evaluation_shares_neither_base_nor_wording_nor_argument_with_the_rest(s
             assert not set(used.wordings[kind]) & set(parts.evaluation.wordings[kind])
             assert not set(used.atoms[kind]) & set(parts.evaluation.atoms[kind])
         assert not set(used.brief) & set(parts.evaluation.brief)
+    assert parts.meta.brief == parts.prompts.brief
     assert not set(parts.meta.base) & set(parts.prompts.base)
     for kind in EVERY:
         assert set(parts.meta.wordings[kind]) < set(parts.prompts.wordings[kind])
@@ -279,6 +281,10 @@ def test_a_source_that_gives_too_few_prompts_is_told():
         _rows(part, 19, section)
 
 
+def _responses(texts):
+    return {prompt: [Response(text) for text in given] for prompt, given in texts.items()}
+
+
 @pytest.fixture(scope="module")
 def built(base):
     section = InstructionsSection(meta={"rows": 300, "prompts": 120})
@@ -289,7 +295,7 @@ def built(base):
     responses |= {rows[0].prompt: ["Too short.", "long " * 80], rows[1].prompt: [next(iter(responses.values()))[0]]}
 
     def build(seed):
-        return build_meta(rows, responses, part, section, seed)
+        return build_meta(rows, _responses(responses), part, section, seed)
 
     return section.meta, build, {text for texts in responses.values() for text in texts}
 
@@ -321,7 +327,7 @@ def test_refinements_and_right_responses_meet_what_the_prompt_asks(base):
     section = InstructionsSection(meta={"demands_per_response": 1, "right_share": 0.5, "near_share": 0.0})
     part = split(base, section).meta
     row = _rows(part, 1, section)[0]
-    found = build_meta([row], {row.prompt: list(TEXTS)}, part, section, 0)
+    found = build_meta([row], _responses({row.prompt: list(TEXTS)}), part, section, 0)
     assert found.rows
     for meta in found.rows:
         assert meta.prompt == row.prompt
@@ -334,7 +340,7 @@ def test_where_one_sort_is_scarce_fewer_rows_are_taken_of_all(base):
     part = split(base, section).meta
     rows = _rows(part, 3, section)
     responses = {row.prompt: [TEXTS[n]] for n, row in enumerate(rows)}
-    found = build_meta(rows, responses, part, section, 0)
+    found = build_meta(rows, _responses(responses), part, section, 0)
     assert 10 < len(found.rows) < 40
     assert sum(row.good for row in found.rows) == pytest.approx(0.42 * len(found.rows), abs=1)
     assert build_meta(rows, {}, part, section, 0).rows == []
@@ -413,16 +419,34 @@ def test_a_run_gets_its_prompts_questions_and_sets_and_official_prompts_of_a_fil
     assert task.cut_for(config) is None
 
 
-def test_d_meta_of_a_run_is_made_of_answers_that_came_to_their_end(tmp_path):
-    task = open_task(_config(tmp_path, meta={"prompts": 12}))
+def test_answers_that_a_limit_cut_off_are_shortened_to_whole_sentences(tmp_path):
+    task = open_task(_config(tmp_path, meta={"prompts": 12, "right_share": 0.0, "near_share": 0.0}))
     rows = task.questions().rows
-    answers = [Answer(row.id, 0, f"{TEXTS[n % 6]} {n}", n % 2 == 0) for n, row in enumerate(rows)]
+    answers = [Answer(row.id, 0, f"Here is answer {n} of many. And th", n % 2 == 0) for n, row in enumerate(rows)]
+    answers[1] = Answer(rows[1].id, 0, "Without any end of a sentence", False)
     built = task.meta_rows(answers)
-    made, counts = built.rows, built.counts
-    assert made
-    assert (counts["responses"], counts["cut by a limit"]) == (6, 6)
-    whole = {row.prompt[:25] for row, answer in zip(rows, answers, strict=True) if answer.finished}
-    assert {row.prompt[:25] for row in made} <= whole
+    counts = built.counts
+    assert (counts["responses"], counts["shortened"], counts["too long"]) == (11, 5, 1)
+    cut = {answer.id for answer in answers if not answer.finished}
+    whole = {row.prompt: row.id not in cut for row in rows}
+    assert {row.response.endswith("And th") for row in built.rows if whole[row.prompt]} == {True}
+    assert {row.response[-1] for row in built.rows if not whole[row.prompt]} == {"."}
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "kept"),
+    [
+        ("One is here. Two is there. Three is", 40, "One is here. Two is there."),
+        ("One is here. Two is there.", 20, "One is here."),
+        ("1. Salt\n2. Pepper and", 40, ""),
+        ('He said "Stop it!" Then the', 40, 'He said "Stop it!"'),
+        ("Born in the U.S. A man of 3.5 metres", 40, ""),
+        ("Is it so? Yes", 40, "Is it so?"),
+        ("", 40, ""),
+    ],
+)
+def test_what_is_kept_of_a_text_ends_where_a_sentence_ends(text, most, kept):
+    assert first_sentences(text, most) == kept
 
 
 def test_with_quoted_demands_feedback_has_each_demand_in_the_words_of_its_prompt(tmp_path):
@@ -435,9 +459,10 @@ def test_with_quoted_demands_feedback_has_each_demand_in_the_words_of_its_prompt
     assert len(built[False]) == len(built[True]) > 12
     for plain, quoting in zip(built[False], built[True], strict=True):
         left = quoting.feedback
-        for demand in _texts_of_demands(quoting.prompt):
-            assert demand in left
-            left = left.replace(f"{demand} ", "", 1)
+        demands = _texts_of_demands(quoting.prompt)
+        for place, demand in enumerate(sorted(demands, key=quoting.prompt.index), 1):
+            assert f"{place}. {demand} Need" in left
+            left = left.replace(f"{place}. {demand} ", "", 1)
         assert left == plain.feedback
 
 

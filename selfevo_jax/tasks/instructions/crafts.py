@@ -65,13 +65,13 @@ def unmet(demands: Sequence[Demand], text: str) -> list[Demand]:
 def feedback(demands: Sequence[Demand], text: str, quote: bool = False) -> tuple[str, bool]:
     """What a critic says of a text: a note on each demand, then the verdict; and whether all are met.
 
-    With `quote` each note follows the demand's own words: a critic that copies them leaves none out, and has before
-    it what it holds the text against."""
+    With `quote` each note follows the demand's number and its own words: a critic that copies them leaves none out, and
+    has before it what it holds the text against."""
     text = text.strip()
     met = [demand.met(text) for demand in demands]
     notes = [CRAFTS[d.kind].note(text, d.arguments, yes) for d, yes in zip(demands, met, strict=True)]
     if quote:
-        notes = [f"{demand.text} {note}" for demand, note in zip(demands, notes, strict=True)]
+        notes = [f"{n}. {demand.text} {note}" for n, (demand, note) in enumerate(zip(demands, notes, strict=True), 1)]
     return " ".join([*notes, "Verdict: correct" if all(met) else "Verdict: incorrect"]), all(met)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from selfevo_jax.data import MetaRow, PromptRow, QARow
@@ -19,7 +21,7 @@ from selfevo_jax.text import VerdictRule, parse_verdict
 
 def build_meta(
     rows: Sequence[InstructionRow],
-    responses: Mapping[str, Sequence[str]],
+    responses: Mapping[str, Sequence[Response]],
     part: Part,
     section: InstructionsSection,
     seed: int,
@@ -29,12 +31,12 @@ def build_meta(
     Since feedback and repair are a program's, one response serves several rows: it is held against the demands of its
     own prompt, and against others drawn for the same base instruction. Right responses are the rare ones that were
     right as they came, and repaired ones. A row with a right response refines it to itself. Counted are
-    responses, those that are left out, and why; texts that no program could repair; rows whose verdict could not be
-    read back.
+    responses, those that were shortened or are left out, and why; texts that no program could repair; rows whose
+    verdict could not be read back.
 
     Args:
       rows: prompts that the base model answered.
-      responses: prompt -> its responses, without those that a limit cut off.
+      responses: prompt -> its responses.
       part: what further demands are drawn from.
       seed: of demands, repairs, near misses and the choice of rows.
     """
@@ -52,10 +54,21 @@ def build_meta(
     return BuiltMeta(balanced(sorts, settings.right_share, settings.near_share, settings.rows, rng), dict(counts))
 
 
-def own_answers(rows: Sequence[PromptRow], responses: Mapping[str, Sequence[str]], settings: MetaPart) -> list[QARow]:
+def own_answers(
+    rows: Sequence[PromptRow], responses: Mapping[str, Sequence[Response]], settings: MetaPart
+) -> list[QARow]:
     """What the base answers where nothing is demanded, by the same bounds as responses in D_meta."""
     found = list(_usable(rows, responses, settings, Counter()))
     return [QARow(f"{row.id}-{place}", row.prompt, text) for place, (row, text) in enumerate(found)]
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the base model answered."""
+
+    text: str
+    finished: bool = True
+    """Whether it came to its own end, rather than to a limit."""
 
 
 class _Asked(Protocol):
@@ -67,25 +80,36 @@ _Row = TypeVar("_Row", bound=_Asked)
 
 
 def _usable(
-    rows: Sequence[_Row], responses: Mapping[str, Sequence[str]], settings: MetaPart, counts: Counter[str]
+    rows: Sequence[_Row], responses: Mapping[str, Sequence[Response]], settings: MetaPart, counts: Counter[str]
 ) -> Iterator[tuple[_Row, str]]:
     """Each response that is neither too short nor too long nor a copy, with its row."""
     seen: set[str] = set()
     for row in rows:
-        for text in map(str.strip, responses.get(row.prompt, ())):
-            why = (
-                "too short"
-                if not text or len(text.split()) < settings.fewest_words
-                else "too long"
-                if len(text) > settings.most_characters
-                else "copies"
-                if text in seen
-                else "responses"
-            )
-            counts[why] += 1
-            seen.add(text)
-            if why == "responses":
+        for response in responses.get(row.prompt, ()):
+            text = response.text.strip()
+            if not response.finished or len(text) > settings.most_characters:
+                text = first_sentences(text, settings.most_characters)
+                counts["shortened" if text else "too long"] += 1
+                if not text:
+                    continue
+            if len(text.split()) < settings.fewest_words:
+                counts["too short"] += 1
+            elif text in seen:
+                counts["copies"] += 1
+            else:
+                counts["responses"] += 1
+                seen.add(text)
                 yield row, text
+
+
+_SENTENCE_END = re.compile(r"(?<=\w\w)[.!?][\"”’)]*(?=\s|$)")
+
+
+def first_sentences(text: str, most: int) -> str:
+    """The first whole sentences of a text within so many characters; "" where the first alone is longer. A mark after
+    a single letter or digit ends none: `1.` and `U.S.` do not."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text) if match.end() <= most]
+    return text[: ends[-1]] if ends else ""
 
 
 def _rows(

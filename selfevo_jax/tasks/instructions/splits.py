@@ -89,14 +89,16 @@ Three = tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
 
 def _wordings(kind: str, known: Sequence[str], section: InstructionsSection) -> Three:
     """Those of D_meta, of the rounds (D_meta's among them), and of the evaluation. The few of "be short" are shared
-    out in proportion."""
+    out in proportion, and D_meta has all of the rounds': they are no demand that is checked, and a critic that knows
+    one of them alone takes the others for demands."""
     order = random.Random(f"instructions/wordings/{kind}/{section.seed}").sample(list(known), len(known))
     apart = "wordings" in section.apart
     meta, prompts, evaluation = section.meta.wordings, section.prompts.wordings, section.evaluation.wordings
     wanted = prompts + (evaluation if apart else 0)
     if kind == "brief":
         scale = min(1.0, len(known) / wanted)
-        meta, prompts, evaluation = (max(1, math.floor(scale * n)) for n in (meta, prompts, evaluation))
+        prompts, evaluation = (max(1, math.floor(scale * n)) for n in (prompts, evaluation))
+        meta = prompts
     elif wanted > len(known):
         raise ConfigError(
             f"{KEY}.prompts.wordings: '{kind}' has {len(known)} wordings, but meta.wordings {meta} (among "

@@ -17,7 +17,7 @@ from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
 from selfevo_jax.tasks.files import given_qa, open_rows, read_sets, set_notices
 from selfevo_jax.tasks.instructions.crafts import Demand, missed
 from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows, without_demands
-from selfevo_jax.tasks.instructions.meta import build_meta, own_answers
+from selfevo_jax.tasks.instructions.meta import Response, build_meta, own_answers
 from selfevo_jax.tasks.instructions.splits import KEY, Part, check_apart, split
 from selfevo_jax.tasks.overlap import check_overlap
 
@@ -110,17 +110,13 @@ class Instructions:
         return Questions([*rows, *self._plain], meta.responses, meta.response_temperature)
 
     def meta_rows(self, answers: Sequence[Answer]) -> BuiltMeta:
-        """Of the answers that came to their own end; those that a limit cut would teach to break off."""
         prompts = {row.id: row.prompt for rows in (self._questions, self._plain) for row in rows}
-        responses: dict[str, list[str]] = {}
+        responses: dict[str, list[Response]] = {}
         for answer in answers:
-            if answer.finished:
-                responses.setdefault(prompts[answer.id], []).append(answer.text)
+            responses.setdefault(prompts[answer.id], []).append(Response(answer.text, answer.finished))
         built = build_meta(self._questions, responses, self._parts.meta, self._section, self._seed)
         own = own_answers(self._plain, responses, self._section.meta)
-        cut = sum(not answer.finished for answer in answers)
-        counts = {**built.counts, **({"answers without demands": len(own)} if own else {}), "cut by a limit": cut}
-        return BuiltMeta(built.rows, counts, own)
+        return BuiltMeta(built.rows, {**built.counts, **({"answers without demands": len(own)} if own else {})}, own)
 
     @staticmethod
     def cut_for(config: Config) -> Cut | None:
