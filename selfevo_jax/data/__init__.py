@@ -6,10 +6,12 @@ from selfevo_jax.lazy import on_demand
 
 if TYPE_CHECKING:
     from selfevo_jax.data.balance import MetaBalance, meta_balance
-    from selfevo_jax.data.batches import Batch, Batches
+    from selfevo_jax.data.batches import Batch, Batches, check_extras
     from selfevo_jax.data.examples import (
         Example,
+        Group,
         TermWeights,
+        Unit,
         by_term,
         fit_length,
         meta_examples,
@@ -46,6 +48,7 @@ __all__ = [
     "EvaluationRow",
     "Example",
     "GoldRows",
+    "Group",
     "KnownGold",
     "MetaBalance",
     "MetaRow",
@@ -56,8 +59,10 @@ __all__ = [
     "Selection",
     "SelfWrittenSection",
     "TermWeights",
+    "Unit",
     "builtin_sources",
     "by_term",
+    "check_extras",
     "fit_length",
     "jsonl_lines",
     "meta_balance",

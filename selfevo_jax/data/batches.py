@@ -13,7 +13,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from selfevo_jax.data.examples import Example
+from selfevo_jax.data.examples import Unit
 from selfevo_jax.data.packing import Packing, fill_rows, rows_of
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 
@@ -45,7 +45,7 @@ class Batch:
 @dataclass(frozen=True, eq=False)
 class _Pool:
     name: str
-    examples: Sequence[Example]
+    examples: Sequence[Unit]
     share: float
     draws: int
     """Examples drawn in one epoch of the mixture."""
@@ -53,13 +53,26 @@ class _Pool:
 
 @dataclass(frozen=True, eq=False)
 class _Epoch:
-    drawn: list[Example]
+    drawn: list[Unit]
     rows: list[list[int]]
     """Indices into `drawn`, in the order the rows are used; some may be empty."""
 
 
+def check_extras(pools: Mapping[str, tuple[Sequence[Unit], float]], extras: Sequence[str]) -> None:
+    """Raises ConfigError where an example of these pools lacks one of the numbers that an objective reads."""
+    for name, (units, _) in pools.items():
+        for extra in extras:
+            of_all = (example for unit in units for example in unit.members)
+            if (bare := next((e for e in of_all if extra not in e.extras), None)) is not None:
+                found = ", ".join(bare.extras) or "none"
+                raise ConfigError(
+                    f"batches: the objective reads '{extra}' of each example, but row {bare.id!r} of pool '{name}' "
+                    f"has no such number (it has: {found}); the method must set it, or name another objective"
+                )
+
+
 class Batches:
-    """A mixture of pools of examples, packed and cut into batches of `batch_rows` rows of `length` tokens.
+    """A mixture of pools of examples (and groups, each of which counts as one example), packed and cut into batches of `batch_rows` rows of `length` tokens.
 
     `pools` maps a name to its examples and its share of the *examples drawn* (shares are normalised). An epoch of the
     mixture is the time that the slowest pool (the largest for its share) takes to pass once: each of its examples
@@ -71,7 +84,7 @@ class Batches:
 
     def __init__(
         self,
-        pools: Mapping[str, tuple[Sequence[Example], float]],
+        pools: Mapping[str, tuple[Sequence[Unit], float]],
         batch_rows: int,
         length: int,
         seed: int,
@@ -99,13 +112,7 @@ class Batches:
                     f"batches: row {fit[0].id!r} of pool '{name}' has {len(fit[0])} tokens, but a row holds {length}; "
                     "drop such rows with fit_length first"
                 )
-            for extra in extras:
-                if (bare := next((e for e in examples if extra not in e.extras), None)) is not None:
-                    found = ", ".join(bare.extras) or "none"
-                    raise ConfigError(
-                        f"batches: the objective reads '{extra}' of each example, but row {bare.id!r} of pool '{name}' "
-                        f"has no such number (it has: {found}); the method must set it, or name another objective"
-                    )
+        check_extras(used, extras)
         total = sum(share for _, share in used.values())
         epoch_draws = max(len(examples) * total / share for examples, share in used.values())
         self._pools = [
@@ -119,10 +126,10 @@ class Batches:
     def _rng(self, *path: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self.seed, *path]))
 
-    def _draws(self, pool_index: int, epoch: int) -> list[Example]:
+    def _draws(self, pool_index: int, epoch: int) -> list[Unit]:
         pool = self._pools[pool_index]
         size = len(pool.examples)
-        out: list[Example] = []
+        out: list[Unit] = []
         at, stop = epoch * pool.draws, (epoch + 1) * pool.draws
         while at < stop:
             turn, offset = divmod(at, size)
@@ -153,13 +160,13 @@ class Batches:
 
     def at(self, step: int) -> tuple[Batch, list[list[str]]]:
         """Batch of a step (numpy, `[batch_rows, length]`), and the ids of the examples in each of its rows."""
-        groups: list[list[Example]] = []
-        while len(groups) < self.batch_rows:
-            index, place = self._locate(step * self.batch_rows + len(groups))
+        filled: list[list[Unit]] = []
+        while len(filled) < self.batch_rows:
+            index, place = self._locate(step * self.batch_rows + len(filled))
             epoch = self._epoch(index)
-            rows = epoch.rows[place : place + self.batch_rows - len(groups)]
-            groups += [[epoch.drawn[i] for i in row] for row in rows]
-        packed = fill_rows(groups, self.length, self._extras)
+            rows = epoch.rows[place : place + self.batch_rows - len(filled)]
+            filled += [[epoch.drawn[i] for i in row] for row in rows]
+        packed = fill_rows(filled, self.length, self._extras)
         return Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras), packed.ids
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -89,6 +89,35 @@ class Example:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def members(self) -> tuple[Example, ...]:
+        """Itself: what a row holds of it, as of a group."""
+        return (self,)
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Examples that an objective compares, such as a better and a worse answer: they lie in one row, one directly
+    behind the other in this order. It is drawn, counted and dropped as one."""
+
+    members: tuple[Example, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError("a group without examples")
+
+    @property
+    def id(self) -> str:
+        return self.members[0].id
+
+    def __len__(self) -> int:
+        """Tokens."""
+        return sum(map(len, self.members))
+
+
+Unit = Example | Group
+"""What is drawn and laid in a row as one."""
 
 
 @dataclass(frozen=True)
@@ -188,12 +217,16 @@ def by_term(examples: Iterable[Example]) -> dict[str, list[Example]]:
     return groups
 
 
-def fit_length(examples: Sequence[Example], max_length: int) -> tuple[list[Example], int]:
-    """The examples of at most `max_length` tokens with at least one target, and how many were dropped.
+AnyUnit = TypeVar("AnyUnit", bound=Unit)
+
+
+def fit_length(examples: Sequence[AnyUnit], max_length: int) -> tuple[list[AnyUnit], int]:
+    """The examples (and groups) of at most `max_length` tokens with at least one target each, and how many were
+    dropped.
 
     Dropped whole, never cut: a cut answer would lose its end. Raises EmptySelectionError when none is left.
     """
-    kept = [e for e in examples if len(e) <= max_length and e.weights.any()]
+    kept = [e for e in examples if len(e) <= max_length and all(member.weights.any() for member in e.members)]
     if not kept:
         shortest = min((len(e) for e in examples), default=0)
         raise EmptySelectionError(

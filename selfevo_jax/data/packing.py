@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from selfevo_jax.data.examples import Example
+from selfevo_jax.data.examples import Unit
 from selfevo_jax.errors import DataError
 
 _OPEN_ROWS = 4096
@@ -30,7 +30,7 @@ class PackedRows:
     segment_ids: np.ndarray
     positions: np.ndarray
     ids: list[list[str]]
-    """Ids of the examples in each row, in order."""
+    """Ids of the examples in each row, in order; those of a group one by one."""
     extras: dict[str, np.ndarray]
     """Name -> float32 `[N, L]`: the number of each token's example; 0 in padding."""
 
@@ -95,22 +95,22 @@ def _fill(sizes: Sequence[int], room: int) -> list[int]:
     return out[::-1]
 
 
-def fill_rows(groups: Sequence[Sequence[Example]], length: int, extras: Sequence[str] = ()) -> PackedRows:
-    """Lays each group of examples in one row of `length` tokens, with those of their `extras` that are named; an empty
-    group gives an empty row.
+def fill_rows(rows: Sequence[Sequence[Unit]], length: int, extras: Sequence[str] = ()) -> PackedRows:
+    """Lays the examples and groups of each row in `length` tokens, with those of their `extras` that are named; none
+    give an empty row.
 
     Raises DataError for an example that does not fit: callers drop and count those first (`fit_length`).
     """
-    count = len(groups)
+    count = len(rows)
     tokens = np.zeros((count, length), np.int32)
     weights = np.zeros((count, length), np.float32)
     segment_ids = np.zeros((count, length), np.int32)
     positions = np.zeros((count, length), np.int32)
     numbers = {name: np.zeros((count, length), np.float32) for name in extras}
     ids: list[list[str]] = [[] for _ in range(count)]
-    for row, group in enumerate(groups):
+    for row, units in enumerate(rows):
         start = 0
-        for segment, example in enumerate(group, start=1):
+        for segment, example in enumerate((e for unit in units for e in unit.members), start=1):
             stop = start + len(example)
             if stop > length:
                 raise DataError(
@@ -134,7 +134,7 @@ def rows_of(lengths: Sequence[int], length: int, packing: Packing) -> list[list[
     return best_fill(lengths, length) if packing == "tight" else first_fit(lengths, length)
 
 
-def pack(examples: Sequence[Example], length: int, packing: Packing = "tight") -> PackedRows:
+def pack(examples: Sequence[Unit], length: int, packing: Packing = "tight") -> PackedRows:
     """Packs examples, in the order given, in rows of `length` tokens."""
     rows = rows_of([len(e) for e in examples], length, packing)
     return fill_rows([[examples[i] for i in row] for row in rows], length)

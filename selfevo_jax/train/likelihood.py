@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from selfevo_jax.model import ModelConfig, param_shardings
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, on_devices, replicated, spans_processes
 from selfevo_jax.train.loss import shifted
 from selfevo_jax.train.objectives.head import targets_of
+from selfevo_jax.train.objectives.sft import Sft
 from selfevo_jax.train.settings import TrainConfig
 from selfevo_jax.train.state import Form
 from selfevo_jax.train.step import narrow, states
@@ -33,6 +35,7 @@ def sequence_logps(
     mesh: Mesh,
     rules: ShardingRules = TRAIN_RULES,
     *,
+    settings: TrainConfig | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Log-probability of each example: the sum over its targets of weight times log-probability (nats), in fp32.
@@ -40,6 +43,8 @@ def sequence_logps(
     Args:
       params: with their layers apart, fp32.
       examples: one or more; they share rows, as in training, and none reads another.
+      settings: of a fine-tuning of these parameters: its rows, precision and fresh adapters, so that the numbers are
+        those of its own first step. None: fp32, in rows as the examples need them.
       on_done: called after each batch with the number of examples that are done.
 
     On a mesh over several processes every one calls it, with equal examples, and has the same result.
@@ -47,9 +52,12 @@ def sequence_logps(
     if hosts.is_active() and spans_processes(mesh):
         hosts.barrier("reading log-probabilities")
     sizes = [len(example) for example in examples]
-    length = -(-max(sizes) // _UNIT) * _UNIT
-    each = rules.ways("batch", mesh) * max(1, TOKENS // length)
-    program = _program(Form.of(config, TrainConfig(), mesh, rules))
+    if settings is None:
+        settings, length = TrainConfig(), -(-max(sizes) // _UNIT) * _UNIT
+        each = rules.ways("batch", mesh) * max(1, TOKENS // length)
+    else:
+        length, each = settings.length, settings.batch_rows // settings.accumulate
+    program = _program(Form.of(config, dataclasses.replace(settings, objective=Sft()), mesh, rules))
     given = jax.device_put(params, param_shardings(config, mesh, rules))
     layout = batch_sharding(mesh, rules)
     rows, found, done = rows_of(sizes, length, "tight"), [0.0] * len(examples), 0
@@ -72,8 +80,11 @@ def _program(form: Form) -> Callable[[Any, Batch], jax.Array]:
     """Parameters and a batch `[B, L]` -> log-probabilities of the sequences of its rows `[B, L]`, from the first on."""
 
     def logps(given: Any, batch: Batch) -> jax.Array:
-        params = form.formed(given)
-        head, hidden, table = states(form, narrow(form, params), params, (), batch)
+        learnt, frozen = form.formed(given), ()
+        if form.settings.lora is not None:
+            start = form.make(given, jax.random.key(0))  # whatever the draw, fresh adapters add nothing
+            learnt, frozen = start.params, start.frozen
+        head, hidden, table = states(form, narrow(form, learnt), learnt, frozen, batch)
         ids, weights = shifted(batch)
         found: jax.Array = targets_of(batch).sequences(head.logps(hidden, table, ids, weights)).logps
         return found

@@ -54,6 +54,8 @@ class Form:
     mesh: Mesh
     table: tuple[tuple[str, Any], ...]
     replicate_uneven: frozenset[str]
+    across: str | None = None
+    """The mesh axis that other devices' rows lie over, where this is the form of one device's rows alone."""
 
     @classmethod
     def of(cls, config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules) -> Form:
@@ -75,9 +77,10 @@ class Form:
         neutral = TrainConfig(steps=1, warmup_steps=0, **kept)
         return cls(config, neutral, mesh, tuple(sorted(rules.table.items())), rules.replicate_uneven)
 
-    def on_one_device(self) -> Form:
-        """The same for the rows of a single device, which hold no one to a sharding."""
-        return replace(self, mesh=Mesh(self.mesh.devices.reshape(-1)[:1].reshape(1, 1, 1), self.mesh.axis_names))
+    def on_one_device(self, across: str) -> Form:
+        """The same for the rows of a single device, which hold no one to a sharding, within a map over an axis."""
+        alone = Mesh(self.mesh.devices.reshape(-1)[:1].reshape(1, 1, 1), self.mesh.axis_names)
+        return replace(self, mesh=alone, across=across)
 
     @cached_property
     def rules(self) -> ShardingRules:

@@ -53,8 +53,10 @@ def narrow(form: Form, learnt: Any) -> Any:
     """What to differentiate by in place of `learnt`: in it the layers' matrices are zeros of the compute dtype.
 
     Their values come from the masters, but their gradient stays in the dtype that it is made in: a gradient of all
-    layers in fp32 would hold the same numbers in twice the memory. It adds up in fp32.
+    layers in fp32 would hold the same numbers in twice the memory. It adds up in fp32. Adapters stay as they are.
     """
+    if form.settings.lora is not None:
+        return learnt
     dtype, stacked = jnp.dtype(form.settings.compute_dtype), int(form.scan)
     layers = {name: part for name, part in learnt.items() if name.startswith(STACKED)}
     like = jax.tree.map(lambda x: jnp.zeros(x.shape, dtype if x.ndim > 1 + stacked else x.dtype), layers)
@@ -64,7 +66,7 @@ def narrow(form: Form, learnt: Any) -> Any:
 def states(form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch) -> tuple[HeadLoss, jax.Array, jax.Array]:
     """What log-probabilities of a micro-batch `[B, L]` are made of: the head, states `[B, L, D]`, and its table.
 
-    `by` is what to differentiate by: `narrow(form, learnt)`, or the adapters that are learnt.
+    `by` is what to differentiate by: `narrow(form, learnt)`.
     """
     settings, mesh, rules = form.settings, form.mesh, form.rules
     lora, dtype = settings.lora, jnp.dtype(settings.compute_dtype)
@@ -108,7 +110,7 @@ def loss_sums(
     """
     head, hidden, table = states(form, by, learnt, frozen, micro)
     with jax.named_scope("loss"):
-        total, weight, targets = objective_sums(form.settings.objective, head, hidden, table, micro)
+        total, weight, targets = objective_sums(form.settings.objective, head, hidden, table, micro, form.across)
     return total, (weight, targets)
 
 
@@ -123,8 +125,7 @@ def gradient_sums(form: Form, params: tuple[Any, Any], batch: Batch) -> _Sums:
         def loss(by: Any) -> Any:
             return loss_sums(form, by, learnt, frozen, micro)
 
-        by = narrow(form, learnt) if form.settings.lora is None else learnt
-        (total, (weight, targets)), gradient = jax.value_and_grad(loss, has_aux=True)(by)
+        (total, (weight, targets)), gradient = jax.value_and_grad(loss, has_aux=True)(narrow(form, learnt))
         if form.mesh.size > 1:
             gradient = jax.lax.with_sharding_constraint(gradient, form.learnt)
         return _Sums(total, weight, targets, gradient)
@@ -182,7 +183,7 @@ def _train_step(form: Form) -> Any:
     axis = ordered_axis(form.mesh, form.rules)
     all_sums: Callable[[Any, Batch], _Sums] = functools.partial(gradient_sums, form)
     if axis is not None:
-        all_sums = sums_in_order(functools.partial(gradient_sums, form.on_one_device()), form.mesh, axis)
+        all_sums = sums_in_order(functools.partial(gradient_sums, form.on_one_device(axis)), form.mesh, axis)
 
     def step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         sums = all_sums((state.params, state.frozen), batch)
@@ -214,10 +215,7 @@ _TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 def gradient_shapes(config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules = TRAIN_RULES) -> Any:
     """Shapes, dtypes and shardings of the gradient that a micro-batch gives."""
     form = Form.of(config, settings, mesh, rules)
-    by = form.shapes.params
-    if settings.lora is None:
-        by = jax.eval_shape(functools.partial(narrow, form), by)
-    return laid_out(by, form.learnt)
+    return laid_out(jax.eval_shape(functools.partial(narrow, form), form.shapes.params), form.learnt)
 
 
 def lower_train_step(

@@ -9,6 +9,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+REFERENCE = "reference"
+"""The extra that a fine-tuning makes itself where its objective reads it: the log-probability of the example (of its
+targets, by their weights) under the parameters that it starts from, before the first step. An example that has one
+already keeps it."""
+
 
 @flax.struct.dataclass
 class Sequences:
@@ -34,6 +39,14 @@ class Targets:
     """int32: the sequence of its row that the target belongs to, from 1 on; 0 is padding."""
     extras: Mapping[str, Any]
     """Name -> float32: the number of the example that the target belongs to (`Example.extras`)."""
+    across: str | None = flax.struct.field(pytree_node=False, default=None)
+    """A mapped axis that further rows of the micro-batch lie over."""
+
+    def over_all(self, values: jax.Array) -> jax.Array:
+        """The sum of what sequences `[B, S]` have over the whole micro-batch, whatever devices its rows lie on. Not to
+        be differentiated. In the order of the devices: no bit depends on the processes that hold them."""
+        total = jnp.sum(jax.lax.stop_gradient(values))
+        return total if self.across is None else jnp.sum(jax.lax.all_gather(total, self.across))
 
     def sequences(self, logps: jax.Array) -> Sequences:
         """What log-probabilities `[B, L]` are by sequence. Masked sums and no scatter: their order is always the same,
@@ -61,7 +74,7 @@ class Objective(Protocol):
     def name(self) -> str: ...
     @property
     def reads(self) -> tuple[str, ...]:
-        """The extras that it reads. Every example has them, or a fine-tuning is refused."""
+        """The extras that it reads. Every example has them, or a fine-tuning is refused; `REFERENCE` it makes."""
         ...
 
     @property
@@ -72,8 +85,9 @@ class Objective(Protocol):
 
     def loss(self, logps: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
         """The sum of losses, and what the sums of all micro-batches are divided by: 0 or more, and the same whatever
-        the log-probabilities are. Both are sums over sequences, each with its own targets alone: rows are divided over
-        devices and micro-batches.
+        the log-probabilities are. Both are sums over sequences, each with its own targets and those of its group
+        alone: rows are divided over devices and micro-batches. What reads a figure of all rows (`Targets.over_all`)
+        depends on the number of micro-batches.
 
         Args:
           logps: float32 `[B, L]`, the log-probability of each target; 0 where there is none. JAX differentiates by it.

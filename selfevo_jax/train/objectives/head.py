@@ -12,16 +12,21 @@ from selfevo_jax.train.objectives.base import Objective, Targets
 
 
 def objective_sums(
-    objective: Objective, head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch
+    objective: Objective,
+    head: HeadLoss,
+    hidden: jax.Array,
+    table: jax.Array,
+    batch: Batch,
+    across: str | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The objective's sum, what it is divided by, and the number of targets, for states `[B, L, D]`.
 
     With c the derivative of the sum by the log-probability of each target, its gradient is that of the sum of
     stop(c) times log-probability: what `HeadLoss` makes for token weights -c, which may have any sign. Where c depends
-    on the log-probabilities, one pass of the head without a gradient finds them first.
+    on the log-probabilities, one pass of the head without a gradient finds them first. `across`: see `Targets`.
     """
     ids, weights = shifted(batch)
-    targets = targets_of(batch)
+    targets = targets_of(batch, across)
     count = jnp.sum(weights != 0)
 
     def loss(logps: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -36,10 +41,10 @@ def objective_sums(
     return value + (surrogate - jax.lax.stop_gradient(surrogate)), denominator, count
 
 
-def targets_of(batch: Batch) -> Targets:
+def targets_of(batch: Batch, across: str | None = None) -> Targets:
     """What there is to predict."""
     extras = {name: _of_targets(x) for name, x in batch.extras.items()}
-    return Targets(shifted(batch)[1], _of_targets(batch.segment_ids), extras)
+    return Targets(shifted(batch)[1], _of_targets(batch.segment_ids), extras, across)
 
 
 def _of_targets(x: jax.Array) -> jax.Array:
