@@ -49,8 +49,9 @@ class MethodSection(Section):
     """What a round does."""
 
     name: str = "self_refine"
-    """`self_refine` (SELF), `self_training` (first responses, unjudged), one of an installed package (entry points
-    `selfevo_jax.methods`), or `module:name`."""
+    """`self_refine` (SELF), `self_training` (first responses, unjudged), `iterative_dpo` (better answers over worse
+    ones), one of an installed package (entry points `selfevo_jax.methods`), or `module:name`."""
 
     settings: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of a method from outside the package; those of ours are in `rounds`."""
+    """Of a method from outside the package; `iterative_dpo` has `pairs` (`refinement`, `samples` or `both`), all other
+    settings of ours are in `rounds`."""

@@ -72,7 +72,8 @@ def check_extras(pools: Mapping[str, tuple[Sequence[Unit], float]], extras: Sequ
 
 
 class Batches:
-    """A mixture of pools of examples (and groups, each of which counts as one example), packed and cut into batches of `batch_rows` rows of `length` tokens.
+    """A mixture of pools of examples, packed and cut into batches of `batch_rows` rows of `length` tokens. A group
+    counts as one example.
 
     `pools` maps a name to its examples and its share of the *examples drawn* (shares are normalised). An epoch of the
     mixture is the time that the slowest pool (the largest for its share) takes to pass once: each of its examples

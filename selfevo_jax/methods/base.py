@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from selfevo_jax.chains import Generated, RefineChain, Rollout, StageParams
-from selfevo_jax.data import Example, MetaRow, QARow
+from selfevo_jax.data import MetaRow, QARow, Unit
 from selfevo_jax.judges import BatchJudge, ChainJudge
 from selfevo_jax.methods.selection import Selection
 from selfevo_jax.text import PromptFormat
@@ -61,8 +61,8 @@ class Learning:
 
     start: str | int
     """BASE, or the round whose checkpoint it starts from."""
-    groups: Mapping[str, Sequence[Example]]
-    """Examples by the groups of `selfevo_jax.methods.mixture`."""
+    groups: Mapping[str, Sequence[Unit]]
+    """Examples, and groups that an objective compares, by the names of `selfevo_jax.methods.mixture`."""
     notices: tuple[str, ...] = ()
     """What the user should know of it."""
     objective: Objective | None = None

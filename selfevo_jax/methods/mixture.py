@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from selfevo_jax.data import Example, fit_length
+from selfevo_jax.data import Unit, fit_length
 from selfevo_jax.progress import Reporter
 from selfevo_jax.train import TrainSection
 
-PoolMap = dict[str, tuple[Sequence[Example], float]]
-"""Name -> examples and their share of the examples drawn."""
+PoolMap = dict[str, tuple[Sequence[Unit], float]]
+"""Name -> examples (and groups) and their share of the examples drawn."""
 
 SELF, META, DIRECT, QA = "self", "meta", "direct", "qa"
 """Groups of examples: D_self; D_meta as feedback with refinement, and as direct answers; D_QA."""
 
 
-def mixture(groups: Mapping[str, Sequence[Example]], section: TrainSection) -> PoolMap:
+def mixture(groups: Mapping[str, Sequence[Unit]], section: TrainSection) -> PoolMap:
     """Groups of examples with their shares of the examples drawn, which sum to 1; a share of 0 leaves a group out.
 
     `meta_share` divides D_meta and D_QA from D_self, `qa_share` D_QA from D_meta, `direct_share` the direct answers
@@ -47,10 +47,10 @@ def _share(given: float | None, these: int, others: int) -> float:
 
 
 def fitted(
-    groups: Mapping[str, Sequence[Example]], section: TrainSection, reporter: Reporter
-) -> dict[str, Sequence[Example]]:
+    groups: Mapping[str, Sequence[Unit]], section: TrainSection, reporter: Reporter
+) -> dict[str, Sequence[Unit]]:
     """The groups that the mixture draws from, without examples that are longer than a row, which are counted aloud."""
-    out: dict[str, Sequence[Example]] = {}
+    out: dict[str, Sequence[Unit]] = {}
     for name, (examples, _) in mixture(groups, section).items():
         out[name], dropped = fit_length(examples, section.length)
         if dropped:

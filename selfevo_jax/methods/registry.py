@@ -6,11 +6,12 @@ from selfevo_jax import plugins
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import Method
+from selfevo_jax.methods.iterative_dpo import IterativeDpo
 from selfevo_jax.methods.self_refine import SelfRefine
 from selfevo_jax.methods.self_training import SelfTraining
 
 GROUP = "selfevo_jax.methods"
-BUILT_IN = {"self_refine": SelfRefine, "self_training": SelfTraining}
+BUILT_IN = {"self_refine": SelfRefine, "self_training": SelfTraining, "iterative_dpo": IterativeDpo}
 
 
 def open_method(config: Config) -> Method:
@@ -20,8 +21,12 @@ def open_method(config: Config) -> Method:
     """
     name, settings = config.method.name, config.method.settings
     if name in BUILT_IN:
-        if settings:
+        known = BUILT_IN[name].settings
+        if settings and not known:
             raise ConfigError(f"method.settings: {name} has none here; its own are in `rounds`")
-        return BUILT_IN[name](config)
+        if others := [key for key in settings if key not in known]:
+            raise ConfigError(f"method.settings: {name} has {', '.join(known)}; found {', '.join(others)}")
+        built: Method = plugins.built(BUILT_IN[name], name, "method.name", Method, config, **settings)
+        return built
     method: Method = plugins.made(GROUP, name, "method.name", BUILT_IN, Method, config, **settings)
     return method

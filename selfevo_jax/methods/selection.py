@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -164,8 +164,6 @@ def select(
     if policy == "random":
         blind, _ = _capped(random.Random(seed).sample(usable, len(usable)), per_prompt, len(kept))
         kept = sorted(blind, key=lambda r: (r.id, r.sample))
-    answers = [r.candidates[r.chosen] for r in kept]
-    texts = [answer.text for answer in answers]
     counts = Counts(
         sampled=len(rollouts),
         failed=sum(r.error is not None for r in rollouts),
@@ -183,15 +181,30 @@ def select(
         judged_good=len(good),
         duplicates=duplicates,
         over_cap=over_cap,
-        kept=len(kept),
-        mean_tokens=fmean(answer.n_tokens for answer in answers) if answers else 0.0,
-        distinct_bigrams=distinct_ngrams(texts),
-        entropy_bits=entropy(texts),
+        **_of_kept(kept),
         unread_texts=sum(c.feedback.unread for r in rollouts for c in r.candidates if c.feedback is not None),
         least_score=None if least == math.inf else least,
         drawn_by_lot=_drawn_by_lot(usable, good, least),
     )
     return Selection(kept, counts)
+
+
+def keeping(selection: Selection, kept: Sequence[Rollout], duplicates: int, over_cap: int) -> Selection:
+    """The same round with other rows kept, of which so many others were dropped as copies and over the cap."""
+    counts = replace(selection.counts, duplicates=duplicates, over_cap=over_cap, **_of_kept(kept))
+    return Selection(list(kept), counts)
+
+
+def _of_kept(kept: Sequence[Rollout]) -> dict[str, Any]:
+    """What the counts say of the rows that are kept."""
+    answers = [r.candidates[r.chosen] for r in kept]
+    texts = [answer.text for answer in answers]
+    return {
+        "kept": len(kept),
+        "mean_tokens": fmean(answer.n_tokens for answer in answers) if answers else 0.0,
+        "distinct_bigrams": distinct_ngrams(texts),
+        "entropy_bits": entropy(texts),
+    }
 
 
 def _drawn_by_lot(usable: Sequence[Rollout], passed: Sequence[Rollout], least: float | None) -> int:

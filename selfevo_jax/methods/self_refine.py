@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.config import Config
+from selfevo_jax.data import Example
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import BASE, Bench, Learning, Made
 from selfevo_jax.methods.lessons import self_pool, supervised_examples
@@ -25,6 +26,8 @@ class SelfRefine:
     config: Config
     name: str = "self_refine"
     reads_labels: bool = False
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Names of what `method.settings` may hold."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a batch judge that would have nothing to judge."""
@@ -63,17 +66,23 @@ class SelfRefine:
 
     def learning(self, made: Made, round: int) -> Learning:
         """D_self of this round or of all so far, with D_meta and D_QA, by the variant."""
-        section, variant = self.config.learn, self.config.rounds.variant
-        everything = (self.config.rounds.pool or ("all" if variant == "restart" else "last")) == "all"
-        # the newest first: of equal rows the pool takes the first one
-        rounds = [round, *(range(1, round) if everything else ())]
-        learnt = [row for number in rounds for row in self.select(made.rollouts(number), number).kept]
-        groups = {SELF: self_pool(learnt, made.format)}
-        if variant != "continual_self_only" and section.meta_share != 0:
-            groups |= supervised_examples(made.meta_rows(), made.qa_rows(), made.format, section)
+        learnt = [row for number in self.pooled(round) for row in self.select(made.rollouts(number), number).kept]
+        groups = {SELF: self_pool(learnt, made.format), **self.replayed(made)}
         endless = sum(not made.format.ends(r.candidates[r.chosen].end) for r in learnt)
         told = (
             f"{endless} of {len(learnt)} kept answers are taught without an end: a run-on was cut, or a stop string "
             "ended them",
         )
         return Learning(BASE if self.keeps_base else round - 1, groups, told if endless else ())
+
+    def pooled(self, round: int) -> list[int]:
+        """The rounds whose rows a round learns from, the newest first: of equal rows the first one is taken."""
+        everything = (self.config.rounds.pool or ("all" if self.keeps_base else "last")) == "all"
+        return [round, *(range(1, round) if everything else ())]
+
+    def replayed(self, made: Made) -> dict[str, list[Example]]:
+        """D_meta and D_QA, where the variant mixes them in."""
+        section = self.config.learn
+        if self.config.rounds.variant == "continual_self_only" or section.meta_share == 0:
+            return {}
+        return supervised_examples(made.meta_rows(), made.qa_rows(), made.format, section)

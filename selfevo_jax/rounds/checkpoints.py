@@ -11,17 +11,19 @@ import jax.numpy as jnp
 
 from selfevo_jax import hosts
 from selfevo_jax.checkpoint import MARK, TrainingStore, open_weights, save_adapters, save_model
-from selfevo_jax.data import Batches, Example, jsonl_lines
+from selfevo_jax.data import Batches, Example, Unit, check_extras, jsonl_lines
 from selfevo_jax.errors import NonFiniteLossError, SelfevoError
-from selfevo_jax.methods.mixture import fitted, mixture
+from selfevo_jax.methods.mixture import PoolMap, fitted, mixture
 from selfevo_jax.model import merge_adapters, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.references import with_references
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.names import LOSSES, META
 from selfevo_jax.run.retention import require_room, training_room
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.sharding import TRAIN_RULES
 from selfevo_jax.train import (
+    REFERENCE,
     Objective,
     SavePolicy,
     TrainConfig,
@@ -29,6 +31,7 @@ from selfevo_jax.train import (
     TrainSection,
     fit,
     open_objective,
+    sequence_logps,
     step_row,
     train_settings,
 )
@@ -84,15 +87,20 @@ class Checkpoints:
         name: str,
         start: Any,
         of: str,
-        groups: Mapping[str, Sequence[Example]],
+        groups: Mapping[str, Sequence[Unit]],
         section: TrainSection,
         seed: int,
         objective: Objective | None = None,
     ) -> None:
         """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
-        or the parameters are not finite. `objective`: in place of the section's."""
+        or the parameters are not finite. `objective`: in place of the section's. Of a checkpoint that is there already
+        the references alone are made anew."""
         objective = objective or open_objective(section.objective)
         usable = mixture(fitted(groups, section, self._reporter), section)
+        if REFERENCE in objective.reads:
+            usable = self._referred(usable, name, start, section, seed, objective)
+        if self._dir.complete(name):
+            return
         batches = Batches(usable, section.batch_rows, section.length, seed, section.packing, objective.reads)
         settings = self._settings(name, section, batches, seed, objective)
         saving, store = self._bench.config.saving, self._states(name)
@@ -146,6 +154,18 @@ class Checkpoints:
         else:
             self._save(name, functools.partial(save_model, params=params), record, report.rows())
         self._latest = (name, params)
+
+    def _referred(
+        self, pools: PoolMap, name: str, start: Any, section: TrainSection, seed: int, objective: Objective
+    ) -> PoolMap:
+        """The pools with the log-probability of each example under `start`."""
+        check_extras(pools, [extra for extra in objective.reads if extra != REFERENCE])
+        bench, settings = self._bench, train_settings(section, seed, objective=objective)
+
+        def read(examples: Sequence[Example], done: Callable[[int], None]) -> Sequence[float]:
+            return sequence_logps(start, bench.model, examples, bench.mesh, settings=settings, on_done=done)
+
+        return with_references(pools, name, self._dir, self._reporter, read)
 
     def _layout(self) -> Any:
         return param_shardings(self._bench.model, self._bench.mesh, TRAIN_RULES)

@@ -23,6 +23,7 @@ from selfevo_jax.rounds.meta_stage import meta_rows, meta_stage, qa_rows
 from selfevo_jax.rounds.open_ended import OpenEnded
 from selfevo_jax.rounds.opening import open_loop
 from selfevo_jax.rounds.prompts import write_own
+from selfevo_jax.rounds.references import references_file
 from selfevo_jax.rounds.rollouts import rollouts
 from selfevo_jax.run.following import Following
 from selfevo_jax.run.names import COMMITTED, GRADES, META, STOPPED, name_of
@@ -95,7 +96,7 @@ class Controller:
         traces = judged(loop, round, rollouts(loop, round))
         controls = judge_planted(loop, round, traces)
         chosen = curate(loop, round, traces)
-        if not self.dir.complete(name):
+        if not self.dir.complete(name) or self.dir.lost(references_file(self.dir, name)):
             self._learn(round, traces)
         loop.checkpoints.finish(name)
         # gold answers are read here, after the round has learnt, to measure alone

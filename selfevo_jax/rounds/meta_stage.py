@@ -12,6 +12,7 @@ from selfevo_jax.methods.lessons import supervised_examples
 from selfevo_jax.progress import Reporter, in_words
 from selfevo_jax.rounds.limits import clipped
 from selfevo_jax.rounds.loop import Loop
+from selfevo_jax.rounds.references import references_file
 from selfevo_jax.run.names import COMMITTED, META, META_COUNTS, OWN_ANSWERS
 from selfevo_jax.tasks import Answer
 
@@ -79,7 +80,7 @@ def meta_stage(loop: Loop) -> None:
     if not loop.dir.complete(META) and config.meta.steps == 0:
         loop.reporter.line("  meta.steps is 0: M_meta is the model as it is")
         loop.checkpoints.save_base(META)
-    elif not loop.dir.complete(META):
+    elif not loop.dir.complete(META) or loop.dir.lost(references_file(loop.dir, META)):
         groups = supervised_examples(rows, qa_rows(loop), loop.bench.format, config.meta)
         base, origin = loop.checkpoints.base(), loop.bench.source.origin
         loop.checkpoints.train(META, base, origin, groups, config.meta, config.seed)

@@ -15,7 +15,7 @@ from selfevo_jax import plugins
 from selfevo_jax.config import Config
 from selfevo_jax.config.forms import fields, section_at
 from selfevo_jax.run.identity import flat, is_safe_to_change
-from selfevo_jax.run.names import COMMITTED, EVALUATIONS, META, OPEN, REMOVED, name_of
+from selfevo_jax.run.names import COMMITTED, EVALUATIONS, META, OPEN, REFERENCES, REMOVED, name_of
 from selfevo_jax.run.names import ORDINARY as FOLDER
 
 ANSWERS, META_DATA, META_SKILL = "answers", "D_meta", "M_meta"
@@ -209,9 +209,10 @@ def artefacts(config: Config) -> Iterator[Artefact]:
     yield from _measured("base", frozenset(), config)
     data = frozenset((META_DATA,) if config.data.meta_from_file else (ANSWERS, META_DATA))
     mark = f"meta/{COMMITTED}"
-    yield Artefact("D_meta", data, "meta/meta_skill.jsonl", ("meta",), (mark,))
+    read = f"meta/{REFERENCES}"
+    yield Artefact("D_meta", data, "meta/meta_skill.jsonl", ("meta",), (mark, read))
     made = data | {META_SKILL}
-    yield Artefact("M_meta", made, mark, (mark, f"checkpoints/{META}"), checkpoint=f"checkpoints/{META}")
+    yield Artefact("M_meta", made, mark, (mark, read, f"checkpoints/{META}"), checkpoint=f"checkpoints/{META}")
     yield from _measured(META, made, config)
     for number in range(1, config.rounds.number + 1):
         name = name_of(number)

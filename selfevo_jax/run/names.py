@@ -24,6 +24,9 @@ WRITTEN, WRITTEN_TEXTS, WRITTEN_COUNTS = "prompts/written.jsonl", "prompts/texts
 CURATED, GRADES = "self_curated.jsonl", "grades.jsonl"
 """Of a round: the rows that it learns from; and, written when it has learnt, the columns of its prompts with the grades
 of their first and their chosen answers."""
+REFERENCES = "references.jsonl"
+"""Of a fine-tuning whose objective reads them: log-probabilities of its examples under the parameters that it starts
+from."""
 TRACKING = "tracking"
 """Folder of what trackers keep; nothing of the run is made from it."""
 LOSSES = "losses.jsonl"

@@ -9,7 +9,14 @@ if TYPE_CHECKING:
     from selfevo_jax.train.likelihood import sequence_logps
     from selfevo_jax.train.loop import TrainReport, fit, run_steps, step_row
     from selfevo_jax.train.loss import token_loss_sums
-    from selfevo_jax.train.objectives import Objective, ObjectiveSection, Sequences, Targets, open_objective
+    from selfevo_jax.train.objectives import (
+        REFERENCE,
+        Objective,
+        ObjectiveSection,
+        Sequences,
+        Targets,
+        open_objective,
+    )
     from selfevo_jax.train.optimizer import learning_rates
     from selfevo_jax.train.section import LoraSection, MetaSection, SavingSection, TrainSection, train_settings
     from selfevo_jax.train.settings import TrainConfig
@@ -19,6 +26,7 @@ else:
     __getattr__ = on_demand(__name__)
 
 __all__ = [
+    "REFERENCE",
     "LoraSection",
     "MetaSection",
     "Objective",

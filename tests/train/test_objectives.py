@@ -1,7 +1,6 @@
 """Objectives: any function of the log-probabilities of sequences is trained through the fused head, exactly."""
 
 import dataclasses
-import functools
 from dataclasses import dataclass
 
 import jax
@@ -9,23 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from objective_helpers import CONFIG, LENGTH, MODEL, ROWS, sums_of
 from train_helpers import assert_close
 
 from selfevo_jax.data import Batch, Batches, Example, pack
 from selfevo_jax.data.packing import fill_rows
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.model import ModelConfig, Transformer, init_params
-from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.model import init_params
+from selfevo_jax.sharding import make_mesh
 from selfevo_jax.train import Targets, TrainConfig, lower_train_step, open_objective
 from selfevo_jax.train.loss import HeadLoss
 from selfevo_jax.train.objectives import ObjectiveSection, Sft
 from selfevo_jax.train.objectives.head import objective_sums
-from selfevo_jax.train.state import Form
-from selfevo_jax.train.step import gradient_sums
-
-CONFIG = ModelConfig(32, 16, 1, 2, 1, 8, 24, max_position=32)
-LENGTH, ROWS = 24, 16
-MODEL = Transformer(CONFIG)
 
 
 @dataclass(frozen=True)
@@ -81,20 +75,6 @@ def naive(objective, params, examples):
         return -jnp.where(good == 1, jax.nn.log_sigmoid(score), jax.nn.log_sigmoid(-score)).sum()
 
     return jax.jit(jax.value_and_grad(loss))(params)
-
-
-@functools.cache
-def program(objective, shape):
-    mesh = make_mesh(*shape, jax.devices()[: int(np.prod(shape))])
-    form = Form.of(CONFIG, TrainConfig(batch_rows=ROWS, length=LENGTH, objective=objective), mesh, TRAIN_RULES)
-    return form.learnt, jax.jit(lambda p, b: gradient_sums(form, (p, ()), b))
-
-
-def sums_of(objective, params, packed, shape=(1, 1, 1), accumulate=1):
-    layout, compiled = program(objective, shape)
-    arrays = (packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras)
-    batch = jax.tree.map(lambda x: np.pad(x, ((0, ROWS - len(x)), (0, 0))), Batch(*arrays))
-    return compiled(jax.device_put(params, layout), batch.micro(accumulate))
 
 
 @pytest.fixture(scope="module")

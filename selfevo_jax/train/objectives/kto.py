@@ -12,8 +12,8 @@ from selfevo_jax.train.objectives.base import REFERENCE, Targets
 from selfevo_jax.train.objectives.pairs import check, mean_nll
 
 VERDICT, MISMATCHED = "verdict", "mismatched"
-"""Extras: 1 a good answer, -1 a bad one, 0 neither; and 1 for an example that is not learnt, and joins a prompt with the
-answer to another one."""
+"""Extras: 1 a good answer, -1 a bad one, 0 neither; and 1 for an example that is not learnt: a prompt with the answer
+to another one."""
 
 
 @dataclass(frozen=True)

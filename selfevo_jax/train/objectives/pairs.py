@@ -1,4 +1,4 @@
-"""Objectives on pairs: the margin of a better answer over a worse one, both measured against the parameters at the start.
+"""Objectives on pairs: the margin of a better answer over a worse one, measured against the parameters at the start.
 
 A pair is a group (`Group`) of two examples, the better one (`side` 1) directly before the worse one (`side` -1).
 Examples with `side` 0 are learnt beside them as they are, by the mean of -log-probability over their targets. The loss
@@ -153,8 +153,8 @@ class Robust(_Smoothed):
 
 @dataclass(frozen=True)
 class Ipo(PairObjective):
-    """(d/n of the better answer less that of the worse one - 1/(2 beta)) squared. Source: Azar et al., arXiv 2310.12036;
-    by token, as its authors' results are, where their formula sums."""
+    """(d/n of the better answer less that of the worse one - 1/(2 beta)) squared. Source: Azar et al., arXiv
+    2310.12036; by token, as its authors' results are, where their formula sums."""
 
     name: ClassVar[str] = "ipo"
 

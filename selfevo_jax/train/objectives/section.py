@@ -33,12 +33,12 @@ class ObjectiveSection(Section):
     """What a fine-tuning minimises."""
 
     name: str = "sft"
-    """`sft` (weighted cross-entropy); on pairs, for a method that makes them, `dpo`, `cdpo`, `robust`, `ipo`, `hinge` or
-    `apo_zero`; on single answers `kto`; one of an installed package (entry points `selfevo_jax.objectives`), or
+    """`sft` (weighted cross-entropy); for a method that makes pairs `dpo`, `cdpo`, `robust`, `ipo`, `hinge` or
+    `apo_zero`, and `kto` on single answers; one of an installed package (entry points `selfevo_jax.objectives`), or
     `module:name`."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of the objective. Those on pairs have `beta` (0.1) and `nll_weight` (0), `cdpo` and `robust` `label_smoothing` (0.1)
-    too; `kto` has `beta` (0.1), `desirable_weight` and `undesirable_weight` (1). `sft` has none."""
+    """Of the objective. Those on pairs have `beta` (0.1) and `nll_weight` (0), `cdpo` and `robust` `label_smoothing`
+    (0.1) too; `kto` has `beta` (0.1), `desirable_weight` and `undesirable_weight` (1). `sft` has none."""
 
     @field_validator("name")
     @classmethod

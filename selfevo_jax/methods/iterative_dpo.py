@@ -1,0 +1,102 @@
+"""Iterative preference learning: each round makes pairs of better and worse answers out of its own chains.
+
+Source: Dong et al., "RLHF Workflow", arXiv 2405.07863 (pairs of each round's own samples, learnt from the checkpoint
+before, which is the reference), with the pairs that a chain of SELF gives for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from selfevo_jax.chains import Rollout
+from selfevo_jax.errors import ConfigError, EmptySelectionError
+from selfevo_jax.methods import preferences as p
+from selfevo_jax.methods.base import Learning, Made
+from selfevo_jax.methods.mixture import SELF
+from selfevo_jax.methods.selection import Selection, keeping
+from selfevo_jax.methods.self_refine import SelfRefine
+from selfevo_jax.train import Objective, open_objective
+from selfevo_jax.train.objectives.kto import VERDICT
+from selfevo_jax.train.objectives.pairs import SIDE
+
+PAIRS = {"refinement": "refinement", "samples": "samples", "both": "refinement samples"}
+
+
+@dataclass(frozen=True)
+class IterativeDpo(SelfRefine):
+    """As `self_refine`, but what is learnt are pairs: a refinement called good over the response called bad, and the
+    best over the worst of a prompt's samples. With an objective on single answers (`kto`) every answer with a verdict
+    is learnt. D_meta is learnt beside them as it is, so that the critic is not forgotten."""
+
+    pairs: str = "both"
+    name: str = "iterative_dpo"
+    settings: ClassVar[tuple[str, ...]] = ("pairs",)
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for settings with which there is nothing to compare."""
+        super().__post_init__()
+        rounds, samples, found = self.config.rounds, self.config.data.samples_per_prompt, self.pairs
+        if found not in PAIRS:
+            raise ConfigError(f"method.settings.pairs: found {found!r}, expected {', '.join(PAIRS)}")
+        if rounds.variant == "restart":
+            raise ConfigError(
+                f"rounds.variant: found restart, but {self.name} compares answers of the checkpoint before, and learns "
+                "from it on; set it to continual_mixed"
+            )
+        if rounds.select != "feedback":
+            raise ConfigError(f"rounds.select: found {rounds.select}, but verdicts make pairs; set it to feedback")
+        if self.reads(VERDICT):
+            return
+        if not self.reads(SIDE):
+            raise ConfigError(
+                f"learn.objective.name: found {self.objective.name}, but {self.name} learns pairs; set it to dpo, or "
+                "another objective on pairs or on single answers (kto)"
+            )
+        if found == "samples" and samples < 2:
+            raise ConfigError("data.samples_per_prompt: found 1, but pairs of samples need 2 or more")
+        if rounds.turns == 0 and (found == "refinement" or samples < 2):
+            raise ConfigError("rounds.turns: found 0, but pairs with a refinement need 1 or more")
+
+    @property
+    def objective(self) -> Objective:
+        return open_objective(self.config.learn.objective)
+
+    def reads(self, extra: str) -> bool:
+        return extra in self.objective.reads
+
+    def found(self, rollouts: Sequence[Rollout]) -> tuple[list[p.Pair], p.LeftOut]:
+        """The pairs of a round, in the order of its prompts."""
+        rollouts = sorted(rollouts, key=lambda r: (r.id, r.sample))
+        makers = {"refinement": p.refinement_pairs, "samples": p.sample_pairs}
+        pairs = [pair for kind in PAIRS[self.pairs].split() for pair in makers[kind](rollouts)]
+        return p.usable_pairs(pairs, self.config.rounds.per_prompt)
+
+    def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
+        """The better answers; the worse ones are in the rollouts."""
+        by_feedback = super().select(rollouts, round)
+        if self.reads(VERDICT):
+            return by_feedback
+        pairs, left = self.found(rollouts)
+        better = {(a.rollout.id, a.rollout.sample): a for a in (pair.better for pair in reversed(pairs))}
+        kept = [replace(a.rollout, chosen=a.index) for _, a in sorted(better.items())]
+        return keeping(by_feedback, kept, left[p.REPEATED], left[p.OVER_CAP])
+
+    def learning(self, made: Made, round: int) -> Learning:
+        """This round's pairs (or answers), or those of all so far, with D_meta and D_QA beside them."""
+        rounds, objective = [made.rollouts(number) for number in self.pooled(round)], self.objective
+        if self.reads(VERDICT):
+            answers = [answer for rollouts in rounds for answer in p.judged_answers(rollouts)]
+            good = sum(answer.good is True for answer in answers)
+            told = [f"{len(answers)} answers are learnt from: {good} good, {len(answers) - good} bad"]
+            if not 0 < good < len(answers):
+                raise EmptySelectionError(f"round {round}: {told[0]}; {objective.name} needs both. Give more prompts")
+            units = p.verdict_groups(answers, made.format)
+        else:
+            found = [self.found(rollouts) for rollouts in rounds]
+            pairs, left = [pair for pairs, _ in found for pair in pairs], sum((left for _, left in found), p.LeftOut())
+            told = [f"{len(pairs)} pairs are learnt from", *(f"left out: {n} {why}" for why, n in sorted(left.items()))]
+            units = p.pair_groups(pairs, made.format)
+        replayed = {name: p.beside(examples, objective.reads) for name, examples in self.replayed(made).items()}
+        return Learning(round - 1, {SELF: units, **replayed}, ("; ".join(told),))

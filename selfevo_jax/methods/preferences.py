@@ -1,0 +1,153 @@
+"""What chains say beside the answers to be learnt: which of two answers is better, and which answers are good or bad."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from selfevo_jax.chains import Candidate, Rollout
+from selfevo_jax.data import Example, Group, self_example
+from selfevo_jax.text import PromptFormat
+from selfevo_jax.train.objectives.kto import MISMATCHED, VERDICT
+from selfevo_jax.train.objectives.pairs import SIDE
+
+LeftOut = Counter[str]
+"""Why answers or pairs are not learnt from -> how many."""
+UNFINISHED, EQUAL = "with an answer that is cut off or empty", "of equal texts"
+REPEATED, OVER_CAP = "that are there already", "over rounds.per_prompt"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A candidate of a rollout."""
+
+    rollout: Rollout
+    index: int
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.rollout.candidates[self.index]
+
+    @property
+    def text(self) -> str:
+        return self.candidate.text.strip()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is whole, and says something."""
+        return self.candidate.finished and bool(self.text and self.candidate.tokens)
+
+    @property
+    def good(self) -> bool | None:
+        judged = self.candidate.judged
+        return None if judged is None else judged.good
+
+    @property
+    def score(self) -> float | None:
+        """Its rating where it has one, else 1 for good and 0 for bad; None where no verdict can be read."""
+        judged = self.candidate.judged
+        if judged is None or judged.good is None:
+            return None
+        return float(judged.good) if judged.rating is None else judged.rating
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to a prompt."""
+
+    better: Answer
+    worse: Answer
+
+
+def refinement_pairs(rollouts: Iterable[Rollout]) -> Iterator[Pair]:
+    """Within a chain: its chosen candidate, called good, over its first response, called bad."""
+    for rollout in rollouts:
+        if rollout.error is None and rollout.chosen > 0:
+            first, chosen = Answer(rollout, 0), Answer(rollout, rollout.chosen)
+            if first.good is False and chosen.good is True:
+                yield Pair(chosen, first)
+
+
+def sample_pairs(rollouts: Iterable[Rollout]) -> Iterator[Pair]:
+    """Among the first responses to a prompt: the best over the worst, where their scores differ; of equal ones the
+    earliest. Only what is whole is compared."""
+    by_prompt: dict[str, list[tuple[float, Answer]]] = {}
+    for rollout in rollouts:
+        first = Answer(rollout, 0)
+        if rollout.error is None and first.usable and (score := first.score) is not None:
+            by_prompt.setdefault(rollout.prompt, []).append((score, first))
+    for scored in by_prompt.values():
+        best, worst = (pick(scored, key=lambda found: found[0]) for pick in (max, min))
+        if best[0] > worst[0]:
+            yield Pair(best[1], worst[1])
+
+
+def usable_pairs(found: Iterable[Pair], per_prompt: int | None) -> tuple[list[Pair], LeftOut]:
+    """The pairs of whole and different answers, each once, in the order given, and what became of the others."""
+    kept: list[Pair] = []
+    left, there = LeftOut(), dict[str, set[tuple[str, str]]]()
+    for pair in found:
+        of_prompt, texts = there.setdefault(pair.better.rollout.prompt, set()), (pair.better.text, pair.worse.text)
+        if not (pair.better.usable and pair.worse.usable):
+            left[UNFINISHED] += 1
+        elif texts[0] == texts[1]:
+            left[EQUAL] += 1
+        elif texts in of_prompt:
+            left[REPEATED] += 1
+        elif per_prompt is not None and len(of_prompt) >= per_prompt:
+            left[OVER_CAP] += 1
+        else:
+            of_prompt.add(texts)
+            kept.append(pair)
+    return kept, left
+
+
+def judged_answers(rollouts: Iterable[Rollout]) -> list[Answer]:
+    """Every whole answer with a verdict that can be read, each text of a prompt once; one that was called both good and
+    bad is none."""
+    found: dict[tuple[str, str], list[Answer]] = {}
+    for rollout in rollouts:
+        for index in range(0 if rollout.error is not None else len(rollout.candidates)):
+            answer = Answer(rollout, index)
+            if answer.usable and answer.good is not None:
+                found.setdefault((rollout.prompt, answer.text), []).append(answer)
+    return [same[0] for same in found.values() if len({answer.good for answer in same}) == 1]
+
+
+def _example(answer: Answer, prompt: str, ends: bool, fmt: PromptFormat, extras: Mapping[str, float]) -> Example:
+    """An answer as a direct one to a prompt, of the ids that were sampled, with its end or without."""
+    made, r = answer.candidate, answer.rollout
+    id = f"{r.id}/{r.sample}/{answer.index}"
+    return replace(self_example(id, prompt, made.tokens, made.end if ends else (), fmt), extras=extras)
+
+
+def pair_groups(pairs: Sequence[Pair], fmt: PromptFormat) -> list[Group]:
+    """Each pair as a group, as the objectives on pairs read it. Where one answer has no end that may be taught neither
+    is taught its own: the pair would teach length."""
+    groups = []
+    for pair in pairs:
+        sides = ((pair.better, 1.0), (pair.worse, -1.0))
+        ends = all(fmt.ends(answer.candidate.end) for answer, _ in sides)
+        groups.append(Group(tuple(_example(a, a.rollout.prompt, ends, fmt, {SIDE: side}) for a, side in sides)))
+    return groups
+
+
+def verdict_groups(answers: Sequence[Answer], fmt: PromptFormat) -> list[Group]:
+    """Each answer with its verdict, as `kto` reads it, and its prompt with the next answer to another prompt."""
+    groups = []
+    for n, answer in enumerate(answers):
+        prompt = answer.rollout.prompt
+        learnt = {VERDICT: 1.0 if answer.good else -1.0, MISMATCHED: 0.0}
+        members = [_example(answer, prompt, fmt.ends(answer.candidate.end), fmt, learnt)]
+        others = (answers[(n + step) % len(answers)] for step in range(1, len(answers)))
+        if (other := next((a for a in others if a.rollout.prompt != prompt), None)) is not None:
+            apart = {VERDICT: 0.0, MISMATCHED: 1.0}
+            members.append(_example(other, prompt, fmt.ends(other.candidate.end), fmt, apart))
+        groups.append(Group(tuple(members)))
+    return groups
+
+
+def beside(examples: Iterable[Example], extras: Sequence[str]) -> list[Example]:
+    """Examples that are learnt beside answers and pairs as they are: all numbers that the objective reads are 0."""
+    return [replace(example, extras=dict.fromkeys(extras, 0.0)) for example in examples]

@@ -1,0 +1,274 @@
+"""Objectives on pairs and on single answers: the numbers of their formulas, and the gradient of whole logits."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.nn import log_sigmoid, sigmoid
+from jax.sharding import NamedSharding, PartitionSpec
+from objective_helpers import CONFIG, LENGTH, MODEL, sums_of
+from random_params import random_params
+from train_helpers import assert_close
+
+from selfevo_jax.data import Batch, Batches, Example, Group, fit_length, pack
+from selfevo_jax.data.packing import fill_rows
+from selfevo_jax.errors import ConfigError
+from selfevo_jax.sharding import make_mesh
+from selfevo_jax.train import ObjectiveSection, Targets, open_objective
+from selfevo_jax.train.loss import HeadLoss
+from selfevo_jax.train.objectives.head import objective_sums
+from selfevo_jax.train.objectives.kto import MISMATCHED, VERDICT, Kto
+from selfevo_jax.train.objectives.pairs import SIDE, ApoZero, Cdpo, Dpo, Hinge, Ipo, Robust
+
+REFERENCE = "reference"
+PARAMS = random_params(CONFIG, scale=0.3)
+
+
+def objective(name, **settings):
+    return open_objective(ObjectiveSection(name=name, settings=settings))
+
+
+def targets(extras):
+    """A row of two sequences, with two and five targets, and one place of padding."""
+    ids = np.array([[1, 1, 2, 2, 2, 2, 2, 0]], np.int32)
+    by_place = {name: np.array([[*[a] * 2, *[b] * 5, 0]], np.float32) for name, (a, b) in extras.items()}
+    return Targets(jnp.array((ids > 0).astype(np.float32)), jnp.array(ids), jax.tree.map(jnp.array, by_place))
+
+
+def logps(better=-4.0, worse=-6.0):
+    return jnp.array([[*[better / 2] * 2, *[worse / 5] * 5, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "value", "slopes"),
+    [
+        ("dpo", {}, 0.620957, (-0.046257, 0.046257)),
+        ("cdpo", {"label_smoothing": 0.1}, 0.635957, (-0.036257, 0.036257)),
+        ("robust", {"label_smoothing": 0.1}, 0.602207, (-0.058757, 0.058757)),
+        ("ipo", {}, 19.36, (-4.4, 1.76)),
+        ("hinge", {}, 0.85, (-0.1, 0.1)),
+        ("apo_zero", {}, 0.962523, (-0.024938, 0.024984)),
+        ("dpo", {"nll_weight": 1.0}, 2.620957, (-0.546257, 0.046257)),
+    ],
+)
+def test_a_pair_has_the_loss_and_the_slopes_that_are_found_by_hand(name, settings, value, slopes):
+    pair = targets({SIDE: (1, -1), REFERENCE: (-5, -5.5)})
+    of = objective(name, **settings)
+    (found, count), by = jax.value_and_grad(of.loss, has_aux=True)(logps(), pair)
+    assert float(count) == 1
+    assert float(found) == pytest.approx(value, abs=1e-6)
+    np.testing.assert_allclose(by, [[*[slopes[0]] * 2, *[slopes[1]] * 5, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("dpo", 0.693147), ("cdpo", 0.693147), ("robust", 0.693147), ("ipo", 25), ("hinge", 1), ("apo_zero", 1)],
+)
+def test_where_nothing_is_learnt_yet_the_loss_has_its_known_value(name, start):
+    pair = targets({SIDE: (1, -1), REFERENCE: (-4, -6)})
+    assert float(objective(name).loss(logps(), pair)[0]) == pytest.approx(start, rel=1e-6)
+
+
+def of_kto(estimate, verdicts=(1, -1), **settings):
+    """Sequences with d of 1 and -0.5; beside them a mismatched one with this d, in a row of its own."""
+    extras = {VERDICT: verdicts, MISMATCHED: (0, 0), REFERENCE: (-5, -5.5)}
+    apart = {VERDICT: (0, 0), MISMATCHED: (1, 1), REFERENCE: (-4 - estimate, -6 - estimate)}
+    rows = jax.tree.map(lambda *x: jnp.concatenate(x), targets(extras), targets(apart))
+    return objective("kto", **settings).loss(jnp.concatenate([logps(), logps()]), rows)
+
+
+def test_an_answer_goes_up_or_down_by_its_verdict_against_how_far_the_model_has_gone():
+    assert float(of_kto(0.5, (1, 1))[1]) == float(of_kto(0.5)[1]) == 2
+    assert float(of_kto(0.5)[0]) / 2 == pytest.approx(0.481262, abs=1e-6)
+    good, bad = (float(of_kto(0.5, **{f"{kind}_weight": 2})[0]) for kind in ("desirable", "undesirable"))
+    assert good - float(of_kto(0.5)[0]) == pytest.approx(0.487503, abs=1e-6)
+    assert bad - float(of_kto(0.5)[0]) == pytest.approx(0.475021, abs=1e-6)
+    assert of_kto(-0.3) == of_kto(0.0)
+    at_start = targets({VERDICT: (1, -1), MISMATCHED: (0, 0), REFERENCE: (-4, -6)})
+    assert float(Kto().loss(logps(), at_start)[0]) / 2 == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("of", "kind"), [(Dpo(), {SIDE: (0, 0)}), (Kto(), {VERDICT: (0, 0), MISMATCHED: (0, 0)})])
+def test_what_is_no_pair_is_learnt_by_its_mean_and_counts_as_one(of, kind):
+    found, count = of.loss(logps(), targets({**kind, REFERENCE: (-9, -9)}))
+    assert float(found) == pytest.approx(4 / 2 + 6 / 5)
+    assert float(count) == 2
+
+
+def make_units(count, seed=0):
+    """Pairs, and of every four units one answer that is learnt as it is, and one that is mismatched."""
+    rng = np.random.default_rng(seed)
+
+    def example(id, side, apart=0.0):
+        size = int(rng.choice([4, 7, 10]))
+        tokens, weights = rng.integers(0, 32, size), np.arange(size) >= size // 2
+        extras = {SIDE: side, REFERENCE: -rng.uniform(1, 20), VERDICT: side, MISMATCHED: apart}
+        return Example(id, "x", tokens.astype(np.int32), weights.astype(np.float32), extras)
+
+    def unit(n):
+        if n % 4 < 2:
+            return example(f"{n}", 0.0, float(n % 4))
+        return Group((example(f"{n}+", 1.0), example(f"{n}-", -1.0)))
+
+    return [unit(n) for n in range(count)]
+
+
+def formula(of, examples, s, n):
+    """The sum of losses, written out once more, of the sums and numbers of targets of examples."""
+    reference, side, apart = (np.array([e.extras[name] for e in examples]) for name in (REFERENCE, SIDE, MISMATCHED))
+    better, d, nll = np.flatnonzero(side > 0), s - reference, -s / n
+    if isinstance(of, Kto):
+        z = jnp.maximum(jax.lax.stop_gradient(d[apart == 1]).mean(), 0)
+        assert len(d[apart == 1]) > 1
+        judged = 1 - sigmoid(of.beta * side * (d - z))
+        return jnp.where(side == 0, nll * (1 - apart), judged).sum()
+    h, mean = d[better] - d[better + 1], (d / n)[better] - (d / n)[better + 1]
+    e = getattr(of, "label_smoothing", 0.0)
+    right, wrong = -(1 - e) * log_sigmoid(of.beta * h), -e * log_sigmoid(-of.beta * h)
+    by_pair = {
+        "dpo": right,
+        "cdpo": right + wrong,
+        "robust": (right - wrong) / (1 - 2 * e),
+        "ipo": (mean - 0.5 / of.beta) ** 2,
+        "hinge": jnp.maximum(0, 1 - of.beta * h),
+        "apo_zero": 1 - sigmoid(of.beta * d[better]) + sigmoid(of.beta * d[better + 1]),
+    }[of.name]
+    return (by_pair + of.nll_weight * nll[better]).sum() + nll[side == 0].sum()
+
+
+def examples_of(units):
+    return [example for unit in units for example in unit.members]
+
+
+def naive(forms, params, units):
+    """Of each form value and gradient, each example in a row of its own, padded to ten tokens; whole logits."""
+    examples = examples_of(units)
+    rows = fill_rows([[e] for e in examples], 10)
+
+    def losses(p):
+        logits, _ = MODEL.apply({"params": p}, rows.tokens, rows.positions)
+        taken = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), rows.tokens[:, 1:, None], axis=-1)[..., 0]
+        sums = (taken * rows.weights[:, 1:]).sum(axis=1), rows.weights[:, 1:].sum(axis=1)
+        return [formula(of, examples, *sums) for of in forms]
+
+    values, pull = jax.vjp(losses, params)
+    return {
+        of.name: (value, pull([jnp.float32(other is of) for other in forms])[0])
+        for of, value in zip(forms, values, strict=True)
+    }
+
+
+def packed_of(units, packing="tight"):
+    rows, by_id = pack(units, LENGTH, packing), {unit.id: unit for unit in units}
+    of_rows = [[by_id[name] for name in ids if name in by_id] for ids in rows.ids]
+    return fill_rows(of_rows, LENGTH, (SIDE, REFERENCE, VERDICT, MISMATCHED))
+
+
+UNITS = make_units(18)
+ALL = [Dpo(nll_weight=0.5), Cdpo(label_smoothing=0.2), Robust(beta=0.3), Ipo(beta=0.2), Hinge(), ApoZero(), Kto()]
+MODELS = [ALL[0], ALL[-1]]
+"""Those that are held against the whole model: one on pairs, and one with a figure of all rows."""
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return jax.jit(lambda params: naive(MODELS, params, UNITS))(PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("of", "packing", "shape", "accumulate"),
+    [
+        (ALL[0], "tight", (1, 1, 1), 1),
+        (ALL[0], "none", (1, 1, 1), 1),
+        (ALL[0], "tight", (8, 1, 1), 2),
+        (ALL[0], "tight", (2, 2, 2), 2),
+        (ALL[-1], "tight", (8, 1, 1), 1),
+        (ALL[-1], "tight", (2, 2, 2), 1),
+    ],
+    ids=lambda x: getattr(x, "name", None),
+)
+def test_the_gradient_is_that_of_whole_logits_however_pairs_lie_in_rows_and_on_devices(
+    expected, of, packing, shape, accumulate
+):
+    value, gradient = expected[of.name]
+    sums = sums_of(of, PARAMS, packed_of(UNITS, packing), shape, accumulate)
+    assert float(sums.loss) == pytest.approx(float(value), rel=1e-5)
+    assert float(sums.weight) == (len(UNITS) if of.name == "dpo" else sum(not e.extras[MISMATCHED] for e in EXAMPLES))
+    assert_close(sums.gradient, gradient)
+
+
+EXAMPLES = examples_of(UNITS)
+
+
+def test_every_form_has_the_gradient_of_whole_logits_through_the_head():
+    packed, rng = packed_of(UNITS), np.random.default_rng(1)
+    batch = Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras)
+    states, table = rng.normal(size=(*packed.tokens.shape, 8)).astype(np.float32), rng.normal(size=(32, 8))
+    layout = NamedSharding(make_mesh(1, 1, 1, jax.devices()[:1]), PartitionSpec())
+    at = {name: n for n, name in enumerate(e.id for e in EXAMPLES)}
+    # the place in EXAMPLES of the example that each target belongs to; of padding the one behind the last
+    owner = np.full(packed.tokens.shape, len(EXAMPLES))
+    for row, ids in enumerate(packed.ids):
+        for segment, name in enumerate(ids, start=1):
+            owner[row][packed.segment_ids[row] == segment] = at[name]
+
+    def whole(states, table):
+        taken = jax.nn.log_softmax(states @ table.T)[:, :-1]
+        picked = jnp.take_along_axis(taken, packed.tokens[:, 1:, None], axis=-1)[..., 0] * packed.weights[:, 1:]
+        s = jnp.zeros(len(EXAMPLES) + 1).at[owner[:, 1:]].add(picked)[:-1]
+        n = np.array([e.weights.sum() for e in EXAMPLES])
+        return jnp.stack([formula(of, EXAMPLES, s, n) for of in ALL])
+
+    def fused(states, table):
+        head = HeadLoss(True, layout, budget=1, least_chunk=11)
+        return jnp.stack([objective_sums(of, head, states, table, batch)[0] for of in ALL])
+
+    def both(states, table):
+        found = [jax.vjp(made, states, table) for made in (whole, fused)]
+        return [(values, jax.vmap(pull)(jnp.eye(len(ALL)))) for values, pull in found]
+
+    (values, gradients), (mine, my_gradients) = jax.jit(both)(states, table.astype(np.float32))
+    np.testing.assert_allclose(mine, values, rtol=1e-5)
+    for n in range(len(ALL)):
+        one, other = (jax.tree.map(lambda x, n=n: x[n], tree) for tree in (my_gradients, gradients))
+        assert_close(one, other)
+
+
+def test_a_pair_is_drawn_laid_in_a_row_and_dropped_as_one():
+    pairs = [unit for unit in make_units(40) if len(unit.members) == 2]
+    batches = Batches({"x": (pairs, 1.0)}, 4, LENGTH, 0, extras=(SIDE,))
+    seen = []
+    for step in range(batches.steps_per_epoch):
+        batch, ids = batches.at(step)
+        for row, names in enumerate(ids):
+            sides = [batch.extras[SIDE][row][batch.segment_ids[row] == s + 1][0] for s in range(len(names))]
+            assert sides == [1, -1] * (len(names) // 2)
+            assert [a[:-1] + "-" for a in names[::2]] == names[1::2]
+            seen += names
+    assert set(seen) == {e.id for pair in pairs for e in pair.members}
+    longest = max(map(len, pairs))
+    kept, dropped = fit_length(pairs, longest - 1)
+    assert (len(kept) + dropped, dropped) == (len(pairs), sum(len(pair) == longest for pair in pairs))
+    bare = replace(pairs[0].members[0], weights=np.zeros(len(pairs[0].members[0]), np.float32))
+    assert fit_length([Group((pairs[1].members[0], bare)), pairs[2]], LENGTH) == ([pairs[2]], 1)
+    lacking = Group((pairs[0].members[0], replace(pairs[0].members[1], extras={})))
+    with pytest.raises(ConfigError, match=r"reads 'side' of each example, but row '2-' of pool 'x' has no such number"):
+        Batches({"x": ([lacking], 1.0)}, 4, LENGTH, 0, extras=(SIDE,))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("dpo", {"beta": 0}, r"objective.settings.beta of dpo: found 0, expected a number above 0"),
+        ("ipo", {"nll_weight": -1}, r"settings.nll_weight of ipo: found -1, expected a number of 0 or more"),
+        ("cdpo", {"label_smoothing": 0.5}, r"label_smoothing of cdpo: found 0.5, .* number of 0 or more, below 0.5"),
+        ("kto", {"beta": "0.1"}, r"settings.beta of kto: found '0.1', expected a number above 0"),
+        ("dpo", {"label_smoothing": 0.1}, r"objective.name: dpo fails: TypeError.*label_smoothing"),
+        ("dpo", {"name": "x"}, r"objective.name: dpo fails: TypeError"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_with_its_name(name, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        objective(name, **settings)
