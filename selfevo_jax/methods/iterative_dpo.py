@@ -1,7 +1,7 @@
 """Iterative preference learning: each round makes pairs of better and worse answers out of its own chains.
 
-Source: Dong et al., "RLHF Workflow", arXiv 2405.07863 (pairs of each round's own samples, learnt from the checkpoint
-before, which is the reference), with the pairs that a chain of SELF gives for nothing.
+Source: Dong et al., "RLHF Workflow", arXiv 2405.07863 (pairs of each round's own samples; the checkpoint before is
+start and reference), with the pairs that a chain of SELF gives for nothing.
 """
 
 from __future__ import annotations
@@ -41,10 +41,8 @@ class IterativeDpo(SelfRefine):
         if found not in PAIRS:
             raise ConfigError(f"method.settings.pairs: found {found!r}, expected {', '.join(PAIRS)}")
         if rounds.variant == "restart":
-            raise ConfigError(
-                f"rounds.variant: found restart, but {self.name} compares answers of the checkpoint before, and learns "
-                "from it on; set it to continual_mixed"
-            )
+            told = f"found restart, but {self.name} learns from the checkpoint before on; set it to continual_mixed"
+            raise ConfigError(f"rounds.variant: {told}")
         if rounds.select != "feedback":
             raise ConfigError(f"rounds.select: found {rounds.select}, but verdicts make pairs; set it to feedback")
         if self.reads(VERDICT):

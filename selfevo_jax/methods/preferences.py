@@ -1,4 +1,4 @@
-"""What chains say beside the answers to be learnt: which of two answers is better, and which answers are good or bad."""
+"""What chains say beside what is to be learnt: which of two answers is better, and which answers are good or bad."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log-probabilities under the parameters that a fine-tuning starts from: read once before its first step, and stored."""
+"""Log-probabilities under the parameters that a fine-tuning starts from: read once before it, and stored."""
 
 from __future__ import annotations
 

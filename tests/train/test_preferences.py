@@ -166,7 +166,7 @@ def packed_of(units, packing="tight"):
     return fill_rows(of_rows, LENGTH, (SIDE, REFERENCE, VERDICT, MISMATCHED))
 
 
-UNITS = make_units(18)
+UNITS = make_units(14)
 ALL = [Dpo(nll_weight=0.5), Cdpo(label_smoothing=0.2), Robust(beta=0.3), Ipo(beta=0.2), Hinge(), ApoZero(), Kto()]
 MODELS = [ALL[0], ALL[-1]]
 """Those that are held against the whole model: one on pairs, and one with a figure of all rows."""
