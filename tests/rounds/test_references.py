@@ -1,4 +1,4 @@
-"""What an objective compares with: read once, before the first step, by the fine-tuning's own forward pass, and stored."""
+"""What an objective compares with: read once before the first step, by training's own forward pass, and stored."""
 
 import contextlib
 import json
