@@ -26,7 +26,7 @@ REFERENCE = "reference"
 PARAMS = random_params(CONFIG, scale=0.3)
 
 
-def objective(name, **settings):
+def objective(name, settings):
     return open_objective(ObjectiveSection(name=name, settings=settings))
 
 
@@ -55,7 +55,7 @@ def logps(better=-4.0, worse=-6.0):
 )
 def test_a_pair_has_the_loss_and_the_slopes_that_are_found_by_hand(name, settings, value, slopes):
     pair = targets({SIDE: (1, -1), REFERENCE: (-5, -5.5)})
-    of = objective(name, **settings)
+    of = objective(name, settings)
     (found, count), by = jax.value_and_grad(of.loss, has_aux=True)(logps(), pair)
     assert float(count) == 1
     assert float(found) == pytest.approx(value, abs=1e-6)
@@ -68,7 +68,7 @@ def test_a_pair_has_the_loss_and_the_slopes_that_are_found_by_hand(name, setting
 )
 def test_where_nothing_is_learnt_yet_the_loss_has_its_known_value(name, start):
     pair = targets({SIDE: (1, -1), REFERENCE: (-4, -6)})
-    assert float(objective(name).loss(logps(), pair)[0]) == pytest.approx(start, rel=1e-6)
+    assert float(objective(name, {}).loss(logps(), pair)[0]) == pytest.approx(start, rel=1e-6)
 
 
 def of_kto(estimate, verdicts=(1, -1), **settings):
@@ -76,7 +76,7 @@ def of_kto(estimate, verdicts=(1, -1), **settings):
     extras = {VERDICT: verdicts, MISMATCHED: (0, 0), REFERENCE: (-5, -5.5)}
     apart = {VERDICT: (0, 0), MISMATCHED: (1, 1), REFERENCE: (-4 - estimate, -6 - estimate)}
     rows = jax.tree.map(lambda *x: jnp.concatenate(x), targets(extras), targets(apart))
-    return objective("kto", **settings).loss(jnp.concatenate([logps(), logps()]), rows)
+    return objective("kto", settings).loss(jnp.concatenate([logps(), logps()]), rows)
 
 
 def test_an_answer_goes_up_or_down_by_its_verdict_against_how_far_the_model_has_gone():
@@ -185,7 +185,6 @@ def expected():
         (ALL[0], "tight", (8, 1, 1), 2),
         (ALL[0], "tight", (2, 2, 2), 2),
         (ALL[-1], "tight", (8, 1, 1), 1),
-        (ALL[-1], "tight", (2, 2, 2), 1),
     ],
     ids=lambda x: getattr(x, "name", None),
 )
@@ -271,4 +270,4 @@ def test_a_pair_is_drawn_laid_in_a_row_and_dropped_as_one():
 )
 def test_a_setting_that_cannot_be_is_refused_with_its_name(name, settings, message):
     with pytest.raises(ConfigError, match=message):
-        objective(name, **settings)
+        objective(name, settings)
