@@ -26,7 +26,7 @@ REFERENCE = "reference"
 PARAMS = random_params(CONFIG, scale=0.3)
 
 
-def objective(name, settings):
+def objective(name, **settings):
     return open_objective(ObjectiveSection(name=name, settings=settings))
 
 
@@ -34,67 +34,76 @@ def targets(extras):
     """A row of two sequences, with two and five targets, and one place of padding."""
     ids = np.array([[1, 1, 2, 2, 2, 2, 2, 0]], np.int32)
     by_place = {name: np.array([[*[a] * 2, *[b] * 5, 0]], np.float32) for name, (a, b) in extras.items()}
-    return Targets(jnp.array((ids > 0).astype(np.float32)), jnp.array(ids), jax.tree.map(jnp.array, by_place))
+    return Targets(np.array((ids > 0).astype(np.float32)), ids, by_place)
 
 
-def logps(better=-4.0, worse=-6.0):
-    return jnp.array([[*[better / 2] * 2, *[worse / 5] * 5, 0.0]])
+LOGPS = np.array([[*[-4 / 2] * 2, *[-6 / 5] * 5, 0.0]], np.float32)
+"""Of the row: -4 and -6."""
+PAIRS = {
+    "dpo": (objective("dpo"), 0.620957, (-0.046257, 0.046257), 0.693147),
+    "cdpo": (objective("cdpo", label_smoothing=0.1), 0.635957, (-0.036257, 0.036257), 0.693147),
+    "robust": (objective("robust", label_smoothing=0.1), 0.602207, (-0.058757, 0.058757), 0.693147),
+    "ipo": (objective("ipo"), 19.36, (-4.4, 1.76), 25),
+    "hinge": (objective("hinge"), 0.85, (-0.1, 0.1), 1),
+    "apo_zero": (objective("apo_zero"), 0.962523, (-0.024938, 0.024984), 1),
+    "dpo with an NLL term": (objective("dpo", nll_weight=1.0), 2.620957, (-0.546257, 0.046257), 2.693147),
+}
+"""Objective; for d of 1 and -0.5 the loss and its slopes by the log-probabilities of both answers; the loss for d of 0,
+with which training starts."""
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "value", "slopes"),
-    [
-        ("dpo", {}, 0.620957, (-0.046257, 0.046257)),
-        ("cdpo", {"label_smoothing": 0.1}, 0.635957, (-0.036257, 0.036257)),
-        ("robust", {"label_smoothing": 0.1}, 0.602207, (-0.058757, 0.058757)),
-        ("ipo", {}, 19.36, (-4.4, 1.76)),
-        ("hinge", {}, 0.85, (-0.1, 0.1)),
-        ("apo_zero", {}, 0.962523, (-0.024938, 0.024984)),
-        ("dpo", {"nll_weight": 1.0}, 2.620957, (-0.546257, 0.046257)),
-    ],
-)
-def test_a_pair_has_the_loss_and_the_slopes_that_are_found_by_hand(name, settings, value, slopes):
-    pair = targets({SIDE: (1, -1), REFERENCE: (-5, -5.5)})
-    of = objective(name, settings)
-    (found, count), by = jax.value_and_grad(of.loss, has_aux=True)(logps(), pair)
-    assert float(count) == 1
-    assert float(found) == pytest.approx(value, abs=1e-6)
-    np.testing.assert_allclose(by, [[*[slopes[0]] * 2, *[slopes[1]] * 5, 0]], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("name", "start"),
-    [("dpo", 0.693147), ("cdpo", 0.693147), ("robust", 0.693147), ("ipo", 25), ("hinge", 1), ("apo_zero", 1)],
-)
-def test_where_nothing_is_learnt_yet_the_loss_has_its_known_value(name, start):
-    pair = targets({SIDE: (1, -1), REFERENCE: (-4, -6)})
-    assert float(objective(name, {}).loss(logps(), pair)[0]) == pytest.approx(start, rel=1e-6)
-
-
-def of_kto(estimate, verdicts=(1, -1), **settings):
-    """Sequences with d of 1 and -0.5; beside them a mismatched one with this d, in a row of its own."""
-    extras = {VERDICT: verdicts, MISMATCHED: (0, 0), REFERENCE: (-5, -5.5)}
+def of_kto(estimate, **settings):
+    """The loss of sequences with d of 1 and -0.5; beside them two mismatched ones with this d, in their own row."""
+    extras = {VERDICT: (1, -1), MISMATCHED: (0, 0), REFERENCE: (-5, -5.5)}
     apart = {VERDICT: (0, 0), MISMATCHED: (1, 1), REFERENCE: (-4 - estimate, -6 - estimate)}
-    rows = jax.tree.map(lambda *x: jnp.concatenate(x), targets(extras), targets(apart))
-    return objective("kto", settings).loss(jnp.concatenate([logps(), logps()]), rows)
+    rows = jax.tree.map(lambda *x: np.concatenate(x), targets(extras), targets(apart))
+    return objective("kto", **settings).loss(jnp.concatenate([LOGPS, LOGPS]), rows)
 
 
-def test_an_answer_goes_up_or_down_by_its_verdict_against_how_far_the_model_has_gone():
-    assert float(of_kto(0.5, (1, 1))[1]) == float(of_kto(0.5)[1]) == 2
-    assert float(of_kto(0.5)[0]) / 2 == pytest.approx(0.481262, abs=1e-6)
-    good, bad = (float(of_kto(0.5, **{f"{kind}_weight": 2})[0]) for kind in ("desirable", "undesirable"))
-    assert good - float(of_kto(0.5)[0]) == pytest.approx(0.487503, abs=1e-6)
-    assert bad - float(of_kto(0.5)[0]) == pytest.approx(0.475021, abs=1e-6)
-    assert of_kto(-0.3) == of_kto(0.0)
-    at_start = targets({VERDICT: (1, -1), MISMATCHED: (0, 0), REFERENCE: (-4, -6)})
-    assert float(Kto().loss(logps(), at_start)[0]) / 2 == pytest.approx(0.5, abs=1e-6)
+@pytest.fixture(scope="module")
+def found():
+    """All of it as one program."""
+    pair, at_start = (targets({SIDE: (1, -1), REFERENCE: of}) for of in ((-5, -5.5), (-4, -6)))
+    plain = targets({SIDE: (0, 0), VERDICT: (0, 0), MISMATCHED: (0, 0), REFERENCE: (-9, -9)})
+    start = targets({VERDICT: (1, -1), MISMATCHED: (0, 0), REFERENCE: (-4, -6)})
+
+    def everything(logps):
+        made = {name: jax.value_and_grad(of.loss, has_aux=True)(logps, pair) for name, (of, *_) in PAIRS.items()}
+        return {
+            "pairs": made,
+            "start": {name: of.loss(logps, at_start)[0] for name, (of, *_) in PAIRS.items()},
+            "plain": {of.name: of.loss(logps, plain) for of in (Dpo(), Kto())},
+            "kto": [of_kto(0.5), of_kto(0.5, desirable_weight=2), of_kto(0.5, undesirable_weight=2)],
+            "kto at its start": Kto().loss(logps, start),
+            "kto clamped": [of_kto(-0.3), of_kto(0.0)],
+        }
+
+    return jax.device_get(jax.jit(everything)(LOGPS))
 
 
-@pytest.mark.parametrize(("of", "kind"), [(Dpo(), {SIDE: (0, 0)}), (Kto(), {VERDICT: (0, 0), MISMATCHED: (0, 0)})])
-def test_what_is_no_pair_is_learnt_by_its_mean_and_counts_as_one(of, kind):
-    found, count = of.loss(logps(), targets({**kind, REFERENCE: (-9, -9)}))
-    assert float(found) == pytest.approx(4 / 2 + 6 / 5)
-    assert float(count) == 2
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_has_the_loss_and_the_slopes_that_are_found_by_hand(found, name):
+    _, value, slopes, start = PAIRS[name]
+    (loss, count), by = found["pairs"][name]
+    assert (float(loss), float(count)) == (pytest.approx(value, abs=1e-6), 1)
+    np.testing.assert_allclose(by, [[*[slopes[0]] * 2, *[slopes[1]] * 5, 0]], atol=1e-6)
+    assert float(found["start"][name]) == pytest.approx(start, rel=1e-6)
+
+
+def test_an_answer_goes_up_or_down_by_its_verdict_against_how_far_the_model_has_gone(found):
+    (both, count), (good, _), (bad, _) = found["kto"]
+    assert (float(both) / 2, float(count)) == (pytest.approx(0.481262, abs=1e-6), 2)
+    assert float(good - both) == pytest.approx(0.487503, abs=1e-6)
+    assert float(bad - both) == pytest.approx(0.475021, abs=1e-6)
+    below, at_zero = found["kto clamped"]
+    assert below == at_zero
+    assert float(found["kto at its start"][0]) / 2 == pytest.approx(0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dpo", "kto"])
+def test_what_is_no_pair_is_learnt_by_its_mean_and_counts_as_one(found, name):
+    loss, count = found["plain"][name]
+    assert (float(loss), float(count)) == (pytest.approx(4 / 2 + 6 / 5), 2)
 
 
 def make_units(count, seed=0):
@@ -270,4 +279,4 @@ def test_a_pair_is_drawn_laid_in_a_row_and_dropped_as_one():
 )
 def test_a_setting_that_cannot_be_is_refused_with_its_name(name, settings, message):
     with pytest.raises(ConfigError, match=message):
-        objective(name, settings)
+        open_objective(ObjectiveSection(name=name, settings=settings))
