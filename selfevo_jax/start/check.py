@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from selfevo_jax.config import Config
-from selfevo_jax.data import Example, meta_balance
+from selfevo_jax.data import Unit, meta_balance
 from selfevo_jax.errors import ConfigError, EmptySelectionError, Faults, SelfevoError
 from selfevo_jax.methods.lessons import supervised_examples
 from selfevo_jax.methods.mixture import fitted
@@ -151,7 +151,7 @@ def _texts(config: Config, task: Task, bench: Workbench) -> Texts | None:
     return measure_texts(prompts, list(meta), bench.format, bench.tokenizer)
 
 
-def _taught(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> Mapping[str, Sequence[Example]]:
+def _taught(config: Config, task: Task, bench: Workbench, reporter: Reporter) -> Mapping[str, Sequence[Unit]]:
     """The examples of D_meta and D_QA as meta-skill learning would take them; none where they are not known yet."""
     if config.meta.steps == 0 or (task.has_meta and task.questions() is not None):
         return {}
