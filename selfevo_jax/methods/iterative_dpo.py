@@ -45,9 +45,9 @@ class IterativeDpo(SelfRefine):
             raise ConfigError(f"rounds.variant: {told}")
         if rounds.select != "feedback":
             raise ConfigError(f"rounds.select: found {rounds.select}, but verdicts make pairs; set it to feedback")
-        if self.reads(VERDICT):
+        if VERDICT in self.objective.reads:
             return
-        if not self.reads(SIDE):
+        if SIDE not in self.objective.reads:
             raise ConfigError(
                 f"learn.objective.name: found {self.objective.name}, but {self.name} learns pairs; set it to dpo, or "
                 "another objective on pairs or on single answers (kto)"
@@ -61,9 +61,6 @@ class IterativeDpo(SelfRefine):
     def objective(self) -> Objective:
         return open_objective(self.config.learn.objective)
 
-    def reads(self, extra: str) -> bool:
-        return extra in self.objective.reads
-
     def found(self, rollouts: Sequence[Rollout]) -> tuple[list[p.Pair], p.LeftOut]:
         """The pairs of a round, in the order of its prompts."""
         rollouts = sorted(rollouts, key=lambda r: (r.id, r.sample))
@@ -74,7 +71,7 @@ class IterativeDpo(SelfRefine):
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         """The better answers; the worse ones are in the rollouts."""
         by_feedback = super().select(rollouts, round)
-        if self.reads(VERDICT):
+        if VERDICT in self.objective.reads:
             return by_feedback
         pairs, left = self.found(rollouts)
         better = {(a.rollout.id, a.rollout.sample): a for a in (pair.better for pair in reversed(pairs))}
@@ -84,17 +81,19 @@ class IterativeDpo(SelfRefine):
     def learning(self, made: Made, round: int) -> Learning:
         """This round's pairs (or answers), or those of all so far, with D_meta and D_QA beside them."""
         rounds, objective = [made.rollouts(number) for number in self.pooled(round)], self.objective
-        if self.reads(VERDICT):
+        if VERDICT in self.objective.reads:
             answers = [answer for rollouts in rounds for answer in p.judged_answers(rollouts)]
             good = sum(answer.good is True for answer in answers)
-            told = [f"{len(answers)} answers are learnt from: {good} good, {len(answers) - good} bad"]
+            told = f"{len(answers)} answers are learnt from: {good} good, {len(answers) - good} bad"
             if not 0 < good < len(answers):
-                raise EmptySelectionError(f"round {round}: {told[0]}; {objective.name} needs both. Give more prompts")
+                raise EmptySelectionError(f"round {round}: {told}; {objective.name} needs both. Give more prompts")
             units = p.verdict_groups(answers, made.format)
         else:
             found = [self.found(rollouts) for rollouts in rounds]
-            pairs, left = [pair for pairs, _ in found for pair in pairs], sum((left for _, left in found), p.LeftOut())
-            told = [f"{len(pairs)} pairs are learnt from", *(f"left out: {n} {why}" for why, n in sorted(left.items()))]
+            pairs = [pair for of_round, _ in found for pair in of_round]
+            left = sum((left for _, left in found), p.LeftOut())
+            others = ", ".join(f"{count} {why}" for why, count in sorted(left.items()))
+            told = f"{len(pairs)} pairs are learnt from" + (f"; left out: {others}" if others else "")
             units = p.pair_groups(pairs, made.format)
         replayed = {name: p.beside(examples, objective.reads) for name, examples in self.replayed(made).items()}
-        return Learning(round - 1, {SELF: units, **replayed}, ("; ".join(told),))
+        return Learning(round - 1, {SELF: units, **replayed}, (told,))
