@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from selfevo_jax.data import Batches, Example
+from selfevo_jax.data import Batches, Example, Unit
 from selfevo_jax.methods.mixture import SELF, mixture
 from selfevo_jax.plan.estimate import Phases
 from selfevo_jax.plan.lengths import Lengths
@@ -61,7 +61,7 @@ def _between(low: float, high: float) -> str:
 
 
 def time_of_round(
-    bench: Workbench, task: Task, texts: Texts | None, taught: Mapping[str, Sequence[Example]]
+    bench: Workbench, task: Task, texts: Texts | None, taught: Mapping[str, Sequence[Unit]]
 ) -> TimeOfRound | None:
     """`taught`: the examples of meta-skill learning, as far as they are known. None where too little is known, such as
     steps that follow from rows that the run is yet to make."""
@@ -99,14 +99,14 @@ def _compiling(bench: Workbench) -> Compiling:
     return estimate(bench.mesh.devices.flat[0], bench.model.n_layers, sampler + len(shapes), at_once)
 
 
-def _meta_steps(section: TrainSection, taught: Mapping[str, Sequence[Example]], seed: int) -> int | None:
+def _meta_steps(section: TrainSection, taught: Mapping[str, Sequence[Unit]], seed: int) -> int | None:
     if section.epochs is None:
         return section.steps
     return _steps(section, taught, seed) if taught else None
 
 
 def _learn_steps(
-    bench: Workbench, lengths: Lengths, taught: Mapping[str, Sequence[Example]], kept: float, rounds: int
+    bench: Workbench, lengths: Lengths, taught: Mapping[str, Sequence[Unit]], kept: float, rounds: int
 ) -> int | None:
     """Of a round whose chains are kept to this share, and which learns from those of so many rounds."""
     section, data = bench.config.learn, bench.config.data
@@ -122,7 +122,7 @@ def _learn_steps(
     return _steps(section, {**replayed, **groups}, bench.config.seed)
 
 
-def _steps(section: TrainSection, groups: Mapping[str, Sequence[Example]], seed: int) -> int:
+def _steps(section: TrainSection, groups: Mapping[str, Sequence[Unit]], seed: int) -> int:
     pools = mixture({name: examples for name, examples in groups.items() if examples}, section)
     assert section.epochs is not None
     return Batches(pools, section.batch_rows, section.length, seed, section.packing).steps_in(section.epochs)
