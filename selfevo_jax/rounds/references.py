@@ -33,8 +33,9 @@ def with_references(pools: PoolMap, name: str, dir: RunDir, reporter: Reporter, 
     Raises SelfevoError where the file is there and lacks one.
     """
     lacking: dict[str, Example] = {}
-    for units, _ in pools.values():
-        lacking |= {_key(e): e for unit in units for e in unit.members if REFERENCE not in e.extras}
+    for example in (e for units, _ in pools.values() for unit in units for e in unit.members):
+        if REFERENCE not in example.extras:
+            lacking.setdefault(_key(example), example)
     file = references_file(dir, name)
     if lacking and not dir.has(file):
         dir.write_rows(file, _rows(lacking, f"reference log-probabilities for {name}", reporter, read))

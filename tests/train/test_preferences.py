@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.nn import log_sigmoid, sigmoid
-from jax.sharding import NamedSharding, PartitionSpec
 from objective_helpers import CONFIG, LENGTH, MODEL, sums_of
 from random_params import random_params
 from train_helpers import assert_close
@@ -15,10 +14,8 @@ from train_helpers import assert_close
 from selfevo_jax.data import Batch, Batches, Example, Group, fit_length, pack
 from selfevo_jax.data.packing import fill_rows
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.sharding import make_mesh
 from selfevo_jax.train import ObjectiveSection, Targets, open_objective
-from selfevo_jax.train.loss import HeadLoss
-from selfevo_jax.train.objectives.head import objective_sums
+from selfevo_jax.train.objectives.head import targets_of
 from selfevo_jax.train.objectives.kto import MISMATCHED, VERDICT, Kto
 from selfevo_jax.train.objectives.pairs import SIDE, ApoZero, Cdpo, Dpo, Hinge, Ipo, Robust
 
@@ -210,11 +207,10 @@ def test_the_gradient_is_that_of_whole_logits_however_pairs_lie_in_rows_and_on_d
 EXAMPLES = examples_of(UNITS)
 
 
-def test_every_form_has_the_gradient_of_whole_logits_through_the_head():
+def test_every_form_has_the_gradient_of_whole_logits():
     packed, rng = packed_of(UNITS), np.random.default_rng(1)
     batch = Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras)
-    states, table = rng.normal(size=(*packed.tokens.shape, 8)).astype(np.float32), rng.normal(size=(32, 8))
-    layout = NamedSharding(make_mesh(1, 1, 1, jax.devices()[:1]), PartitionSpec())
+    logits = rng.normal(size=(*packed.tokens.shape, 32)).astype(np.float32)
     at = {name: n for n, name in enumerate(e.id for e in EXAMPLES)}
     # the place in EXAMPLES of the example that each target belongs to; of padding the one behind the last
     owner = np.full(packed.tokens.shape, len(EXAMPLES))
@@ -222,25 +218,26 @@ def test_every_form_has_the_gradient_of_whole_logits_through_the_head():
         for segment, name in enumerate(ids, start=1):
             owner[row][packed.segment_ids[row] == segment] = at[name]
 
-    def whole(states, table):
-        taken = jax.nn.log_softmax(states @ table.T)[:, :-1]
-        picked = jnp.take_along_axis(taken, packed.tokens[:, 1:, None], axis=-1)[..., 0] * packed.weights[:, 1:]
-        s = jnp.zeros(len(EXAMPLES) + 1).at[owner[:, 1:]].add(picked)[:-1]
+    def taken(logits):
+        logps = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), packed.tokens[:, 1:, None], axis=-1)[..., 0]
+        return logps * (packed.weights[:, 1:] != 0)
+
+    def whole(logits):
+        s = jnp.zeros(len(EXAMPLES) + 1).at[owner[:, 1:]].add(taken(logits) * packed.weights[:, 1:])[:-1]
         n = np.array([e.weights.sum() for e in EXAMPLES])
         return jnp.stack([formula(of, EXAMPLES, s, n) for of in ALL])
 
-    def fused(states, table):
-        head = HeadLoss(True, layout, budget=1, least_chunk=11)
-        return jnp.stack([objective_sums(of, head, states, table, batch)[0] for of in ALL])
+    def ours(logits):
+        logps = jnp.pad(taken(logits), ((0, 0), (0, 1)))
+        return jnp.stack([of.loss(logps, targets_of(batch))[0] for of in ALL])
 
-    def both(states, table):
-        found = [jax.vjp(made, states, table) for made in (whole, fused)]
-        return [(values, jax.vmap(pull)(jnp.eye(len(ALL)))) for values, pull in found]
+    def both(logits):
+        found = [jax.vjp(made, logits) for made in (whole, ours)]
+        return [(values, jax.vmap(pull)(jnp.eye(len(ALL)))[0]) for values, pull in found]
 
-    (values, gradients), (mine, my_gradients) = jax.jit(both)(states, table.astype(np.float32))
+    (values, gradients), (mine, my_gradients) = jax.jit(both)(logits)
     np.testing.assert_allclose(mine, values, rtol=1e-5)
-    for n in range(len(ALL)):
-        one, other = (jax.tree.map(lambda x, n=n: x[n], tree) for tree in (my_gradients, gradients))
+    for one, other in zip(my_gradients, gradients, strict=True):
         assert_close(one, other)
 
 
