@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from loop_helpers import TRAIN, Heard, config, weights
 
+from selfevo_jax import notice
 from selfevo_jax.data import Example, Group, qa_example
 from selfevo_jax.data.sources import QARow
-from selfevo_jax.errors import SelfevoError
+from selfevo_jax.errors import Preempted, SelfevoError
 from selfevo_jax.rounds import Controller, checkpoints
 from selfevo_jax.rounds.references import with_references
 from selfevo_jax.run.files import read_rows
@@ -19,19 +20,15 @@ from selfevo_jax.run.files import read_rows
 pytestmark = pytest.mark.slow
 
 
-class Killed(Exception):
-    pass
-
-
 def learn(root: Path, stop_after: int | None = None) -> Heard:
-    """One round's fine-tuning on pairs, from the base on; perhaps broken off behind a step."""
+    """One round's fine-tuning on pairs, from the base on; perhaps told to end behind a step."""
     heard = Heard()
     settings = {**TRAIN, "batch_rows": 4, "objective": {"name": "dpo"}}
-    c = config(root, learn=settings, saving={"every_steps": 2})
+    c = config(root, learn=settings)
 
     def told(name: str, row: dict) -> None:
         if row["step"] == stop_after:
-            raise Killed
+            notice.give("a test")
 
     with contextlib.closing(Controller(c, heard)) as controller:
         bench = controller.bench
@@ -59,11 +56,11 @@ def test_a_fine_tuning_on_pairs_starts_at_log_2_and_a_killed_one_ends_with_the_s
     rows = read_rows(whole / "rounds/0001/references.jsonl")
     assert len({row["key"] for row in rows}) == len(rows) == 40
     assert all(row["logp"] < 0 for row in rows)
-    with pytest.raises(Killed):
-        learn(killed, stop_after=3)
+    with notice.heeded(), pytest.raises(Preempted, match="a test"):
+        learn(killed, stop_after=1)
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints, "sequence_logps", None)  # it is read again by nobody
-        assert "  fine-tuning 0001 goes on after step 2" in learn(killed).lines
+        assert "  fine-tuning 0001 goes on after step 1" in learn(killed).lines
     for file in ("rounds/0001/references.jsonl", "checkpoints/0001/losses.jsonl"):
         assert (killed / file).read_bytes() == (whole / file).read_bytes()
     for one, other in zip(weights(killed / "checkpoints/0001"), weights(whole / "checkpoints/0001"), strict=True):
