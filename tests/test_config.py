@@ -53,8 +53,9 @@ def test_a_missing_file_an_empty_one_and_a_bad_override_are_named(tmp_path: Path
         load_config(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="expected sections"):
         load_config(write(tmp_path, ""))
-    with pytest.raises(ConfigError, match="expected key=value"):
-        load_config(write(tmp_path, MINIMAL), ["seed"])
+    for bad in ("seed", "=3", ".=3", "learn.=3", "learn..steps=3"):
+        with pytest.raises(ConfigError, match="expected key=value"):
+            load_config(write(tmp_path, MINIMAL), [bad])
 
 
 def test_data_needs_exactly_one_source_of_feedback_examples(tmp_path: Path) -> None:

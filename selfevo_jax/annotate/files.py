@@ -13,7 +13,7 @@ from selfevo_jax.annotate.same import differences
 from selfevo_jax.data import MetaRow, QARow, jsonl_lines
 from selfevo_jax.data.annotated import folder_of, summary_of
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.run.files import read_json, to_json
+from selfevo_jax.run.files import read_json, to_json, understood
 from selfevo_jax.storage import place, storage_of
 
 SUFFIX = ".jsonl"
@@ -47,7 +47,9 @@ class Files:
         if _digest(self.out.read_bytes()) not in wrote:
             by = "was changed since it was written" if wrote else "was not written by this command"
             raise ConfigError(f"{self.out}: exists, and {by}; name another file, or write over it with --force")
-        if others := differences(self._summary(), made_by):
+        with understood(self.summary):
+            others = differences(self._summary(), made_by)
+        if others:
             raise ConfigError(
                 f"{self.out}: exists, and was made otherwise ({', '.join(others)}); name another file, or write over "
                 "it with --force"

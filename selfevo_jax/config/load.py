@@ -149,7 +149,7 @@ def _yaml_fault(error: BaseException) -> str:
 def override(text: str) -> tuple[str, Any]:
     """Key and value of a `key=value` of the command line, the value as YAML. Raises ConfigError for anything else."""
     key, sign, value = text.partition("=")
-    if not sign or not key:
+    if not sign or not all(key.split(".")):
         raise ConfigError(f"override '{_short(text)}': expected key=value, for example rounds.number=2")
     if not value.strip():
         field = _field_at(key)

@@ -46,10 +46,13 @@ def annotated(source: str) -> Annotated | None:
         if not file.is_file():
             return None
         told = json.loads(file.read_bytes())
-        base, counts = told.get("base") or {}, told["counts"]
-        return Annotated(counts["drawn"], counts["cut"], told["response_tokens"], base.get("format", {}))
-    except (OSError, ConfigError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        base, counts, limit = told.get("base") or {}, told["counts"], told["response_tokens"]
+        of_base = dict(base.get("format") or {})
+        found = Annotated(int(counts["drawn"]), int(counts["cut"]), None if limit is None else int(limit), of_base)
+        FormatSection(**of_base)
+    except (OSError, ConfigError, ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError):
         return None  # of another version, or no summary of ours
+    return found
 
 
 def asked_by(format: FormatSection) -> dict[str, Any]:

@@ -67,13 +67,16 @@ class Entry:
         return PUT_RIGHT if chosen else STILL_WRONG
 
     @property
+    def judged(self) -> Feedback | Assessment | None:
+        """What was said of the answer whose verdict the figures are of: of a round the chosen one, of an evaluation the
+        first. A chain that could not be run to its end is in no figure, whatever was said in it."""
+        answers = () if self.rollout.error is not None else self.rollout.candidates
+        return answers[self.rollout.chosen if self.set is None else 0].judged if answers else None
+
+    @property
     def verdict(self) -> str:
-        """One of VERDICTS, for the answer whose verdict the figures are of: of a round the chosen one, of an evaluation
-        the first. A chain that could not be run to its end is in no figure, whatever was said in it."""
-        if self.rollout.error is not None:
-            return UNJUDGED
-        index, truth = (self.rollout.chosen, self.right[1]) if self.set is None else (0, self.right[0])
-        judged = self.rollout.candidates[index].judged if self.rollout.candidates else None
+        """One of VERDICTS, for the answer whose verdict the figures are of (see `judged`)."""
+        judged, truth = self.judged, self.right[1 if self.set is None else 0]
         if judged is None:
             return UNJUDGED
         if judged.good is None:

@@ -15,6 +15,8 @@ _BASE_SECONDS, _LAYER_SECONDS = 2.7, 0.4
 (jax 0.10.2)."""
 _FILE = "seconds.json"
 """In the folder of compiled programs: kind of device -> what compiling took over what is guessed."""
+_SLOWEST, _FASTEST = 1e3, 1e-3
+"""Paces beyond these were not measured."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,6 @@ def _paces() -> dict[str, float]:
     file = _file()
     try:
         found = json.loads(file.read_text()) if file is not None else {}
-        return {kind: float(pace) for kind, pace in found.items() if 0 < float(pace) < float("inf")}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return {kind: float(pace) for kind, pace in found.items() if _FASTEST <= float(pace) <= _SLOWEST}
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}

@@ -124,15 +124,18 @@ def test_the_verdicts_of_a_round_are_counted_from_its_chains_as_they_are_found_i
         0,
     )
     failed = replace(rollout("f", good=None), error="too long")
-    chains = [rollout("a"), rollout("c", finish="length"), rollout("u", good=None), bad_then_unread, failed]
+    silent = replace(rollout("s"), candidates=())  # as a chain from outside may end
+    chains = [rollout("a"), rollout("c", finish="length"), rollout("u", good=None), bad_then_unread, failed, silent]
     entries = [Entry("round 1", None, one, "9", (True, True)) for one in chains]
     tally = Tally()
     assert list(tally.of(entries)) == entries
     told = tally.to_dict()
     assert (told["read"], told["judged_good"]) == (3, 2)  # a later feedback that is not read takes no verdict back
-    assert told["verdicts"] == {"good and right": 2, "not read": 1, "bad but right": 1}
+    assert told["verdicts"] == {"good and right": 2, "not read": 1, "bad but right": 1, "not judged": 1}
     assert told["verdicts"] == {
-        verdict: sum(Wanted(verdicts=frozenset({verdict})).has(entry) for entry in entries)
+        verdict: sum(
+            Wanted(verdicts=frozenset({verdict})).has(entry) for entry in entries if entry.rollout is not failed
+        )
         for verdict in told["verdicts"]
     }
 

@@ -42,7 +42,11 @@ def test_programs_that_were_kept_say_nothing_of_compiling(folder) -> None:
     assert not estimate(DEVICE, 3, 12, 1).measured
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"toy": "fast"}', '{"toy": -1}', '{"toy": null}', "\x00"])
+_BROKEN = ["", "[]", '{"toy": "fast"}', '{"toy": -1}', '{"toy": null}', "\x00", "[" * 100_000]
+_IMPOSSIBLE = ['{"toy": 1e308}', '{"toy": 1e-300}', '{"toy": NaN}', f'{{"toy": {10**400}}}']
+
+
+@pytest.mark.parametrize("text", _BROKEN + _IMPOSSIBLE)
 def test_a_pace_that_cannot_be_read_is_none(folder, text: str) -> None:
     folder.mkdir()
     (folder / "seconds.json").write_text(text)

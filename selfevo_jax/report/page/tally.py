@@ -25,8 +25,7 @@ class Tally:
         for entry in entries:
             if entry.rollout.error is None:
                 self.verdicts[entry.verdict] += 1
-                judged = entry.rollout.candidates[entry.rollout.chosen].judged
-                self.judged_good += judged is not None and judged.good is True
+                self.judged_good += entry.judged is not None and entry.judged.good is True
             yield entry
 
     def to_dict(self) -> dict[str, Any]:

@@ -102,14 +102,26 @@ def _usable(
                 yield row, text
 
 
-_SENTENCE_END = re.compile(r"(?<=\w\w)[.!?][\"”’)]*(?=\s|$)")
+_CLOSING = r"[\"'”’)\]*_`]*"
+_SENTENCE_END = re.compile(rf"(?<=\w\w){_CLOSING}(\.|[!?]+){_CLOSING}(?=\s*$|\s+[^\sa-z])")
+_ABBREVIATIONS = re.compile("approx|capt|cf|dept|dr|etc|gov|inc|jr|ltd|mr|mrs|ms|mt|prof|sgt|sr|st|vs", re.IGNORECASE)
 
 
 def first_sentences(text: str, most: int) -> str:
-    """The first whole sentences of a text within so many characters; "" where the first alone is longer. A mark after
-    a single letter or digit ends none: `1.` and `U.S.` do not."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text) if match.end() <= most]
+    """The first whole sentences of a text within so many characters; "" where the first alone is longer.
+
+    No end is where a small letter follows, an ellipsis, the number of an entry of a list (`10.`), and a point behind an
+    abbreviation or a single letter or digit: `1.` and `U.S.` do not end a sentence."""
+    ends = [m.end() for m in _SENTENCE_END.finditer(text) if m.end() <= most and not _is_short_for_more(text, m)]
     return text[: ends[-1]] if ends else ""
+
+
+def _is_short_for_more(text: str, end: re.Match[str]) -> bool:
+    """Whether the point stands behind an abbreviation, or the number of an entry of a list."""
+    line = text[: end.start()].rpartition("\n")[2]
+    word = re.split(r"[^\w.]", line)[-1]
+    number = word.isdecimal() and word == line.strip()
+    return end[1] == "." and (number or _ABBREVIATIONS.fullmatch(word) is not None)
 
 
 def _rows(
