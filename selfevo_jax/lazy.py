@@ -40,7 +40,8 @@ def install(extra: str) -> str:
     root = Path(__file__).parents[1]
     if not (root / "pyproject.toml").is_file():
         return f"pip install 'selfevo-jax[{extra}]'"
-    return f"pip install -e '{'.' if Path.cwd() == root else root}[{extra}]'"
+    here = Path(".").samefile(root)
+    return f"pip install -e '{'.' if here else root}[{extra}]'"
 
 
 def extra(module: str, package: str, name: str, fault: Callable[[str], Exception]) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +117,10 @@ def _near(source: str, path: Path) -> str:
     if is_remote(source):
         return ""
     if path.parent.is_dir() and path.name:
-        found = difflib.get_close_matches(path.name, [of.name for of in path.parent.iterdir()], n=1)
+        beside = list[str]()
+        with contextlib.suppress(OSError):  # a folder that may be entered need not be listed
+            beside = os.listdir(path.parent)
+        found = difflib.get_close_matches(path.name, beside, n=1)
         return f" (did you mean {path.parent / found[0]}?)" if found else ""
     named = source.count("/") == 1 and source[0] not in "./~" and not source.startswith("runs/")
     return f" (of the Hugging Face hub it is {HUB}{source})" if named else ""

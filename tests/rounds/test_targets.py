@@ -40,7 +40,7 @@ def test_a_config_takes_another_model_by_its_run(finished: Path, tmp_path: Path)
     assert source_of("answers.jsonl") == "answers.jsonl"
 
 
-def test_a_model_alone_has_a_config_that_asks_it(tmp_path: Path) -> None:
+def test_a_model_alone_has_a_config_that_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(ASSETS / "stories", tmp_path / "model")
     found = target_config(str(folder), ["data.evaluation.mine=builtin:gsm8k/test"])
     assert (found.model.source, found.format.kind, found.rounds.number) == (str(folder), "plain", 0)
@@ -50,6 +50,13 @@ def test_a_model_alone_has_a_config_that_asks_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no run, and no model: nothing there; expected a folder"):
         target_config(str(tmp_path / "nowhere"), None)
     with pytest.raises(ModelError, match="nothing there .did you mean .*/model.."):
+        target_config(str(tmp_path / "modell"), None)
+
+    def kept_secret(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("selfevo_jax.checkpoint.source.os.listdir", kept_secret)
+    with pytest.raises(ModelError, match="nothing there; expected a folder"):
         target_config(str(tmp_path / "modell"), None)
 
 
