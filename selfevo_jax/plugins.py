@@ -25,7 +25,7 @@ def check_name(group: str, name: str, built_in: Collection[str]) -> None:
     if name in offered or _is_path(name):
         return
     near = difflib.get_close_matches(name, offered, n=1)
-    meant = f"; did you mean '{near[0]}'?" if near else ""
+    meant = f"; did you mean '{near[0]}'?" if near else "."
     raise ValueError(f"no '{name}'{meant} Known are {', '.join(offered)}, and module:name for one of your own")
 
 

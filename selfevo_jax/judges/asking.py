@@ -183,12 +183,13 @@ class Asking(Generic[Q, A]):
         self._refused = False  # what it was thought to cost may be less by now
         try:
             answer = task.result()
-        except TimeoutError:
+        except TimeoutError:  # nothing is known of the server
             self._again(tries, question, Broken(f"no answer within {self._pace.answer_seconds:g} s"))
         except Refused as failure:
             self._reached = True
             self._fail(question, str(failure), counts=self.done + self._before == 0)
         except Failed as failure:
+            self._reached = self._reached or not isinstance(failure, Unreached)
             if isinstance(failure, Busy):
                 self._slow_down(begun)
             self._again(tries, question, failure)
@@ -206,8 +207,8 @@ class Asking(Generic[Q, A]):
             self.limit, self._steady, self._halved = max(1, self.limit // 2), 0, time.monotonic()
 
     def _again(self, tries: int, question: Q, failure: Failed) -> None:
-        self._reached = self._reached or not isinstance(failure, Unreached)
-        if not self._reached and tries >= min(self._pace.reach, self._pace.retries):
+        unreached = isinstance(failure, Unreached) and not self._reached
+        if unreached and tries >= min(self._pace.reach, self._pace.retries):
             raise SelfevoError(
                 f"{self._name}: {failure} at each of {tries + 1} tries, and nothing has answered there yet; start the "
                 "server or correct its URL, and run the same command again, which asks only what is not answered yet"

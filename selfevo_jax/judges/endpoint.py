@@ -33,7 +33,8 @@ NO_KEY = "none"
 _LOOK_SECONDS = 5.0
 """For a server to list its models."""
 _CONNECT_SECONDS = 10.0
-"""For a connection, of the time that a try has."""
+"""For a connection, of the time that a try has; half of that where it is short, so that it is known which of the two
+was up."""
 _SHORTEST_SECRET = 12
 """Characters of a key that is hidden in answers: a shorter one may be a word, as EMPTY, and is no secret."""
 
@@ -278,7 +279,7 @@ async def _ask_all(
     made = client()
     from openai import Timeout
 
-    limits = Timeout(section.answer_seconds, connect=min(section.answer_seconds, _CONNECT_SECONDS))
+    limits = Timeout(section.answer_seconds, connect=_connect_seconds(section))
     async with made(base_url=section.url, api_key=key, max_retries=0, timeout=limits) as opened:
 
         async def ask(question: Question) -> Answer:
@@ -287,6 +288,10 @@ async def _ask_all(
         admits = (lambda _: True) if purse is None else purse.admits
         known = section.url in _reached
         await Asking(section.url, ask, pace, on_answer, on_failure, on_progress, before, admits, known).run(questions)
+
+
+def _connect_seconds(section: EndpointSection) -> float:
+    return min(section.answer_seconds / 2, _CONNECT_SECONDS)
 
 
 def key_of(section: EndpointSection) -> str:
@@ -309,7 +314,7 @@ async def _ask(client: AsyncOpenAI, section: EndpointSection, question: Question
         found = await client.chat.completions.create(**body_of(section, question))
     except openai.APITimeoutError as error:
         if never_connected(error):
-            raise Unreached(f"no connection within {min(section.answer_seconds, _CONNECT_SECONDS):g} s") from error
+            raise Unreached(f"no connection within {_connect_seconds(section):g} s") from error
         raise Broken(f"no answer within {section.answer_seconds:g} s") from error
     except openai.APIStatusError as error:
         _reached.add(section.url)

@@ -33,7 +33,7 @@ def warned(run: RunDir) -> list[str]:
         found = json.loads(content.decode("utf-8"))
     except (SelfevoError, OSError, ValueError, RecursionError):
         return []
-    return list(dict.fromkeys(filter(_is_text, found))) if isinstance(found, list) else []
+    return list(dict.fromkeys(filter(_is_text, found)))[-MOST:] if isinstance(found, list) else []
 
 
 def _is_text(value: object) -> bool:

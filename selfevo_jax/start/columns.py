@@ -70,12 +70,14 @@ class Fields:
 
     def has(self, *ours: str, columns: Mapping[str, str] | None = None) -> bool:
         """Whether every row has these fields, under our names or those that are understood as them."""
-        return all(
-            found.get(name) not in (None, "")
-            for row in self.rows
-            for found in [our_names(renamed(dict(row), columns or {}))]
-            for name in ours
-        )
+        return all(found.get(name) not in (None, "") for found in self._as_ours(columns or {}) for name in ours)
+
+    def has_somewhere(self, ours: str, columns: Mapping[str, str]) -> bool:
+        """Whether some row has this field, if only an empty one."""
+        return any(ours in found for found in self._as_ours(columns))
+
+    def _as_ours(self, columns: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        return (our_names(renamed(dict(row), columns)) for row in self.rows)
 
     def columns(self, wanted: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
         """Our names of fields -> the file's, where they differ; `given` are known. What has no likely name is left out:
@@ -92,12 +94,12 @@ class Fields:
 
     @contextmanager
     def remedy(self, file: str, wanted: Sequence[str], columns: Mapping[str, str]) -> Iterator[None]:
-        """Adds to the fault of a reader, where no field was found for what is wanted, how `selfevo init` is told of it.
+        """Adds to the fault of a reader, where no row has a field for what is wanted, how `selfevo init` is told of it.
         `file`: what it is called there."""
         try:
             yield
         except DataError as error:
-            missing = [ours for ours in wanted if not self.has(ours, columns=columns) and ours not in columns]
+            missing = [ours for ours in wanted if not self.has_somewhere(ours, columns) and ours not in columns]
             if missing:
                 named = " ".join(f"--column {file}.{ours}={self._likely(ours, columns)}" for ours in missing)
                 error.args, error.several = (f"{error.faults[0]}; here: {named}",), ()
@@ -105,7 +107,8 @@ class Fields:
 
     def _likely(self, ours: str, columns: Mapping[str, str]) -> str:
         """A field that could be it."""
-        free = (name for name in self.names if name not in (*columns.values(), *META) and self._fits(ours, name))
+        taken = ("", *columns.values(), *META)
+        free = (name for name in self.names if name not in taken and self._fits(ours, name))
         return next(free, "FIELD")
 
     def _fits(self, ours: str, name: str) -> bool:

@@ -98,7 +98,7 @@ def find_meta(source: str, given: Mapping[str, str], seed: int) -> Meta:
     of the first."""
     fields = Fields.of(source)
     columns = fields.columns(META, given)
-    if fields.has("feedback", columns=columns):
+    if fields.has_somewhere("feedback", columns):
         with fields.remedy("meta", META, columns):
             rows = read_meta(source, columns=columns)
         judge = judge_of(rows)

@@ -194,6 +194,10 @@ def test_a_server_that_was_never_reached_is_given_up_soon_with_the_cause_and_one
     with pytest.raises(SelfevoError, match=r"\(Connection refused\) at each of 4 tries, and nothing has answered"):
         played.run(5)
     assert max(played.tries.values()) == 4
+    # a try that came to nothing in its time is no sign of a server
+    slow_names = Played(lambda id, n: 1.0 if n == 1 else none_listens(id, n), reach=3, answer_seconds=0.02)
+    with pytest.raises(SelfevoError, match="nothing has answered there yet"):
+        slow_names.run(5)
     played = Played(lambda id, n: 0.0 if (id, n) == ("0", 1) or n > 6 else none_listens(id, n), reach=3)
     assert played.run(5).done == 5
     played = Played(lambda id, n: 0.0 if n > 6 else none_listens(id, n), reach=3)

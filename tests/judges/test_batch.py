@@ -119,6 +119,7 @@ def test_a_judge_that_reads_labels_says_so_and_what_is_not_scored_is_no_no():
         ({"batch": {"kind": "endpoint", "endpoint": SERVER, "ties": "keep"}}, r"batch.ties: endpoint reads no"),
         ({"batch": {"kind": "pairwise", "endpoint": SERVER, "brief": True}}, r"batch.brief: only for a model"),
         ({"batch": {"kind": "pairwise", "settings": {"a": 1}}}, r"batch.settings: pairwise reads no such"),
+        ({"batch": {"kind": "nope"}}, r"no 'nope'\. Known are"),
         ({"batch": {"kind": "pairwis"}}, r"no 'pairwis'; did you mean 'pairwise'"),
         ({"good_rating": 8}, r"judge.good_rating: found 8, but verdict gives no marks"),
         ({"scale": 5, "batch": {"kind": "pairwise"}}, r"judge.scale: found 5, but verdict gives no marks"),

@@ -1,5 +1,6 @@
 """What a run has warned of is kept beside it, once each, whoever said it and whatever its files are like."""
 
+import json
 import math
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.lock import LockError, Owner
 from selfevo_jax.run.run_dir import RunDir
-from selfevo_jax.run.warned import WARNINGS, Warned, warned
+from selfevo_jax.run.warned import MOST, WARNINGS, Warned, warned
 
 
 @pytest.fixture
@@ -58,6 +59,12 @@ def test_what_cannot_be_read_is_nothing_said_and_is_written_anew(run: RunDir, co
     assert warned(run) == []
     said(run, [], ["something"])
     assert warned(run) == ["something"]
+
+
+def test_of_more_warnings_than_are_kept_the_last_ones_are_shown(run: RunDir) -> None:
+    (run.root / WARNINGS).write_text(json.dumps([f"warning {n}" for n in range(MOST + 5)]))
+    assert warned(run)[0] == "warning 5"
+    assert len(warned(run)) == MOST
 
 
 def test_a_run_goes_on_where_its_warnings_cannot_be_kept(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

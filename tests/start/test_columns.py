@@ -44,6 +44,21 @@ def test_a_field_that_holds_no_text_is_no_prompt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"feedback": None}, "p.jsonl:2, field 'feedback': found null, expected text"),
+        ({"prompt": ""}, "p.jsonl:2, field 'prompt': the text is empty; fill it in or remove the row"),
+        ({"good": "yes"}, "p.jsonl:2, field 'good': found \"yes\", expected true or false"),
+    ],
+)
+def test_where_one_row_of_d_meta_is_faulty_that_row_is_named_and_no_other_column(tmp_path, changes, said) -> None:
+    row = {"prompt": "p", "response": "r", "feedback": "Verdict: correct", "refinement": "r", "good": True}
+    with pytest.raises(DataError) as seen:
+        find_meta(jsonl(tmp_path / "p.jsonl", row, row | changes), {}, 0)
+    assert str(seen.value).endswith(said)
+
+
+@pytest.mark.parametrize(
     ("rows", "kind", "columns"),
     [
         ([{"prompt": "a", "answer": 4}, {"prompt": "b", "answer": "1,250"}], "number", {}),
