@@ -41,9 +41,9 @@ class Files:
             raise ConfigError(f"{self.out}: a folder; name a file to write")
         if self.folder.is_file():
             raise ConfigError(f"{self.folder}: a file, where a folder is to be; move it away")
+        wrote = self._wrote()
         if not self.out.exists() or force:
             return
-        wrote = self._wrote()
         if _digest(self.out.read_bytes()) not in wrote:
             by = "was changed since it was written" if wrote else "was not written by this command"
             raise ConfigError(f"{self.out}: exists, and {by}; name another file, or write over it with --force")

@@ -468,6 +468,9 @@ def test_a_changed_row_is_asked_again_and_a_higher_limit_asks_only_for_what_was_
         assert "was changed since it was written" in annotated(*words, fails=True)
         annotated(*words, "--force")
         assert len(read_meta(out)) == 6
+        (tmp_path / "meta.annotate" / "summary.json").write_text("{half")
+        assert "summary.json: not what selfevo writes there" in annotated(*words[:-1], "a third", fails=True)
+        assert sum(server.asked.values()) == 18
 
 
 @pytest.mark.parametrize(
