@@ -21,7 +21,7 @@ from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.events import Events
 from selfevo_jax.run.files import read_json
-from selfevo_jax.run.lock import FileLock
+from selfevo_jax.run.lock import FileLock, LockError
 from selfevo_jax.run.names import PRINTS, TRACKING
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import is_remote
@@ -210,6 +210,10 @@ def about(run: RunDir, section: TrackSection, key: str) -> About:
     return About(name, id, str(run.root), folder)
 
 
+_here, _looking = set[str](), threading.Lock()
+"""Locks of trackers that threads of this process have."""
+
+
 class TrackerLock(FileLock):
     """One process at a time tells a tracker of a run: two would each tell what the other has not told yet."""
 
@@ -220,11 +224,17 @@ class TrackerLock(FileLock):
 def _telling(told: About, section: TrackSection) -> Iterator[tuple[About, TrackerLock]]:
     """Raises LockError."""
     lock = TrackerLock(told.dir / section.kind.replace(":", "."))
-    lock.acquire()
+    file = os.path.realpath(lock.file)
+    with _looking:
+        if file in _here:  # a process may take over what it has locked itself
+            raise LockError(f"{lock.locked}: this very process {lock.does} already; wait for it, or {lock.remedy}")
+        _here.add(file)
     try:
+        lock.acquire()
         yield told, lock
     finally:
         lock.release()
+        _here.discard(file)
 
 
 def give(tracker: Tracker, events: Sequence[Event]) -> None:

@@ -197,6 +197,17 @@ def test_one_process_at_a_time_tells_a_tracker_of_a_run(finished: Path, told, tm
     assert not lock.exists()
 
 
+def test_two_trackers_of_one_kind_and_folder_do_not_tell_it_twice(finished: Path, told, tmp_path, monkeypatch) -> None:
+    tree = {"kind": "toys:Diary", "dir": str(tmp_path)}
+    (section,) = sections(tree)
+    with following._telling(about(RunDir(finished), section, "track.0"), section):
+        with pytest.raises(LockError, match=r"toys.Diary: this very process is telling this tracker .* \(dir\)"):
+            replay(RunDir(finished), section, "track.0")
+        (line,) = followed(monkeypatch, finished, tree)
+        assert "this very process is telling this tracker of the run already" in line
+    assert replay(RunDir(finished), section, "track.0") == (len(told), 0)
+
+
 def followed(monkeypatch: pytest.MonkeyPatch, run: Path, tree: object, seconds: float = 5.0) -> list[str]:
     """What is said while a run ends at once, with a tracker beside it."""
     monkeypatch.setattr(following, "END_SECONDS", seconds)
