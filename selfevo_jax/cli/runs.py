@@ -164,7 +164,5 @@ def verify_command(run: RunTarget) -> None:
         raise SelfevoError(f"{run}: {len(found.faults)} fault(s):\n  " + "\n  ".join(found.faults))
     say(f"{run}: {found.files} files and {found.checkpoints} checkpoints are as they were written")
     if found.absent:
-        say(
-            f"Not here, and nothing rests on it: {', '.join(found.absent)}. `selfevo report {run}` shows the same: with "
-            "--html FILE as a page, with --json as figures"
-        )
+        say(f"Not here, and nothing rests on it: {', '.join(found.absent)}")
+        say(f"`selfevo report {run}` shows the same: with --html FILE as a page, with --json as figures")
