@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.methods import open_method
 from selfevo_jax.study import read_study
 
 BASE = {"run_dir": "x", "model": {"source": "m"}, "data": {"prompts": "p.jsonl", "meta_skill": "d.jsonl"}}
@@ -115,3 +116,8 @@ def test_the_paper_s_study_is_configs_alone() -> None:
     assert not any(configs["given_prompts"].data.to_write(round) for round in (1, 2, 3))
     assert not configs["one_round"].data.to_write(1)
     assert configs["one_round"].data.prompts_per_round == 3 * configs["self"].data.prompts_per_round
+
+
+def test_every_variant_of_the_study_of_pairs_is_one_that_its_method_takes() -> None:
+    found = read_study(Path(__file__).parents[1] / "studies/iterative_dpo.yaml", ())
+    assert {open_method(run.config).name for run in found.runs} == {"self_refine", "iterative_dpo"}
