@@ -189,7 +189,6 @@ def expected():
         (ALL[0], "tight", (1, 1, 1), 1),
         (ALL[0], "none", (1, 1, 1), 1),
         (ALL[0], "tight", (8, 1, 1), 2),
-        (ALL[0], "tight", (2, 2, 2), 2),
         (ALL[-1], "tight", (8, 1, 1), 1),
     ],
     ids=lambda x: getattr(x, "name", None),
