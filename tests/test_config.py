@@ -252,6 +252,14 @@ def test_null_on_the_command_line_unsets_any_key_that_has_a_default(tmp_path: Pa
     assert found == default
 
 
+def test_null_takes_out_a_set_with_a_name_of_the_users_and_no_other(tmp_path: Path) -> None:
+    sets = [f"data.evaluation.{name}={name}.jsonl" for name in ("one", "two")]
+    file = write(tmp_path, MINIMAL.replace("stories: {}", "prompts: p.jsonl, meta_skill: m.jsonl"))
+    assert [*load_config(file, [*sets, "data.evaluation.one=null"]).data.evaluation] == ["two"]
+    with pytest.raises(ConfigError, match="data.evaluation.tow': null takes an entry out; there are one, two"):
+        load_config(file, [*sets, "data.evaluation.tow=null"])
+
+
 @pytest.mark.parametrize(
     ("given", "remedy"),
     [

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from selfevo_jax.config.forms import Location, expected, may_be_null, nearest, section_at
+from selfevo_jax.config.forms import Location, expected, may_be_null, nearest, section_at, sections_in
 from selfevo_jax.config.secrets import hidden, refuse_secrets
 from selfevo_jax.config.sections import Config
 from selfevo_jax.errors import ConfigError, first_line
@@ -170,9 +170,15 @@ def _field_at(key: str) -> FieldInfo | None:
     return None if section is None else section.model_fields.get(last)
 
 
+def _is_named_in(field: FieldInfo | None) -> bool:
+    """Whether a key holds sections under names of the user's, as `data.evaluation` does."""
+    return field is not None and any(is_named for _, is_named in sections_in(field.annotation))
+
+
 def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key; None unsets it. Sections on the way are copied: with YAML's anchors two keys may hold the same
-    one. What is set takes the place of a key that says the same thing otherwise, as `steps` and `epochs` do."""
+    """Sets a dotted key; None unsets it, or takes out an entry with a name of the user's. Sections on the way are
+    copied: with YAML's anchors two keys may hold the same one. What is set takes the place of a key that says the same
+    thing otherwise, as `steps` and `epochs` do."""
     *path, last = key.split(".")
     section, field = None, _field_at(key)
     for depth, part in enumerate(path, 1):
@@ -183,6 +189,12 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
         tree[part] = tree = dict(branch or {})
     if value is None and field is not None and not may_be_null(field):
         tree.pop(last, None)
+        return
+    if value is None and field is None and _is_named_in(_field_at(".".join(path))):
+        if last not in tree:
+            there = ", ".join(map(str, tree)) or "none"
+            raise ConfigError(f"override of '{_short(key)}': null takes an entry out; there are {_short(there)}")
+        del tree[last]
         return
     tree[last] = value
     other = section.in_place_of.get(last) if section else None

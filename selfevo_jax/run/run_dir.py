@@ -296,6 +296,16 @@ class RunDir(Paths):
         finally:
             self._lock.release()
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes out of a finished run while process 0 puts its page here. Raises LockError."""
+        self._lock.acquire()
+        try:
+            self.sums = Checksums(self.root)  # what others have written until now
+            yield
+        finally:
+            self._lock.release()
+
     @property
     def owner(self) -> Owner | None:
         """This process, while it owns the run."""

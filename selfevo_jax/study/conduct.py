@@ -20,6 +20,7 @@ from selfevo_jax.rounds.opening import prepare
 from selfevo_jax.run import RunDir, share, shared
 from selfevo_jax.run.files import read_json, to_json, write_file
 from selfevo_jax.run.identity import config_differences
+from selfevo_jax.run.lock import LockError
 from selfevo_jax.run.session import told
 from selfevo_jax.study.spec import Study, StudyRun
 
@@ -44,6 +45,8 @@ def conduct(study: Study, reporter: Reporter) -> bool:
         if run.name in left:
             notice.stop_if_given(f"before run {run.name}")
             _make(study, run, f"run {number} of {len(study.runs)}: {run.variant}, seed {run.seed}", reporter)
+        elif hosts.is_writer():
+            _put_page(RunDir(run.config.run_dir), reporter)
     hosts.agree("writing the table", lambda: _write_table(study))
     return bool(left)
 
@@ -69,6 +72,17 @@ def _make(study: Study, run: StudyRun, title: str, reporter: Reporter) -> None:
     seconds = None if begun else round(time.monotonic() - began, 1)
     hosts.agree("noting the end of the run", lambda: _note(study, run, ended, seconds))
     gc.collect()  # parameters of a run that is over make room for those of the next
+
+
+def _put_page(run: RunDir, reporter: Reporter) -> None:
+    """The page of a run that is at its end and has none: the process that made it may have been killed before it."""
+    if run.page_file.exists():
+        return
+    try:
+        with run.held():
+            write_page(run, reporter)
+    except LockError as error:
+        reporter.warn(f"{run.page_file}: not written ({error})")
 
 
 def _ran(controller: Controller) -> str:

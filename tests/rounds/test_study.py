@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import quick_processes
 import yaml
+from lock_helpers import owned_by_a_living_process
 from loop_helpers import Heard, config, run
 from typer.testing import CliRunner
 
@@ -132,6 +133,19 @@ def test_the_second_call_does_nothing(studied: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "all 6 runs are at their end; there is nothing to do" in done.output
     assert {file: file.stat().st_mtime_ns for file in (studied / "out").rglob("*")} == before
+
+
+def test_a_run_at_its_end_without_a_page_gets_one_while_no_other_process_has_it(studied: Path) -> None:
+    study, root = read_study(studied / "study.yaml"), studied / "out/alone/seed-1"
+    (root / "report.html").unlink()
+    owner = owned_by_a_living_process(root / ".lock")
+    heard = Heard()
+    assert not conduct(study, heard)
+    assert [line for line in heard.lines if f"process {owner.pid} on" in line]
+    (root / ".lock").unlink()
+    assert not conduct(study, Heard())
+    assert '"at":"round 1"' in (root / "report.html").read_text()
+    assert (verify(RunDir(root)).faults, verify(RunDir(root)).absent) == ([], [])
 
 
 def test_the_table_has_means_over_seeds_and_paired_differences(studied: Path) -> None:
