@@ -30,7 +30,8 @@ quickstart: $(VENV)/.run
 # The same loop with a real language model on verifiable instructions; SMOKE=1 makes a small run to see that it works.
 SMOKE ?=
 SMALL := run_dir=runs/smollm2_instructions_smoke rounds.number=1 rounds.controls=8 rounds.minimum_kept=1 \
-	data.prompts_per_round=32 data.instructions.meta.prompts=64 data.instructions.meta.rows=120 \
+	data.prompts_per_round=32 data.instructions.meta.prompts=40 data.instructions.meta.responses=2 \
+	data.instructions.meta.own_prompts=6 data.instructions.meta.rows=100 \
 	data.instructions.evaluation.seen_rows=0 data.instructions.evaluation.rows=24 data.evaluation_rows=24 \
 	meta.steps=12 meta.warmup_steps=1 learn.steps=4 learn.warmup_steps=1
 smollm2: $(VENV)/.smollm2
