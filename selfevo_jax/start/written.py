@@ -59,4 +59,4 @@ def _plain(value: Any) -> str:
         allow_unicode=True,
         width=10**6,
     )
-    return text.removesuffix("\n").removesuffix("\n...").rstrip()
+    return text.removesuffix("\n").removesuffix("\n...").rstrip("\n")

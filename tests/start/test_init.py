@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_files import good
 from typer.testing import CliRunner
@@ -189,6 +189,7 @@ def test_comments_stand_beside_a_value_or_above_it_and_change_none() -> None:
         st.text() | st.just("1e3") | st.floats(-1e9, 1e9), lambda of: st.dictionaries(st.text(), of), max_leaves=3
     )
 )
+@example("\xa0")
 @settings(max_examples=60, deadline=None)
 def test_any_value_stands_in_one_line_that_is_read_back_as_it_is(tmp_path_factory, value) -> None:
     text = commented({"a": {"b": value}}, {"a.b": "a word"}, [])
