@@ -132,6 +132,24 @@ def test_a_file_that_exists_is_written_over_by_force_alone(tmp_path: Path) -> No
     assert out.read_text() == "mine"
 
 
+@pytest.mark.parametrize("spelling", ["same", "dots", "link"])
+def test_a_file_that_a_command_reads_is_never_its_output(tmp_path: Path, spelling: str) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "Why?", "answer": "So."}\n')
+    out = {"same": rows, "dots": tmp_path / "x" / ".." / "rows.jsonl", "link": tmp_path / "link.jsonl"}[spelling]
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    for command in (
+        ["generate", QUICKSTART, "--prompts", str(rows), "--out", str(out)],
+        ["meta-data", str(rows), str(out)],
+        ["winrate", QUICKSTART, "--against", str(rows), "--out", str(out)],
+        ["eval", QUICKSTART, "--harness", str(rows), "--out", str(out)],
+    ):
+        said = refused(*command, "--force")
+        assert said.endswith(f"is {rows} itself, which is read and would be lost; name another file")
+    assert rows.read_text().startswith('{"prompt"')
+
+
 GOES_ON = ("annotate",)
 """Commands that add to what they have written before."""
 

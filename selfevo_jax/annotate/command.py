@@ -19,7 +19,7 @@ from selfevo_jax.annotate.questions import Questions
 from selfevo_jax.annotate.responses import Base, response_tokens
 from selfevo_jax.annotate.rows import Prompt, read_rows
 from selfevo_jax.annotate.section import AnnotateSection
-from selfevo_jax.annotate.summary import cost_text, described, lost_line, summarize, usage_lines
+from selfevo_jax.annotate.summary import cost_text, described, lost_line, no_rows, summarize, usage_lines
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 from selfevo_jax.judges.endpoint import server_notice
@@ -28,7 +28,7 @@ from selfevo_jax.rounds.generate import Length
 from selfevo_jax.rounds.texts import Kept, journal_of
 from selfevo_jax.run.journal import rows_so_far
 from selfevo_jax.run.lock import alone
-from selfevo_jax.storage import storage_of
+from selfevo_jax.storage import refuse_input, storage_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Call:
     results: tuple[str, ...] = ()
     """Files of a batch's answers."""
     force: bool = False
+    again: bool = False
+    """Whether answers that are there and cannot be used are asked for once more."""
     base: Callable[[], tuple[Config, Length]] | None = None
     """Makes the config of a base that is sampled here, and says what becomes of its `sampling.cache_length`."""
 
@@ -84,9 +86,12 @@ class Call:
 
     def check_output(self) -> None:
         """Raises ConfigError, before any work, where a file would be lost."""
+        reads = [self.prompts, self.section.responses.base, *self.results]
+        refuse_input(self.files.out, reads)
         self.files.check(self.force, self.made_by)
         if self.requests is None:
             return
+        refuse_input(self.requests, [*reads, self.files.out])
         if self.requests.is_dir():
             raise ConfigError(f"{self.requests}: a folder; name a file to write")
         if self.requests.exists() and not self.force:
@@ -108,14 +113,14 @@ def run(call: Call, reporter: Reporter) -> None:
     ledger = Ledger(section.max_cost)
     if call.dry_run:
         kept = Kept(None, rows_so_far(call.files.asked))
-        _show_estimate(call, prompts, Asker(kept, ledger, reporter, live=False))
+        _show_estimate(call, prompts, Asker(kept, ledger, reporter, False, call.again))
         return
     hosts.agree("looking at the output", call.check_output)
     with notice.heeded(), alone(call.files.out), journal_of(call.files.asked, "", reporter) as journal:
         kept = Kept(journal)
         for path in call.results:
             _take(path, section, kept, reporter)
-        asker = Asker(kept, ledger, reporter, call.live)
+        asker = Asker(kept, ledger, reporter, call.live, call.again)
         base = None if call.sampled is None else Base(*call.sampled, call.files.sampled, reporter)
         if base is not None and call.live:
             _look_at(section, reporter)
@@ -181,11 +186,8 @@ def _finish(call: Call, found: Outcome, asker: Asker) -> None:
     files, ledger, reporter = call.files, asker.ledger, asker.reporter
     files.write(found.rows, found.rejected, summarize(call.made_by, found, ledger))
     if not found.rows and not ledger.refused:
-        told = in_words(found.reasons())
-        raise EmptySelectionError(
-            f"{files.out}: not written, since nothing gave a row ({told}); the texts are in {files.rejected}"
-        )
-    if (lost := lost_line(call.section, call.base_config, found, files)) is not None:
+        raise EmptySelectionError(no_rows(call.section, call.base_config, found, files, asker.unusable))
+    if (lost := lost_line(call.section, call.base_config, found, files, asker.unusable)) is not None:
         reporter.warn(lost)
     if found.rows:
         reporter.line(f"{files.out}: {len(found.rows):,} rows")

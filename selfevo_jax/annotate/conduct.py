@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,7 +60,7 @@ def annotate(
 
 def _answers(section: AnnotateSection, prompts: Sequence[Prompt], asker: Asker) -> Outcome:
     asks = {row.id: (Questions(section).answer(row.prompt), 0) for row in prompts}
-    answers = asker.ask(ANSWER, section.endpoint, price_of(section), asks)
+    answers = asker.ask(ANSWER, section.endpoint, price_of(section), asks, lambda _, answer: bool(read_text(answer)[0]))
     rows: list[QARow] = []
     rejected = []
     for row in prompts:
@@ -84,8 +84,12 @@ class Passes:
         asks = {
             one.id: self._questions.feedback(one.prompt, one.response, one.reference, steps[one.id]) for one in asked
         }
-        answers = self._ask(FEEDBACK, asks)
-        return {id: (answer, read_feedback(self._section, answer, len(steps[id]))) for id, answer in answers.items()}
+
+        def read(id: str, answer: Answer) -> Feedback | str:
+            return read_feedback(self._section, answer, len(steps[id]))
+
+        answers = self._ask(FEEDBACK, asks, lambda id, answer: isinstance(read(id, answer), Feedback))
+        return {id: (answer, read(id, answer)) for id, answer in answers.items()}
 
     def refine(self, asked: Sequence[Responded], feedback: Mapping[str, str]) -> dict[str, Answer]:
         """Refinements of those responses that there is feedback on, by their ids."""
@@ -94,11 +98,14 @@ class Passes:
             for one in asked
             if one.id in feedback
         }
-        return self._ask(REFINE, asks)
+        before, reader = {one.id: one.response for one in asked}, refinement_reader(self._section.judge)
+        return self._ask(REFINE, asks, lambda id, answer: reader(answer, before[id])[0] is not None)
 
-    def _ask(self, stage: str, asks: Mapping[str, Messages]) -> dict[str, Answer]:
+    def _ask(
+        self, stage: str, asks: Mapping[str, Messages], usable: Callable[[str, Answer], bool]
+    ) -> dict[str, Answer]:
         numbered = {id: (messages, 0) for id, messages in asks.items()}
-        return self._asker.ask(stage, self._section.endpoint, price_of(self._section), numbered)
+        return self._asker.ask(stage, self._section.endpoint, price_of(self._section), numbered, usable)
 
 
 def _meta(section: AnnotateSection, source: str, prompts: Sequence[Prompt], asker: Asker, base: Base | None) -> Outcome:

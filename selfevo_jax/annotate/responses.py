@@ -80,9 +80,12 @@ def cut_notice(section: AnnotateSection, base: Config | None, rejected: Sequence
     cut = sum(one.reason == CUT for one in rejected)
     if cut <= CLIPPED_WARN_ABOVE * drawn:
         return None
+    left = drawn - len(rejected)
+    goes_on = f"feedback is asked for on the {left:,} others all the same" if left else "nothing is left to ask about"
     return (
         f"{cut:,} of {drawn:,} responses were cut at {response_tokens(section, base)} tokens and give no row: D_meta "
-        "will be of short responses alone. Better stop here, and run the command again with a higher --response-tokens"
+        f"will be of short responses alone. This call goes on: {goes_on}. To have the longer ones first, stop it with "
+        "Ctrl-C and run the command again with a higher --response-tokens; what is answered is kept"
     )
 
 
@@ -116,7 +119,8 @@ def _asked(section: AnnotateSection, drawn: Sequence[tuple[Prompt, int]], asker:
     assert server is not None
     ask = Questions(section).answer
     asks = {f"{row.id}/{sample}": (ask(row.prompt), sample) for row, sample in drawn}
-    answers = asker.ask(STAGE, server, None if price is None else price.price(), asks)
+    known = None if price is None else price.price()
+    answers = asker.ask(STAGE, server, known, asks, lambda _, answer: bool(read_text(answer)[0]))
     return {key: read_text(answer) for key, answer in answers.items()}
 
 

@@ -37,23 +37,33 @@ def summarize(made_by: Mapping[str, Any], found: Outcome, ledger: Ledger) -> dic
     return {**made_by, "counts": found.counts(), "cost": cost}
 
 
-def lost_line(section: AnnotateSection, base: Config | None, found: Outcome, files: Files) -> str | None:
-    """How many gave no row, why, and what would mend most of it."""
+def lost_line(section: AnnotateSection, base: Config | None, found: Outcome, files: Files, unusable: int) -> str | None:
+    """How many gave no row, why, and what would mend most of it. `unusable`: answers that cannot be read."""
     if not found.rejected:
         return None
     what, of = "responses", found.drawn
     if section.kind == "qa":
         what, of = "prompts", len(found.rows) + len(found.rejected)
+    told = in_words(found.reasons())
+    remedies = _remedies(section, base, found, unusable)
+    return f"{len(found.rejected):,} of {of:,} {what} gave no row ({told}){remedies}; see {files.rejected}"
+
+
+def no_rows(section: AnnotateSection, base: Config | None, found: Outcome, files: Files, unusable: int) -> str:
+    """The same where nothing gave a row."""
+    told, remedies = in_words(found.reasons()), _remedies(section, base, found, unusable)
+    return f"{files.out}: not written, since nothing gave a row ({told}); the texts are in {files.rejected}{remedies}"
+
+
+def _remedies(section: AnnotateSection, base: Config | None, found: Outcome, unusable: int) -> str:
     cut = Counter(one.stage == STAGE for one in found.rejected if one.reason == CUT)
     limits = (
         (cut[True], f"--response-tokens (now {response_tokens(section, base)}), so that not only short responses stay"),
         (cut[False], f"--max-tokens (now {section.endpoint.max_tokens})"),
     )
-    remedies = "".join(f"; raise {limit}" for count, limit in limits if count)
-    return (
-        f"{len(found.rejected):,} of {of:,} {what} gave no row ({in_words(found.reasons())}){remedies}; see "
-        f"{files.rejected}"
-    )
+    raised = "".join(f"; raise {limit}" for count, limit in limits if count)
+    again = f"; --again asks once more for the {unusable:,} answers that cannot be used" if unusable else ""
+    return raised + again
 
 
 def usage_lines(section: AnnotateSection, found: Outcome, files: Files) -> Iterator[str]:

@@ -69,6 +69,9 @@ def annotate_command(
     ] = None,
     read_results: Annotated[list[str] | None, typer.Option(help="Take answers from a batch's output file.")] = None,
     key_variable: Annotated[str | None, typer.Option(help="Environment variable of the key (OPENAI_API_KEY).")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask once more for answers that are there and cannot be used.")
+    ] = False,
     force: Force = False,
     *,
     group: Hosts,
@@ -79,7 +82,7 @@ def annotate_command(
     responses are in the rows, sampled here (`--base`), or asked of a server (`--response-model`). OUT is what
     `data.meta_skill` (or `data.qa`) takes. Every answer is kept beside it as it comes, in the folder NAME.annotate: the
     same command goes on where it was stopped and asks nothing twice. What cannot be read is counted, kept there, and is
-    no row. Keys are read from the environment alone.
+    no row; `--again` asks once more for it. Keys are read from the environment alone.
 
     Example:
 
@@ -124,12 +127,14 @@ def annotate_command(
     section = _section(settings, flags, offline)
     from selfevo_jax.annotate.command import Call, run
     from selfevo_jax.progress import Reporter
-    from selfevo_jax.storage import place
+    from selfevo_jax.storage import place, refuse_input
 
     live = section.endpoint.url != _NOWHERE and not dry_run and write_requests is None
     sampled = None if section.responses.base is None else functools.partial(_base, section.responses)
     requests = None if write_requests is None else place(write_requests)
-    call = Call(section, prompts, out, live, dry_run, requests, tuple(read_results or ()), force, sampled)
+    if requests is not None:
+        refuse_input(requests, [settings])
+    call = Call(section, prompts, out, live, dry_run, requests, tuple(read_results or ()), force, again, sampled)
     with group.together(lambda: call.files.folder):
         run(call, Reporter(console, quiet=console.quiet))
 

@@ -132,7 +132,7 @@ def generate_command(
     with group.together(lambda: file.parent):
         from selfevo_jax import hosts, notice
 
-        hosts.agree("looking at the output", lambda: check_output(file, force))
+        hosts.agree("looking at the output", lambda: check_output(file, force, [prompts]))
         loaded = target_config(target, given)
         from selfevo_jax.data import jsonl_lines
         from selfevo_jax.progress import Reporter
@@ -144,7 +144,7 @@ def generate_command(
         length: Length = "keep" if fixed else length_of(target)
         batch = Batch(prompts, dict(names), limit, samples, refined, temperature)
         with notice.heeded(), alone(file):
-            hosts.agree("looking at the output again", lambda: check_output(file, force))
+            hosts.agree("looking at the output again", lambda: check_output(file, force, [prompts]))
             rows = generate(loaded, batch, file, Reporter(console, quiet=console.quiet), length)
             if hosts.is_writer():
                 storage_of(file).write(file, b"".join(jsonl_lines(rows)))

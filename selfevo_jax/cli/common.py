@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,8 +81,12 @@ def _options(
     pass
 
 
-def check_output(out: Path, force: bool) -> None:
-    """Raises ConfigError, before any work, where a file that a command is to write is there already, or cannot be."""
+def check_output(out: Path, force: bool, reads: Iterable[str | None] = ()) -> None:
+    """Raises ConfigError, before any work, where a file that a command is to write is there already, or cannot be; with
+    `force` too where it is one of those that the command reads."""
+    from selfevo_jax.storage import refuse_input
+
+    refuse_input(out, reads)
     if out.is_dir():
         raise ConfigError(f"{out}: a folder; name a file to write")
     if out.exists() and not force:

@@ -57,7 +57,7 @@ def init_command(
     file = place(config)
     if file.suffix not in (".yaml", ".yml"):
         file = file / _NAME
-    check_output(file, force)
+    check_output(file, force, [prompts, meta, *(evaluation or ())])
     name = file.stem if file.name != _NAME else (file.parent.name or "mine")
     from selfevo_jax.start.check import check
     from selfevo_jax.start.init import Given, make

@@ -33,7 +33,7 @@ def harness_command(config: Config, harness: str, out: Path | None, force: bool)
     def check() -> None:
         for file in (out, texts):
             if file is not None:
-                check_output(file, force)
+                check_output(file, force, names)
 
     hosts.agree("looking at the output", check)
     found = measure_tasks(config, names, Reporter(console, quiet=console.quiet))

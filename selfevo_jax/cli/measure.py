@@ -86,7 +86,7 @@ def _evaluate(loaded: Config, target: str, out: Path | None, force: bool) -> Non
 
     def check() -> None:
         for file in (out, *texts.values()) if out is not None else ():
-            check_output(file, force)
+            check_output(file, force, [target, *task.files().values()])
 
     hosts.agree("looking at the output", check)
     bench = open_workbench(loaded)

@@ -106,6 +106,8 @@ def _write(runs: list[RunDir], html: str, chains: int | None, sets: list[str], f
     for run in runs:
         if out.parent.resolve() == run.root.resolve() and run.sums.digest(run.root / out.name) is not None:
             raise ConfigError(f"{out}: a record of the run itself, which `selfevo evolve` writes; name another file")
+        if out.exists() and out.suffix != ".html" and out.resolve().is_relative_to(run.root.resolve()):
+            raise ConfigError(f"{out}: a file of the run itself, and no page; name another file")
     limits = Limits() if chains is None else Limits(chains=chains, characters=None)
     content = page_of(runs, limits, sets)
     storage_of(out).write(out, content)

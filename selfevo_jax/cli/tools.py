@@ -95,7 +95,7 @@ def meta_data(
     from selfevo_jax.tasks.solutions import build_meta_rows
 
     file = place(out)
-    check_output(file, force)
+    check_output(file, force, [solutions])
     questions = read_qa(solutions)
     rows = build_meta_rows(questions, seed, per_row, right_share=right_share, limit=limit)
     write_jsonl(file, rows)

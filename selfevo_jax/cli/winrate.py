@@ -86,7 +86,7 @@ def winrate_command(
         from selfevo_jax import hosts
 
         if file is not None:
-            hosts.agree("looking at the output", lambda: check_output(file, force))
+            hosts.agree("looking at the output", lambda: check_output(file, force, [prompts, against, model]))
         figures, marks = _compare(loaded, call, Console(stderr=True, quiet=console.quiet) if as_json else console)
         if hosts.is_writer():
             _show(call, figures, marks, as_json)

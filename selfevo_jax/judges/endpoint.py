@@ -182,7 +182,7 @@ def _asked(
                     record({"phase": title, **_cost(asked, retries), "seconds": time.monotonic() - begun})
     refusal = "" if purse is None else purse.refusal
     wanted = [answers.get(question.id) or _no_answer(question, refusal) for question in questions]
-    _report(wanted, reporter, title)
+    _report(wanted, reporter, title, asked=bool(left))
     return wanted
 
 
@@ -218,9 +218,11 @@ def _cost(answers: Sequence[Answer], retries: int) -> dict[str, Any]:
     return {"questions": len(answers), "failed": failed, "asked_again": retries, **tokens}
 
 
-def _report(answers: Sequence[Answer], reporter: Reporter, title: str) -> None:
+def _report(answers: Sequence[Answer], reporter: Reporter, title: str, asked: bool) -> None:
     read, written = (sum(getattr(a, kind) for a in answers) for kind in ("prompt_tokens", "completion_tokens"))
-    reporter.line(f"  {title}: {read:,} tokens read and {written:,} written, as the server counts them")
+    tokens = f"{read:,} tokens read and {written:,} written, as the server counts them"
+    now = "" if asked else f"nothing was asked now, since all {len(answers):,} answers are there; they took "
+    reporter.line(f"  {title}: {now}{tokens}")
     failed = [answer for answer in answers if answer.error is not None]
     if failed:
         reporter.warn(

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,17 @@ from selfevo_jax.storage.base import Lines, LockFile, Seen, Storage
 from selfevo_jax.storage.disk import Disk
 from selfevo_jax.storage.objects import Objects
 
-__all__ = ["Lines", "LockFile", "Seen", "Storage", "bring_file", "is_remote", "place", "storage_of"]
+__all__ = [
+    "Lines",
+    "LockFile",
+    "Seen",
+    "Storage",
+    "bring_file",
+    "is_remote",
+    "place",
+    "refuse_input",
+    "storage_of",
+]
 
 _DISK, _OBJECTS = Disk(), Objects()
 
@@ -50,6 +61,23 @@ def place(path: str | os.PathLike[str]) -> Path:
     # others write too: what was listed once is asked for anew, by epath and Orbax as well
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     return cast(Path, epath.Path(name))
+
+
+def _is_one_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two names are those of one file that is there, also by a link or in another spelling. What is no path, as
+    `builtin:` and `hf:`, is no file."""
+    if is_remote(path) or is_remote(other):
+        return os.fspath(path) == os.fspath(other)
+    try:
+        return place(path).samefile(place(other))
+    except (OSError, ConfigError):
+        return False
+
+
+def refuse_input(out: str | os.PathLike[str], reads: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Raises ConfigError where a file that is to be written is one of those that are read (None: none)."""
+    if (one := next((one for one in reads if one is not None and _is_one_file(out, one)), None)) is not None:
+        raise ConfigError(f"{out}: is {os.fspath(one)} itself, which is read and would be lost; name another file")
 
 
 def _at_home(path: Path) -> Path:

@@ -522,3 +522,70 @@ def test_settings_come_from_a_file_and_flags_go_before_it(tmp_path):
     assert "templates.feedback: found no {response} in it, expected one" in annotated(*words, "--force", fails=True)
     settings.write_text("endpoint: {model: big}\nbudget: 3\n")
     assert "unknown key 'budget'" in annotated(*words, fails=True)
+
+
+def test_again_asks_for_what_cannot_be_used_and_for_nothing_else_and_all_askings_are_paid_for(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 6), tmp_path / "meta.jsonl"
+    asked = tmp_path / "meta.annotate" / "asked.jsonl"
+    with serving() as server:
+        server.counts = lambda asks, said: (10, 10)
+        words = [prompts, out, "--endpoint", server.url, "--model", "big"]
+        error = annotated(*words, fails=True)
+        assert error.endswith("rejected.jsonl; --again asks once more for the 6 answers that cannot be used")
+        server.says = lambda asks: "Fine." if "What is 1 +" in asks else teacher(asks)
+        for more in ([], ["--force"]):
+            assert "nothing gave a row" in annotated(*words, *more, fails=True)
+        assert sum(server.asked.values()) == 6
+        assert "feedback by big: 6 questions" in annotated(*words, "--again", "--dry-run")
+        said = annotated(*words, "--again")
+        assert "5 rows" in said
+        assert "--again asks once more for the 1 answers that cannot be used" in said
+        assert sum(server.asked.values()) == 6 + 6 + 2  # two refinements
+        # a kill leaves the answers so far: those that can be used stay
+        lines = asked.read_bytes().splitlines(keepends=True)
+        asked.write_bytes(b"".join(lines[:9]) + lines[9][:40])
+        lost, there = len(lines) - 9, Counter(server.asked)
+        assert "5 rows" in annotated(*words, "--again")
+        assert lost <= sum(server.asked.values()) - there.total() <= lost + 1
+        server.says = teacher
+        before = Counter(server.asked)
+        said = annotated(*words, "--again")
+        assert "6 rows" in said
+        assert "refine by big: nothing was asked now, since all 2 answers are there" in said
+        assert all("What is 1 +" in asks for asks in server.asked if server.asked[asks] > before[asks])
+        content, before = out.read_bytes(), Counter(server.asked)
+        for more in ([], ["--again"]):
+            said = annotated(*words, *more)
+            assert "feedback by big: nothing was asked now" in said
+        assert (out.read_bytes(), server.asked) == (content, before)
+    cost = json.loads((asked.parent / "summary.json").read_text())["cost"]
+    ids = [row["id"] for row in rows_of(asked)]
+    assert cost["answers"] == len(set(ids)) == len(ids)
+    assert cost["read"] == 10 * len(ids)
+
+
+def test_again_with_batch_files_asks_and_takes_the_second_answers(tmp_path):
+    prompts, out = sums(tmp_path / "p.jsonl", 3, wrong=9), tmp_path / "meta.jsonl"
+    with serving() as server:
+        annotated(prompts, out, "--endpoint", server.url, "--model", "big", fails=True)
+    asks = tmp_path / "ask.jsonl"
+    words = [prompts, out, "--model", "big", "--again", "--write-requests", asks]
+    assert "3 requests" in annotated(*words)
+    said = answers_to(asks, tmp_path / "said.jsonl")
+    last = tmp_path / "ask2.jsonl"
+    annotated(*words[:-1], last, "--read-results", said)
+    asks.unlink()
+    said = answers_to(last, tmp_path / "said2.jsonl")
+    assert "3 rows" in annotated(prompts, out, "--model", "big", "--read-results", said)
+
+
+def test_a_file_that_is_read_is_never_written_over(tmp_path):
+    prompts, link = sums(tmp_path / "p.jsonl", 2), tmp_path / "link.jsonl"
+    link.symlink_to(prompts)
+    content = prompts.read_bytes()
+    for out in (prompts, link, f"{tmp_path}/./p.jsonl"):
+        error = annotated(prompts, out, "--endpoint", "http://127.0.0.1:9/v1", "--model", "m", "--force", fails=True)
+        assert f"is {prompts} itself, which is read and would be lost; name another file" in error
+    words = [prompts, tmp_path / "meta.jsonl", "--model", "m", "--force", "--write-requests"]
+    assert "itself, which is read" in annotated(*words, link, fails=True)
+    assert prompts.read_bytes() == content
