@@ -353,6 +353,9 @@ def test_cut_responses_are_said_before_feedback_is_paid_for_and_noted_for_those_
         "3 of 4 responses gave no row (3 response: cut",
     )
     assert said.index(first) < said.index("feedback by big") < said.index(last) < said.index("1 rows")
+    assert (
+        "This call goes on: feedback is asked for on the 1 others all the same. To have the longer ones first" in said
+    )
     assert "raise --response-tokens (now 40), so that not only short responses stay; see" in said
     assert beside(str(out)) == Annotated(drawn=4, cut=3, limit=40)
     assert beside(str(prompts)) is None

@@ -107,6 +107,9 @@ def test_commands_write_a_page_and_show_chains(finished: Path, tmp_path: Path) -
     assert isinstance(again.exception, ConfigError)
     own = runner.invoke(app, ["report", str(finished), "--html", str(finished / "costs.jsonl"), "--force"])
     assert "a record of the run itself" in str(own.exception)
+    inner = next(file for file in sorted((finished / "checkpoints").rglob("*")) if file.is_file())
+    own = runner.invoke(app, ["report", str(finished), "--html", str(inner), "--force"])
+    assert "a file of the run itself, and no page" in str(own.exception)
     several = runner.invoke(app, ["report", str(finished), str(tmp_path)])
     assert "selfevo compare" in str(several.exception)
 
