@@ -77,7 +77,7 @@ def test_a_name_of_another_form_is_refused_with_the_forms_there_are(source):
 
 def test_without_the_package_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelError, match=r"hub:acme/tiny: needs the package huggingface-hub; .*'selfevo-jax\[hub\]'"):
+    with pytest.raises(ModelError, match=r"hub:acme/tiny: needs the package huggingface-hub; .*pip install .*\[hub\]"):
         locate("hub:acme/tiny")
 
 

@@ -112,7 +112,7 @@ def test_an_unknown_task_is_refused_before_a_model_is_opened(tmp_path) -> None:
 
 def test_without_the_package_the_message_says_how_to_get_it(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(ConfigError, match=r"--harness needs the package lm-eval; .*'selfevo-jax\[eval\]'"):
+    with pytest.raises(ConfigError, match=r"--harness needs the package lm-eval; .*pip install .*\[eval\]"):
         measure_tasks(parse_config(TREE), ["gsm8k"], Reporter(quiet=True))
     with pytest.raises(ConfigError, match=r"evaluate\.modes: --harness measures direct and refined"):
         measure_tasks(parse_config(TREE | {"evaluate": {"modes": ["both"]}}), ["gsm8k"], Reporter(quiet=True))

@@ -141,7 +141,7 @@ def test_a_critic_that_passes_planted_wrong_answers_is_warned_of(finished: Path,
     RunDir(copy).write_json(file, {**found, "passed": found["rows"] - 1})
     heard = Heard()
     judge_planted(Controller(config(copy), heard).loop, 2, [])
-    assert [line for line in heard.lines if line.startswith("warning")] == [
+    assert [line for line in heard.lines if line.startswith("warning: round 2")] == [
         "warning: round 2: the critic calls 3 of 4 planted wrong answers good (75%); its filter does not discriminate"
     ]
 
