@@ -13,7 +13,8 @@ from typing import Any
 
 def on_demand(package: str) -> Callable[[str], Any]:
     """`__getattr__` for the `__init__` of a package: it offers what is imported there under `if TYPE_CHECKING:`, which
-    is the one list for type checkers and for this (PEP 562)."""
+    is the one list for type checkers and for this (PEP 562). The package's `__dir__` becomes its `__all__`, so that
+    names are completed before they are imported."""
     room = sys.modules[package]
     tree = ast.parse(Path(str(room.__file__)).read_bytes())
     unless_run = [block for block in tree.body if isinstance(block, ast.If)]
@@ -32,6 +33,7 @@ def on_demand(package: str) -> Callable[[str], Any]:
         setattr(room, name, found)
         return found
 
+    vars(room)["__dir__"] = lambda: [*(name for name in vars(room) if name.startswith("__")), *room.__all__]
     return get
 
 

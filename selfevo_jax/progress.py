@@ -28,6 +28,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
+def counted(number: int, unit: str) -> str:
+    """`1 round`, `1,200 rounds`; `unit` is of one."""
+    return f"{number:,} {unit if number == 1 else f'{unit}s'}"
+
+
 def rate(per_second: float, unit: str) -> str:
     """`3.2 steps/s`, or where one takes longer than a second `31.6 s a step`; `unit` is a plural."""
     if per_second >= 1:

@@ -116,6 +116,7 @@ def test_a_room_that_imports_on_demand_offers_all_its_names_and_none_is_that_of_
     package = importlib.import_module(".".join([PACKAGE.name, *room.relative_to(PACKAGE).parts]))
     assert all(hasattr(package, name) for name in package.__all__)
     assert not set(package.__all__) & {file.stem for file in room.iterdir()}
+    assert {name for name in dir(package) if not name.startswith("__")} == set(package.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         package.nothing  # noqa: B018
 

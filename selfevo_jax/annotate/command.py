@@ -23,7 +23,7 @@ from selfevo_jax.annotate.summary import cost_text, described, lost_line, no_row
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, EmptySelectionError, SelfevoError
 from selfevo_jax.judges.endpoint import server_notice
-from selfevo_jax.progress import Reporter, in_words
+from selfevo_jax.progress import Reporter, counted, in_words
 from selfevo_jax.rounds.generate import Length
 from selfevo_jax.rounds.texts import Kept, journal_of
 from selfevo_jax.run.journal import rows_so_far
@@ -142,7 +142,7 @@ def _take(path: str, section: AnnotateSection, kept: Kept, reporter: Reporter) -
     if hosts.count() > 1:
         raise ConfigError("--read-results: for one process; run it without --coordinator")
     found = read_results(path, section.endpoint, kept)
-    reporter.line(f"{path}: {found.read:,} answers read, {found.known:,} were there already")
+    reporter.line(f"{path}: {counted(found.read, 'answer')} read, {found.known:,} were there already")
     if found.others:
         reporter.warn(f"{found.others:,} lines of {path} answer no question of this command")
     if found.lost:
@@ -164,8 +164,10 @@ def _show_estimate(call: Call, prompts: Sequence[Prompt], asker: Asker) -> None:
     longest = response_tokens(call.section, call.base_config)
     say, found = asker.reporter.line, estimate(call.section, call.prompts, prompts, asker, longest)
     answers = asker.ledger.answers
-    there = f"{answers:,} answers are there, cost {cost_text(asker.ledger)}" if answers else "no answer is there yet"
-    say(f"{call.prompts}: {len(prompts):,} rows; {there}")
+    there = "no answer is there yet"
+    if answers:
+        there = f"{counted(answers, 'answer')} {'is' if answers == 1 else 'are'} there, cost {cost_text(asker.ledger)}"
+    say(f"{call.prompts}: {counted(len(prompts), 'row')}; {there}")
     if call.section.responses.base is not None:
         say(f"  responses are sampled here first; the estimate is for those of {longest} tokens, the longest")
     for stage in found:
@@ -190,7 +192,7 @@ def _finish(call: Call, found: Outcome, asker: Asker) -> None:
     if (lost := lost_line(call.section, call.base_config, found, files, asker.unusable)) is not None:
         reporter.warn(lost)
     if found.rows:
-        reporter.line(f"{files.out}: {len(found.rows):,} rows")
+        reporter.line(f"{files.out}: {counted(len(found.rows), 'row')}")
         for line in usage_lines(call.section, found, files):
             reporter.line(line)
     reporter.line(f"cost {cost_text(ledger)}")

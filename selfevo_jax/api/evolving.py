@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax import hosts, notice
+from selfevo_jax.api.given import path_text, require_settings
 from selfevo_jax.api.records import Run
 from selfevo_jax.api.settings import as_overrides
 from selfevo_jax.config import Config, load_config, override, parse_config, set_key
@@ -36,6 +37,7 @@ def evolve(
     Raises ConfigError for a faulty config or another run in its run_dir, and SelfevoError, or a kind of it, for what
     stops a run, with the remedy; what was made until then stays.
     """
+    require_settings(settings)
     loaded = _loaded(config, settings or {})
     reporter = Reporter(quiet=quiet)
     main = threading.current_thread() is threading.main_thread()
@@ -54,8 +56,8 @@ def evolve(
 
 def _loaded(config: str | Path | Mapping[str, Any] | Config, settings: Mapping[str, Any]) -> Config:
     given = as_overrides(settings)
-    if isinstance(config, str | Path):
-        return load_config(config, given)
+    if not isinstance(config, Mapping | Config):
+        return load_config(path_text("config", config), given)
     tree = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
     for text in given:
         set_key(tree, *override(text))

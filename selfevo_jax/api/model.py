@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from selfevo_jax.api.given import path_text, require_numbers, require_seed, require_settings, require_whole, texts
 from selfevo_jax.api.settings import as_overrides
 from selfevo_jax.api.targets import target_config
 from selfevo_jax.chains import Feedback, Generated, Rollout
@@ -17,6 +19,7 @@ from selfevo_jax.config import Config
 from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.harness.likelihood import Likelihood, asked, beginning, scoring
+from selfevo_jax.progress import counted
 from selfevo_jax.rounds.workbench import Workbench, open_workbench, sampling_params
 from selfevo_jax.sample import Chain, Completion, DrawKey, Request, Single
 from selfevo_jax.text import FormatSection, PromptFormat
@@ -26,7 +29,7 @@ SLOTS = 8
 T = TypeVar("T")
 
 
-def load(source: str, settings: Mapping[str, Any] | None = None, *, seed: int = 0) -> Model:
+def load(source: str | Path, settings: Mapping[str, Any] | None = None, *, seed: int = 0) -> Model:
     """Loads a model, on what JAX finds (GPU, TPU, else CPU).
 
     Args:
@@ -41,8 +44,11 @@ def load(source: str, settings: Mapping[str, Any] | None = None, *, seed: int = 
     Raises ModelError where there is no such model or it cannot be used, ConfigError for a faulty setting, SelfevoError
     where the platform is not available.
     """
+    named = path_text("source", source)
+    require_settings(settings)
+    require_seed(seed, drawn=False)
     given = {"sampling.slots": SLOTS, **(settings or {}), "seed": seed}
-    config = target_config(source, as_overrides(given))
+    config = target_config(named, as_overrides(given))
     bench = open_workbench(config)
     return Model(bench, bench.engine.place(bench.base_params()))
 
@@ -130,18 +136,21 @@ class Model:
         `stop` or `stop_string` where the model came to its end, `length` or `cache` where it was cut, `error` where the
         prompt could not be run, with the reason in `error`.
 
-        Raises ConfigError for settings that cannot be used.
+        Raises ConfigError for prompts that are no texts, and for settings that cannot be used.
         """
-        if n < 1:
-            raise ConfigError(f"n: found {n}, expected a whole number above 0")
+        given, ends = texts("prompts", prompts), texts("stop", stop)
+        require_whole(1, must=True, n=n)
+        require_whole(1, max_new_tokens=max_new_tokens)
+        require_whole(0, top_k=top_k)
+        require_numbers(temperature=temperature, top_p=top_p, min_p=min_p)
+        require_seed(seed)
         bench = self._bench
         format = self._bare if raw else bench.format
         stage = sampling_params(bench.config.sampling.respond, format, temperature)
         own = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "max_new_tokens": max_new_tokens}
-        stops = (*stage.stop_strings, *((stop,) if isinstance(stop, str) else stop))
+        stops = (*stage.stop_strings, *ends)
         changes: dict[str, Any] = {key: value for key, value in own.items() if value is not None}
         params = replace(stage, stop_strings=tuple(dict.fromkeys(stops)), **changes).validated()
-        given = _listed(prompts)
         chains = [
             Single(f"{id}/{k}", Request(start, params, DrawKey(prompt_id=id, sample=k)))
             for prompt, id, first in self._keys(given, seed, n)
@@ -149,8 +158,8 @@ class Model:
             for k in range(first, first + n)
         ]
         self._run(chains)
-        texts = [self._whole(_done(chain.completion), raw) for chain in chains]
-        found = [texts[at : at + n] for at in range(0, len(texts), n)]
+        drawn = [self._whole(_done(chain.completion), raw) for chain in chains]
+        found = [drawn[at : at + n] for at in range(0, len(drawn), n)]
         return found[0] if isinstance(prompts, str) else found
 
     @overload
@@ -183,13 +192,19 @@ class Model:
 
         Returns the chain of each prompt: `candidates[0]` is the response, the others are refinements, each with its
         feedback (`good` is None where that cannot be read), and `candidates[chosen]` is the answer.
+
+        Raises ConfigError for prompts that are no texts, and for settings that cannot be used.
         """
+        given = texts("prompts", prompts)
+        require_whole(0, turns=turns)
+        require_numbers(temperature=temperature)
+        require_seed(seed)
         bench = self._bench
         stages = bench.stages(temperature=temperature)
         most = max(1, bench.config.rounds.turns) if turns is None else turns
         chains = [
             bench.chain(PromptRow(id, prompt), stages, round=0, sample=sample, turns=most)
-            for prompt, id, sample in self._keys(_listed(prompts), seed, 1)
+            for prompt, id, sample in self._keys(given, seed, 1)
         ]
         self._run(chains)
         found = [replace(_done(chain.result), id=str(at)) for at, chain in enumerate(chains)]
@@ -220,11 +235,13 @@ class Model:
 
         Returns text, `good` (None where it cannot be read) and `rating` (None where the judge gives none).
 
-        Raises ConfigError where there are not as many answers as prompts.
+        Raises ConfigError for what is no text, and where there are not as many answers as prompts.
         """
+        pairs = _paired(prompts, answers)
+        require_numbers(temperature=temperature)
+        require_seed(seed)
         bench = self._bench
         params = bench.stages(temperature=temperature).feedback
-        pairs = _paired(prompts, answers)
         chains = [
             Generated(id, bench.judging(prompt, answer, DrawKey(stage="judge", prompt_id=id, sample=sample), params))
             for (prompt, answer), (_, id, sample) in zip(pairs, self._keys([p for p, _ in pairs], seed, 1), strict=True)
@@ -252,7 +269,7 @@ class Model:
         Returns the log-probability of each answer (in nats, summed over its `tokens`), and whether greedy sampling
         gives it.
 
-        Raises ConfigError where there are not as many answers as prompts.
+        Raises ConfigError for what is no text, and where there are not as many answers as prompts.
         """
         bench = self._bench
         format = self._bare if raw else bench.format
@@ -290,14 +307,10 @@ class Model:
         return found
 
 
-def _listed(given: str | Sequence[str]) -> list[str]:
-    return [given] if isinstance(given, str) else list(given)
-
-
 def _paired(prompts: str | Sequence[str], answers: str | Sequence[str]) -> list[tuple[str, str]]:
-    left, right = _listed(prompts), _listed(answers)
+    left, right = texts("prompts", prompts), texts("answers", answers)
     if len(left) != len(right):
-        raise ConfigError(f"answers: found {len(right)} for {len(left)} prompts, expected one for each")
+        raise ConfigError(f"answers: found {len(right)} for {counted(len(left), 'prompt')}, expected one for each")
     return list(zip(left, right, strict=True))
 
 

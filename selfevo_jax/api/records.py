@@ -10,12 +10,13 @@ from selfevo_jax.api.model import Model, load
 from selfevo_jax.chains import Rollout
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError
+from selfevo_jax.progress import counted
 from selfevo_jax.report import MODES, Summary, summarize, verdict_on_run
 from selfevo_jax.run import Cost, RunDir, costs
-from selfevo_jax.run.chosen import run_named
+from selfevo_jax.run.chosen import point_named, run_named
 from selfevo_jax.run.costs import finished_rounds
 from selfevo_jax.run.files import read_rows, understood
-from selfevo_jax.run.names import LOSSES, META, REMOVED, name_of
+from selfevo_jax.run.names import BASE, LOSSES, META, REMOVED, name_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def read_run(path: str | Path) -> Run:
 
 class Run:
     """A run; made by `read_run` and `evolve`. Everything is read when it is asked for, so that it may be asked again
-    while the run goes on. Every method raises SelfevoError for what no run has written."""
+    while the run goes on. Every method raises SelfevoError for what no run has written. Methods take a checkpoint as
+    `base`, `meta` or a round: 1, `1`, `0001` or `round 1`; they raise ConfigError for what is none."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
@@ -88,7 +90,7 @@ class Run:
         except SelfevoError:  # the figures may be what is broken
             return f"<Run {self.path}>"
         done = "complete" if summary.complete else f"of {self.config.rounds.number} so far"
-        return f"<Run {self.path}: {len(summary.rounds)} rounds, {done}>"
+        return f"<Run {self.path}: {counted(len(summary.rounds), 'round')}, {done}>"
 
     @property
     def path(self) -> str:
@@ -132,14 +134,18 @@ class Run:
                         found.append(Accuracy(row.checkpoint, row.set, mode, scorer, share, low, high, n))
         return found
 
-    def chains(self, round: int) -> Iterator[Rollout]:
+    def chains(self, round: int | str) -> Iterator[Rollout]:
         """Every chain of a finished rollout, by prompt and sample.
 
         Raises ConfigError where the round has not sampled all of its chains.
         """
-        part = self._run.round(round, "rollouts/part-00000.jsonl")
-        if not self._run.round(round, "rollouts/manifest.json").exists():
-            raise ConfigError(f"{self.path}: round {round} has no finished chains; see `selfevo status {self.path}`")
+        name = point_named(round)
+        if name in (BASE, META):
+            raise ConfigError(f"{self.path}: found '{name}', but only rounds have chains; expected 1 and so on")
+        number = int(name)
+        part = self._run.round(number, "rollouts/part-00000.jsonl")
+        if not self._run.round(number, "rollouts/manifest.json").exists():
+            raise ConfigError(f"{self.path}: round {number} has no finished chains; see `selfevo status {self.path}`")
 
         def rows() -> Iterator[Rollout]:
             with understood(part):
@@ -147,15 +153,18 @@ class Run:
 
         return rows()
 
-    def steps(self, checkpoint: str) -> list[Step]:
-        """Of the fine-tuning that made a checkpoint, by its name: `meta`, `0001`; none where nothing was trained, or by
-        a version that kept no steps.
+    def steps(self, checkpoint: int | str) -> list[Step]:
+        """Of the fine-tuning that made a checkpoint; none where nothing was trained, as of `base`, or by a version that
+        kept no steps.
 
         Raises ConfigError where the run has not finished it.
         """
-        if checkpoint not in {of.name for of in self.checkpoints()}:
-            raise ConfigError(f"{self.path}: no finished checkpoint '{checkpoint}'; expected {META}, 0001 and so on")
-        file = self._run.checkpoint(checkpoint) / LOSSES
+        name = point_named(checkpoint)
+        if name == BASE:
+            return []
+        if name not in {of.name for of in self.checkpoints()}:
+            raise ConfigError(f"{self.path}: no finished checkpoint '{name}'; expected {META}, 0001 and so on")
+        file = self._run.checkpoint(name) / LOSSES
         with understood(file):
             return [Step(**row) for row in (read_rows(file) if file.exists() else [])]
 
@@ -165,4 +174,4 @@ class Run:
 
     def load(self, round: int | str | None = None) -> Model:
         """The model of a round, `meta` or `base`; None: the newest. Errors are those of `load`."""
-        return load(self.path if round is None else f"{self.path}@{round}")
+        return load(self.path if round is None else f"{self.path}@{point_named(round)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from selfevo_jax.cli.common import Force, Overrides, app, check_output, console,
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import Target, length_of, target_config
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.progress import counted
+
+if TYPE_CHECKING:
+    from selfevo_jax.chains import Candidate
 
 
 @app.command()
@@ -57,14 +61,21 @@ def chat(
         for index, candidate in enumerate(done.candidates):
             name = "answer" if index == 0 else "refined"
             say(f"{name}: {candidate.text.strip()}")
-            if candidate.feedback is not None:
-                for line in candidate.feedback.lines():
-                    say(f"  {line}", "dim")
+            for line in feedback_lines(candidate, index):
+                say(f"  {line}", "dim")
         if len(done.candidates) > 1:
             say(f"final: {done.candidates[done.chosen].text.strip()}")
         if refine:
             for line in judged_aloud(bench, params, done):
                 say(f"  {line}", "dim")
+
+
+def feedback_lines(candidate: Candidate, index: int) -> list[str]:
+    """What is said of a candidate, and that it ended the chain where nothing of it could be read as a verdict."""
+    if candidate.feedback is None:
+        return []
+    unread = f"no verdict could be read; not refined{' further' if index else ''}"
+    return [*candidate.feedback.lines(), *([unread] if candidate.feedback.good is None else [])]
 
 
 def _asked() -> Iterator[str]:
@@ -152,4 +163,4 @@ def generate_command(
                 storage_of(unfinished).lines(unfinished).replaced()
                 unfinished.unlink(missing_ok=True)
         failed = sum("error" in row for row in rows)
-        say(f"{file}: {len(rows)} rows" + (f", {failed} of them with an error" if failed else ""))
+        say(f"{file}: {counted(len(rows), 'row')}" + (f", {failed} of them with an error" if failed else ""))

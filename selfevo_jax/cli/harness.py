@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfevo_jax.cli.common import check_output, console, say
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.progress import counted
 
 if TYPE_CHECKING:
     from selfevo_jax.config import Config
@@ -47,7 +48,7 @@ def harness_command(config: Config, harness: str, out: Path | None, force: bool)
 
 
 def _say(one: Measured) -> None:
-    asked = "" if one.rows is None else f" ({one.rows} rows)"
+    asked = "" if one.rows is None else f" ({counted(one.rows, 'row')})"
     shown = [
         f"{name} {value:.4f}" + (f" ± {one.errors[name]:.4f}" if name in one.errors else "")
         for name, value in one.metrics.items()

@@ -13,6 +13,7 @@ from rich.console import Console
 from selfevo_jax.cli.common import Force, app, check_output, console, say
 from selfevo_jax.cli.targets import RunTarget, run_of
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.progress import counted
 
 if TYPE_CHECKING:
     from selfevo_jax.report import Entry, Wanted
@@ -202,7 +203,7 @@ def _entries(run: RunDir, number: int | None, set_name: str | None) -> Iterator[
             of for of in checkpoints(summary) if number is None or of[0] == (f"round {number}" if number else "meta")
         ]
         if not names:
-            raise ConfigError(f"--round {number}: not finished; {run.root} has {len(summary.rounds)} rounds")
+            raise ConfigError(f"--round {number}: not finished; {run.root} has {counted(len(summary.rounds), 'round')}")
         for shown, name in names:
             yield from answers_of(run, name, shown, set_name)
         return
@@ -216,5 +217,5 @@ def _entries(run: RunDir, number: int | None, set_name: str | None) -> Iterator[
     if not some:
         raise ConfigError(
             f"{run.root}: no finished chains of {'any round' if number is None else f'round {number}'}; "
-            f"{len(summary.rounds)} rounds are finished"
+            f"{counted(len(summary.rounds), 'round')} finished"
         )

@@ -21,6 +21,7 @@ from selfevo_jax.cli.reading import show_run
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import RunTarget, run_of
 from selfevo_jax.errors import EmptySelectionError, SelfevoError
+from selfevo_jax.progress import counted
 
 if TYPE_CHECKING:
     from selfevo_jax.progress import Reporter
@@ -162,7 +163,9 @@ def verify_command(run: RunTarget) -> None:
     found = verify(run_of(run))
     if found.faults:
         raise SelfevoError(f"{run}: {len(found.faults)} fault(s):\n  " + "\n  ".join(found.faults))
-    say(f"{run}: {found.files} files and {found.checkpoints} checkpoints are as they were written")
+    say(
+        f"{run}: {counted(found.files, 'file')} and {counted(found.checkpoints, 'checkpoint')} are as they were written"
+    )
     if found.absent:
         say(f"Not here, and nothing rests on it: {', '.join(found.absent)}")
         say(f"`selfevo report {run}` shows the same: with --html FILE as a page, with --json as figures")

@@ -22,6 +22,7 @@ from selfevo_jax.cli.common import (
 )
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.progress import counted
 
 if TYPE_CHECKING:
     from selfevo_jax.config import Config
@@ -101,7 +102,7 @@ def meta_data(
     write_jsonl(file, rows)
     balance = meta_balance(rows)
     kinds = ", ".join(f"{kind} {count}" for kind, count in balance.kinds.items())
-    say(f"{out}: {balance.rows} rows, {balance.right} right, {balance.wrong} wrong ({kinds})")
+    say(f"{out}: {counted(balance.rows, 'row')}, {balance.right} right, {balance.wrong} wrong ({kinds})")
     unused = len(questions) - len({row.prompt for row in rows})
     if unused and len(rows) != limit:
         say(f"{unused} of {len(questions)} solutions gave no row: no <<expr=value>> marks, or no mistake fits")

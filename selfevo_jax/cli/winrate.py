@@ -22,6 +22,7 @@ from selfevo_jax.cli.common import (
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import Target, source_of, target_config
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.progress import counted
 
 if TYPE_CHECKING:
     from selfevo_jax.config import Config
@@ -205,7 +206,7 @@ def _show(call: _Call, figures: WinRate, marks: list[MeanRating], as_json: bool)
         print(json.dumps(asdict(figures) | ({"ratings": ratings} if marks else {}), indent=2))
         return
     say(f"\n{call.model} against {call.against}")
-    say(f"{figures.pairs} prompts of {call.prompts}, judge: {call.judged_by}\n")
+    say(f"{counted(figures.pairs, 'prompt')} of {call.prompts}, judge: {call.judged_by}\n")
     for line in winrate_lines(figures, marks):
         say(line)
     say("\n" + textwrap.fill(LEGEND, WIDTH), "dim")

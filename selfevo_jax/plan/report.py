@@ -13,6 +13,7 @@ from selfevo_jax.plan.estimate import ASSUMED, Phases, as_dict
 from selfevo_jax.plan.planner import NOTE, Plan
 from selfevo_jax.plan.roofline import Span
 from selfevo_jax.plan.search import Tried
+from selfevo_jax.progress import counted
 from selfevo_jax.sample.memory import gib
 
 _PARTS = ("parameters", "optimizer", "gradients", "cache", "batch", "temporaries", "outputs")
@@ -263,7 +264,7 @@ def round_lines(plan: Plan) -> list[str]:
         "  " + line("learning", phases.learn),
         "  " + line("round", phases.round),
         *writing,
-        "  " + line(f"run ({phases.rounds} rounds and the meta stage)", phases.run),
+        "  " + line(f"run ({counted(phases.rounds, 'round')} and the meta stage)", phases.run),
         f"  Assumed: prompts of {l.prompt} tokens, instructions of {l.instruction}; {ASSUMED}.",
     ]
 

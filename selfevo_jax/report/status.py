@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selfevo_jax.config import Config
-from selfevo_jax.progress import duration, in_words, rate
+from selfevo_jax.progress import counted, duration, in_words, rate
 from selfevo_jax.report.texts import ordinary_line
 from selfevo_jax.run.files import read_json, understood
 from selfevo_jax.run.lock import STALE_SECONDS, Owner, RunLock
@@ -192,7 +192,7 @@ def _meta(run: RunDir, config: Config) -> list[Phase]:
     if rows.exists():
         counts = run.meta(META_COUNTS)
         told = f" ({in_words(read_json(counts))})" if counts.exists() else ""
-        made = Phase("D_meta", DONE, f"{rows.read_bytes().count(10)} rows{told}", _time(rows))
+        made = Phase("D_meta", DONE, f"{counted(rows.read_bytes().count(10), 'row')}{told}", _time(rows))
     trained = _fine_tuning(run, META, config.meta, run.meta(COMMITTED))
     return [made, trained] if config.data.has_meta else [trained]
 
@@ -209,8 +209,10 @@ def _prompts(run: RunDir, config: Config, number: int) -> list[Phase]:
         return [Phase(title, DONE, detail, _time(counts))]
     lines = storage_of(texts).lines(texts)
     if wanted and (grown := lines.grown()) is not None:
-        return [Phase(title, PARTLY, f"{lines.read().count(10)} texts for {wanted} prompts", grown)]
-    return [Phase(title, LEFT, f"{wanted} prompts to write")] if wanted else []
+        return [
+            Phase(title, PARTLY, f"{counted(lines.read().count(10), 'text')} for {counted(wanted, 'prompt')}", grown)
+        ]
+    return [Phase(title, LEFT, f"{counted(wanted, 'prompt')} to write")] if wanted else []
 
 
 def _round(run: RunDir, config: Config, number: int) -> list[Phase]:
@@ -243,5 +245,5 @@ def _judged(run: RunDir, config: Config, number: int) -> list[Phase]:
     if manifest.exists():
         return [Phase(title, DONE, f"{read_json(manifest)['rows']} chains ({by})", _time(manifest))]
     if (grown := lines.grown()) is not None:
-        return [Phase(title, PARTLY, f"{lines.read().count(10)} answers ({by})", grown)]
+        return [Phase(title, PARTLY, f"{counted(lines.read().count(10), 'answer')} ({by})", grown)]
     return [Phase(title, LEFT, by)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from selfevo_jax.progress import counted
 from selfevo_jax.report.cells import p_value
 from selfevo_jax.report.open_ended import verdict_on_open
 from selfevo_jax.report.summary import Summary
@@ -50,7 +51,8 @@ def _way(change: Mapping[str, Any]) -> str:
 
 def _change(start: str, end: str, change: Mapping[str, Any]) -> str:
     points = f"{100 * change['gain']:+.1f} points"
-    error = f"standard error {100 * change['stderr']:.1f}, McNemar's exact {p_value(change['p'])}, {change['n']} rows"
+    rows = counted(change["n"], "row")
+    error = f"standard error {100 * change['stderr']:.1f}, McNemar's exact {p_value(change['p'])}, {rows}"
     if not (what := _way(change)):
         return f"Direct accuracy from {start} to {end}: no measurable change ({points}, {error})."
     return f"Direct accuracy from {start} to {end}: {what} by {points} ({error})."

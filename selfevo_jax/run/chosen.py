@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -9,11 +10,12 @@ from itertools import count
 from selfevo_jax.checkpoint import locate
 from selfevo_jax.config import Config, load_config, override, parse_config, read_tree, set_key
 from selfevo_jax.errors import ConfigError, ModelError
-from selfevo_jax.run.forking import BASE
-from selfevo_jax.run.names import COMMITTED, CONFIG, META, name_of
+from selfevo_jax.run.names import BASE, COMMITTED, CONFIG, META, name_of
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.run.sources import run_of
 from selfevo_jax.storage import is_remote, place
+
+_ROUND = re.compile(r"(?:round )?([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,19 @@ class Chosen:
         if self.name is None:
             return self.source
         return f"round {int(self.name)}" if self.name.isdecimal() else self.name
+
+
+def point_named(given: int | str) -> str:
+    """A point of a run as the run directory names it: `base`, `meta`, or the four digits of a round, which may be given
+    as 1, '1', '0001' or 'round 1'; 0 is `meta`. Raises ConfigError for what is none."""
+    if given in (BASE, META):
+        return str(given)
+    found = None if isinstance(given, bool) else _ROUND.fullmatch(str(given))
+    if found is None:
+        raise ConfigError(
+            f"{given!r}: no checkpoint of a run; expected '{BASE}', '{META}', or a round as 1, '1', '0001' or 'round 1'"
+        )
+    return name_of(int(found[1]))
 
 
 def choose(text: str) -> Chosen:

@@ -24,14 +24,13 @@ from selfevo_jax.run.artefacts import (
 )
 from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.run.identity import flat
-from selfevo_jax.run.names import COMMITTED, CONFIG, EVALUATIONS, META, OPEN, PRINTS, REMOVED, name_of
+from selfevo_jax.run.names import BASE, COMMITTED, CONFIG, EVALUATIONS, META, OPEN, PRINTS, REMOVED, name_of
 from selfevo_jax.run.names import ORDINARY as FOLDER
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import bring_file
 
 RECORD = "fork.json"
 """Of a run that began as a fork: from which run and point, with which keys changed."""
-BASE = "base"
 _MEASURED = {EVALUATION: EVALUATIONS, OPEN_ENDED: OPEN, ORDINARY: FOLDER}
 """Kind -> folder of what is measured."""
 _FOLDERS = ("meta", "rounds", "checkpoints", *_MEASURED.values())

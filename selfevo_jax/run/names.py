@@ -7,6 +7,8 @@ COSTS, REPORT, PAGE = "costs.jsonl", "report.json", "report.html"
 FORKING = ".forking"
 """In a directory that is to become the run of a fork, until all of it is there."""
 
+BASE = "base"
+"""The model that a run begins with."""
 META, ROUNDS, CHECKPOINTS, TRAINING = "meta", "rounds", "checkpoints", "training"
 """Folders: D_meta (and the name of M_meta), what rounds make, models, states inside a fine-tuning."""
 EVALUATIONS, OPEN, ORDINARY = "evaluations", "open_ended", "ordinary"

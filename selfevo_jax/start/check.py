@@ -15,7 +15,7 @@ from selfevo_jax.methods.mixture import fitted
 from selfevo_jax.model import param_count
 from selfevo_jax.plan.counted import training_bytes
 from selfevo_jax.plan.remedies import training_remedies
-from selfevo_jax.progress import Reporter
+from selfevo_jax.progress import Reporter, counted
 from selfevo_jax.rounds.generate import chain_tokens
 from selfevo_jax.rounds.opening import fingerprints, fit_lengths, look_over
 from selfevo_jax.rounds.prompts import given
@@ -129,10 +129,10 @@ def _of_model(bench: Workbench) -> list[str]:
 def _of_rows(config: Config, task: Task, texts: Texts | None) -> list[str]:
     found = [f"prompts of round 1: {len(task.prompts(1)):,}" + (f", {texts.prompt}" if texts is not None else "")]
     if task.has_meta and task.questions() is None:
-        found.append(f"D_meta: {len(task.meta_rows(()).rows):,} rows")
+        found.append(f"D_meta: {counted(len(task.meta_rows(()).rows), 'row')}")
     elif task.has_meta:
         found.append("D_meta: made of the base's own answers, when the run begins")
-    found += [f"evaluation set '{name}': {len(of.rows):,} rows" for name, of in task.evaluation().items()]
+    found += [f"evaluation set '{name}': {counted(len(of.rows), 'row')}" for name, of in task.evaluation().items()]
     return found
 
 

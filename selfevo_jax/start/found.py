@@ -12,6 +12,7 @@ from selfevo_jax.data import MetaRow, PromptRow, read_meta, read_prompts, read_q
 from selfevo_jax.data.sources import EvaluationRow, numbered_rows
 from selfevo_jax.errors import DataError, EmptySelectionError, Faults
 from selfevo_jax.judges import JudgeSection, open_judge
+from selfevo_jax.progress import counted
 from selfevo_jax.scorers import faults_of, open_scorers
 from selfevo_jax.scorers.section import EvaluationSection
 from selfevo_jax.start.columns import ANSWER, META, PROMPT, Fields
@@ -56,7 +57,9 @@ def find_prompts(source: str, given: Mapping[str, str]) -> tuple[Found, list[Pro
     columns = fields.columns([PROMPT], given)
     with fields.remedy("prompts", [PROMPT], columns):
         rows = read_prompts(source, columns=columns)
-    return Found(source, columns, len(rows), "prompts", f"{source}: {len(rows):,} prompts{_mapped(columns)}"), rows
+    return Found(
+        source, columns, len(rows), "prompts", f"{source}: {counted(len(rows), 'prompt')}{_mapped(columns)}"
+    ), rows
 
 
 def find_gold(source: str, given: Mapping[str, str]) -> tuple[Found, list[EvaluationRow]]:
@@ -70,7 +73,9 @@ def find_gold(source: str, given: Mapping[str, str]) -> tuple[Found, list[Evalua
     if kind == OPEN:
         columns = {ours: theirs for ours, theirs in columns.items() if ours == PROMPT}
     graded = "without gold answers: judged by the base" if kind == OPEN else f"with gold answers for '{kind}'"
-    return Found(source, columns, len(rows), kind, f"{source}: {len(rows):,} rows {graded}{_mapped(columns)}"), rows
+    return Found(
+        source, columns, len(rows), kind, f"{source}: {counted(len(rows), 'row')} {graded}{_mapped(columns)}"
+    ), rows
 
 
 def _grader(rows: Sequence[EvaluationRow]) -> str:
@@ -103,7 +108,7 @@ def find_meta(source: str, given: Mapping[str, str], seed: int) -> Meta:
             rows = read_meta(source, columns=columns)
         judge = judge_of(rows)
         read = "ratings" if judge is not None and judge["kind"] == "rating" else "verdicts"
-        told = f"{source}: {len(rows):,} rows of D_meta, with {read}{_mapped(columns)}"
+        told = f"{source}: {counted(len(rows), 'row')} of D_meta, with {read}{_mapped(columns)}"
         return Meta(source, columns, len(rows), "meta_skill", told, rows, judge)
     columns = fields.columns([PROMPT, ANSWER], given)
     if fields.has("equation", columns=columns):

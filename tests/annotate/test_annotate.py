@@ -352,7 +352,7 @@ def test_cut_responses_are_said_before_feedback_is_paid_for_and_noted_for_those_
         "3 of 4 responses were cut at 40 tokens and give no row",
         "3 of 4 responses gave no row (3 response: cut",
     )
-    assert said.index(first) < said.index("feedback by big") < said.index(last) < said.index("1 rows")
+    assert said.index(first) < said.index("feedback by big") < said.index(last) < said.index("1 row")
     assert (
         "This call goes on: feedback is asked for on the 1 others all the same. To have the longer ones first" in said
     )

@@ -12,8 +12,11 @@ from typer.testing import CliRunner
 
 import selfevo_jax as se
 from selfevo_jax.cli import app
+from selfevo_jax.cli.asking import feedback_lines
 from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.progress import counted
 from selfevo_jax.run import RunDir
+from selfevo_jax.run.chosen import point_named
 from selfevo_jax.run.warned import warned
 
 PROMPT = "Mia has 7 shells. Then Mia finds 5. How many now?"
@@ -35,6 +38,74 @@ def test_importing_it_imports_neither_jax_nor_anything_else_that_takes_long() ->
     code = "import selfevo_jax, sys; print(sorted({'jax', 'pydantic', 'numpy', 'rich', 'typer'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_its_names_are_completed_before_anything_is_imported() -> None:
+    code = "import selfevo_jax, sys; print(set(selfevo_jax.__all__) <= set(dir(selfevo_jax)), 'jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda model: model.sample(17), r"prompts: found 17 \(int\), expected a text or a list of texts"),
+        (lambda model: model.sample(["a", 3]), r"prompts\[1\]: found 3 \(int\), expected a text"),
+        (lambda model: model.sample({"prompt": "x"}), r"prompts: found {'prompt': 'x'} \(dict\), expected a text or"),
+        (lambda model: model.refine(None), "prompts: found None"),
+        (lambda model: model.judge(PROMPT, 12), r"answers: found 12 \(int\), expected a text"),
+        (lambda model: model.score([PROMPT], [12]), r"answers\[0\]: found 12 \(int\), expected a text"),
+        (lambda model: model.sample(PROMPT, temperature="hot"), r"temperature: found 'hot' \(str\), expected a number"),
+        (lambda model: model.refine(PROMPT, temperature=[1]), "temperature: found"),
+        (lambda model: model.refine(PROMPT, turns="2"), r"turns: found '2' \(str\), expected a whole number from 0 on"),
+        (lambda model: model.sample(PROMPT, n=2.5), r"n: found 2.5 \(float\), expected a whole number from 1 on"),
+        (lambda model: model.sample(PROMPT, n=None), "n: found None"),
+        (lambda model: model.sample(PROMPT, top_k=1.5), "top_k: found 1.5"),
+        (lambda model: model.sample(PROMPT, stop=5), "stop: found 5"),
+        (lambda model: model.sample(PROMPT, seed="x"), r"seed: found 'x' \(str\), expected a whole number or None"),
+        (lambda _: se.load(17), r"source: found 17 \(int\), expected a text or a path"),
+        (lambda _: se.load("builtin:stories", 17), r"settings: found 17 \(int\), expected a mapping"),
+        (lambda _: se.load("builtin:stories", seed=None), "seed: found None"),
+        (lambda _: se.evolve(17), r"config: found 17 \(int\), expected a text or a path"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named_with_what_was_found_and_expected(model: se.Model, call, said) -> None:
+    with pytest.raises(ConfigError, match=said):
+        call(model)
+
+
+def test_one_round_is_counted_as_one() -> None:
+    assert [counted(n, "round") for n in (0, 1, 1200)] == ["0 rounds", "1 round", "1,200 rounds"]
+
+
+def test_a_chat_says_of_feedback_without_a_verdict_that_the_answer_was_not_refined() -> None:
+    asked = [se.Candidate("5", "stop", (), se.Feedback("Hm.", "length", good, None)) for good in (None, True)]
+    assert feedback_lines(asked[0], 0) == ["feedback: Hm.", "no verdict could be read; not refined"]
+    assert feedback_lines(asked[0], 1)[-1] == "no verdict could be read; not refined further"
+    assert feedback_lines(asked[1], 0) == ["feedback: Hm."]
+    assert feedback_lines(se.Candidate("5", "stop", ()), 0) == []
+
+
+@pytest.mark.parametrize("name", [2, "2", "0002", "round 2"])
+def test_a_round_has_every_name_that_methods_show(finished: Path, name: int | str) -> None:
+    run = se.read_run(finished)
+    assert point_named(name) == "0002"
+    assert run.steps(name) == run.steps("0002") != []
+    assert next(run.chains(name)) == next(run.chains(2))
+
+
+def test_every_name_that_a_run_gives_to_a_checkpoint_is_taken_by_its_methods(finished: Path) -> None:
+    run = se.read_run(finished)
+    assert run.steps("base") == []
+    for name in [*(of.checkpoint for of in run.accuracies()), *(of.name for of in run.checkpoints())]:
+        run.steps(name)
+    for name in ("last", "-1", -1, 1.0, True, None, "round"):
+        with pytest.raises(ConfigError, match="no checkpoint of a run; expected 'base', 'meta', or a round as 1"):
+            run.steps(name)
+    with pytest.raises(ConfigError, match="only rounds have chains"):
+        run.chains("meta")
+    with pytest.raises(ConfigError, match="has not finished 0007"):
+        run.load("round 7")
 
 
 def test_five_requests_are_five_different_texts_that_end_with_the_turn(model: se.Model) -> None:
@@ -102,7 +173,7 @@ def test_what_cannot_be_run_says_why_and_harms_no_other(model: se.Model) -> None
     assert "the cache holds 128" in long[0].error
     assert short[0].error is None
     for call in (lambda: model.judge([PROMPT], []), lambda: model.score([PROMPT], ["a", "b"])):
-        with pytest.raises(ConfigError, match=r"answers: found \d for 1 prompts, expected one for each"):
+        with pytest.raises(ConfigError, match=r"answers: found \d for 1 prompt, expected one for each"):
             call()
     with pytest.raises(ConfigError, match="n: found 0"):
         model.sample(PROMPT, n=0)

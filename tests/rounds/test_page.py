@@ -129,7 +129,7 @@ def test_commands_write_a_page_and_show_chains(finished: Path, tmp_path: Path) -
     assert f"[round 2, {entries[0].rollout.id}: {entries[0].kind}" in told
     assert "16 of 16 chains, the first 1 are shown (--limit)" in told
     refused = runner.invoke(app, ["show", str(finished), "--round", "9"])
-    assert "no finished chains of round 9; 2 rounds are finished" in str(refused.exception)
+    assert "no finished chains of round 9; 2 rounds finished" in str(refused.exception)
 
 
 EVIL = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">needle"

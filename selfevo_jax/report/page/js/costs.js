@@ -16,7 +16,7 @@ function costSection({ phases }) {
       known(floor) && of.decode_seconds ? `${fixed(of.decode_seconds / floor)} ×` : "–"];
   });
   return section("costs", "Where the time went", [`${duration(total)} in all. The mark on a bar is the floor of its decoding: what its steps would take at the rates of products and reads that were measured on that machine.`,
-    "Tokens a second: drawn, or trained on. Busy: slots that draw. Over floor: decoding as a multiple of its floor."],
+    "Tokens a second: drawn, or trained on. Busy: slots that draw. Over floor: decoding as a multiple of its floor; below 1 the rates were measured while the machine had other work, so that they are too low."],
     swatches([[0, "decoding"], ["light", "prefilling"], ["soft", "host and compiling"], ["deep", "fine-tuning"], ["floor", "floor of decoding"]]),
     table("phases", ["", "time", "", "tokens/s", "busy", "over floor"], rows, { hidden: true, kinds: ["", "", "widest", "", "", ""] }));
 }
