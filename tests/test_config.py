@@ -375,6 +375,7 @@ def test_a_wrong_value_of_any_key_is_one_line_that_says_what_the_key_wants(key: 
         ("format.template=3", "format.template: found 3, expected a section of settings .*enable_thinking: false"),
         ("format.respond={prompt}", "format.respond: found a section, expected a text, or null .*quotes"),
         ("evaluate.modes=[direct,both2]", "evaluate.modes.1: found 'both2', expected a list, each direct, refined"),
+        ("evaluate.modes=[dierct]", r"^[^\n]*modes.0: found 'dierct', expected [^\n]*; did you mean 'direct'\?$"),
         ("learn.b2=1", "learn.b2: found 1, expected a number from 0 below 1"),
         ("mesh.data=0", "mesh.data: found 0, expected a whole number above 0, or -1 for what the others leave"),
         ("mesh.fsdp=-1", "mesh: data and fsdp are -1; one of them at most takes what the others leave"),

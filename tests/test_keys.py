@@ -51,6 +51,29 @@ def test_a_name_of_nothing_is_refused_with_what_lists_all() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("data.evaluaton", "data.evaluation"),
+        ("stepz", "steps"),
+        ("learn.stepz", "learn.steps"),
+        ("scorer exat", "scorer exact"),
+        ("exat", "exact"),
+    ],
+)
+def test_a_slip_in_a_name_is_told_with_the_name_that_was_meant(name: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        list(listed(name))
+    assert list(listed(meant))
+
+
+def test_the_kind_of_a_scorer_is_found_by_its_name_alone() -> None:
+    assert list(listed("exact")) == list(listed("scorer exact"))
+    assert "scorer number" in list(listed("number"))
+    assert "rounds.number = 3: a whole number from 0 up" in "\n".join(listed("number"))
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--rounds.number", "1"], "--rounds.number: .* without dashes: rounds.number=1"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from selfevo_jax.annotate.section import AnnotateSection
 from selfevo_jax.config import Config
-from selfevo_jax.config.forms import other_names, section_at
+from selfevo_jax.config.forms import fields, other_names, section_at
 from selfevo_jax.config.keys import NAME, Key, described, key_at, keys, own_keys, sections
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.scorers import ScorerSection
@@ -58,8 +60,11 @@ def listed(name: str | None) -> Iterator[str]:
         if (entry := section_at((*location, NAME), root=root)) is not None:
             yield from _of_section(f"{name}.{NAME}", entry)
     else:
-        for key in _like(name):
+        named = [one for one in _kinds() if one[0].endswith(f" {name}")]
+        for key in _like(name, needed=not named):
             yield from key.lines()
+        for title, section in named:
+            yield from _of_kind(title, section)
 
 
 def _of_section(title: str, section: type[Section]) -> Iterator[str]:
@@ -91,12 +96,21 @@ def _kinds() -> Iterator[tuple[str, type[Section]]]:
         yield f"tracker {kind}", tracker_of(kind)
 
 
-def _like(name: str) -> list[Key]:
+def _like(name: str, needed: bool) -> list[Key]:
     known = [*keys(Config, "", _APART), *keys(AnnotateSection, "annotate", _APART)]
     last = name.rpartition(".")[2].lower().replace("-", "_")
     meant = {last, *other_names(last)}
     found = [key for key in known if key.name.rpartition(".")[2] in meant]
     found = found or [key for key in known if last in key.name]
-    if not found:
-        raise ConfigError(f"{name}: no key, and no part of the name of one; `selfevo keys` lists all")
+    if not found and needed:
+        hint = _near(name, known)
+        raise ConfigError(f"{name}: no key, and no part of the name of one;{hint} `selfevo keys` lists all")
     return found
+
+
+def _near(name: str, known: Iterable[Key]) -> str:
+    """The name that a slip of the hand may have missed: whole, or its last part."""
+    names = [*(full for full, _ in fields()), *(key.name for key in known), *_BESIDE, *(title for title, _ in _kinds())]
+    names += [re.split("[. ]", full)[-1] for full in names]
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1, cutoff=0.7)
+    return f" did you mean '{near[0]}'?" if near else ""

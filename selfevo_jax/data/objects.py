@@ -25,6 +25,7 @@ from selfevo_jax.storage import place
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BUILTIN = "builtin:"
+_LIST = "found a JSON list, expected one object a line; name a file that is one list of objects .json"
 Objects = Iterator[tuple[int, dict[str, Any]]]
 """Rows with their lines, from 1; of a table without lines the number of the row."""
 
@@ -103,11 +104,15 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _json_lines(name: str, path: epath.Path) -> Objects:
+    begun = False
     with path.open("rb") as file:
         for line, raw in enumerate(file, 1):
             text = tables.decoded(name, line, raw).strip(" \t\r\n")
             if not text:
                 continue
+            if text.startswith("[") and not begun:
+                raise DataError(name, line, None, _LIST)
+            begun = True
             try:
                 value = _DECODER.decode(text)
             except json.JSONDecodeError as error:

@@ -187,7 +187,7 @@ def numbered_rows(
     reader = _Reader(name, kind, {**perhaps, **columns}, holds_text_alone(source))
     rows: list[tuple[int, Row]] = []
     lines: dict[str, int] = {}
-    seen, faults = 0, Faults()
+    seen, faults, unnamed = 0, Faults(), list[_MissingField]()
     for line, fields in objects:
         seen += 1
         if seen <= skip:
@@ -199,6 +199,7 @@ def numbered_rows(
                 raise DataError(name, line, "id", f"'{row.id}' is the id of line {lines[row.id]} too; {remedy}")
         except DataError as error:
             faults.add(error)
+            unnamed += [error] if isinstance(error, _MissingField) else []
             if len(faults) == _NAMED:
                 break
             continue
@@ -206,6 +207,8 @@ def numbered_rows(
         rows.append((line, row))
         if len(rows) == limit:
             break
+    if not rows and len(unnamed) == len(faults) and len({error.field for error in unnamed}) == 1:
+        raise unnamed[0]  # of one cause: what no row has, each row lacks
     faults.refuse()
     if not rows:
         problem = f"skip {skip} leaves none of its {seen} rows" if seen else "has no rows; at least one is expected"
@@ -215,6 +218,14 @@ def numbered_rows(
             problem = f"`columns` takes '{ours}' from '{theirs}', which no row has; there are {', '.join(reader.found)}"
             raise DataError(name, None, None, problem)
     return rows
+
+
+class _MissingField(DataError):
+    """A row without a field that it must have."""
+
+    def __init__(self, file: str, line: int, field: str, problem: str) -> None:
+        super().__init__(file, line, field, problem)
+        self.field = field
 
 
 class _Reader(Generic[Row]):
@@ -248,10 +259,13 @@ class _Reader(Generic[Row]):
         missing = [f for f in names if f not in values and f != "id" and f not in optional]
         if missing:
             found = ", ".join(fields) or "none"
+            ours = missing[0]
             problem = (
-                f"is missing; the row has the fields: {found}; if one of them is it, name it in columns (--column)"
+                f"is missing; the row has the fields: {found}; if one of them is it, name it: in a config "
+                f"{{source: {self._name}, columns: {{{ours}: FIELD}}}}, for `selfevo generate` and `annotate` "
+                f"--column {ours}=FIELD"
             )
-            raise self._fault(line, missing[0], problem, missing=True)
+            raise _MissingField(self._name, line, self._called(ours), problem)
         if values.get("id") is None:
             named_by = ("prompt", "response") if self._kind in (MetaRow, ResponseRow) else ("prompt",)
             values["id"] = stable_id(*(str(values[f]) for f in named_by if values.get(f) is not None))
@@ -267,11 +281,12 @@ class _Reader(Generic[Row]):
                 problem = f"found {shown(first['input'])}, expected {expected}"
             raise self._fault(line, field, problem) from None
 
-    def _fault(self, line: int, field: str, problem: str, missing: bool = False) -> DataError:
-        named = self._columns.get(field)
-        if named is None and missing and field == "prompt":
-            named = "prompt' or 'question"
-        return DataError(self._name, line, named or field, problem)
+    def _called(self, field: str) -> str:
+        """As the file would have it."""
+        return self._columns.get(field, "prompt' or 'question" if field == "prompt" else field)
+
+    def _fault(self, line: int, field: str, problem: str) -> DataError:
+        return DataError(self._name, line, self._columns.get(field, field), problem)
 
 
 def renamed(fields: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
 from decimal import Decimal
@@ -15,6 +16,11 @@ from selfevo_jax.errors import DataError, first_line
 
 _LONGEST_CELL = 16 << 20
 """Characters; Python's reader refuses more than 128 Ki by default."""
+_SIGNS = {",": "','", "\t": "tabs", ";": "';'", "|": "'|'"}
+"""What stands between columns, in words."""
+_KINDS = {",": "name the file .csv", "\t": "name the file .tsv"}
+_NAME = re.compile(r'("?)[\w.-]+(?: [\w.-]+)*\1')
+"""Of a column."""
 _BATCH = 1024
 """Rows of a Parquet file that are plain values at once."""
 
@@ -43,7 +49,7 @@ def _text_rows(name: str, path: epath.Path, delimiter: str) -> Iterator[tuple[in
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
     with path.open("rb") as file:
         lines = (decoded(name, line, raw) for line, raw in enumerate(file, 1))
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        reader = csv.reader(_separated(name, lines, delimiter), delimiter=delimiter, strict=True)
         names: list[str] = []
         while True:
             line = reader.line_num + 1
@@ -69,6 +75,21 @@ def _text_rows(name: str, path: epath.Path, delimiter: str) -> Iterator[tuple[in
             else:
                 # a table that was saved with its numbers of rows has a column without a name
                 yield line, {key: cell for key, cell in zip(names, cells, strict=True) if key}
+
+
+def _separated(name: str, lines: Iterator[str], delimiter: str) -> Iterator[str]:
+    """The lines. Raises DataError where the first one has names between other signs."""
+    looked_at = False
+    for line, text in enumerate(lines, 1):
+        if not looked_at and text.strip() and delimiter not in text:
+            for sign, words in _SIGNS.items():
+                parts = text.strip().split(sign)
+                if len(parts) > 1 and all(_NAME.fullmatch(part.strip(" ")) for part in parts):
+                    problem = f"its columns are separated by {words}, where this kind of file has {_SIGNS[delimiter]}"
+                    remedy = _KINDS.get(sign, f"save it with {_SIGNS[delimiter]} between columns")
+                    raise DataError(name, line, None, f"{problem}; {remedy}")
+        looked_at = looked_at or bool(text.strip())
+        yield text
 
 
 def _named(name: str, line: int | None, cells: Sequence[str]) -> list[str]:

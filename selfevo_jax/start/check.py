@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from selfevo_jax.run.retention import require_room, training_room
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.sample import available_bytes
 from selfevo_jax.sample.memory import gib
+from selfevo_jax.start.defaults import BARE
+from selfevo_jax.start.found import EXACT
 from selfevo_jax.start.texts import Texts, measure_texts
 from selfevo_jax.start.time import TimeOfRound, time_of_round
 from selfevo_jax.storage import is_remote, storage_of
@@ -79,7 +82,7 @@ def check(config: Config, measure: bool = True) -> Checked:
         groups = faults.of(lambda: _taught(config, task, bench, heard)) or {}
         texts = _texts(config, task, bench)
         found.facts += _of_rows(config, task, texts)
-        found.warnings += _of_meta(task)
+        found.warnings += [*_of_meta(task), *_of_exact(config)]
         _cut(config, bench, texts, found)
         if measure and not faults:
             fit_lengths(bench, task, sets)
@@ -141,6 +144,18 @@ def _of_meta(task: Task) -> list[str]:
     if not task.has_meta or task.questions() is not None:
         return []
     return meta_balance(task.meta_rows(()).rows).warnings
+
+
+def _of_exact(config: Config) -> Iterator[str]:
+    """Sets whose scorer wants the bare answer, where a chat model is not asked for it."""
+    asked = config.format.filled()
+    sets = [name for name, of in config.data.evaluation.items() if of.scorers[0].kind == EXACT]
+    if sets and asked.kind == "chat" and asked.system is None and asked.respond == "{prompt}":
+        yield (
+            "format.respond asks each prompt as it is: a chat model answers in sentences, and the scorer "
+            f"'{EXACT}' (evaluation set {', '.join(map(repr, sets))}) takes only the bare answer for right. Where the "
+            f"prompts do not ask for it themselves, set format.respond to {json.dumps(BARE)}"
+        )
 
 
 def _texts(config: Config, task: Task, bench: Workbench) -> Texts | None:

@@ -22,6 +22,8 @@ _LEAST = 32
 """Prompts of a round; with fewer they come again in each."""
 _TOKENS_A_STEP = 32768
 """Of a device that is no CPU."""
+BARE = "{prompt}\nReply with the answer alone, without a sentence or a full stop."
+"""How a chat model is asked for what `exact` can grade: it would answer in sentences."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from selfevo_jax.tasks.solutions import build_meta_rows
 
 _SHORT = 5
 """Words of a gold answer that is to be met as a whole."""
-NUMBER, OPEN = "number", "open_ended"
+NUMBER, EXACT, OPEN = "number", "exact", "open_ended"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _grader(rows: Sequence[EvaluationRow]) -> str:
     if _scores("choice", rows) and all(len(answer.strip(" ().")) == 1 for answer in answers):
         return "choice"
     short = all(answers) and median(len(answer.split()) for answer in answers) <= _SHORT
-    return "exact" if short and _scores("exact", rows) else OPEN
+    return EXACT if short and _scores(EXACT, rows) else OPEN
 
 
 def _scores(kind: str, rows: Sequence[EvaluationRow]) -> bool:

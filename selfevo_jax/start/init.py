@@ -23,8 +23,8 @@ from selfevo_jax.rounds.generate import chain_tokens
 from selfevo_jax.rounds.workbench import positions, select_platform
 from selfevo_jax.sample import available_bytes
 from selfevo_jax.sharding import make_mesh
-from selfevo_jax.start.defaults import SMALL, Machine, Settings, settings_for
-from selfevo_jax.start.found import NUMBER, OPEN, Found, Meta, find_gold, find_meta, find_prompts
+from selfevo_jax.start.defaults import BARE, SMALL, Machine, Settings, settings_for
+from selfevo_jax.start.found import EXACT, NUMBER, OPEN, Found, Meta, find_gold, find_meta, find_prompts
 from selfevo_jax.start.texts import Spread, Texts, measure_texts
 from selfevo_jax.start.written import commented
 from selfevo_jax.text import FormatSection, PromptFormat, fitting_format
@@ -134,7 +134,7 @@ class _Maker:
         """That under which D_meta's responses were sampled, where it is known and can be this model's."""
         found, why = self._known_format(), "as D_meta's responses were sampled"
         if found is None:
-            found, reason = fitting_format(self.source.tokenizer, respond=STEPS if self.task == NUMBER else None)
+            found, reason = fitting_format(self.source.tokenizer, respond=_asked_for(self.task))
             why = reason or "the model's chat template"
         self.told += [f"format: {found.kind} ({why}); a prompt is asked as {json.dumps(found.filled().respond)}"]
         written = [] if self.meta is None else [_END in row.refinement for row in self.meta.examples]
@@ -355,6 +355,11 @@ class _Maker:
             f"  selfevo evolve {name}              the run; the same command goes on where it was stopped",
             "Paths are relative to where selfevo is started.",
         ]
+
+
+def _asked_for(task: str) -> str | None:
+    """How a chat model is asked for answers that the task's scorer can grade; None: by the prompt alone."""
+    return {NUMBER: STEPS, EXACT: BARE}.get(task)
 
 
 def _fit(spread: Spread) -> int:

