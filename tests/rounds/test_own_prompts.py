@@ -12,6 +12,7 @@ from loop_helpers import Heard, config, run
 from selfevo_jax import notice
 from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError, DataError, EmptySelectionError, Preempted
+from selfevo_jax.progress import counted
 from selfevo_jax.report import status, summarize, tables
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.prompts import Writing, check_writing, expected, first_asks, prompts_of, write_own
@@ -128,7 +129,7 @@ def test_a_kill_at_any_text_ends_in_the_same_bytes_and_asks_for_nothing_twice(be
     assert verify(RunDir(root)).faults == []
     assert (root / "rounds/0002/prompts/texts.jsonl").read_bytes().count(b"\n") == dies
     found = {phase.name: phase for phase in status(RunDir(root)).phases}["round 2: prompts"]
-    assert (found.state, found.detail) == ("partly", f"{dies} texts for 12 prompts")
+    assert (found.state, found.detail) == ("partly", f"{counted(dies, 'text')} for 12 prompts")
     with opened(bench, root) as loop:
         write_own(loop, 2)
     assert f"  {dies} texts with prompts are kept" in loop.reporter.lines
