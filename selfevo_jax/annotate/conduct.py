@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from selfevo_jax.annotate.asked import Asker
 from selfevo_jax.annotate.cost import Price
 from selfevo_jax.annotate.questions import Messages, Questions
-from selfevo_jax.annotate.reading import CUT, Feedback, read_feedback, read_text, refinement_reader
+from selfevo_jax.annotate.reading import CUT, Feedback, has_text, read_feedback, read_text, refinement_reader
 from selfevo_jax.annotate.responses import STAGE, Base, cut_notice, responses, unique
 from selfevo_jax.annotate.rows import Prompt, Rejected, Responded
 from selfevo_jax.annotate.section import AnnotateSection
@@ -60,7 +60,7 @@ def annotate(
 
 def _answers(section: AnnotateSection, prompts: Sequence[Prompt], asker: Asker) -> Outcome:
     asks = {row.id: (Questions(section).answer(row.prompt), 0) for row in prompts}
-    answers = asker.ask(ANSWER, section.endpoint, price_of(section), asks, lambda _, answer: bool(read_text(answer)[0]))
+    answers = asker.ask(ANSWER, section.endpoint, price_of(section), asks, has_text)
     rows: list[QARow] = []
     rejected = []
     for row in prompts:

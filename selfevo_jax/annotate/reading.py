@@ -38,6 +38,11 @@ def read_text(answer: Answer) -> tuple[str | None, str]:
     return (text, "") if text else (None, EMPTY)
 
 
+def has_text(_: str, answer: Answer) -> bool:
+    """Whether the answer to a question, of whatever key, holds a text."""
+    return read_text(answer)[0] is not None
+
+
 def read_feedback(section: AnnotateSection, answer: Answer, steps: int) -> Feedback | str:
     """Feedback on a response of so many steps, or why it cannot be used."""
     text, why = read_text(answer)

@@ -9,7 +9,7 @@ from typing import Any
 
 from selfevo_jax.annotate.asked import Asker
 from selfevo_jax.annotate.questions import Questions
-from selfevo_jax.annotate.reading import CUT, EMPTY, read_text
+from selfevo_jax.annotate.reading import CUT, EMPTY, has_text, read_text
 from selfevo_jax.annotate.rows import Prompt, Rejected, Responded
 from selfevo_jax.annotate.section import AnnotateSection, ResponsesSection
 from selfevo_jax.config import Config
@@ -120,7 +120,7 @@ def _asked(section: AnnotateSection, drawn: Sequence[tuple[Prompt, int]], asker:
     ask = Questions(section).answer
     asks = {f"{row.id}/{sample}": (ask(row.prompt), sample) for row, sample in drawn}
     known = None if price is None else price.price()
-    answers = asker.ask(STAGE, server, known, asks, lambda _, answer: bool(read_text(answer)[0]))
+    answers = asker.ask(STAGE, server, known, asks, has_text)
     return {key: read_text(answer) for key, answer in answers.items()}
 
 

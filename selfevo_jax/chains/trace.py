@@ -80,6 +80,11 @@ class Candidate:
         return self.feedback if self.assessment is None else self.assessment
 
     @property
+    def verdict(self) -> bool | None:
+        """Whether it is called good; None where nothing decides about it, or what does cannot be read."""
+        return None if self.judged is None else self.judged.good
+
+    @property
     def n_tokens(self) -> int:
         return len(self.tokens)
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfevo_jax.data.objects import fields_at
+from selfevo_jax.data.objects import lacking
 from selfevo_jax.data.only import Selection, select
 from selfevo_jax.data.sources import EvaluationRow, numbered_rows
 from selfevo_jax.errors import DataError
-from selfevo_jax.scorers import Fault, Scorer, faults_of
+from selfevo_jax.scorers import Scorer, faults_of
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,10 @@ def read_evaluation(
         for (line, _), fault in zip(numbered, faults_of(scorer, rows), strict=True):
             if fault is not None:
                 by = f" (for the scorer '{scorer.name}')" if len(scorers) > 1 else ""
-                problem = _missing(source, line, fault) if fault.missing else fault.problem
+                # a scorer has seen the columns of a row alone; of its fields there are more
+                problem = lacking(source, line, fault.column) if fault.missing and fault.column else fault.problem
                 raise DataError(os.fspath(source), line, fault.column, problem + by)
     return GoldRows(rows, selection)
-
-
-def _missing(source: str | os.PathLike[str], line: int, fault: Fault) -> str:
-    """A scorer has seen the columns of a row alone; of its fields there are more."""
-    return (
-        f"is missing; the row has the fields: {fields_at(source, line)}; add it, or name the one that holds it with "
-        f"`columns`, such as {{{fault.column}: FIELD}}"
-    )
 
 
 def read_gold(

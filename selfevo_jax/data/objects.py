@@ -83,6 +83,12 @@ def fields_at(source: str | os.PathLike[str], line: int) -> str:
     return next((", ".join(fields) for at, fields in objects_of(source)[1] if at == line), "") or "none"
 
 
+def lacking(source: str | os.PathLike[str], line: int, column: str) -> str:
+    """What a message says of a column that a row has not, with the remedy."""
+    remedy = f"add it, or name the one that holds it with `columns`, such as {{{column}: FIELD}}"
+    return f"is missing; the row has the fields: {fields_at(source, line)}; {remedy}"
+
+
 def holds_text_alone(source: str | os.PathLike[str]) -> bool:
     """Whether the rows of a source have no other values than texts, whatever these stand for."""
     return os.fspath(source).endswith((".csv", ".tsv"))

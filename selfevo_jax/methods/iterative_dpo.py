@@ -21,7 +21,11 @@ from selfevo_jax.train import Objective, open_objective
 from selfevo_jax.train.objectives.kto import VERDICT
 from selfevo_jax.train.objectives.pairs import SIDE
 
-PAIRS = {"refinement": "refinement", "samples": "samples", "both": "refinement samples"}
+PAIRS = {
+    "refinement": (p.refinement_pairs,),
+    "samples": (p.sample_pairs,),
+    "both": (p.refinement_pairs, p.sample_pairs),
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,7 @@ class IterativeDpo(SelfRefine):
     def found(self, rollouts: Sequence[Rollout]) -> tuple[list[p.Pair], p.LeftOut]:
         """The pairs of a round, in the order of its prompts."""
         rollouts = sorted(rollouts, key=lambda r: (r.id, r.sample))
-        makers = {"refinement": p.refinement_pairs, "samples": p.sample_pairs}
-        pairs = [pair for kind in PAIRS[self.pairs].split() for pair in makers[kind](rollouts)]
+        pairs = [pair for made in PAIRS[self.pairs] for pair in made(rollouts)]
         return p.usable_pairs(pairs, self.config.rounds.per_prompt)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:

@@ -40,8 +40,7 @@ class Answer:
 
     @property
     def good(self) -> bool | None:
-        judged = self.candidate.judged
-        return None if judged is None else judged.good
+        return self.candidate.verdict
 
     @property
     def score(self) -> float | None:

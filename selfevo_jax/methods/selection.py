@@ -78,11 +78,6 @@ def _usable(rollout: Rollout) -> bool:
     return _finished(rollout) and not _empty(rollout)
 
 
-def _verdict(rollout: Rollout, index: int) -> bool | None:
-    judged = rollout.candidates[index].judged
-    return None if judged is None else judged.good
-
-
 def _unread(candidate: Candidate) -> bool:
     """Whether a judge was asked about it, and is not understood."""
     if candidate.assessment is not None:
@@ -116,7 +111,7 @@ def _top_count(rows: int, top_share: float) -> int:
 def _passed(usable: Sequence[Rollout], least: float | None, top_share: float | None, seed: int) -> list[Rollout]:
     """What feedback lets through, in the order given. Of equal scores at the edge of the share some are drawn."""
     if least is None or top_share is None:
-        return [r for r in usable if _verdict(r, r.chosen) is True]
+        return [r for r in usable if r.candidates[r.chosen].verdict is True]
     scored = _scored(usable)
     above, at = ([r for r, score in scored if score > least], [r for r, score in scored if score == least])
     count = _top_count(len(scored), top_share) - len(above) if scored else 0
@@ -176,7 +171,7 @@ def select(
         run_on_feedback=sum(
             any(c.feedback is not None and c.feedback.finish == CUT for c in r.candidates) for r in rollouts
         ),
-        judged_good_first=sum(bool(r.candidates) and _verdict(r, 0) is True for r in rollouts),
+        judged_good_first=sum(bool(r.candidates) and r.candidates[0].verdict is True for r in rollouts),
         refined=sum(r.chosen > 0 for r in rollouts),
         judged_good=len(good),
         duplicates=duplicates,

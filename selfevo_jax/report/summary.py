@@ -11,9 +11,9 @@ from typing import Any
 from selfevo_jax.config import Config
 from selfevo_jax.report.open_ended import OpenRow, open_record, open_rows
 from selfevo_jax.report.status import evaluation_sets, label_reader
-from selfevo_jax.report.texts import BASE, Measured, OrdinaryRow, Texts, accuracy_change, warnings
+from selfevo_jax.report.texts import Measured, OrdinaryRow, Texts, accuracy_change, warnings
 from selfevo_jax.run.files import read_json, understood
-from selfevo_jax.run.names import COMMITTED, META, STOPPED, name_of
+from selfevo_jax.run.names import BASE, COMMITTED, META, STOPPED, name_of
 from selfevo_jax.run.run_dir import RunDir
 
 Figure = dict[str, Any] | None

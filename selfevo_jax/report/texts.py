@@ -23,6 +23,7 @@ from selfevo_jax.evaluate import (
 from selfevo_jax.judges import Leaks, format_for, open_judge
 from selfevo_jax.report.cells import estimate, percent, plain_table
 from selfevo_jax.run.files import read_json, read_rows
+from selfevo_jax.run.names import BASE
 from selfevo_jax.run.run_dir import RunDir
 
 LEGEND = (
@@ -41,7 +42,6 @@ LEGEND = (
 )
 """What shows in the tables, as a pattern, and what it means."""
 
-BASE = "base"
 ORDINARY, LIKELIHOOD = "ordinary answers", "log-likelihood"
 """How a comparison names what is measured by them; no set has white space in its name."""
 Scored = dict[tuple[str, str, str], dict[str, float | None]]

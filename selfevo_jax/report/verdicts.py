@@ -9,7 +9,7 @@ from selfevo_jax.progress import counted
 from selfevo_jax.report.cells import p_value
 from selfevo_jax.report.open_ended import verdict_on_open
 from selfevo_jax.report.summary import Summary
-from selfevo_jax.run.names import META
+from selfevo_jax.run.names import BASE, META
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -31,7 +31,7 @@ def verdict_on_run(summary: Summary) -> str:
         told = [_change(META, of_round.checkpoint, of_round.gain)]
     last = of_round or (measured[-1] if measured else None)
     if last is not None and last.against_base is not None and _is_news(last.gain, last.against_base):
-        told.append(_change("base", last.checkpoint, last.against_base))
+        told.append(_change(BASE, last.checkpoint, last.against_base))
     if summary.labels is not None:
         told.append(f"The rounds read labels, by {summary.labels}: a baseline, no self-improvement.")
     return " ".join(told)

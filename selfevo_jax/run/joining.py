@@ -26,18 +26,17 @@ from selfevo_jax.run.names import (
     META,
     OPEN,
     ORDINARY,
-    PAGE,
     PRINTS,
     REMOVED,
-    REPORT,
     ROUNDS,
     SCORES,
+    SHOWN,
 )
 from selfevo_jax.storage import storage_of
 
 _REMADE = tuple(f"{folder}/" for folder in (META, ROUNDS, EVALUATIONS, OPEN, ORDINARY))
 """Where files are that a phase makes anew."""
-_TOLD_ONLY = (COSTS, REPORT, PAGE)
+_TOLD_ONLY = (COSTS, *SHOWN)
 """Files that nothing is made from."""
 GROWING = dict.fromkeys(("prompts", "rollouts", "judged"), "manifest.json") | {"controls": "../controls.json"}
 """Folders of a round whose lines grow one by one, and the file that is there when they are finished."""
@@ -201,7 +200,7 @@ class Joining:
 
     def _missing(self, name: str) -> None:
         path = self.root / name
-        if self._sums.is_pending(path) or name in (REPORT, PAGE):  # these two are written again when the run ends
+        if self._sums.is_pending(path) or name in SHOWN:
             self._sums.forget(path)
         elif name.startswith(_REMADE) and not name.endswith(_NOT_READ):
             self.lost.add(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 CONFIG, PRINTS = "config.yaml", "fingerprints.json"
 COSTS, REPORT, PAGE = "costs.jsonl", "report.json", "report.html"
+SHOWN = (REPORT, PAGE)
+"""What a run shows of itself: written when it ends, and made of its other records."""
 FORKING = ".forking"
 """In a directory that is to become the run of a fork, until all of it is there."""
 

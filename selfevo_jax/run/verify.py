@@ -14,7 +14,7 @@ from selfevo_jax.errors import SelfevoError
 from selfevo_jax.run.files import read_json
 from selfevo_jax.run.joining import GROWING
 from selfevo_jax.run.journal import Journal
-from selfevo_jax.run.names import COMMITTED, META, OPEN, PAGE, PRINTS, REPORT, SCORES, TRACKING, name_of
+from selfevo_jax.run.names import COMMITTED, META, OPEN, PAGE, PRINTS, SCORES, SHOWN, TRACKING, name_of
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.storage import is_remote, storage_of
 
@@ -30,15 +30,12 @@ class Verified:
     """What the run shows of itself and is not here: no fault, since nothing rests on it and it can be made anew."""
 
 
-_SHOWN = (REPORT, PAGE)
-
-
 def verify(run: RunDir) -> Verified:
     """Digests of all finished files, counts of rows, and checkpoints that phases name. Raises ConfigError where no run
     lies."""
     run.require_run()
     known = run.finished_files()
-    absent = [name for name in known if name in _SHOWN and not (run.root / name).exists()]
+    absent = [name for name in known if name in SHOWN and not (run.root / name).exists()]
     names = [name for name in known if name not in absent]
     faults = run.sums.record_faults()
     if not run.config_file.exists():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
-from selfevo_jax.data.objects import fields_at
+from selfevo_jax.data.objects import lacking
 from selfevo_jax.data.sources import EvaluationRow, numbered_rows
 from selfevo_jax.errors import DataError, shown
 from selfevo_jax.tasks.solutions.worked import Sum, format_number, work_out
@@ -71,9 +71,7 @@ def read_problems(source: str, columns: Mapping[str, str] = MappingProxyType({})
 def _problem(source: str, line: int, row: EvaluationRow) -> Problem | DataError:
     for column in (EQUATION, ANSWER):
         if row.columns.get(column) is None:
-            remedy = f"add it, or name the one that holds it with `columns`, such as {{{column}: FIELD}}"
-            there = fields_at(source, line)
-            raise DataError(source, line, column, f"is missing; the row has the fields: {there}; {remedy}")
+            raise DataError(source, line, column, lacking(source, line, column))
     equation, given = row.columns[EQUATION], row.columns[ANSWER]
     wanted = f"found {shown(equation)}, expected a sum such as '(8 - 3) * 2'"
     try:

@@ -6,13 +6,12 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from selfevo_jax.data import MetaRow, PromptRow, QARow
 from selfevo_jax.data.instructions_section import InstructionsSection, MetaPart
 from selfevo_jax.tasks.balanced import balanced
-from selfevo_jax.tasks.base import BuiltMeta
+from selfevo_jax.tasks.base import Answer, BuiltMeta
 from selfevo_jax.tasks.instructions.crafts import Demand, feedback, near_miss, repaired, unmet
 from selfevo_jax.tasks.instructions.generate import InstructionRow, draw_demands, prompt_text
 from selfevo_jax.tasks.instructions.splits import Part
@@ -21,7 +20,7 @@ from selfevo_jax.text import VerdictRule, parse_verdict
 
 def build_meta(
     rows: Sequence[InstructionRow],
-    responses: Mapping[str, Sequence[Response]],
+    responses: Mapping[str, Sequence[Answer]],
     part: Part,
     section: InstructionsSection,
     seed: int,
@@ -55,20 +54,11 @@ def build_meta(
 
 
 def own_answers(
-    rows: Sequence[PromptRow], responses: Mapping[str, Sequence[Response]], settings: MetaPart
+    rows: Sequence[PromptRow], responses: Mapping[str, Sequence[Answer]], settings: MetaPart
 ) -> list[QARow]:
     """What the base answers where nothing is demanded, by the same bounds as responses in D_meta."""
     found = list(_usable(rows, responses, settings, Counter()))
     return [QARow(f"{row.id}-{place}", row.prompt, text) for place, (row, text) in enumerate(found)]
-
-
-@dataclass(frozen=True)
-class Response:
-    """What the base model answered."""
-
-    text: str
-    finished: bool = True
-    """Whether it came to its own end, rather than to a limit."""
 
 
 class _Asked(Protocol):
@@ -80,7 +70,7 @@ _Row = TypeVar("_Row", bound=_Asked)
 
 
 def _usable(
-    rows: Sequence[_Row], responses: Mapping[str, Sequence[Response]], settings: MetaPart, counts: Counter[str]
+    rows: Sequence[_Row], responses: Mapping[str, Sequence[Answer]], settings: MetaPart, counts: Counter[str]
 ) -> Iterator[tuple[_Row, str]]:
     """Each response that is neither too short nor too long nor a copy, with its row."""
     seen: set[str] = set()

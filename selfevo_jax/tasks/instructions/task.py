@@ -17,7 +17,7 @@ from selfevo_jax.tasks.base import Answer, BuiltMeta, Cut, Questions
 from selfevo_jax.tasks.files import given_qa, open_rows, read_sets, set_notices
 from selfevo_jax.tasks.instructions.crafts import Demand, missed
 from selfevo_jax.tasks.instructions.generate import InstructionRow, make_rows, without_demands
-from selfevo_jax.tasks.instructions.meta import Response, build_meta, own_answers
+from selfevo_jax.tasks.instructions.meta import build_meta, own_answers
 from selfevo_jax.tasks.instructions.splits import KEY, Part, check_apart, split
 from selfevo_jax.tasks.overlap import check_overlap
 
@@ -111,9 +111,9 @@ class Instructions:
 
     def meta_rows(self, answers: Sequence[Answer]) -> BuiltMeta:
         prompts = {row.id: row.prompt for rows in (self._questions, self._plain) for row in rows}
-        responses: dict[str, list[Response]] = {}
+        responses: dict[str, list[Answer]] = {}
         for answer in answers:
-            responses.setdefault(prompts[answer.id], []).append(Response(answer.text, answer.finished))
+            responses.setdefault(prompts[answer.id], []).append(answer)
         built = build_meta(self._questions, responses, self._parts.meta, self._section, self._seed)
         own = own_answers(self._plain, responses, self._section.meta)
         return BuiltMeta(built.rows, {**built.counts, **({"answers without demands": len(own)} if own else {})}, own)
