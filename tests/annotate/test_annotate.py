@@ -11,75 +11,20 @@ import pytest
 
 pytest.importorskip("openai")
 
+from annotate_helpers import KEY, SMALL, annotated, rows_of, sums, teacher, tokens, written
 from completions_server import serving
 from lock_helpers import owned_by_a_living_process
 from quick_processes import start
-from typer.testing import CliRunner
 
 import selfevo_jax
 from selfevo_jax.annotate.files import Files
-from selfevo_jax.cli import app
-from selfevo_jax.data import QARow, read_meta, read_qa
-from selfevo_jax.data.annotated import Annotated
-from selfevo_jax.data.annotated import annotated as beside
+from selfevo_jax.data import QARow, read_meta
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.judges import RatingJudge, VerdictJudge, asking, endpoint
-from selfevo_jax.rounds import generate
+from selfevo_jax.judges import RatingJudge, VerdictJudge
 from selfevo_jax.rounds.meta_stage import check_verdicts
 from selfevo_jax.storage.disk import Disk
 
-KEY = "sk-of-these-tests"
 ROOT = Path(selfevo_jax.__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    # tries follow each other at once; what the server asks to wait is waited for all the same
-    monkeypatch.setattr(endpoint, "Pace", lambda *a, **k: asking.Pace(*a, **k, first_wait=0.005))
-
-
-def annotated(*words: object, fails: bool = False) -> str:
-    """What the command says, on one line; or its error."""
-    done = CliRunner().invoke(app, ["annotate", *map(str, words)])
-    if fails:
-        assert done.exception is not None
-        return " ".join(str(done.exception).split())
-    assert done.exception is None, done.exception
-    return " ".join(done.output.split())
-
-
-def rows_of(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def written(path: Path, rows) -> Path:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def sums(path: Path, n: int, wrong: int = 3) -> Path:
-    """Sums in two lines, each of so many with a wrong end."""
-    ends = [i + 1 + (i % wrong == 0) for i in range(n)]
-    rows = [
-        {"id": f"r{i}", "prompt": f"What is {i} + 1?", "response": f"I add {i} and 1.\nIt is {end}."}
-        for i, end in enumerate(ends)
-    ]
-    return written(path, rows)
-
-
-def teacher(asks: str) -> str:
-    """An annotator that knows sums."""
-    number = int(re.search(r"What is (\d+) \+ 1", asks)[1])
-    if asks.endswith("Give only the new answer."):
-        return f"I add {number} and 1.\nIt is {number + 1}."
-    if re.search(r"It is (\d+)", asks)[1] == str(number + 1):
-        return f"Step 1: right, that is asked.\nStep 2: right, {number} + 1 = {number + 1}.\nVerdict: correct"
-    return f"Step 1: right, that is asked.\nStep 2: wrong, {number} + 1 = {number + 1}.\nVerdict: incorrect"
-
-
-def tokens(asks: str, said: str) -> tuple[int, int]:
-    return len(asks) % 97 + 1, len(said) % 31 + 1
 
 
 def unlucky(asks: str, n: int) -> str | None:
@@ -266,154 +211,6 @@ def test_a_dry_run_asks_and_writes_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
 
 
-def answers_to(requests: Path, results: Path, skip: int = -1) -> Path:
-    """What a batch's server writes: in another order, with one line that failed."""
-    lines = []
-    for at, asked in enumerate(rows_of(requests)):
-        assert (asked["method"], asked["url"], asked["body"]["model"]) == ("POST", "/v1/chat/completions", "big")
-        text = teacher(asked["body"]["messages"][-1]["content"])
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        body = {"id": "x", "object": "chat.completion", "created": 1, "model": "big", "choices": [choice]}
-        body["usage"] = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-        answer = {"id": f"batch-{at}", "custom_id": asked["custom_id"], "error": None}
-        response = {"status_code": 200, "request_id": "y", "body": body}
-        if at == skip:
-            response = {"status_code": 400, "request_id": "y", "body": {"error": {"message": "too odd"}}}
-        lines.append(answer | {"response": response})
-    return written(results, reversed(lines))
-
-
-def test_batch_files_are_written_and_read_pass_by_pass_and_give_what_asking_gives(tmp_path):
-    prompts, out = sums(tmp_path / "p.jsonl", 6), tmp_path / "meta.jsonl"
-    first, second, third = (tmp_path / f"ask{n}.jsonl" for n in range(3))
-    assert "6 requests" in annotated(prompts, out, "--model", "big", "--write-requests", first)
-    results = answers_to(first, tmp_path / "said.jsonl", skip=1)
-    words = [prompts, out, "--model", "big", "--read-results", results]
-    said = annotated(*words, "--write-requests", second)
-    assert "5 answers read, 0 were there already" in said
-    assert "1 lines" in said
-    assert "1 HTTP 400: too odd" in said
-    # the one that failed, and two refinements
-    assert [row["custom_id"].partition("-")[0] for row in rows_of(second)] == ["feedback", "refine", "refine"]
-    assert not out.exists()
-    words[-1] = answers_to(second, tmp_path / "said2.jsonl")
-    assert "6 rows" in annotated(*words, "--write-requests", third)
-    assert not third.exists()
-    with serving() as server:
-        server.says = teacher
-        annotated(prompts, tmp_path / "live.jsonl", "--endpoint", server.url, "--model", "big")
-    assert (tmp_path / "live.jsonl").read_bytes() == out.read_bytes()
-    error = annotated(prompts, out, "--model", "big", "--read-results", prompts, fails=True)
-    assert "custom_id': found null, expected text" in error
-    assert "--max-cost: a batch is asked by its server" in annotated(
-        *[prompts, out, "--model", "big", "--write-requests", third, "--max-cost", 1],
-        *["--price-read", 1, "--price-written", 1],
-        fails=True,
-    )
-
-
-def test_responses_come_from_a_model_at_the_server_and_copies_are_asked_about_once(tmp_path):
-    prompts = written(
-        tmp_path / "p.jsonl", [{"id": "a", "prompt": "What is 1 + 1?"}, {"id": "b", "prompt": "What is 2 + 1?"}]
-    )
-    out = tmp_path / "meta.jsonl"
-
-    def says(asks: str) -> str:
-        return "I add.\nIt is 2." if re.fullmatch(r"What is \d \+ 1\?", asks) else teacher(asks)
-
-    with serving() as server:
-        server.says = says
-        said = annotated(
-            *[prompts, out, "--endpoint", server.url, "--model", "big", "--response-model", "small"],
-            *["--responses", 2],
-        )
-        asked = dict(server.asked)
-    assert [(row.id, row.response, row.good) for row in read_meta(out)] == [
-        ("a-0", "I add.\nIt is 2.", True),
-        ("b-0", "I add.\nIt is 2.", False),
-    ]
-    assert "2 copies were left out" in said
-    assert asked["What is 1 + 1?"] == 2  # samples are questions of their own
-    assert sum(asked.values()) == 4 + 2 + 1
-
-
-def test_cut_responses_are_said_before_feedback_is_paid_for_and_noted_for_those_who_use_the_rows(tmp_path):
-    prompts = written(tmp_path / "p.jsonl", [{"id": str(n), "prompt": f"What is {n} + 1?"} for n in range(4)])
-    out = tmp_path / "meta.jsonl"
-
-    def says(asks: str) -> str:
-        return "I add.\nIt is 1." if re.fullmatch(r"What is \d \+ 1\?", asks) else teacher(asks)
-
-    with serving(lambda asks, n: "clipped" if re.fullmatch(r"What is [123] \+ 1\?", asks) else None) as server:
-        server.says = says
-        words = [prompts, out, "--endpoint", server.url, "--model", "big", "--response-model", "small"]
-        said = annotated(*words, "--response-tokens", 40)
-    first, last = (
-        "3 of 4 responses were cut at 40 tokens and give no row",
-        "3 of 4 responses gave no row (3 response: cut",
-    )
-    assert said.index(first) < said.index("feedback by big") < said.index(last) < said.index("1 row")
-    assert (
-        "This call goes on: feedback is asked for on the 1 others all the same. To have the longer ones first" in said
-    )
-    assert "raise --response-tokens (now 40), so that not only short responses stay; see" in said
-    assert beside(str(out)) == Annotated(drawn=4, cut=3, limit=40)
-    assert beside(str(prompts)) is None
-
-
-def test_batch_files_may_be_in_a_bucket(tmp_path):
-    prompts, out = sums(tmp_path / "p.jsonl", 2), tmp_path / "meta.jsonl"
-    for option in ("--write-requests", "--read-results"):
-        error = annotated(prompts, out, "--model", "big", option, "s3://bucket/ask.jsonl", fails=True)
-        assert error.startswith("s3://bucket/ask.jsonl: expected a folder of this machine or gs://BUCKET/NAME")
-
-
-SMALL = """
-run_dir: none
-model: {source: "builtin:stories"}
-mesh: {data: 1}
-data: {stories: {}}
-sampling: {slots: 4, cache_length: 64, respond: {temperature: 0.8, max_new_tokens: 8}}
-"""
-
-
-def test_a_base_is_sampled_here_and_no_response_twice(tmp_path, monkeypatch, quick_compiles):
-    rows = [{"id": n, "prompt": f"{n} has 7 shells. Then {n} finds 5. How many now?"} for n in ("Mia", "Tom")]
-    prompts, out, config = written(tmp_path / "p.jsonl", rows), tmp_path / "meta.jsonl", tmp_path / "small.yaml"
-    config.write_text(SMALL)
-    with serving() as server:
-        server.says = lambda asks: "13." if asks.endswith("new answer.") else "Step 1: wrong.\nVerdict: incorrect"
-        words = [prompts, out, "--endpoint", server.url, "--model", "big", "--base", config, "--responses", 3]
-        annotated(*words)
-        found, content = read_meta(out), out.read_bytes()
-        assert {row.prompt for row in found} <= {row["prompt"] for row in rows}
-        assert all(row.response.strip() == row.response != row.refinement == "13." for row in found)
-        assert len(rows_of(tmp_path / "meta.annotate" / "sampled.jsonl.unfinished")) == 6
-        assert len({row.id for row in found}) == len(found) > 1
-        noted = beside(str(out))
-        assert (noted.drawn, noted.limit, noted.format["respond"]) == (6, 8, "{prompt}\nAnswer:")
-        config.write_text(SMALL.replace("0.8", "0.7"))
-        assert "made otherwise (base.respond.temperature was 0.8, is 0.7)" in annotated(*words, fails=True)
-        config.write_text(SMALL)
-
-        def opened(_: object) -> None:
-            raise AssertionError("sampled again")
-
-        monkeypatch.setattr(generate, "open_workbench", opened)
-        annotated(*words)
-        assert out.read_bytes() == content
-        assert set(server.asked.values()) == {1}
-
-
-def test_d_qa_is_the_annotator_s_own_answers(tmp_path):
-    prompts, out = sums(tmp_path / "p.jsonl", 3), tmp_path / "qa.jsonl"
-    with serving(lambda asks, n: "clipped" if "2 + 1" in asks else None) as server:
-        server.says = lambda asks: f"To {asks}: so and so."
-        said = annotated(prompts, out, "--endpoint", server.url, "--model", "big", "--kind", "qa")
-    assert [row.answer for row in read_qa(out)] == [f"To What is {i} + 1?: so and so." for i in range(2)]
-    assert "1 answer: cut at the limit" in said
-
-
 def test_aspects_give_ratings_that_a_run_reads_as_they_are(tmp_path):
     prompts, out = sums(tmp_path / "p.jsonl", 3), tmp_path / "meta.jsonl"
     best = "Instruction following: 5. Yes.\nHonesty: N/A.\nTruthfulness: 5\nHelpfulness: **5**/5 - all.\nAdvice: none."
@@ -565,21 +362,6 @@ def test_again_asks_for_what_cannot_be_used_and_for_nothing_else_and_all_askings
     ids = [row["id"] for row in rows_of(asked)]
     assert cost["answers"] == len(set(ids)) == len(ids)
     assert cost["read"] == 10 * len(ids)
-
-
-def test_again_with_batch_files_asks_and_takes_the_second_answers(tmp_path):
-    prompts, out = sums(tmp_path / "p.jsonl", 3, wrong=9), tmp_path / "meta.jsonl"
-    with serving() as server:
-        annotated(prompts, out, "--endpoint", server.url, "--model", "big", fails=True)
-    asks = tmp_path / "ask.jsonl"
-    words = [prompts, out, "--model", "big", "--again", "--write-requests", asks]
-    assert "3 requests" in annotated(*words)
-    said = answers_to(asks, tmp_path / "said.jsonl")
-    last = tmp_path / "ask2.jsonl"
-    annotated(*words[:-1], last, "--read-results", said)
-    asks.unlink()
-    said = answers_to(last, tmp_path / "said2.jsonl")
-    assert "3 rows" in annotated(prompts, out, "--model", "big", "--read-results", said)
 
 
 def test_a_file_that_is_read_is_never_written_over(tmp_path):

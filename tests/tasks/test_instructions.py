@@ -1,14 +1,13 @@
-"""The task of verifiable instructions: prompts, what is set apart, feedback that quotes, D_meta of given responses."""
+"""The task of verifiable instructions: prompts, what is set apart, feedback that quotes."""
 
 import itertools
-import json
 import random
-import re
 from collections import Counter
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from instruction_helpers import EVERY, TEXTS, instructions_config, rows_of
 from pydantic import ValidationError
 
 from selfevo_jax.config import parse_config
@@ -17,34 +16,22 @@ from selfevo_jax.data.instructions_section import TAUGHT, InstructionsSection
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.scorers.checks import KINDS, letters
 from selfevo_jax.scorers.constraints import Constraints
-from selfevo_jax.tasks import Answer, open_task
+from selfevo_jax.tasks import open_task
 from selfevo_jax.tasks.instructions import (
     Demand,
-    build_meta,
     check_apart,
     feedback,
-    make_rows,
     near_miss,
     repaired,
     split,
 )
 from selfevo_jax.tasks.instructions.crafts import CLASHES, CRAFTS, unmet
 from selfevo_jax.tasks.instructions.generate import draw_demands
-from selfevo_jax.tasks.instructions.meta import Response, first_sentences
 from selfevo_jax.tasks.instructions.wordings import BRIEF, WORDINGS
 from selfevo_jax.text import VerdictRule, parse_verdict
 
-EVERY = tuple(WORDINGS)
 SMALL = InstructionsSection(kinds=EVERY, meta={"base": 1}, evaluation={"base": 1})
 PART = split([PromptRow(str(n), f"Do {n}.") for n in range(9)], SMALL).prompts
-TEXTS = (
-    "The sea is calm today, and the boats are out.",
-    "I would take the early train. It is cheaper and it is quiet.",
-    "Rice, beans and a little salt: that will do for many people.",
-    '"Nobody knows," said the man in the shop, "but we can ask."',
-    "- bring a coat\n- bring a hat\n- bring water for the way",
-    "Walk slowly (at first), then run: 20 minutes a day is enough.",
-)
 
 
 def _demands(kinds, rng, part):
@@ -53,16 +40,6 @@ def _demands(kinds, rng, part):
         arguments, atoms = CRAFTS[kind].draw(part.atoms[kind], rng)
         found.append(Demand(kind, arguments, rng.choice(part.wordings[kind]), atoms))
     return found
-
-
-@pytest.fixture(scope="module")
-def base():
-    return read_prompts("builtin:instructions/base")
-
-
-@pytest.fixture(scope="module")
-def part(base):
-    return split(base, InstructionsSection(kinds=EVERY)).prompts
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -185,20 +162,16 @@ def test_what_is_not_set_apart_is_that_of_the_rounds(base):
     assert parts.evaluation.wordings == parts.prompts.wordings
 
 
-def _rows(part, number, section, seed="s", tag="x"):
-    return list(itertools.islice(make_rows(part, section, seed, tag), number))
-
-
 def test_rows_themselves_are_held_to_what_is_set_apart(base):
     section = InstructionsSection()
     parts = split(base, section)
-    used, fresh = _rows(parts.prompts, 300, section), _rows(parts.evaluation, 100, section)
+    used, fresh = rows_of(parts.prompts, 300, section), rows_of(parts.evaluation, 100, section)
     check_apart(used, fresh, section.apart)
     for apart, other in (
         ((), used[:1]),
-        (("wordings",), _rows(parts.seen, 100, section)),
-        (("arguments",), _rows(parts.seen, 100, section)),
-        (("base",), _rows(parts.prompts, 100, section, seed="other")),
+        (("wordings",), rows_of(parts.seen, 100, section)),
+        (("arguments",), rows_of(parts.seen, 100, section)),
+        (("base",), rows_of(parts.prompts, 100, section, seed="other")),
     ):
         with pytest.raises(ConfigError, match=r"data\.instructions\.evaluation: \d+ of its \d+ .*apart") as error:
             check_apart(used, other, apart)
@@ -210,7 +183,7 @@ def test_copies_among_base_instructions_do_not_cross_the_parts():
     section = InstructionsSection(meta={"base": 8}, evaluation={"base": 8})
     parts = split(rows, section)
     assert sum(map(len, (parts.meta.base, parts.prompts.base, parts.evaluation.base))) == 30
-    check_apart(_rows(parts.prompts, 200, section), _rows(parts.evaluation, 50, section), section.apart)
+    check_apart(rows_of(parts.prompts, 200, section), rows_of(parts.evaluation, 50, section), section.apart)
 
 
 @pytest.mark.parametrize(
@@ -254,9 +227,9 @@ def test_an_evaluation_whose_prompts_could_be_those_of_the_rounds_is_refused(set
 def test_prompts_are_the_same_for_a_seed_each_once_and_scored_by_their_own_columns(base):
     section = InstructionsSection(kinds=EVERY)
     part = split(base, section).prompts
-    rows = _rows(part, 600, section)
-    assert rows == _rows(part, 600, section)
-    assert rows[:5] != _rows(part, 5, section, seed="other")
+    rows = rows_of(part, 600, section)
+    assert rows == rows_of(part, 600, section)
+    assert rows[:5] != rows_of(part, 5, section, seed="other")
     assert len({row.prompt for row in rows}) == len({row.id for row in rows}) == 600
     assert Constraints().faults(rows) == [None] * 600
     sizes = Counter(len(row.demands) for row in rows)
@@ -276,74 +249,9 @@ def test_a_source_that_gives_too_few_prompts_is_told():
         kinds=("punctuation:no_comma",), two_share=0.0, brief=False, meta={"base": 1}, evaluation={"base": 1}
     )
     part = split([PromptRow(str(n), f"Do {n}.") for n in range(4)], section).prompts
-    assert len(_rows(part, 18, section)) == 18
+    assert len(rows_of(part, 18, section)) == 18
     with pytest.raises(ConfigError, match="only 18 different prompts"):
-        _rows(part, 19, section)
-
-
-def _responses(texts):
-    return {prompt: [Response(text) for text in given] for prompt, given in texts.items()}
-
-
-@pytest.fixture(scope="module")
-def built(base):
-    section = InstructionsSection(meta={"rows": 300, "prompts": 120})
-    part = split(base, section).meta
-    rows = _rows(part, 120, section)
-    rng = random.Random(3)
-    responses = {row.prompt: [f"{rng.choice(TEXTS)} Part {n}."] for n, row in enumerate(rows)}
-    responses |= {rows[0].prompt: ["Too short.", "long " * 80], rows[1].prompt: [next(iter(responses.values()))[0]]}
-
-    def build(seed):
-        return build_meta(rows, _responses(responses), part, section, seed)
-
-    return section.meta, build, {text for texts in responses.values() for text in texts}
-
-
-def test_d_meta_holds_the_shares_and_the_same_seed_gives_the_same_rows(built):
-    settings, build, _ = built
-    found = build(5)
-    assert found == build(5)
-    assert found.rows != build(6).rows
-    assert len(found.rows) == 300 == len({row.id for row in found.rows})
-    assert sum(row.good for row in found.rows) == round(300 * settings.right_share)
-    assert (found.counts["too short"], found.counts["too long"]) == (1, 1)
-    assert found.counts["responses"] == 119
-
-
-def test_d_meta_says_the_truth_and_refines_to_what_is_right(built):
-    _, build, given = built
-    rows = build(5).rows
-    for row in rows:
-        assert parse_verdict(row.feedback, VerdictRule()).good is row.good
-        assert ("wrong." in row.feedback) is not row.good
-        assert (row.error is None) is row.good
-        assert (row.refinement == row.response) is row.good
-    wrong = [row for row in rows if not row.good]
-    assert sum(row.response in given for row in wrong) == pytest.approx(len(wrong) * 0.38 / 0.58, abs=2)
-
-
-def test_refinements_and_right_responses_meet_what_the_prompt_asks(base):
-    section = InstructionsSection(meta={"demands_per_response": 1, "right_share": 0.5, "near_share": 0.0})
-    part = split(base, section).meta
-    row = _rows(part, 1, section)[0]
-    found = build_meta([row], _responses({row.prompt: list(TEXTS)}), part, section, 0)
-    assert found.rows
-    for meta in found.rows:
-        assert meta.prompt == row.prompt
-        assert Constraints().grade(row, meta.refinement).right
-        assert Constraints().grade(row, meta.response).right is meta.good
-
-
-def test_where_one_sort_is_scarce_fewer_rows_are_taken_of_all(base):
-    section = InstructionsSection()
-    part = split(base, section).meta
-    rows = _rows(part, 3, section)
-    responses = {row.prompt: [TEXTS[n]] for n, row in enumerate(rows)}
-    found = build_meta(rows, _responses(responses), part, section, 0)
-    assert 10 < len(found.rows) < 40
-    assert sum(row.good for row in found.rows) == pytest.approx(0.42 * len(found.rows), abs=1)
-    assert build_meta(rows, {}, part, section, 0).rows == []
+        rows_of(part, 19, section)
 
 
 @pytest.mark.parametrize(
@@ -369,39 +277,11 @@ def test_shares_of_prompts_with_two_and_three_demands_are_one_together_at_most()
         InstructionsSection(two_share=0.5, three_share=0.6)
 
 
-def test_what_the_base_answers_to_prompts_without_demands_is_taught_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = _config(tmp_path, meta={"prompts": 8, "own_prompts": 5, "responses": 2})
-    task = open_task(config)
-    questions = task.questions()
-    assert len(questions.rows) == 13
-    demanded, plain = questions.rows[:8], questions.rows[8:]
-    answers = [Answer(row.id, 0, f"A text of the base to number {n}.", True) for n, row in enumerate(demanded)]
-    answers += [Answer(row.id, 0, f"Its own words about number {n}.", n != 1) for n, row in enumerate(plain)]
-    answers += [Answer(plain[0].id, 1, "Short.", True), Answer(plain[2].id, 1, "Its own words about number 0.", True)]
-    built = task.meta_rows(answers)
-    assert [(row.prompt, row.answer) for row in built.own] == [
-        (plain[n].prompt, f"Its own words about number {n}.") for n in (0, 2, 3, 4)
-    ]
-    assert built.counts["answers without demands"] == 4
-    assert {row.prompt for row in built.rows}.isdisjoint(row.prompt for row in plain)
-
-
-def _config(tmp_path, **instructions):
-    ifeval = {
-        "prompt": "Say it.",
-        "instruction_id_list": ["language:response_language"],
-        "kwargs": [{"language": "de"}],
-    }
-    (tmp_path / "ifeval.jsonl").write_text(json.dumps(ifeval) + "\n")
-    rows = {"source": str(tmp_path / "ifeval.jsonl"), "scorers": ["constraints", {"constraints": {"loose": True}}]}
-    data = {"instructions": instructions, "evaluation": {"ifeval": rows}, "prompts_per_round": 40}
-    return parse_config({"run_dir": "x", "seed": 7, "model": {"source": "builtin:stories"}, "data": data})
-
-
 def test_a_run_gets_its_prompts_questions_and_sets_and_official_prompts_of_a_file_beside_them(tmp_path, monkeypatch):
     monkeypatch.setattr(letters, "_detectors", lambda: None)
-    config = _config(tmp_path, evaluation={"rows": 30, "seen_rows": 10}, meta={"prompts": 20, "responses": 2})
+    config = instructions_config(
+        tmp_path, evaluation={"rows": 30, "seen_rows": 10}, meta={"prompts": 20, "responses": 2}
+    )
     task = open_task(config)
     assert list(task.evaluation()) == config.data.set_names == ["instructions", "instructions_seen", "ifeval"]
     assert [len(of.rows) for of in task.evaluation().values()] == [30, 10, 1]
@@ -419,75 +299,8 @@ def test_a_run_gets_its_prompts_questions_and_sets_and_official_prompts_of_a_fil
     assert task.cut_for(config) is None
 
 
-def test_answers_that_a_limit_cut_off_are_shortened_to_whole_sentences(tmp_path):
-    task = open_task(_config(tmp_path, meta={"prompts": 12, "demands_per_response": 1}))
-    rows = task.questions().rows
-    answers = [Answer(row.id, 0, f"Here is answer {n} of many. And th", n % 2 == 0) for n, row in enumerate(rows)]
-    answers[1] = Answer(rows[1].id, 0, "Without any end of a sentence", False)
-    built = task.meta_rows(answers)
-    counts = built.counts
-    assert (counts["responses"], counts["shortened"], counts["too long"]) == (11, 5, 1)
-    cut = {row.prompt for row, answer in zip(rows, answers, strict=True) if not answer.finished}
-    for shortened in (True, False):
-        of = [row.response.lower() for row in built.rows if (row.prompt in cut) is shortened]
-        assert of
-        assert any("and th" in text for text in of) is not shortened
-
-
-@pytest.mark.parametrize(
-    ("text", "most", "kept"),
-    [
-        ("One is here. Two is there. Three is", 40, "One is here. Two is there."),
-        ("One is here. Two is there.", 20, "One is here."),
-        ("1. Salt\n2. Pepper and", 40, ""),
-        ('He said "Stop it!" Then the', 40, 'He said "Stop it!"'),
-        ("Born in the U.S. A man of 3.5 metres", 40, ""),
-        ("Is it so? Yes", 40, "Is it so?"),
-        ("Is it so?! Yes", 40, "Is it so?!"),
-        ("I met Dr. Smith and Mrs. Lee of St. Ives", 40, ""),
-        ("Bring salt, oil, etc. and then", 40, ""),
-        ("Call it at 5 p.m. or later", 40, ""),
-        ("10. Salt\n11. Pepper\n12. Oil", 40, ""),
-        ("It was in 1910. Then", 40, "It was in 1910."),
-        ('They call it "love". Then', 40, 'They call it "love".'),
-        ("It is big (see below). Then", 40, "It is big (see below)."),
-        ("It is **big.** And", 40, "It is **big.**"),
-        ("One is here. And then... Well", 40, "One is here."),
-        ("One is here.\n\n- Two", 40, "One is here."),
-        ("", 40, ""),
-    ],
-)
-def test_what_is_kept_of_a_text_ends_where_a_sentence_ends(text, most, kept):
-    assert first_sentences(text, most) == kept
-
-
-def test_with_quoted_demands_feedback_has_each_demand_in_the_words_of_its_prompt(tmp_path):
-    built = {}
-    for quote in (False, True):
-        task = open_task(_config(tmp_path, meta={"prompts": 12, "quote_demands": quote}))
-        rows = {row.prompt: row for row in task.questions().rows}
-        answers = [Answer(row.id, 0, f"{TEXTS[n % 6]} {n}", True) for n, row in enumerate(rows.values())]
-        built[quote] = task.meta_rows(answers).rows
-    assert len(built[False]) == len(built[True]) > 12
-    for plain, quoting in zip(built[False], built[True], strict=True):
-        left = quoting.feedback
-        demands = _texts_of_demands(quoting.prompt)
-        for place, demand in enumerate(sorted(demands, key=quoting.prompt.index), 1):
-            assert f"{place}. {demand} Need" in left
-            left = left.replace(f"{place}. {demand} ", "", 1)
-        assert left == plain.feedback
-
-
-def _texts_of_demands(prompt):
-    """The sentences of a prompt that are wordings of a demand, whatever they are filled with."""
-    forms = [
-        re.sub(r"\\\{\w+\\\}", '[^"]+', re.escape(w)) for kind in InstructionsSection().kinds for w in WORDINGS[kind]
-    ]
-    return [found[0] for form in forms for found in re.finditer(form, prompt)]
-
-
 def test_other_seeds_are_measured_on_the_same_rows_and_draw_other_prompts(tmp_path):
-    one = _config(tmp_path)
+    one = instructions_config(tmp_path)
     other = one.model_copy(update={"seed": 8})
     first, second = open_task(one), open_task(other)
     assert first.evaluation()["instructions"].rows == second.evaluation()["instructions"].rows
@@ -496,7 +309,7 @@ def test_other_seeds_are_measured_on_the_same_rows_and_draw_other_prompts(tmp_pa
 
 
 def test_controls_are_near_misses_of_what_the_prompt_asks(tmp_path):
-    task = open_task(_config(tmp_path))
+    task = open_task(instructions_config(tmp_path))
     rng = random.Random(0)
     gold = task.gold(1)
     for row in task.prompts(1):
