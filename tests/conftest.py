@@ -3,11 +3,7 @@
 import gc
 import os
 import shutil
-import sys
 import tempfile
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no test folder on the path
 
 import pytest
 from quick_compiles import flags

@@ -1,11 +1,6 @@
-"""Lets the tests of this folder import harness_helpers, and gives them a workbench whose prompts are the bare text."""
-
-import sys
-from pathlib import Path
+"""A workbench whose prompts are the bare text."""
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

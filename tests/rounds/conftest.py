@@ -1,11 +1,8 @@
-"""Lets the tests of this folder import loop_helpers, and gives them one finished run."""
+"""One finished run."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,6 @@
-"""What the tests of this folder share: its path (importlib mode adds none), and quick compiles."""
-
-import sys
-from pathlib import Path
+"""What the tests of this folder share: quick compiles."""
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="module", autouse=True)
