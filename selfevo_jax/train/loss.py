@@ -19,6 +19,11 @@ LOGIT_BUDGET = 1 << 24
 """Logits (fp32 numbers on one device) that are held at once; above it the loss runs over chunks of the tokens."""
 _LEAST_CHUNK = 512
 """Tokens of a chunk at least: each chunk reads and writes the whole gradient of the head."""
+_FROZEN_CHUNK = 128
+"""The same for a head that does not learn: a chunk only reads the table."""
+_FROZEN_CHUNKS = 8
+"""Into how many chunks the tokens are divided at most for a head that does not learn: what has no target is passed over
+by whole chunks."""
 
 
 def shifted(batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -112,6 +117,11 @@ class HeadLoss:
         """How the table lies in a computation: its width whole on every device."""
         vocab_axes, _ = self._axes()
         return PartitionSpec(vocab_axes) if self.tied else PartitionSpec(None, vocab_axes)
+
+    def chunks(self, tokens: int, vocab: int) -> int:
+        """Of a device that has so many tokens and so much of the vocabulary."""
+        count = chunk_count(tokens, vocab, self.budget, self.least_chunk)
+        return count if self.learns else max(count, min(_FROZEN_CHUNKS, -(-tokens // _FROZEN_CHUNK)))
 
     @property
     def mesh(self) -> Mesh:
@@ -240,7 +250,7 @@ class _Chunks:
         self._split, self._vocab_axes, self._table, self._n = not head.alone and bool(vocab_axes), vocab_axes, table, n
         self._first = jax.lax.axis_index(vocab_axes) * size if self._split else 0
         self._softcap = head.softcap
-        self._count = chunk_count(n, size, head.budget, head.least_chunk)
+        self._count = head.chunks(n, size)
         self.chunk = -(-n // self._count)
         flat = weights.reshape(n)
         order = jnp.argsort(flat == 0, stable=True)

@@ -224,6 +224,14 @@ def test_chunks_fit_the_budget_and_never_fall_below_a_useful_size():
     assert chunk_count(7, 100, budget=200, least=1) == 4
 
 
+def test_a_head_that_does_not_learn_has_smaller_chunks_of_few_tokens_so_that_more_of_them_are_passed_over():
+    place = param_shardings(CONFIG, mesh_of((1, 1, 1)), TRAIN_RULES)["embedding"]
+    learns, frozen = (HeadLoss(True, place, learns=learns) for learns in (True, False))
+    assert [learns.chunks(n, 49152) for n in (100, 384, 8192)] == [1, 1, 16]
+    assert [frozen.chunks(n, 49152) for n in (100, 384, 8192)] == [1, 3, 16]
+    assert frozen.chunks(4096, 1000) == 8
+
+
 @given(st.integers(1, 300_000), st.integers(1, 16_384))
 def test_a_table_is_cut_into_few_parts_of_about_one_size(vocab, width):
     cuts = table_cuts(vocab, width)
