@@ -5,12 +5,15 @@ import os
 import shutil
 import tempfile
 
+import hypothesis
 import pytest
 from quick_compiles import flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = flags(8, os.environ.get("XLA_FLAGS", ""))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+hypothesis.settings.register_profile("untimed", deadline=None)  # no test fails because a machine is busy
+hypothesis.settings.load_profile("untimed")
 # a program is compiled once for all processes of all tests; nothing is read from the home folder, nothing left there
 OWN = "SELFEVO_TESTS_PROGRAMS" not in os.environ
 PROGRAMS = os.environ.setdefault("SELFEVO_TESTS_PROGRAMS", tempfile.mkdtemp(prefix="selfevo-programs-") if OWN else "")

@@ -67,6 +67,8 @@ def _read(judge: ChainJudge, last: Completion, request: Request, fmt: ChainForma
         said = _UNREAD
     elif judge.weighs is not None:
         said = yield from _weighed(judge.weighs, own, request, fmt, decode)
+    else:
+        said = judge.scored(said, own.scores)
     return Feedback(own.text, own.finish, said.good, said.rating, own.tokens, own.end, own.scores)
 
 

@@ -5,6 +5,7 @@ The client of servers (`selfevo_jax.judges.endpoint`) is imported by its own nam
 
 from selfevo_jax.judges.base import Assessment, BatchJudge, Case, ChainJudge, Judged, Reply, Weighed
 from selfevo_jax.judges.batch import BatchSection
+from selfevo_jax.judges.confidence import ConfidenceJudge
 from selfevo_jax.judges.ensemble import EnsembleJudge
 from selfevo_jax.judges.leaks import Leaks
 from selfevo_jax.judges.likelihood import LikelihoodJudge
@@ -38,6 +39,7 @@ __all__ = [
     "BatchSection",
     "Case",
     "ChainJudge",
+    "ConfidenceJudge",
     "EndpointSection",
     "EnsembleJudge",
     "EnsembleSection",

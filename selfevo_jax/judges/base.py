@@ -82,6 +82,10 @@ class ChainJudge(Protocol):
         """What one text of feedback says of the answer before it."""
         ...
 
+    def scored(self, said: Judged, logprobs: Sequence[float]) -> Judged:
+        """What was read, with what the log-probabilities of the text's own tokens (its end too) say of it."""
+        return said
+
     def joined(self, read: Sequence[Judged]) -> Judged:
         """What the texts of feedback on one answer say together."""
         (one,) = read

@@ -13,6 +13,7 @@ from selfevo_jax.judges.batch import BATCH_GROUP, KINDS, BatchSection
 from selfevo_jax.judges.by_endpoint import EndpointJudge, question_of
 from selfevo_jax.judges.by_labels import ScorerJudge
 from selfevo_jax.judges.by_pairs import PairwiseJudge
+from selfevo_jax.judges.confidence import ConfidenceJudge
 from selfevo_jax.judges.ensemble import EnsembleJudge
 from selfevo_jax.judges.likelihood import LikelihoodJudge
 from selfevo_jax.judges.rating import RatingJudge
@@ -23,7 +24,7 @@ from selfevo_jax.section import Section, Share
 from selfevo_jax.text import FormatSection
 
 GROUP = "selfevo_jax.judges"
-BUILT_IN = ("verdict", "rating", "ensemble", "likelihood")
+BUILT_IN = ("verdict", "rating", "ensemble", "likelihood", "confidence")
 Mark = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
@@ -32,14 +33,15 @@ class JudgeSection(Section):
 
     kind: str = "verdict"
     """`verdict`, `rating`, `ensemble` (several texts of feedback), `likelihood` (the probability of the good verdict),
-    one of an installed package (entry points `selfevo_jax.judges`), or `module:name`."""
+    `confidence` (a verdict, and how sure the model was of its feedback), one of an installed package (entry points
+    `selfevo_jax.judges`), or `module:name`."""
     good_rating: Mark = RatingJudge.good_rating
     """With `rating`: the least rating that lets a row through."""
     scale: Mark = RatingJudge.scale
     """With `rating`: the top mark."""
     good_score: Share | None = None
-    """With `likelihood`, and with an ensemble of verdicts: the least probability, or share, that lets a row through.
-    None: more than half."""
+    """With `likelihood`, `confidence`, and with an ensemble of verdicts: the least score, from 0 to 1, that lets a row
+    through. None: more than half."""
     top_share: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Let this share of a round's rows through, those with the best scores, in place of all good ones: of the rows
     whose chosen answer has a score, and at least one. Equal scores at the edge are drawn by the seed. Within a chain,
@@ -71,18 +73,22 @@ class JudgeSection(Section):
         marks = {"good_rating": RatingJudge.good_rating, "scale": RatingJudge.scale}
         if not rated and (key := next((key for key, usual in marks.items() if getattr(self, key) != usual), None)):
             raise ValueError(f"judge.{key}: found {getattr(self, key):g}, but {self.kind} gives no marks; leave it out")
-        scored = self.kind == "likelihood" or (self.kind == "ensemble" and self.ensemble.member == "verdict")
+        votes = self.kind == "ensemble" and self.ensemble.member == "verdict"
+        scored = votes or self.kind in ("likelihood", "confidence")
         if self.good_score is not None and not scored:
             raise ValueError(f"judge.good_score: found {self.good_score:g}, but {self.kind} gives no score from 0 to 1")
         scores = self.kind != "verdict" if self.batch is None else self.batch.scores
         if self.top_share is not None and not scores:
-            raise ValueError("judge.top_share: a verdict is no score to rank by; use rating, ensemble or likelihood")
+            raise ValueError(
+                "judge.top_share: a verdict is no score to rank by; use confidence, likelihood, rating or an ensemble"
+            )
         return self
 
     @property
     def reads(self) -> str:
         """What one text of feedback ends in: `verdict` or `rating`; of a judge from outside its name."""
-        return {"ensemble": self.ensemble.member, "likelihood": "verdict"}.get(self.kind, self.kind)
+        verdicts = dict.fromkeys(("likelihood", "confidence"), "verdict")
+        return {"ensemble": self.ensemble.member, **verdicts}.get(self.kind, self.kind)
 
     @property
     def server(self) -> EndpointSection | None:
@@ -107,6 +113,8 @@ def open_judge(section: JudgeSection) -> ChainJudge:
     if section.kind == "likelihood":
         of = section.likelihood
         return LikelihoodJudge(of.lead, of.good, of.bad, section.good_score, of.least_mass)
+    if section.kind == "confidence":
+        return ConfidenceJudge(least=section.good_score)
     if section.kind in BUILT_IN:
         rated = section.reads == "rating"
         member = _reader(section, rated)
