@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from selfevo_jax.section import Count, Positive, Section, Share
 
-Policy = Literal["feedback", "none", "random"]
+Policy = Literal["feedback", "none", "random", "best_of_n", "threshold", "extremes", "improvement"]
+Extremes = Literal["best_worst", "best_random"]
 
 
 class RoundsSection(Section):
@@ -21,10 +23,26 @@ class RoundsSection(Section):
     mixed with D_meta, `continual_self_only` on D_self alone, which forgets how to give feedback."""
     pool: Literal["all", "last"] | None = None
     """Self-curated rows to learn from: of all rounds so far, or of the last one. None: all for `restart`, else last."""
+    decay: Share = 1.0
+    """With the rows of all rounds: of those k rounds back this share to the power of k is learnt, drawn by the seed."""
     turns: Count = 1
     """Feedback-refine turns at most; 0 judges first responses alone."""
     select: Policy = "feedback"
-    """`random` keeps as many rows as the feedback would, drawn blindly (an ablation)."""
+    """What is kept. `feedback`: what is called good; `none`: everything; `random`: as many rows as the feedback would,
+    drawn blindly (an ablation). By a score, whatever the verdict: `best_of_n` the best of a prompt's samples,
+    `threshold` what reaches a quantile of the round, `improvement` refinements that score more than their response,
+    `extremes` (for methods that compare) the best of a prompt's samples and another one."""
+    keep: Positive = 1
+    """With `best_of_n`: rows of a prompt."""
+    quantiles: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5,)
+    """With `threshold`: of the scores of each round; the last one is that of all further rounds."""
+    margin: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    """With `improvement`: by how much a refinement must score more."""
+    extremes: Extremes = "best_worst"
+    """With `extremes`: beside the best sample the worst, or any other one, drawn by the seed."""
+    pass_rate: tuple[Share, Share] = (0.0, 1.0)
+    """Learn of prompts alone of whose responses in the round a share between these is called good: `[0.2, 0.8]` leaves
+    out what is too easy or too hard."""
     per_prompt: Positive | None = 4
     """Kept rows of one prompt in a round at most (different answers, of the first samples), so that easy
     prompts do not fill D_self where each is sampled often. None: all."""
@@ -39,10 +57,52 @@ class RoundsSection(Section):
     """End the run when direct answers on the first evaluation set are measurably worse than those of the best
     checkpoint so far, row by row (McNemar's exact p below 0.05). A run that ended so goes on when this is false."""
 
+    of_policy: ClassVar[Mapping[str, str]] = {
+        "keep": "best_of_n",
+        "quantiles": "threshold",
+        "margin": "improvement",
+        "extremes": "extremes",
+    }
+    """Key -> the value of `select` that reads it."""
+
+    @model_validator(mode="after")
+    def _fits_the_selection(self) -> RoundsSection:
+        for key, policy in self.of_policy.items():
+            if policy != self.select and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"rounds.{key}: of {policy}, but rounds.select is {self.select}; leave it out")
+        least, most = self.pass_rate
+        if least > most:
+            raise ValueError(f"rounds.pass_rate: found [{least:g}, {most:g}], expected the lower share first")
+        if (least, most) != (0.0, 1.0) and not self.judges:
+            raise ValueError(
+                "rounds.pass_rate: counts verdicts, but with rounds.turns 0 and rounds.select none nothing is judged; "
+                "leave it out"
+            )
+        if self.decay != 1.0 and not self.pools_all:
+            raise ValueError(
+                f"rounds.decay: found {self.decay:g}, but the rows of the last round alone are learnt; set rounds.pool "
+                "to all"
+            )
+        return self
+
+    @property
+    def pools_all(self) -> bool:
+        """Whether the rows of all rounds so far are learnt, and not those of the last one alone."""
+        return (self.pool or ("all" if self.variant == "restart" else "last")) == "all"
+
     @property
     def judges(self) -> bool:
         """Whether rounds ask for feedback at all; without turns and filter they are plain self-training."""
         return self.turns > 0 or self.select != "none"
+
+    def most_of_prompt(self, samples: int) -> int:
+        """Kept rows of a prompt that is sampled so often, at most."""
+        limits = (samples, self.per_prompt or samples, self.keep if self.select == "best_of_n" else samples)
+        return min(limits)
+
+    def quantile(self, round: int) -> float:
+        """With `threshold`: of a round."""
+        return self.quantiles[min(round, len(self.quantiles)) - 1]
 
 
 class MethodSection(Section):

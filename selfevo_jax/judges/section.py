@@ -77,8 +77,7 @@ class JudgeSection(Section):
         scored = votes or self.kind in ("likelihood", "confidence")
         if self.good_score is not None and not scored:
             raise ValueError(f"judge.good_score: found {self.good_score:g}, but {self.kind} gives no score from 0 to 1")
-        scores = self.kind != "verdict" if self.batch is None else self.batch.scores
-        if self.top_share is not None and not scores:
+        if self.top_share is not None and not self.scores:
             raise ValueError(
                 "judge.top_share: a verdict is no score to rank by; use confidence, likelihood, rating or an ensemble"
             )
@@ -89,6 +88,11 @@ class JudgeSection(Section):
         """What one text of feedback ends in: `verdict` or `rating`; of a judge from outside its name."""
         verdicts = dict.fromkeys(("likelihood", "confidence"), "verdict")
         return {"ensemble": self.ensemble.member, **verdicts}.get(self.kind, self.kind)
+
+    @property
+    def scores(self) -> bool:
+        """Whether it gives scores that rows can be ranked by, as far as the config tells."""
+        return self.kind != "verdict" if self.batch is None else self.batch.scores
 
     @property
     def server(self) -> EndpointSection | None:

@@ -15,17 +15,13 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.base import Learning, Made
 from selfevo_jax.methods.mixture import SELF
-from selfevo_jax.methods.selection import Selection, keeping
+from selfevo_jax.methods.selection import Selection, keeping, within
 from selfevo_jax.methods.self_refine import SelfRefine
 from selfevo_jax.train import Objective, open_objective
 from selfevo_jax.train.objectives.kto import VERDICT
 from selfevo_jax.train.objectives.pairs import SIDE
 
-PAIRS = {
-    "refinement": (p.refinement_pairs,),
-    "samples": (p.sample_pairs,),
-    "both": (p.refinement_pairs, p.sample_pairs),
-}
+PAIRS = ("refinement", "samples", "both")
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,7 @@ class IterativeDpo(SelfRefine):
     pairs: str = "both"
     name: str = "iterative_dpo"
     settings: ClassVar[tuple[str, ...]] = ("pairs",)
+    compares: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which there is nothing to compare."""
@@ -47,8 +44,10 @@ class IterativeDpo(SelfRefine):
         if rounds.variant == "restart":
             told = f"found restart, but {self.name} learns from the checkpoint before on; set it to continual_mixed"
             raise ConfigError(f"rounds.variant: {told}")
-        if rounds.select != "feedback":
-            raise ConfigError(f"rounds.select: found {rounds.select}, but verdicts make pairs; set it to feedback")
+        if rounds.select not in ("feedback", "extremes"):
+            raise ConfigError(
+                f"rounds.select: found {rounds.select}, but verdicts make pairs; set it to feedback, or to extremes"
+            )
         if VERDICT in self.objective.reads:
             return
         if SIDE not in self.objective.reads:
@@ -67,9 +66,11 @@ class IterativeDpo(SelfRefine):
 
     def found(self, rollouts: Sequence[Rollout]) -> tuple[list[p.Pair], p.LeftOut]:
         """The pairs of a round, in the order of its prompts."""
-        rollouts = sorted(rollouts, key=lambda r: (r.id, r.sample))
-        pairs = [pair for made in PAIRS[self.pairs] for pair in made(rollouts)]
-        return p.usable_pairs(pairs, self.config.rounds.per_prompt)
+        rounds = self.config.rounds
+        rows = sorted(within(rollouts, rounds.pass_rate), key=lambda r: (r.id, r.sample))
+        refined = p.refinement_pairs(rows) if self.pairs != "samples" else ()
+        sampled = p.sample_pairs(rows, rounds.extremes, self.config.seed) if self.pairs != "refinement" else ()
+        return p.usable_pairs([*refined, *sampled], rounds.per_prompt)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         """The better answers; the worse ones are in the rollouts."""
@@ -83,18 +84,18 @@ class IterativeDpo(SelfRefine):
 
     def learning(self, made: Made, round: int) -> Learning:
         """This round's pairs (or answers), or those of all so far, with D_meta and D_QA beside them."""
-        rounds, objective = [made.rollouts(number) for number in self.pooled(round)], self.objective
+        rounds, objective = {number: made.rollouts(number) for number in self.pooled(round)}, self.objective
         if VERDICT in self.objective.reads:
-            answers = [answer for rollouts in rounds for answer in p.judged_answers(rollouts)]
+            answers = [a for n, rows in rounds.items() for a in self.faded(p.judged_answers(rows), n, round)]
             good = sum(answer.good is True for answer in answers)
             told = f"{len(answers)} answers are learnt from: {good} good, {len(answers) - good} bad"
             if not 0 < good < len(answers):
                 raise EmptySelectionError(f"round {round}: {told}; {objective.name} needs both. Give more prompts")
             units = p.verdict_groups(answers, made.format)
         else:
-            found = [self.found(rollouts) for rollouts in rounds]
-            pairs = [pair for of_round, _ in found for pair in of_round]
-            left = sum((left for _, left in found), p.LeftOut())
+            found = {number: self.found(rollouts) for number, rollouts in rounds.items()}
+            pairs = [pair for n, (of_round, _) in found.items() for pair in self.faded(of_round, n, round)]
+            left = sum((left for _, left in found.values()), p.LeftOut())
             others = ", ".join(f"{count} {why}" for why, count in sorted(left.items()))
             told = f"{len(pairs)} pairs are learnt from" + (f"; left out: {others}" if others else "")
             units = p.pair_groups(pairs, made.format)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from selfevo_jax.data import Unit, fit_length
 from selfevo_jax.progress import Reporter
@@ -13,6 +15,16 @@ PoolMap = dict[str, tuple[Sequence[Unit], float]]
 
 SELF, META, DIRECT, QA = "self", "meta", "direct", "qa"
 """Groups of examples: D_self; D_meta as feedback with refinement, and as direct answers; D_QA."""
+
+
+Row = TypeVar("Row")
+
+
+def faded(rows: Sequence[Row], decay: float, age: int, seed: str) -> list[Row]:
+    """Of the rows of a round `age` rounds back the share `decay` to the power of `age`, rounded, in the order given.
+    Drawn by `seed`, so that what is taken at a greater age is among what is taken at a smaller one."""
+    count = int(len(rows) * decay**age + 0.5)
+    return [rows[at] for at in sorted(random.Random(seed).sample(range(len(rows)), len(rows))[:count])]
 
 
 def mixture(groups: Mapping[str, Sequence[Unit]], section: TrainSection) -> PoolMap:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from selfevo_jax.chains import Candidate, Rollout
+from selfevo_jax.chains import Rollout
+from selfevo_jax.config.rounds import Extremes
 from selfevo_jax.data import Example, Group, self_example
+from selfevo_jax.methods.answers import Answer
+from selfevo_jax.methods.scored import extremes
 from selfevo_jax.text import PromptFormat
 from selfevo_jax.train.objectives.kto import MISMATCHED, VERDICT
 from selfevo_jax.train.objectives.pairs import SIDE
@@ -16,39 +20,6 @@ LeftOut = Counter[str]
 """Why answers or pairs are not learnt from -> how many."""
 UNFINISHED, EQUAL = "with an answer that is cut off or empty", "of equal texts"
 REPEATED, OVER_CAP = "that are there already", "over rounds.per_prompt"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A candidate of a rollout."""
-
-    rollout: Rollout
-    index: int
-
-    @property
-    def candidate(self) -> Candidate:
-        return self.rollout.candidates[self.index]
-
-    @property
-    def text(self) -> str:
-        return self.candidate.text.strip()
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is whole, and says something."""
-        return self.candidate.finished and bool(self.text and self.candidate.tokens)
-
-    @property
-    def good(self) -> bool | None:
-        return self.candidate.verdict
-
-    @property
-    def score(self) -> float | None:
-        """Its rating where it has one, else 1 for good and 0 for bad; None where no verdict can be read."""
-        judged = self.candidate.judged
-        if judged is None or judged.good is None:
-            return None
-        return float(judged.good) if judged.rating is None else judged.rating
 
 
 @dataclass(frozen=True)
@@ -68,18 +39,18 @@ def refinement_pairs(rollouts: Iterable[Rollout]) -> Iterator[Pair]:
                 yield Pair(chosen, first)
 
 
-def sample_pairs(rollouts: Iterable[Rollout]) -> Iterator[Pair]:
+def sample_pairs(rollouts: Iterable[Rollout], rule: Extremes = "best_worst", seed: int = 0) -> Iterator[Pair]:
     """Among the first responses to a prompt: the best over the worst, where their scores differ; of equal ones the
-    earliest. Only what is whole is compared."""
+    earliest. With `best_random` over any one that is worse, drawn by the seed. Only what is whole is compared."""
     by_prompt: dict[str, list[tuple[float, Answer]]] = {}
     for rollout in rollouts:
         first = Answer(rollout, 0)
         if rollout.error is None and first.usable and (score := first.score) is not None:
             by_prompt.setdefault(rollout.prompt, []).append((score, first))
-    for scored in by_prompt.values():
-        best, worst = (pick(scored, key=lambda found: found[0]) for pick in (max, min))
-        if best[0] > worst[0]:
-            yield Pair(best[1], worst[1])
+    for prompt, scored in by_prompt.items():
+        found = extremes([score for score, _ in scored], rule, random.Random(f"{seed} {prompt}"))
+        if found is not None:
+            yield Pair(*(scored[at][1] for at in found))
 
 
 def usable_pairs(found: Iterable[Pair], per_prompt: int | None) -> tuple[list[Pair], LeftOut]:

@@ -13,6 +13,8 @@ from selfevo_jax.chains import CUT, Candidate, Rollout
 from selfevo_jax.config.rounds import Policy
 from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.evaluate import distinct_ngrams, entropy
+from selfevo_jax.methods.answers import pass_rates
+from selfevo_jax.methods.scored import ByScore
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Counts:
     """With `judge.top_share`: the lowest score that passed."""
     drawn_by_lot: int = 0
     """With `judge.top_share`: rows of that score that passed while others of it did not, for which lots were drawn."""
+    unscored: int = 0
+    """With a selection by scores: whole rows without one that can be read; never kept."""
+    outside: int = 0
+    """Rows of prompts whose share of responses called good is not within `rounds.pass_rate`, or not known."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,6 +78,15 @@ def _finished(rollout: Rollout) -> bool:
 def _empty(rollout: Rollout) -> bool:
     chosen = rollout.candidates[rollout.chosen]
     return not (chosen.text.strip() and chosen.tokens)
+
+
+def within(rollouts: Sequence[Rollout], pass_rate: tuple[float, float]) -> list[Rollout]:
+    """The rows of prompts of whose responses a share within these is called good; all rows where that may be any."""
+    least, most = pass_rate
+    if (least, most) == (0.0, 1.0):
+        return list(rollouts)
+    rates = pass_rates(rollouts)
+    return [r for r in rollouts if r.prompt in rates and least <= rates[r.prompt] <= most]
 
 
 def _usable(rollout: Rollout) -> bool:
@@ -143,17 +158,22 @@ def select(
     seed: int,
     per_prompt: int | None = None,
     top_share: float | None = None,
+    by_score: ByScore | None = None,
+    pass_rate: tuple[float, float] = (0.0, 1.0),
 ) -> Selection:
     """Keeps the rows whose chosen candidate is finished and, by `feedback`, called good; with `top_share` that share of
     the rows with a score, those with the best ones.
 
-    `none` keeps every finished row; `random` as many as `feedback` would, drawn blindly with `seed`. Of a prompt at
-    most `per_prompt` different answers are kept, those of its first samples, so that easy prompts do not fill the data.
+    `none` keeps every finished row; `random` as many as `feedback` would, drawn blindly with `seed`; any other policy
+    what `by_score` takes. Of a prompt at most `per_prompt` different answers are kept, those of its first samples, so
+    that easy prompts do not fill the data.
     """
-    usable = sorted(filter(_usable, rollouts), key=lambda r: (r.id, r.sample))
+    ordered = sorted(within(rollouts, pass_rate), key=lambda r: (r.id, r.sample))
+    usable = list(filter(_usable, ordered))
     least = least_score(usable, top_share)
     good = _passed(usable, least, top_share, seed)
-    passed = usable if policy == "none" else good
+    taken = None if by_score is None else by_score([r for r in ordered if r.error is None])
+    passed = taken.rows if taken is not None else usable if policy == "none" else good
     kept, duplicates = _capped(passed, per_prompt)
     over_cap = len(passed) - len(kept) - duplicates
     if policy == "random":
@@ -180,6 +200,8 @@ def select(
         unread_texts=sum(c.feedback.unread for r in rollouts for c in r.candidates if c.feedback is not None),
         least_score=None if least == math.inf else least,
         drawn_by_lot=_drawn_by_lot(usable, good, least),
+        unscored=0 if taken is None else taken.unscored,
+        outside=len(rollouts) - len(ordered),
     )
     return Selection(kept, counts)
 
@@ -219,10 +241,12 @@ def weakness(counts: Counts, filtered: bool) -> str | None:
 
 
 def _summary(c: Counts) -> str:
+    others = {"without a score": c.unscored, "outside rounds.pass_rate": c.outside}
+    more = "".join(f", {why} {count}" for why, count in others.items() if count)
     return (
         f"{c.kept} of {c.sampled} rows passed the filter (clipped {c.clipped}, unparseable feedback {c.unparseable}, "
         f"failed {c.failed}, judged good {c.judged_good}, duplicates {c.duplicates}, over rounds.per_prompt "
-        f"{c.over_cap})"
+        f"{c.over_cap}{more})"
     )
 
 

@@ -15,7 +15,8 @@ from selfevo_jax.data import Example
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import BASE, Bench, Learning, Made
 from selfevo_jax.methods.lessons import self_pool, supervised_examples
-from selfevo_jax.methods.mixture import SELF
+from selfevo_jax.methods.mixture import SELF, Row, faded
+from selfevo_jax.methods.scored import by_score
 from selfevo_jax.methods.selection import Selection, select
 
 
@@ -28,10 +29,14 @@ class SelfRefine:
     reads_labels: bool = False
     settings: ClassVar[tuple[str, ...]] = ()
     """Names of what `method.settings` may hold."""
+    compares: ClassVar[bool] = False
+    """Whether it learns better answers beside worse ones."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a batch judge that would have nothing to judge."""
+        """Raises ConfigError for a selection that has nothing to select by, and a batch judge that would have nothing
+        to judge."""
         rounds, batch = self.config.rounds, self.config.judge.batch
+        self._check_selection()
         if batch is not None and not rounds.judges:
             raise ConfigError(
                 f"judge.batch: found {batch.kind}, but with rounds.turns 0 and rounds.select none nothing is judged; "
@@ -41,6 +46,26 @@ class SelfRefine:
             raise ConfigError(
                 "judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there is "
                 "none; set rounds.turns to 1 or more"
+            )
+
+    def _check_selection(self) -> None:
+        rounds, judge = self.config.rounds, self.config.judge
+        if rounds.select in ("best_of_n", "threshold") and not judge.scores:
+            raise ConfigError(
+                f"rounds.select: {rounds.select} ranks by scores, but the judge gives verdicts alone; set judge.kind to "
+                "likelihood, ensemble or rating, or rounds.select to feedback"
+            )
+        if rounds.select == "improvement" and rounds.turns == 0:
+            raise ConfigError("rounds.turns: found 0, but improvement compares refinements; set it to 1 or more")
+        if rounds.select == "best_of_n" and self.config.data.samples_per_prompt < 2:
+            raise ConfigError(
+                "data.samples_per_prompt: found 1, but best_of_n chooses among the samples of a prompt; set it to 2 or "
+                "more"
+            )
+        if rounds.select == "extremes" and not self.compares:
+            raise ConfigError(
+                f"rounds.select: extremes keeps answers that score badly too, and {self.name} would learn them as good "
+                "ones; set it to best_of_n, or take a method that compares answers"
             )
 
     @property
@@ -62,11 +87,14 @@ class SelfRefine:
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         rounds, seed = self.config.rounds, self.config.seed * 1000 + round
-        return select(rollouts, rounds.select, seed, rounds.per_prompt, self.config.judge.top_share)
+        of_judge, scored = self.config.judge.top_share, by_score(rounds, round)
+        return select(rollouts, rounds.select, seed, rounds.per_prompt, of_judge, scored, rounds.pass_rate)
 
     def learning(self, made: Made, round: int) -> Learning:
         """D_self of this round or of all so far, with D_meta and D_QA, by the variant."""
-        learnt = [row for number in self.pooled(round) for row in self.select(made.rollouts(number), number).kept]
+        learnt = [
+            row for n in self.pooled(round) for row in self.faded(self.select(made.rollouts(n), n).kept, n, round)
+        ]
         groups = {SELF: self_pool(learnt, made.format), **self.replayed(made)}
         endless = sum(not made.format.ends(r.candidates[r.chosen].end) for r in learnt)
         told = (
@@ -77,8 +105,11 @@ class SelfRefine:
 
     def pooled(self, round: int) -> list[int]:
         """The rounds whose rows a round learns from, the newest first: of equal rows the first one is taken."""
-        everything = (self.config.rounds.pool or ("all" if self.keeps_base else "last")) == "all"
-        return [round, *(range(1, round) if everything else ())]
+        return [round, *(range(1, round) if self.config.rounds.pools_all else ())]
+
+    def faded(self, rows: Sequence[Row], of: int, round: int) -> list[Row]:
+        """What a round learns of the rows of one of the `pooled` rounds."""
+        return faded(rows, self.config.rounds.decay, round - of, f"{self.config.seed} {of}")
 
     def replayed(self, made: Made) -> dict[str, list[Example]]:
         """D_meta and D_QA, where the variant mixes them in."""

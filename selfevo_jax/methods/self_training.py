@@ -19,10 +19,11 @@ class SelfTraining(SelfRefine):
     name: str = "self_training"
 
     def __post_init__(self) -> None:
-        for key in ("turns", "select"):
+        for key in ("turns", "select", "pass_rate"):
             found, usual = getattr(self.config.rounds, key), RoundsSection.model_fields[key].default
             if found != usual:
-                raise ConfigError(f"rounds.{key}: found {found}, but {self.name} has no feedback; set it to {usual}")
+                told = f"found {found}, but {self.name} has no feedback; set it to {usual}, or leave it out"
+                raise ConfigError(f"rounds.{key}: {told}")
         if self.config.judge.batch is not None:
             raise ConfigError(f"judge.batch: {self.name} has no judge; set it to null")
 

@@ -23,7 +23,8 @@ def curate(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> Selection:
         reporter.warn(f"round {round}: {lost}")
     if (weak := weakness(chosen.counts, method.filters)) is not None:
         reporter.warn(f"round {round} is weak: {weak}; it is trained on all the same. {loop.way_on(round)}")
-    if method.filters and chosen.counts.judged_good == chosen.counts.sampled:
+    let_through = chosen.counts.kept + chosen.counts.duplicates + chosen.counts.over_cap
+    if method.filters and chosen.counts.judged_good == let_through == chosen.counts.sampled:
         reporter.warn(f"round {round}: the critic calls every row good; the filter keeps all")
     if method.filters and chosen.counts.drawn_by_lot == chosen.counts.judged_good > 0:
         reporter.warn(

@@ -27,7 +27,7 @@ def check_first_round(config: Config, prompts: Sequence[PromptRow], format: Prom
         if long
         else None
     )
-    a_prompt = min(config.data.samples_per_prompt, config.rounds.per_prompt or config.data.samples_per_prompt)
+    a_prompt = config.rounds.most_of_prompt(config.data.samples_per_prompt)
     most = (len(prompts) - len(long) + config.data.to_write(1)) * a_prompt
     least = config.rounds.minimum_kept
     if most < least:

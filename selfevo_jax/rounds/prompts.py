@@ -266,7 +266,7 @@ def _require_enough(loop: Loop, round: int, own: Written) -> None:
     remedy = _REMEDIES[max(lost, key=lambda reason: lost[reason])]
     fewer = f"round {round}: the model wrote {have} of {own.wanted} prompts ({harvest.line()})"
     data, rounds = loop.config.data, loop.config.rounds
-    a_prompt = min(data.samples_per_prompt, rounds.per_prompt or data.samples_per_prompt)
+    a_prompt = rounds.most_of_prompt(data.samples_per_prompt)
     most = (own.given + have) * a_prompt
     if most < rounds.minimum_kept:
         raise EmptySelectionError(

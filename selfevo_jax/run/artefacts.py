@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from selfevo_jax import plugins
-from selfevo_jax.config import Config
+from selfevo_jax.config import Config, RoundsSection
 from selfevo_jax.config.forms import fields, section_at
 from selfevo_jax.run.identity import flat, is_safe_to_change
 from selfevo_jax.run.names import COMMITTED, EVALUATIONS, META, OPEN, REFERENCES, REMOVED, name_of
@@ -80,7 +80,8 @@ _READ: dict[str, _Read] = {
     "rounds.turns": _read(ROLLOUTS),
     "rounds.controls": _read(CONTROLS),
     **dict.fromkeys(("rounds.variant", "rounds.pool", "rounds.select"), _read(ROUND)),
-    **dict.fromkeys(("rounds.per_prompt", "rounds.minimum_kept"), _read(ROUND)),
+    **dict.fromkeys(("rounds.per_prompt", "rounds.minimum_kept", "rounds.pass_rate", "rounds.decay"), _read(ROUND)),
+    **dict.fromkeys((f"rounds.{key}" for key in RoundsSection.of_policy), _read(ROUND)),
     "evaluate": _read(EVALUATION),
     # what phases read of several keys together: see `inputs`
     "whether rounds judge": _read(ROLLOUTS, JUDGED, CONTROLS),
