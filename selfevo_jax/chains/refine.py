@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from selfevo_jax.chains.base import ChainFormat, Generated, StageParams, Turns, until
-from selfevo_jax.chains.judging import judging
+from selfevo_jax.chains.judging import Judgement, judging
 from selfevo_jax.chains.trace import Candidate, Rollout, choose
 from selfevo_jax.judges import ChainJudge
-from selfevo_jax.sample import DrawKey, Request, SamplingParams
+from selfevo_jax.sample import Completion, DrawKey, Request, SamplingParams
 
 
 class RefineChain(Generated[Rollout]):
@@ -58,13 +58,10 @@ class RefineChain(Generated[Rollout]):
         while True:
             if last.finish == "error":
                 return self._ended([*candidates, Candidate("", "error", ())], last.error)
-            own = last if self._cut is None else until(last, len(self._cut(last.text)), self._decode)
-            candidates.append(Candidate(own.text, own.finish, own.tokens, end=own.end, logprobs=own.scores))
+            candidates.append(self._candidate(last))
             if self._judge is None:
                 return self._ended(candidates)
-            answered, key = [*self._start, *own.tokens], self._key(f"feedback-{len(candidates) - 1}")
-            judged = yield from judging(self._judge, answered, self._fmt, self._stages.feedback, self._decode, key)
-            candidates[-1] = replace(candidates[-1], feedback=judged.feedback)
+            judged = yield from self._judged(self._judge, candidates)
             if judged.error is not None:
                 return self._ended(candidates, judged.error)
             good = judged.feedback.good
@@ -93,6 +90,19 @@ class RefineChain(Generated[Rollout]):
         most = self._stages.refine.max_new_tokens
         guesses = [first + most * quarter // 4 for quarter in (1, 2, 3, 4)]
         return [start, first, *branches, refine] * len(guesses) + [n for guess in guesses for n in (guess, *branches)]
+
+    def _candidate(self, last: Completion) -> Candidate:
+        """What was drawn, without what runs on behind it."""
+        own = last if self._cut is None else until(last, len(self._cut(last.text)), self._decode)
+        return Candidate(own.text, own.finish, own.tokens, end=own.end, logprobs=own.scores)
+
+    def _judged(self, judge: ChainJudge, candidates: list[Candidate]) -> Turns[Judgement]:
+        """Asks for feedback on the last candidate, as an answer to the prompt, and puts it there."""
+        answered = [*self._start, *candidates[-1].tokens]
+        key = self._key(f"feedback-{len(candidates) - 1}")
+        judged = yield from judging(judge, answered, self._fmt, self._stages.feedback, self._decode, key)
+        candidates[-1] = replace(candidates[-1], feedback=judged.feedback)
+        return judged
 
     def _request(self, stage: str, tokens: Sequence[int], params: SamplingParams) -> Request:
         return Request(tuple(tokens), params, self._key(stage))

@@ -25,6 +25,9 @@ class RoundsSection(Section):
     """Self-curated rows to learn from: of all rounds so far, or of the last one. None: all for `restart`, else last."""
     decay: Share = 1.0
     """With the rows of all rounds: of those k rounds back this share to the power of k is learnt, drawn by the seed."""
+    prompts: Literal["given", "answered"] = "given"
+    """What rounds ask. `answered`: the prompts of D_QA and D_meta, whose answers are known, in an order of each round's
+    own; such as `spin` learns from."""
     turns: Count = 1
     """Feedback-refine turns at most; 0 judges first responses alone."""
     select: Policy = "feedback"

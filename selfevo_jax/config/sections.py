@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from selfevo_jax.checkpoint import ModelSection
+from selfevo_jax.config.methods import filled
 from selfevo_jax.config.rounds import MethodSection, RoundsSection
 from selfevo_jax.data import DataSection
 from selfevo_jax.evaluate import EvaluateSection
@@ -44,6 +45,17 @@ class Config(Section):
     track: Trackers = ()
     """Where the run's figures are shown while it goes on: `tensorboard`, or a list such as
     `[{kind: wandb, project: mine}]`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_method_is(cls, tree: Any) -> Any:
+        return filled(tree)
+
+    @model_validator(mode="after")
+    def _rounds_have_prompts_of_one_kind(self) -> Config:
+        if self.rounds.prompts == "answered" and self.data.self_written is not None:
+            raise ValueError("rounds.prompts: answered stands beside data.self_written; remove one of the two")
+        return self
 
     @model_validator(mode="after")
     def _meta_skills_come_from_somewhere(self) -> Config:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,6 +37,8 @@ class Bench(Protocol):
         judge: bool = True,
         turns: int | None = None,
         stop_when_good: bool = True,
+        kind: Callable[..., RefineChain] = RefineChain,
+        **own: Any,
     ) -> RefineChain: ...
 
     @property
@@ -95,7 +97,8 @@ class Method(Protocol):
         ...
 
     def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> Generated[Rollout]:
-        """What is asked about one sample of a prompt."""
+        """What is asked about one sample of a prompt. A method that reads labels is given the prompt's row with its
+        gold answer, where that is known."""
         ...
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:

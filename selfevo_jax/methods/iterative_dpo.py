@@ -38,9 +38,7 @@ class IterativeDpo(SelfRefine):
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which there is nothing to compare."""
         super().__post_init__()
-        rounds, samples, found = self.config.rounds, self.config.data.samples_per_prompt, self.pairs
-        if found not in PAIRS:
-            raise ConfigError(f"method.settings.pairs: found {found!r}, expected {', '.join(PAIRS)}")
+        rounds = self.config.rounds
         if rounds.variant == "restart":
             told = f"found restart, but {self.name} learns from the checkpoint before on; set it to continual_mixed"
             raise ConfigError(f"rounds.variant: {told}")
@@ -48,6 +46,12 @@ class IterativeDpo(SelfRefine):
             raise ConfigError(
                 f"rounds.select: found {rounds.select}, but verdicts make pairs; set it to feedback, or to extremes"
             )
+        self._check_compared()
+
+    def _check_compared(self) -> None:
+        rounds, samples, found = self.config.rounds, self.config.data.samples_per_prompt, self.pairs
+        if found not in PAIRS:
+            raise ConfigError(f"method.settings.pairs: found {found!r}, expected {', '.join(PAIRS)}")
         if VERDICT in self.objective.reads:
             return
         if SIDE not in self.objective.reads:
@@ -96,8 +100,7 @@ class IterativeDpo(SelfRefine):
             found = {number: self.found(rollouts) for number, rollouts in rounds.items()}
             pairs = [pair for n, (of_round, _) in found.items() for pair in self.faded(of_round, n, round)]
             left = sum((left for _, left in found.values()), p.LeftOut())
-            others = ", ".join(f"{count} {why}" for why, count in sorted(left.items()))
-            told = f"{len(pairs)} pairs are learnt from" + (f"; left out: {others}" if others else "")
+            told = p.told_of(pairs, left)
             units = p.pair_groups(pairs, made.format)
         replayed = {name: p.beside(examples, objective.reads) for name, examples in self.replayed(made).items()}
         return Learning(round - 1, {SELF: units, **replayed}, (told,))

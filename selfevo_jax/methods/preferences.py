@@ -73,6 +73,12 @@ def usable_pairs(found: Iterable[Pair], per_prompt: int | None) -> tuple[list[Pa
     return kept, left
 
 
+def told_of(pairs: Sequence[Pair], left: LeftOut) -> str:
+    """For people."""
+    others = ", ".join(f"{count} {why}" for why, count in sorted(left.items()))
+    return f"{len(pairs)} pairs are learnt from" + (f"; left out: {others}" if others else "")
+
+
 def judged_answers(rollouts: Iterable[Rollout]) -> list[Answer]:
     """Every whole answer with a verdict that can be read, each text of a prompt once; one that was called both good and
     bad is none."""

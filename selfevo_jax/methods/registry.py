@@ -6,12 +6,21 @@ from selfevo_jax import plugins
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import Method
+from selfevo_jax.methods.ilf import Ilf
 from selfevo_jax.methods.iterative_dpo import IterativeDpo
+from selfevo_jax.methods.raft import Raft
+from selfevo_jax.methods.rest_em import RestEm
 from selfevo_jax.methods.self_refine import SelfRefine
+from selfevo_jax.methods.self_rewarding import SelfRewarding
 from selfevo_jax.methods.self_training import SelfTraining
+from selfevo_jax.methods.spin import Spin
+from selfevo_jax.methods.star import Star
 
 GROUP = "selfevo_jax.methods"
-BUILT_IN = {"self_refine": SelfRefine, "self_training": SelfTraining, "iterative_dpo": IterativeDpo}
+BUILT_IN: dict[str, type[SelfRefine]] = {
+    method.name: method
+    for method in (SelfRefine, SelfTraining, Raft, RestEm, Star, Ilf, IterativeDpo, SelfRewarding, Spin)
+}
 
 
 def open_method(config: Config) -> Method:

@@ -84,6 +84,20 @@ def improved(rows: Sequence[Rollout], margin: float) -> Taken:
     return Taken(taken, unscored)
 
 
+def best_refinements(rows: Sequence[Rollout]) -> Taken:
+    """Of each chain with refinements the one that scores best among those that are called good (the earliest of equal
+    ones)."""
+    taken, unscored = list[Rollout](), 0
+    for row in rows:
+        later = [answer for at in range(1, len(row.candidates)) if (answer := Answer(row, at)).usable]
+        scores = {answer.index: score for answer in later if (score := answer.score) is not None}
+        unscored += bool(later) and not scores
+        good = [answer.index for answer in later if answer.good is True]
+        if good:
+            taken.append(replace(row, chosen=max(good, key=lambda at: (scores[at], -at))))
+    return Taken(taken, unscored)
+
+
 def extreme_weights(scores: Sequence[float], rule: Extremes) -> list[float]:
     """What each of a prompt's samples counts. `best_worst`: the best and the worst 1, the others 0. `best_random`: the
     best 0.4, the others 0.1 each. Of equal ones the earliest is the best, or the worst."""

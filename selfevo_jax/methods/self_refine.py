@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.config import Config
 from selfevo_jax.data import Example
-from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import BASE, Bench, Learning, Made
+from selfevo_jax.methods.checks import check_batch_judge, check_fixed, check_selection
 from selfevo_jax.methods.lessons import self_pool, supervised_examples
 from selfevo_jax.methods.mixture import SELF, Row, faded
 from selfevo_jax.methods.scored import by_score
@@ -31,42 +31,14 @@ class SelfRefine:
     """Names of what `method.settings` may hold."""
     compares: ClassVar[bool] = False
     """Whether it learns better answers beside worse ones."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Keys of the config that have the value of `selfevo_jax.config.methods`, and no other."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a selection that has nothing to select by, and a batch judge that would have nothing
-        to judge."""
-        rounds, batch = self.config.rounds, self.config.judge.batch
-        self._check_selection()
-        if batch is not None and not rounds.judges:
-            raise ConfigError(
-                f"judge.batch: found {batch.kind}, but with rounds.turns 0 and rounds.select none nothing is judged; "
-                "set it to null"
-            )
-        if batch is not None and batch.kind == "pairwise" and rounds.turns == 0:
-            raise ConfigError(
-                "judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there is "
-                "none; set rounds.turns to 1 or more"
-            )
-
-    def _check_selection(self) -> None:
-        rounds, judge = self.config.rounds, self.config.judge
-        if rounds.select in ("best_of_n", "threshold") and not judge.scores:
-            raise ConfigError(
-                f"rounds.select: {rounds.select} ranks by scores, but the judge gives verdicts alone; set judge.kind "
-                "to likelihood, ensemble or rating, or rounds.select to feedback"
-            )
-        if rounds.select == "improvement" and rounds.turns == 0:
-            raise ConfigError("rounds.turns: found 0, but improvement compares refinements; set it to 1 or more")
-        if rounds.select == "best_of_n" and self.config.data.samples_per_prompt < 2:
-            raise ConfigError(
-                "data.samples_per_prompt: found 1, but best_of_n chooses among the samples of a prompt; set it to 2 or "
-                "more"
-            )
-        if rounds.select == "extremes" and not self.compares:
-            raise ConfigError(
-                f"rounds.select: extremes keeps answers that score badly too, and {self.name} would learn them as good "
-                "ones; set it to best_of_n, or take a method that compares answers"
-            )
+        """Raises ConfigError for settings with which there is nothing to do."""
+        check_fixed(self.config, self.name, self.fixed)
+        check_selection(self.config, self.name, self.compares)
+        check_batch_judge(self.config)
 
     @property
     def judges(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,8 +31,18 @@ def given(task: Task, data: DataSection, round: int) -> Sequence[PromptRow]:
 
 def prompts_of(loop: Loop, round: int) -> list[PromptRow]:
     """All prompts of a round; those that the model writes are written once."""
+    if loop.config.rounds.prompts == "answered":
+        return answered_prompts(loop, round)
     own = _written(loop, round)
     return [*given(loop.task, loop.config.data, round), *([] if own is None else own.harvest.prompts)]
+
+
+def answered_prompts(loop: Loop, round: int) -> list[PromptRow]:
+    """Prompts of D_QA and D_meta, each text once, in an order of the round's own; no more than a round has."""
+    texts = dict.fromkeys(row.prompt for row in [*qa_rows(loop), *meta_rows(loop)])
+    rows = [PromptRow(f"answered-{n}", text) for n, text in enumerate(texts)]
+    rng = random.Random(f"answered prompts {loop.config.seed} {round}")
+    return rng.sample(rows, min(len(rows), loop.config.data.prompts_per_round))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from selfevo_jax.chains import Rollout
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.prompts import prompts_of
+from selfevo_jax.rounds.workbench import Prompt
 from selfevo_jax.run.files import read_rows, understood
 from selfevo_jax.run.journal import by_id
 from selfevo_jax.run.names import SCORES, name_of
@@ -32,7 +33,7 @@ def rollouts(loop: Loop, round: int) -> list[Rollout]:
 def _sample(loop: Loop, round: int, part: Path) -> list[dict[str, object]]:
     """Runs the chains that the journal has not, and writes the log-probabilities beside it."""
     dir, reporter, beside = loop.dir, loop.reporter, loop.dir.round(round, SCORES)
-    prompts, stages = prompts_of(loop, round), loop.bench.stages()
+    prompts, stages = asked_about(loop, round), loop.bench.stages()
     with dir.journal(part) as journal, dir.journal(beside, {by_id(r) for r in journal.rows}) as scores:
         loop.tell_notes()
 
@@ -57,6 +58,12 @@ def _sample(loop: Loop, round: int, part: Path) -> list[dict[str, object]]:
         reporter.warn(f"round {round}: {lacking} of {len(rows)} rollouts have no row in {beside}")
     dir.write_rows(beside, [scored[by_id(row)] for row in rows if by_id(row) in scored])
     return rows
+
+
+def asked_about(loop: Loop, round: int) -> list[Prompt]:
+    """The rows of a round, as its method sees them."""
+    gold = loop.task.gold(round) if loop.method.reads_labels else {}
+    return [gold.get(row.id, row) for row in prompts_of(loop, round)]
 
 
 def _count(loop: Loop, manifest: Path, part: Path) -> None:

@@ -168,9 +168,12 @@ class Workbench:
         judge: bool = True,
         turns: int | None = None,
         stop_when_good: bool = True,
+        kind: Callable[..., RefineChain] = RefineChain,
+        **own: Any,
     ) -> RefineChain:
-        """One prompt through the stages; what runs on behind an answer is cut off, where the task knows it."""
-        return RefineChain(
+        """One prompt through the stages of a kind of chain, which may have settings of its own; what runs on behind an
+        answer is cut off, where the task knows it."""
+        return kind(
             row.id,
             row.prompt,
             self.format,
@@ -182,6 +185,7 @@ class Workbench:
             sample=sample,
             stop_when_good=stop_when_good,
             cut=self.cut,
+            **own,
         )
 
     def judging(self, prompt: str, answer: str, key: DrawKey, params: SamplingParams) -> Turns[Judgement]:

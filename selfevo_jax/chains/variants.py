@@ -1,0 +1,60 @@
+"""Chains beside SELF's: several refinements of one feedback, and an answer beside one that was given a hint.
+
+Sources: Scheurer et al. (ILF), arXiv 2303.16755; Zelikman et al. (STaR), arXiv 2203.14465.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfevo_jax.chains.base import Turns
+from selfevo_jax.chains.refine import RefineChain
+from selfevo_jax.chains.trace import Candidate, Rollout
+
+
+class RefinementsChain(RefineChain):
+    """Respond, judge, and `refinements` times refine that same feedback and judge the refinement. All go on from one
+    text, which the slot keeps."""
+
+    def __init__(self, *args: Any, refinements: int, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self._refinements = refinements
+
+    def _chain(self) -> Turns[Rollout]:
+        last = yield self._request("respond", self._start, self._stages.respond)
+        if last.finish == "error":
+            return self._ended([Candidate("", "error", ())], last.error)
+        candidates = [self._candidate(last)]
+        if self._judge is None:
+            return self._ended(candidates)
+        first = yield from self._judged(self._judge, candidates)
+        if first.error is not None or first.feedback.good is not False:
+            return self._ended(candidates, first.error)
+        asked = self._fmt.refine(first.so_far)
+        for number in range(1, self._refinements + 1):
+            last = yield self._request(f"refine-{number}", asked, self._stages.refine)
+            if last.finish == "error":
+                return self._ended([*candidates, Candidate("", "error", ())], last.error)
+            candidates.append(self._candidate(last))
+            judged = yield from self._judged(self._judge, candidates)
+            if judged.error is not None:
+                return self._ended(candidates, judged.error)
+        return self._ended(candidates)
+
+
+class HintedChain(RefineChain):
+    """Two answers, neither of which is judged here: one to the prompt, and one to `hinted`, a text that gives a hint.
+    Where that text is too long to be run there is the first alone."""
+
+    def __init__(self, *args: Any, hinted: str, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self._hinted = list(self._fmt.respond(hinted))
+
+    def _chain(self) -> Turns[Rollout]:
+        plain, hinted = yield [
+            self._request("respond", self._start, self._stages.respond),
+            self._request("hinted", self._hinted, self._stages.respond),
+        ]
+        if plain.finish == "error":
+            return self._ended([Candidate("", "error", ())], plain.error)
+        return self._ended([self._candidate(last) for last in (plain, hinted) if last.finish != "error"])
