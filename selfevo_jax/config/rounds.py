@@ -28,6 +28,11 @@ class RoundsSection(Section):
     prompts: Literal["given", "answered"] = "given"
     """What rounds ask. `answered`: the prompts of D_QA and D_meta, whose answers are known, in an order of each round's
     own; such as `spin` learns from."""
+    order: Literal["as_given", "easy_to_hard", "hard_to_easy", "cyclical"] = "as_given"
+    """In which given prompts come, over the rounds of `order_rounds`: short ones first, long ones first, or short ones
+    first in these rounds and long ones first in the next."""
+    order_rounds: Annotated[int, Field(ge=2)] = 3
+    """Rounds whose prompts are put in order together."""
     turns: Count = 1
     """Feedback-refine turns at most; 0 judges first responses alone."""
     select: Policy = "feedback"
@@ -73,6 +78,8 @@ class RoundsSection(Section):
         for key, policy in self.of_policy.items():
             if policy != self.select and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"rounds.{key}: of {policy}, but rounds.select is {self.select}; leave it out")
+        if self.order == "as_given" and self.order_rounds != type(self).model_fields["order_rounds"].default:
+            raise ValueError("rounds.order_rounds: of an order, but rounds.order is as_given; leave it out")
         least, most = self.pass_rate
         if least > most:
             raise ValueError(f"rounds.pass_rate: found [{least:g}, {most:g}], expected the lower share first")

@@ -16,6 +16,7 @@ from selfevo_jax.methods import BASE
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import judge_planted
 from selfevo_jax.rounds.curation import curate
+from selfevo_jax.rounds.dealing import gold_of
 from selfevo_jax.rounds.judging import judged, record
 from selfevo_jax.rounds.loop import History
 from selfevo_jax.rounds.measure import evaluate, read_ordinary
@@ -100,7 +101,8 @@ class Controller:
             self._learn(round, traces)
         loop.checkpoints.finish(name)
         # gold answers are read here, after the round has learnt, to measure alone
-        measured = data_accuracy(loop.task.gold(round), loop.task.scorer, traces, chosen.kept)
+        gold = gold_of(self.config, loop.task, round)
+        measured = data_accuracy(gold, loop.task.scorer, traces, chosen.kept)
         if measured is not None:
             self.dir.write_rows(self.dir.round(round, GRADES), measured[1])
         metrics: dict[str, Any] = {

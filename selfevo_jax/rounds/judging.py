@@ -15,6 +15,7 @@ from selfevo_jax.data import EvaluationRow
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.judges import Assessment, BatchJudge, Case, JudgePrompt
 from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.dealing import gold_of
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.texts import Kept, Said, sample_left, tell_lost
 from selfevo_jax.rounds.winrate import ServerJudge, TextJudge, judge_requests, opened
@@ -180,7 +181,7 @@ def check_judge(bench: Workbench, task: Task, first: Sequence[Prompt]) -> None:
     if judge is None:
         return
     if judge.reads_labels:
-        require_gold(task.gold(1), first, 1)
+        require_gold(gold_of(bench.config, task, 1), first, 1)
         if bench.config.data.self_written is not None:
             raise ConfigError(
                 f"judge.batch.kind: {judge.name} reads gold answers, but data.self_written prompts have none; leave it "
@@ -222,7 +223,7 @@ def _assessed(
     round. Process 0 reads what was said, and the others are given it."""
     answers = loop.dir.round(round, f"{folder}/answers.jsonl")
     if judge.reads_labels:
-        require_gold(loop.task.gold(round), rows, round)
+        require_gold(gold_of(loop.config, loop.task, round), rows, round)
         grades: list[list[float | None]] = []
         if hosts.is_writer():
             with hosts.working(title):
@@ -257,7 +258,7 @@ def _kept_replies(
 
 def _grades(loop: Loop, round: int, cases: Sequence[Case], rows: Sequence[Rollout]) -> list[list[float | None]]:
     """Of the texts of each case, by the task's scorer."""
-    gold = loop.task.gold(round)
+    gold = gold_of(loop.config, loop.task, round)
     there = [(gold[r.id], text) for r, c in zip(rows, cases, strict=True) for text in c.texts if text is not None]
     grades = iter(grades_of(loop.task.scorer, [row for row, _ in there], [text for _, text in there]))
     return [[None if text is None else next(grades).value for text in case.texts] for case in cases]

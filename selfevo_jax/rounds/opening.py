@@ -20,13 +20,14 @@ from selfevo_jax.judges.endpoint import server_notice
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.amounts import little_notices
 from selfevo_jax.rounds.checkpoints import Checkpoints, Told, tell_aside
+from selfevo_jax.rounds.dealing import given
 from selfevo_jax.rounds.judging import check_judge
 from selfevo_jax.rounds.limits import check_first_round
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import check_verdicts
 from selfevo_jax.rounds.open_sets import OpenSet, open_notices, open_prints, open_sets
 from selfevo_jax.rounds.ordinary import Ordinary, check_ordinary, ordinary_print, ordinary_rows
-from selfevo_jax.rounds.prompts import check_writing, given
+from selfevo_jax.rounds.prompts import check_writing
 from selfevo_jax.rounds.survey import open_phases, run_phases, survey
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.run.run_dir import RunDir
@@ -95,7 +96,7 @@ def look_over(
         said = faults.of(lambda: [*open_notices(bench, sets)]) or []
         counted = {name: len(of.rows) for name, of in task.evaluation().items()}
         counted |= {name: len(of.rows) for name, of in sets.items()}
-        said += little_notices(config, len(given(task, config.data, 1)), counted)
+        said += little_notices(config, len(given(config, task, 1)), counted)
         for line in (*said, None if ordinary is None else ordinary.notice()):
             if line is not None:
                 reporter.warn(line)
@@ -119,7 +120,7 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, fau
         source = next((files[key] for key in files if key.startswith("data.meta")), "D_meta")
         faults.of(lambda: check_verdicts(task.meta_rows(()).rows, bench.judge, source))
     lost: str | None = None
-    first = given(task, config.data, 1)
+    first = given(config, task, 1)
     if config.rounds.number > 0:
         lost = faults.of(lambda: check_first_round(config, first, bench.format))
         faults.of(lambda: check_judge(bench, task, first))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from selfevo_jax.config import Config
-from selfevo_jax.data import DataSection, PromptRow, SelfWrittenSection, read_prompts
+from selfevo_jax.data import PromptRow, SelfWrittenSection, read_prompts
 from selfevo_jax.data.self_written import Harvest, WritingAsk, WrittenText, write_prompts
 from selfevo_jax.errors import ConfigError, EmptySelectionError
+from selfevo_jax.rounds.dealing import given
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import meta_rows, qa_rows
 from selfevo_jax.rounds.ordinary import ordinary_rows
@@ -23,18 +24,12 @@ from selfevo_jax.tasks.overlap import check_overlap
 from selfevo_jax.text import FormatSection, PromptFormat
 
 
-def given(task: Task, data: DataSection, round: int) -> Sequence[PromptRow]:
-    """The prompts of a round that the model does not write itself."""
-    rows, own = task.prompts(round), data.to_write(round)
-    return rows[: data.prompts_per_round - own] if own else rows
-
-
 def prompts_of(loop: Loop, round: int) -> list[PromptRow]:
     """All prompts of a round; those that the model writes are written once."""
     if loop.config.rounds.prompts == "answered":
         return answered_prompts(loop, round)
     own = _written(loop, round)
-    return [*given(loop.task, loop.config.data, round), *([] if own is None else own.harvest.prompts)]
+    return [*given(loop.config, loop.task, round), *([] if own is None else own.harvest.prompts)]
 
 
 def answered_prompts(loop: Loop, round: int) -> list[PromptRow]:
@@ -86,7 +81,7 @@ def _written(loop: Loop, round: int) -> Written | None:
             own = Written(told["wanted"], told["given"], Harvest.of_dict(told, kept))
     else:
         harvest, said = _write(loop, round, section, wanted)
-        own = Written(wanted, len(given(loop.task, data, round)), harvest)
+        own = Written(wanted, len(given(loop.config, loop.task, round)), harvest)
         dir.write_rows(texts, said)
         dir.write_rows(rows, harvest.prompts)
         dir.write_json(counts, own.to_dict())
@@ -194,7 +189,7 @@ def _evaluated(loop: Loop) -> list[str]:
 def _known(loop: Loop, round: int) -> Iterator[str]:
     """What new prompts must differ from beside the examples: given ones, and those that the model has learnt from."""
     for number in range(1, round + 1):
-        yield from (row.prompt for row in given(loop.task, loop.config.data, number))
+        yield from (row.prompt for row in given(loop.config, loop.task, number))
     yield from (row.prompt for row in meta_rows(loop))
     yield from (row.prompt for row in qa_rows(loop))
 
@@ -218,7 +213,7 @@ def expected(config: Config, task: Task, round: int) -> list[PromptRow]:
     """The prompts of a round as far as they are known before it: seeds, as long as the settings let a prompt be, stand
     for those that the model will write."""
     data = config.data
-    rows, section, own = [*given(task, data, round)], data.self_written, data.to_write(round)
+    rows, section, own = given(config, task, round), data.self_written, data.to_write(round)
     if section is None or not own:
         return rows
     words = [seed.split()[: section.most_words] for seed in seeds(task, section)]

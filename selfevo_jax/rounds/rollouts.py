@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from selfevo_jax.chains import Rollout
+from selfevo_jax.rounds.dealing import gold_of
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.prompts import prompts_of
 from selfevo_jax.rounds.workbench import Prompt
@@ -62,7 +63,7 @@ def _sample(loop: Loop, round: int, part: Path) -> list[dict[str, object]]:
 
 def asked_about(loop: Loop, round: int) -> list[Prompt]:
     """The rows of a round, as its method sees them."""
-    gold = loop.task.gold(round) if loop.method.reads_labels else {}
+    gold = gold_of(loop.config, loop.task, round) if loop.method.reads_labels else {}
     return [gold.get(row.id, row) for row in prompts_of(loop, round)]
 
 

@@ -77,7 +77,7 @@ _READ: dict[str, _Read] = {
     "learn": _read(ROUND),
     "method": _read(ROLLOUTS, CONTROLS, ROUND),
     "rounds": _read(ROLLOUTS, CONTROLS, ROUND),
-    "rounds.turns": _read(ROLLOUTS),
+    **dict.fromkeys(("rounds.turns", "rounds.prompts", "rounds.order", "rounds.order_rounds"), _read(ROLLOUTS)),
     "rounds.controls": _read(CONTROLS),
     **dict.fromkeys(("rounds.variant", "rounds.pool", "rounds.select"), _read(ROUND)),
     **dict.fromkeys(("rounds.per_prompt", "rounds.minimum_kept", "rounds.pass_rate", "rounds.decay"), _read(ROUND)),

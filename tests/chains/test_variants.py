@@ -1,0 +1,66 @@
+"""Chains beside SELF's, driven by a script: several refinements of one feedback, and an answer with a hint."""
+
+from sample_helpers import ByteTokenizer, Format, Reader, Verdict, ids
+
+from selfevo_jax.chains import HintedChain, RefinementsChain, StageParams
+from selfevo_jax.sample import Completion, SamplingParams
+
+STAGES = StageParams(*(SamplingParams(temperature=0.8, max_new_tokens=6) for _ in range(3)))
+JUDGE = Reader(lambda text: Verdict({"good": True, "bad": False}.get(text)))
+TOO_LONG = Completion((), "", (), "error", "too long")
+
+
+def play(kind, *texts, judge=JUDGE, **own):
+    """The rollout of a chain over scripted texts, and what it asked for."""
+    chain = kind("p1", "abc", Format(), STAGES, ByteTokenizer().decode, judge=judge, round=3, **own)
+    requests, last = [], None
+    for text in [*texts, None]:
+        request = chain.next(last)
+        if request is None:
+            break
+        assert text is not None, "the chain asks for more than the script holds"
+        requests.append(request)
+        tokens = tuple(ids(text)) if isinstance(text, str) else ()
+        last = text if isinstance(text, Completion) else Completion(tokens, text, (-0.5,) * len(tokens), "stop")
+    return chain.result, requests
+
+
+def test_all_refinements_go_on_from_one_feedback_and_each_is_judged_as_an_answer_to_the_prompt():
+    rollout, requests = play(RefinementsChain, "xy", "bad", "x", "bad", "y", "good", "xx", "bad", refinements=3)
+    stages = ["respond", "feedback-0", "refine-1", "feedback-1", "refine-2", "feedback-2", "refine-3", "feedback-3"]
+    assert [r.key.stage for r in requests] == stages
+    refine = {r.tokens for r in requests if r.key.stage.startswith("refine")}
+    assert refine == {(*requests[1].tokens, *ids("bad"), 62)}
+    assert list(requests[5].tokens) == [*requests[0].tokens, *ids("y"), 60, 61]
+    assert [(c.text, c.verdict) for c in rollout.candidates] == [
+        ("xy", False),
+        ("x", False),
+        ("y", True),
+        ("xx", False),
+    ]
+    assert rollout.chosen == 2
+
+
+def test_what_is_called_good_or_cannot_be_read_is_not_refined():
+    for said, verdict in (("good", True), ("eh", None)):
+        rollout, requests = play(RefinementsChain, "xy", said, refinements=3)
+        assert (len(requests), rollout.candidates[0].verdict, rollout.error) == (2, verdict, None)
+
+
+def test_a_fault_ends_a_chain_with_its_message():
+    for script in ([TOO_LONG], ["xy", TOO_LONG], ["xy", "bad", TOO_LONG], ["xy", "bad", "x", TOO_LONG]):
+        rollout, requests = play(RefinementsChain, *script, refinements=3)
+        assert (rollout.error, len(requests)) == ("too long", len(script))
+
+
+def test_a_hint_is_seen_by_the_second_answer_alone_and_the_prompt_stays_the_prompt():
+    rollout, requests = play(HintedChain, "xy", "x", judge=None, hinted="abca")
+    assert [r.key.stage for r in requests] == ["respond", "hinted"]
+    assert [list(r.tokens) for r in requests] == [Format().respond("abc"), Format().respond("abca")]
+    assert (rollout.prompt, [c.text for c in rollout.candidates], rollout.chosen) == ("abc", ["xy", "x"], 0)
+
+
+def test_a_hint_that_is_too_long_is_left_out_and_a_prompt_that_is_ends_the_chain():
+    assert len(play(HintedChain, "xy", TOO_LONG, judge=None, hinted="abca")[0].candidates) == 1
+    rollout, _ = play(HintedChain, TOO_LONG, TOO_LONG, judge=None, hinted="abca")
+    assert rollout.error == "too long"
