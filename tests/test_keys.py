@@ -18,7 +18,7 @@ def test_every_key_is_listed_with_its_default_form_and_meaning() -> None:
     for said in ("seed = 0: a whole number from 0 up to 2147483647", "run_dir (required): a text"):
         assert said in lines
         assert lines[lines.index(said) + 1].startswith("    ")
-    assert "rounds.select = feedback: feedback, none or random" in lines
+    assert "rounds.variant = restart: restart, continual_mixed or continual_self_only" in lines
     assert {"rows", "scorer number", "tracker wandb"} <= names | set(lines)
     assert any(line.startswith("annotate.responses.number = 1:") for line in lines)
 

@@ -7,6 +7,7 @@ import yaml
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods import open_method
+from selfevo_jax.methods.registry import BUILT_IN as METHODS
 from selfevo_jax.study import read_study
 
 BASE = {"run_dir": "x", "model": {"source": "m"}, "data": {"prompts": "p.jsonl", "meta_skill": "d.jsonl"}}
@@ -121,3 +122,26 @@ def test_the_paper_s_study_is_configs_alone() -> None:
 def test_every_variant_of_the_study_of_pairs_is_one_that_its_method_takes() -> None:
     found = read_study(Path(__file__).parents[1] / "studies/iterative_dpo.yaml", ())
     assert {open_method(run.config).name for run in found.runs} == {"self_refine", "iterative_dpo"}
+
+
+def tokens_of_a_round(config) -> float:
+    """Tokens that a round samples, about, where a response is called bad six times of ten."""
+    answer, text, bad = 6, 31, 0.6
+    texts = text * config.judge.texts if open_method(config).judges and config.judge.batch is None else 0
+    refined = config.rounds.turns * config.method.settings.get("refinements", 1) if texts else 0
+    hinted = answer if config.method.settings.get("hint") else 0
+    chain = answer + texts + bad * refined * (answer + texts) + hinted
+    return config.data.prompts_per_round * config.data.samples_per_prompt * chain
+
+
+def test_the_study_of_methods_has_each_of_them_on_as_many_sampled_tokens_and_steps() -> None:
+    found = read_study(STUDIES / "methods.yaml")
+    configs = {run.variant: run.config for run in found.runs if run.seed == 1}
+    methods = {name: open_method(config).name for name, config in configs.items()}
+    assert set(methods.values()) == set(METHODS)
+    budget = tokens_of_a_round(configs["self"])
+    assert {name: round(tokens_of_a_round(c) / budget, 1) for name, c in configs.items()} == dict.fromkeys(configs, 1.0)
+    assert {(c.learn.steps, c.learn.batch_rows, c.learn.length, c.rounds.number) for c in configs.values()} == {
+        (200, 16, 128, 3)
+    }
+    assert [name for name, config in configs.items() if open_method(config).reads_labels] == ["star"]

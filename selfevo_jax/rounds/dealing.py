@@ -1,4 +1,4 @@
-"""Which round asks which of the given prompts: as the task gives them, or in order of difficulty over several rounds."""
+"""Which round asks which of the given prompts: as the task gives them, or by difficulty over several rounds."""
 
 from __future__ import annotations
 
