@@ -41,6 +41,16 @@ class Answer:
         return float(judged.good) if judged.rating is None else judged.rating
 
 
+def scored_samples(rollouts: Iterable[Rollout]) -> dict[str, list[tuple[float, Answer]]]:
+    """Prompt -> its first responses that are whole, each with its score where that can be read."""
+    found: dict[str, list[tuple[float, Answer]]] = {}
+    for rollout in rollouts:
+        first = Answer(rollout, 0)
+        if rollout.error is None and first.usable and (score := first.score) is not None:
+            found.setdefault(rollout.prompt, []).append((score, first))
+    return found
+
+
 def pass_rates(rollouts: Iterable[Rollout]) -> dict[str, float]:
     """Prompt -> the share of its responses that are called good, among those with a verdict that can be read; a prompt
     without such a response has none."""

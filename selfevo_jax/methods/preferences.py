@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from selfevo_jax.chains import Rollout
 from selfevo_jax.config.rounds import Extremes
 from selfevo_jax.data import Example, Group, self_example
-from selfevo_jax.methods.answers import Answer
+from selfevo_jax.methods.answers import Answer, scored_samples
 from selfevo_jax.methods.scored import extremes
 from selfevo_jax.text import PromptFormat
 from selfevo_jax.train.objectives.kto import MISMATCHED, VERDICT
@@ -42,12 +42,7 @@ def refinement_pairs(rollouts: Iterable[Rollout]) -> Iterator[Pair]:
 def sample_pairs(rollouts: Iterable[Rollout], rule: Extremes = "best_worst", seed: int = 0) -> Iterator[Pair]:
     """Among the first responses to a prompt: the best over the worst, where their scores differ; of equal ones the
     earliest. With `best_random` over any one that is worse, drawn by the seed. Only what is whole is compared."""
-    by_prompt: dict[str, list[tuple[float, Answer]]] = {}
-    for rollout in rollouts:
-        first = Answer(rollout, 0)
-        if rollout.error is None and first.usable and (score := first.score) is not None:
-            by_prompt.setdefault(rollout.prompt, []).append((score, first))
-    for prompt, scored in by_prompt.items():
+    for prompt, scored in scored_samples(rollouts).items():
         found = extremes([score for score, _ in scored], rule, random.Random(f"{seed} {prompt}"))
         if found is not None:
             yield Pair(*(scored[at][1] for at in found))
