@@ -9,6 +9,9 @@ from selfevo_jax.config import Config
 from selfevo_jax.config.methods import DEFAULTS
 from selfevo_jax.errors import ConfigError
 
+PAIRS = ("refinement", "samples", "both")
+"""What pairs are made of."""
+
 
 def check_fixed(config: Config, method: str, keys: Iterable[str]) -> None:
     """Raises ConfigError where one of these keys has another value than the method's own."""
@@ -38,6 +41,20 @@ def check_selection(config: Config, method: str, compares: bool) -> None:
             f"rounds.select: extremes keeps answers that score badly too, and {method} would learn them as good ones; "
             "set it to best_of_n, or take a method that compares answers"
         )
+
+
+def check_pairs(config: Config, pairs: str, needed: bool = True) -> None:
+    """Raises ConfigError for an unknown kind of pairs (see `iterative_dpo`), and where a round has none of it although
+    they are needed."""
+    turns, samples = config.rounds.turns, config.data.samples_per_prompt
+    if pairs not in PAIRS:
+        raise ConfigError(f"method.settings.pairs: found {pairs!r}, expected {', '.join(PAIRS)}")
+    if not needed:
+        return
+    if pairs == "samples" and samples < 2:
+        raise ConfigError("data.samples_per_prompt: found 1, but pairs of samples need 2 or more")
+    if turns == 0 and (pairs == "refinement" or samples < 2):
+        raise ConfigError("rounds.turns: found 0, but pairs with a refinement need 1 or more")
 
 
 def check_batch_judge(config: Config) -> None:

@@ -11,17 +11,18 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from selfevo_jax.chains import Rollout
+from selfevo_jax.data import Unit
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.base import Learning, Made
+from selfevo_jax.methods.checks import check_pairs
 from selfevo_jax.methods.mixture import SELF
 from selfevo_jax.methods.selection import Selection, keeping, within
 from selfevo_jax.methods.self_refine import SelfRefine
+from selfevo_jax.text import PromptFormat
 from selfevo_jax.train import Objective, open_objective
 from selfevo_jax.train.objectives.kto import VERDICT
 from selfevo_jax.train.objectives.pairs import SIDE
-
-PAIRS = ("refinement", "samples", "both")
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,13 @@ class IterativeDpo(SelfRefine):
         self._check_compared()
 
     def _check_compared(self) -> None:
-        rounds, samples, found = self.config.rounds, self.config.data.samples_per_prompt, self.pairs
-        if found not in PAIRS:
-            raise ConfigError(f"method.settings.pairs: found {found!r}, expected {', '.join(PAIRS)}")
-        if VERDICT in self.objective.reads:
-            return
-        if SIDE not in self.objective.reads:
+        reads, name = self.objective.reads, self.objective.name
+        if not {SIDE, VERDICT} & {*reads}:
             raise ConfigError(
-                f"learn.objective.name: found {self.objective.name}, but {self.name} learns pairs; set it to dpo, or "
-                "another objective on pairs or on single answers (kto)"
+                f"learn.objective.name: found {name}, but {self.name} learns pairs; set it to dpo, or another objective "
+                "on pairs or on single answers (kto)"
             )
-        if found == "samples" and samples < 2:
-            raise ConfigError("data.samples_per_prompt: found 1, but pairs of samples need 2 or more")
-        if rounds.turns == 0 and (found == "refinement" or samples < 2):
-            raise ConfigError("rounds.turns: found 0, but pairs with a refinement need 1 or more")
+        check_pairs(self.config, self.pairs, SIDE in reads)
 
     @property
     def objective(self) -> Objective:
@@ -75,6 +69,10 @@ class IterativeDpo(SelfRefine):
         refined = p.refinement_pairs(rows) if self.pairs != "samples" else ()
         sampled = p.sample_pairs(rows, rounds.extremes, self.config.seed) if self.pairs != "refinement" else ()
         return p.usable_pairs([*refined, *sampled], rounds.per_prompt)
+
+    def units(self, pairs: Sequence[p.Pair], fmt: PromptFormat) -> Sequence[Unit]:
+        """What is learnt of the pairs."""
+        return p.pair_groups(pairs, fmt)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         """The better answers; the worse ones are in the rollouts."""
@@ -91,9 +89,8 @@ class IterativeDpo(SelfRefine):
         rounds, objective = {number: made.rollouts(number) for number in self.pooled(round)}, self.objective
         if VERDICT in self.objective.reads:
             answers = [a for n, rows in rounds.items() for a in self.faded(p.judged_answers(rows), n, round)]
-            good = sum(answer.good is True for answer in answers)
-            told = f"{len(answers)} answers are learnt from: {good} good, {len(answers) - good} bad"
-            if not 0 < good < len(answers):
+            told, both = p.told_of_verdicts(answers)
+            if not both:
                 raise EmptySelectionError(f"round {round}: {told}; {objective.name} needs both. Give more prompts")
             units = p.verdict_groups(answers, made.format)
         else:
@@ -101,6 +98,6 @@ class IterativeDpo(SelfRefine):
             pairs = [pair for n, (of_round, _) in found.items() for pair in self.faded(of_round, n, round)]
             left = sum((left for _, left in found.values()), p.LeftOut())
             told = p.told_of(pairs, left)
-            units = p.pair_groups(pairs, made.format)
+            units = self.units(pairs, made.format)
         replayed = {name: p.beside(examples, objective.reads) for name, examples in self.replayed(made).items()}
         return Learning(round - 1, {SELF: units, **replayed}, (told,))

@@ -74,6 +74,13 @@ def told_of(pairs: Sequence[Pair], left: LeftOut) -> str:
     return f"{len(pairs)} pairs are learnt from" + (f"; left out: {others}" if others else "")
 
 
+def told_of_verdicts(answers: Sequence[Answer]) -> tuple[str, bool]:
+    """For people, and whether there are good ones and bad ones."""
+    good = sum(answer.good is True for answer in answers)
+    told = f"{len(answers)} answers are learnt from: {good} good, {len(answers) - good} bad"
+    return told, 0 < good < len(answers)
+
+
 def judged_answers(rollouts: Iterable[Rollout]) -> list[Answer]:
     """Every whole answer with a verdict that can be read, each text of a prompt once; one that was called both good and
     bad is none."""
@@ -86,7 +93,7 @@ def judged_answers(rollouts: Iterable[Rollout]) -> list[Answer]:
     return [same[0] for same in found.values() if len({answer.good for answer in same}) == 1]
 
 
-def _example(answer: Answer, prompt: str, ends: bool, fmt: PromptFormat, extras: Mapping[str, float]) -> Example:
+def learnt(answer: Answer, prompt: str, ends: bool, fmt: PromptFormat, extras: Mapping[str, float]) -> Example:
     """An answer as a direct one to a prompt, of the ids that were sampled, with its end or without."""
     made, r = answer.candidate, answer.rollout
     id = f"{r.id}/{r.sample}/{answer.index}"
@@ -100,7 +107,7 @@ def pair_groups(pairs: Sequence[Pair], fmt: PromptFormat) -> list[Group]:
     for pair in pairs:
         sides = ((pair.better, 1.0), (pair.worse, -1.0))
         ends = all(fmt.ends(answer.candidate.end) for answer, _ in sides)
-        groups.append(Group(tuple(_example(a, a.rollout.prompt, ends, fmt, {SIDE: side}) for a, side in sides)))
+        groups.append(Group(tuple(learnt(a, a.rollout.prompt, ends, fmt, {SIDE: side}) for a, side in sides)))
     return groups
 
 
@@ -109,12 +116,12 @@ def verdict_groups(answers: Sequence[Answer], fmt: PromptFormat) -> list[Group]:
     groups = []
     for n, answer in enumerate(answers):
         prompt = answer.rollout.prompt
-        learnt = {VERDICT: 1.0 if answer.good else -1.0, MISMATCHED: 0.0}
-        members = [_example(answer, prompt, fmt.ends(answer.candidate.end), fmt, learnt)]
+        said = {VERDICT: 1.0 if answer.good else -1.0, MISMATCHED: 0.0}
+        members = [learnt(answer, prompt, fmt.ends(answer.candidate.end), fmt, said)]
         others = (answers[(n + step) % len(answers)] for step in range(1, len(answers)))
         if (other := next((a for a in others if a.rollout.prompt != prompt), None)) is not None:
             apart = {VERDICT: 0.0, MISMATCHED: 1.0}
-            members.append(_example(other, prompt, fmt.ends(other.candidate.end), fmt, apart))
+            members.append(learnt(other, prompt, fmt.ends(other.candidate.end), fmt, apart))
         groups.append(Group(tuple(members)))
     return groups
 
