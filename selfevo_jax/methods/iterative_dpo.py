@@ -53,8 +53,8 @@ class IterativeDpo(SelfRefine):
         reads, name = self.objective.reads, self.objective.name
         if not {SIDE, VERDICT} & {*reads}:
             raise ConfigError(
-                f"learn.objective.name: found {name}, but {self.name} learns pairs; set it to dpo, or another objective "
-                "on pairs or on single answers (kto)"
+                f"learn.objective.name: found {name}, but {self.name} learns pairs; set it to dpo, or another "
+                "objective on pairs or on single answers (kto)"
             )
         check_pairs(self.config, self.pairs, SIDE in reads)
 
