@@ -138,7 +138,8 @@ def test_the_study_of_methods_has_each_of_them_on_as_many_sampled_tokens_and_ste
     found = read_study(STUDIES / "methods.yaml")
     configs = {run.variant: run.config for run in found.runs if run.seed == 1}
     methods = {name: open_method(config).name for name, config in configs.items()}
-    assert set(methods.values()) == set(METHODS)
+    # a model as small as this one's cannot read a question that shows it two answers
+    assert set(methods.values()) == set(METHODS) - {"debate"}
     budget = tokens_of_a_round(configs["self"])
     assert {name: round(tokens_of_a_round(c) / budget, 1) for name, c in configs.items()} == dict.fromkeys(configs, 1.0)
     assert {(c.learn.steps, c.learn.batch_rows, c.learn.length, c.rounds.number) for c in configs.values()} == {

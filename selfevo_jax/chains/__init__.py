@@ -4,7 +4,7 @@ from selfevo_jax.chains.base import ChainFormat, Generated, StageParams, Turns, 
 from selfevo_jax.chains.judging import Judgement, judging, words_notice
 from selfevo_jax.chains.refine import RefineChain
 from selfevo_jax.chains.trace import CUT, Candidate, Feedback, Rollout, choose, feedback_record
-from selfevo_jax.chains.variants import HintedChain, RefinementsChain
+from selfevo_jax.chains.variants import RefinementsChain, TwoAnswersChain
 
 __all__ = [
     "CUT",
@@ -12,13 +12,13 @@ __all__ = [
     "ChainFormat",
     "Feedback",
     "Generated",
-    "HintedChain",
     "Judgement",
     "RefineChain",
     "RefinementsChain",
     "Rollout",
     "StageParams",
     "Turns",
+    "TwoAnswersChain",
     "choose",
     "feedback_record",
     "judging",

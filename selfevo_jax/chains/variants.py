@@ -1,4 +1,4 @@
-"""Chains beside SELF's: several refinements of one feedback, and an answer beside one that was given a hint.
+"""Chains beside SELF's: several refinements of one feedback, and two answers, the second of which may have a hint.
 
 Sources: Scheurer et al. (ILF), arXiv 2303.16755; Zelikman et al. (STaR), arXiv 2203.14465.
 """
@@ -42,19 +42,19 @@ class RefinementsChain(RefineChain):
         return self._ended(candidates)
 
 
-class HintedChain(RefineChain):
-    """Two answers, neither of which is judged here: one to the prompt, and one to `hinted`, a text that gives a hint.
-    Where that text is too long to be run there is the first alone."""
+class TwoAnswersChain(RefineChain):
+    """Two answers, neither of which is judged here: one to the prompt, and one to `second`, the prompt again or a text
+    with a hint, drawn as `stage`. Where that text is too long to be run there is the first answer alone."""
 
-    def __init__(self, *args: Any, hinted: str, **how: Any) -> None:
+    def __init__(self, *args: Any, second: str, stage: str, **how: Any) -> None:
         super().__init__(*args, **how)
-        self._hinted = list(self._fmt.respond(hinted))
+        self._second, self._stage = list(self._fmt.respond(second)), stage
 
     def _chain(self) -> Turns[Rollout]:
-        plain, hinted = yield [
+        first, second = yield [
             self._request("respond", self._start, self._stages.respond),
-            self._request("hinted", self._hinted, self._stages.respond),
+            self._request(self._stage, self._second, self._stages.respond),
         ]
-        if plain.finish == "error":
-            return self._ended([Candidate("", "error", ())], plain.error)
-        return self._ended([self._candidate(last) for last in (plain, hinted) if last.finish != "error"])
+        if first.finish == "error":
+            return self._ended([Candidate("", "error", ())], first.error)
+        return self._ended([self._candidate(last) for last in (first, second) if last.finish != "error"])

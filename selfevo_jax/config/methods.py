@@ -12,6 +12,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "rest_em": {"rounds.turns": 0, "rounds.variant": "restart", "rounds.pool": "last", "rounds.per_prompt": 10},
     "star": {"rounds.turns": 0, "rounds.pool": "last", "judge.batch.kind": "scorer"},
     "ilf": {"rounds.turns": 1, "rounds.pool": "last", "rounds.per_prompt": 1},
+    "debate": {"rounds.turns": 0, "judge.batch.kind": "pairwise"},
     "spin": {
         "rounds.turns": 0,
         "rounds.prompts": "answered",

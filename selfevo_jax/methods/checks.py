@@ -57,15 +57,16 @@ def check_pairs(config: Config, pairs: str, needed: bool = True) -> None:
         raise ConfigError("rounds.turns: found 0, but pairs with a refinement need 1 or more")
 
 
-def check_batch_judge(config: Config) -> None:
-    """Raises ConfigError for a batch judge that would have nothing to judge."""
+def check_batch_judge(config: Config, refines: bool) -> None:
+    """Raises ConfigError for a batch judge that would have nothing to judge. `refines`: whether a second answer of a
+    chain is a refinement."""
     rounds, batch = config.rounds, config.judge.batch
     if batch is not None and not rounds.judges:
         raise ConfigError(
             f"judge.batch: found {batch.kind}, but with rounds.turns 0 and rounds.select none nothing is judged; set "
             "it to null"
         )
-    if batch is not None and batch.kind == "pairwise" and rounds.turns == 0:
+    if batch is not None and batch.kind == "pairwise" and rounds.turns == 0 and refines:
         raise ConfigError(
             "judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there is "
             "none; set rounds.turns to 1 or more"

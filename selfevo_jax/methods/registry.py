@@ -6,6 +6,7 @@ from selfevo_jax import plugins
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import Method
+from selfevo_jax.methods.debate import Debate
 from selfevo_jax.methods.ilf import Ilf
 from selfevo_jax.methods.iterative_dpo import IterativeDpo
 from selfevo_jax.methods.raft import Raft
@@ -19,7 +20,7 @@ from selfevo_jax.methods.star import Star
 GROUP = "selfevo_jax.methods"
 BUILT_IN: dict[str, type[SelfRefine]] = {
     method.name: method
-    for method in (SelfRefine, SelfTraining, Raft, RestEm, Star, Ilf, IterativeDpo, SelfRewarding, Spin)
+    for method in (SelfRefine, SelfTraining, Raft, RestEm, Star, Ilf, Debate, IterativeDpo, SelfRewarding, Spin)
 }
 
 

@@ -98,6 +98,19 @@ def best_refinements(rows: Sequence[Rollout]) -> Taken:
     return Taken(taken, unscored)
 
 
+def winners(rows: Sequence[Rollout]) -> Taken:
+    """Of each chain of two answers the one that scores more; none where both score the same."""
+    taken, unscored = list[Rollout](), 0
+    for row in rows:
+        scores = [Answer(row, at).score for at in range(len(row.candidates))]
+        known = [score for score in scores if score is not None]
+        if len(known) < 2:
+            unscored += 1
+        elif len(set(known)) > 1:
+            taken.append(replace(row, chosen=scores.index(max(known))))
+    return Taken([row for row in taken if Answer(row, row.chosen).usable], unscored)
+
+
 def extreme_weights(scores: Sequence[float], rule: Extremes) -> list[float]:
     """What each of a prompt's samples counts. `best_worst`: the best and the worst 1, the others 0. `best_random`: the
     best 0.4, the others 0.1 each. Of equal ones the earliest is the best, or the worst."""

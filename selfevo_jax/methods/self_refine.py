@@ -31,6 +31,8 @@ class SelfRefine:
     """Names of what `method.settings` may hold."""
     compares: ClassVar[bool] = False
     """Whether it learns better answers beside worse ones."""
+    refines: ClassVar[bool] = True
+    """Whether a second answer of a chain is a refinement of the first."""
     fixed: ClassVar[tuple[str, ...]] = ()
     """Keys of the config that have the value of `selfevo_jax.config.methods`, and no other."""
 
@@ -38,7 +40,7 @@ class SelfRefine:
         """Raises ConfigError for settings with which there is nothing to do."""
         check_fixed(self.config, self.name, self.fixed)
         check_selection(self.config, self.name, self.compares)
-        check_batch_judge(self.config)
+        check_batch_judge(self.config, self.refines)
 
     @property
     def judges(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from selfevo_jax.chains import HintedChain, RefineChain, StageParams
+from selfevo_jax.chains import RefineChain, StageParams, TwoAnswersChain
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import Bench
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -56,7 +56,8 @@ class Star(SelfRefine):
                 "or set method.settings.hint=null"
             )
         hinted = filled(self.hint, {"prompt": row.prompt, **gold})
-        return bench.chain(row, stages, round=round, sample=sample, judge=False, kind=HintedChain, hinted=hinted)
+        how = {"kind": TwoAnswersChain, "second": hinted, "stage": "hinted"}
+        return bench.chain(row, stages, round=round, sample=sample, judge=False, **how)
 
 
 def filled(hint: str, columns: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
-"""Chains beside SELF's, driven by a script: several refinements of one feedback, and an answer with a hint."""
+"""Chains beside SELF's, driven by a script: several refinements of one feedback, and two answers."""
 
 from sample_helpers import ByteTokenizer, Format, Reader, Verdict, ids
 
-from selfevo_jax.chains import HintedChain, RefinementsChain, StageParams
+from selfevo_jax.chains import RefinementsChain, StageParams, TwoAnswersChain
 from selfevo_jax.sample import Completion, SamplingParams
 
 STAGES = StageParams(*(SamplingParams(temperature=0.8, max_new_tokens=6) for _ in range(3)))
@@ -54,13 +54,13 @@ def test_a_fault_ends_a_chain_with_its_message():
 
 
 def test_a_hint_is_seen_by_the_second_answer_alone_and_the_prompt_stays_the_prompt():
-    rollout, requests = play(HintedChain, "xy", "x", judge=None, hinted="abca")
+    rollout, requests = play(TwoAnswersChain, "xy", "x", judge=None, second="abca", stage="hinted")
     assert [r.key.stage for r in requests] == ["respond", "hinted"]
     assert [list(r.tokens) for r in requests] == [Format().respond("abc"), Format().respond("abca")]
     assert (rollout.prompt, [c.text for c in rollout.candidates], rollout.chosen) == ("abc", ["xy", "x"], 0)
 
 
 def test_a_hint_that_is_too_long_is_left_out_and_a_prompt_that_is_ends_the_chain():
-    assert len(play(HintedChain, "xy", TOO_LONG, judge=None, hinted="abca")[0].candidates) == 1
-    rollout, _ = play(HintedChain, TOO_LONG, TOO_LONG, judge=None, hinted="abca")
+    assert len(play(TwoAnswersChain, "xy", TOO_LONG, judge=None, second="abca", stage="hinted")[0].candidates) == 1
+    rollout, _ = play(TwoAnswersChain, TOO_LONG, TOO_LONG, judge=None, second="abca", stage="hinted")
     assert rollout.error == "too long"

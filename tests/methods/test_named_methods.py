@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from selfevo_jax.chains import Candidate, Feedback, HintedChain, RefinementsChain, Rollout
+from selfevo_jax.chains import Candidate, Feedback, RefinementsChain, Rollout, TwoAnswersChain
 from selfevo_jax.config import parse_config
 from selfevo_jax.config.methods import DEFAULTS, filled
 from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow, QARow
@@ -139,8 +139,8 @@ def test_star_learns_what_is_right_and_what_was_right_after_a_hint() -> None:
 def test_star_shows_the_gold_answer_in_its_hint_and_only_there() -> None:
     gold = EvaluationRow("i", "How many?", {"answer": "8"})
     how = asked(method("star"), gold)
-    assert (how["kind"], how["hinted"], how["judge"]) == (HintedChain, "How many?\n(Hint: the answer is 8.)", False)
-    assert "hinted" not in asked(method("star", settings={"hint": None}), gold)
+    assert (how["kind"], how["second"], how["judge"]) == (TwoAnswersChain, "How many?\n(Hint: the answer is 8.)", False)
+    assert "second" not in asked(method("star", settings={"hint": None}), gold)
     with pytest.raises(ConfigError, match=r"prompt 'i' has no gold answer that can be scored, but star"):
         asked(method("star"), PromptRow("i", "How many?"))
     with pytest.raises(ConfigError, match=r"method.settings.hint: found {level}, but gold rows have prompt, answer"):
@@ -171,6 +171,20 @@ def test_self_rewarding_compares_the_best_with_the_worst_of_mean_marks() -> None
     pairs, _ = found.found(rows)
     assert [(pair.better.rollout.sample, pair.worse.rollout.sample) for pair in pairs] == [(1, 2)]
     assert len(found.config.judge.ensemble.texts) == 3
+
+
+def test_debate_learns_the_answer_that_wins_in_both_orders() -> None:
+    def row(prompt, *ratings):
+        return chain(prompt, answer("one", None), answer("other", None)).assessed(
+            [Assessment(None if of is None else False, of) for of in ratings]
+        )
+
+    found = method("debate")
+    how = asked(found, PromptRow("i", "Why?"))
+    assert (how["kind"], how["second"], how["judge"]) == (TwoAnswersChain, "Why?", False)
+    rows = [row("a", 0.0, 1.0), row("b", 1.0, 0.0), row("c", 0.5, 0.5), row("d", None, None)]
+    assert kept(found, rows) == [("a", 0, 1), ("b", 0, 0)]
+    assert found.select(rows, 1).counts.unscored == 1
 
 
 META = [MetaRow("m", "p", "r", "f", "written", False), MetaRow("m2", "p", "r", "f", "other", False)]
@@ -219,6 +233,9 @@ def test_spin_pairs_what_is_written_with_the_model_s_own_answers_to_the_same_pro
         ),
         ("ilf", {"sampling": {}}, r"sampling.refine.temperature: found 0, but ilf draws 4 refinements"),
         ("ilf", {"rounds": {"select": "none"}}, r"rounds.select: found none, but ilf takes the best refinement"),
+        ("debate", {"judge": {"batch": {"kind": "scorer"}}}, r"judge.batch.kind: found scorer, but debate compares"),
+        ("debate", {"rounds": {"select": "none"}}, r"rounds.select: found none, but debate keeps what wins"),
+        ("debate", {"sampling": {"respond": {"temperature": 0}}}, r"sampling.respond.temperature: found 0, but debate"),
         ("spin", {"rounds": {"prompts": "given"}}, r"rounds.prompts: found given, but spin takes answered"),
         ("spin", {"learn": {"objective": {"name": "kto"}}}, r"learn.objective.name: found kto, but spin learns pairs"),
         ("spin", {"data": {"self_written": {}}}, r"rounds.prompts: answered stands beside data.self_written"),
