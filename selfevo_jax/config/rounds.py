@@ -120,11 +120,11 @@ class MethodSection(Section):
 
     name: str = "self_refine"
     """`self_refine` (SELF), `self_training` (first responses, unjudged), `raft` (the best of several samples),
-    `rest_em` (what passes, from the base each round), `ilf` (the best of several refinements), `debate` (the better of two answers), `iterative_dpo` (better
-    answers over worse ones), `self_rewarding` (the best sample over the worst, judged several times), `spin` (written
-    answers over the model's own), `star` (reads labels: what is right, also after a hint), one of an installed package
-    (entry points `selfevo_jax.methods`), or `module:name`. Keys that the config leaves out are as the method needs
-    them."""
+    `rest_em` (what passes, from the base each round), `ilf` (the best of several refinements), `debate` (the better of
+    two answers), `iterative_dpo` (better answers over worse ones), `self_rewarding` (the best sample over the worst,
+    judged several times), `spin` (written answers over the model's own), `star` (reads labels: what is right, also
+    after a hint), one of an installed package (entry points `selfevo_jax.methods`), or `module:name`. Keys that the
+    config leaves out are as the method needs them."""
 
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of a method from outside the package. Of ours `iterative_dpo` has `pairs` (`refinement`, `samples` or `both`),
