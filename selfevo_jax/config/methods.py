@@ -33,7 +33,8 @@ def filled(tree: Any) -> Any:
     """The tree of a config with these keys; what it says itself stays as it is."""
     method = tree.get("method") if isinstance(tree, Mapping) else None
     name = method.get("name") if isinstance(method, Mapping) else None
-    for key, value in DEFAULTS.get(name, {}).items() if isinstance(name, str) else ():
+    known = DEFAULTS.get(name, {}) if isinstance(name, str) else {}
+    for key, value in known.items():
         tree = _with(tree, key.split("."), value)
     return tree
 

@@ -42,8 +42,10 @@ class Debate(SelfRefine):
             )
 
     def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
-        how = {"kind": TwoAnswersChain, "second": row.prompt, "stage": "second"}
-        return bench.chain(row, stages, round=round, sample=sample, judge=False, **how)
+        kind, stage = TwoAnswersChain, "second"
+        return bench.chain(
+            row, stages, round=round, sample=sample, judge=False, kind=kind, second=row.prompt, stage=stage
+        )
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         rounds, seed = self.config.rounds, self.config.seed * 1000 + round

@@ -45,8 +45,8 @@ class Ilf(SelfRefine):
             )
 
     def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
-        how = {"kind": RefinementsChain, "refinements": self.refinements}
-        return bench.chain(row, stages, round=round, sample=sample, **how)
+        kind, m = RefinementsChain, self.refinements
+        return bench.chain(row, stages, round=round, sample=sample, kind=kind, refinements=m)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         rounds, seed = self.config.rounds, self.config.seed * 1000 + round

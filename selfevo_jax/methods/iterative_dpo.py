@@ -87,6 +87,7 @@ class IterativeDpo(SelfRefine):
     def learning(self, made: Made, round: int) -> Learning:
         """This round's pairs (or answers), or those of all so far, with D_meta and D_QA beside them."""
         rounds, objective = {number: made.rollouts(number) for number in self.pooled(round)}, self.objective
+        units: Sequence[Unit]
         if VERDICT in self.objective.reads:
             answers = [a for n, rows in rounds.items() for a in self.faded(p.judged_answers(rows), n, round)]
             told, both = p.told_of_verdicts(answers)

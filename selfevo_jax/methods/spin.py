@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from selfevo_jax.chains import Candidate, Generated, Rollout, StageParams
+from selfevo_jax.chains import Candidate, RefineChain, Rollout, StageParams
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.answers import Answer
@@ -46,7 +46,7 @@ class Spin(IterativeDpo):
     def filters(self) -> bool:
         return False
 
-    def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> Generated[Rollout]:
+    def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
         return bench.chain(row, stages, round=round, sample=sample, judge=False)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:

@@ -56,8 +56,8 @@ class Star(SelfRefine):
                 "or set method.settings.hint=null"
             )
         hinted = filled(self.hint, {"prompt": row.prompt, **gold})
-        how = {"kind": TwoAnswersChain, "second": hinted, "stage": "hinted"}
-        return bench.chain(row, stages, round=round, sample=sample, judge=False, **how)
+        kind, stage = TwoAnswersChain, "hinted"
+        return bench.chain(row, stages, round=round, sample=sample, judge=False, kind=kind, second=hinted, stage=stage)
 
 
 def filled(hint: str, columns: Mapping[str, Any]) -> str:
