@@ -234,7 +234,7 @@ def test_spin_pairs_what_is_written_with_the_model_s_own_answers_to_the_same_pro
         ("ilf", {"sampling": {}}, r"sampling.refine.temperature: found 0, but ilf draws 4 refinements"),
         ("ilf", {"rounds": {"select": "none"}}, r"rounds.select: found none, but ilf takes the best refinement"),
         ("debate", {"judge": {"batch": {"kind": "scorer"}}}, r"judge.batch.kind: found scorer, but debate compares"),
-        ("debate", {"rounds": {"select": "none"}}, r"rounds.select: found none, but debate keeps what wins"),
+        ("debate", {"rounds": {"select": "random"}}, r"rounds.select: found random, but debate keeps what wins"),
         ("debate", {"sampling": {"respond": {"temperature": 0}}}, r"sampling.respond.temperature: found 0, but debate"),
         ("spin", {"rounds": {"prompts": "given"}}, r"rounds.prompts: found given, but spin takes answered"),
         ("spin", {"learn": {"objective": {"name": "kto"}}}, r"learn.objective.name: found kto, but spin learns pairs"),
