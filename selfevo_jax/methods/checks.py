@@ -28,7 +28,7 @@ def check_selection(config: Config, method: str, compares: bool) -> None:
     if rounds.select in ("best_of_n", "threshold") and not judge.scores:
         raise ConfigError(
             f"rounds.select: {rounds.select} ranks by scores, but the judge gives verdicts alone; set judge.kind to "
-            "likelihood, ensemble or rating, or rounds.select to feedback"
+            "confidence, likelihood, rating or ensemble, or rounds.select to feedback"
         )
     if rounds.select == "improvement" and rounds.turns == 0:
         raise ConfigError("rounds.turns: found 0, but improvement compares refinements; set it to 1 or more")
