@@ -34,7 +34,8 @@ def prompts_of(loop: Loop, round: int) -> list[PromptRow]:
 
 def answered_prompts(loop: Loop, round: int) -> list[PromptRow]:
     """Prompts of D_QA and D_meta, each text once, in an order of the round's own; no more than a round has."""
-    texts = dict.fromkeys(row.prompt for row in [*qa_rows(loop), *meta_rows(loop)])
+    prompts = [row.prompt for row in qa_rows(loop)] + [row.prompt for row in meta_rows(loop)]
+    texts = dict.fromkeys(prompts)
     rows = [PromptRow(f"answered-{n}", text) for n, text in enumerate(texts)]
     rng = random.Random(f"answered prompts {loop.config.seed} {round}")
     return rng.sample(rows, min(len(rows), loop.config.data.prompts_per_round))

@@ -17,9 +17,9 @@ from selfevo_jax.model import param_count
 from selfevo_jax.plan.counted import training_bytes
 from selfevo_jax.plan.remedies import training_remedies
 from selfevo_jax.progress import Reporter, counted
+from selfevo_jax.rounds.dealing import given
 from selfevo_jax.rounds.generate import chain_tokens
 from selfevo_jax.rounds.opening import fingerprints, fit_lengths, look_over
-from selfevo_jax.rounds.prompts import given
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.look import require_joinable
 from selfevo_jax.run.retention import require_room, training_room
@@ -159,7 +159,7 @@ def _of_exact(config: Config) -> Iterator[str]:
 
 
 def _texts(config: Config, task: Task, bench: Workbench) -> Texts | None:
-    prompts = [row.prompt for row in given(task, config.data, 1)]
+    prompts = [row.prompt for row in given(config, task, 1)]
     if not prompts:
         return None
     meta = task.meta_rows(()).rows if task.has_meta and task.questions() is None else ()
