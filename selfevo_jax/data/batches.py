@@ -31,11 +31,12 @@ class Batch:
     positions: Any
     """int32, from 0 in each segment."""
     extras: Any = flax.struct.field(default_factory=dict)
-    """Name -> float32 `[B, L]`: the number of each token's example (`Example.extras`); 0 in padding."""
+    """Name -> float32 `[B, L]`, or `[B, L, K]`: the number of each token, or of its example (`Example.extras`); 0 in
+    padding."""
 
     def micro(self, count: int) -> Batch:
         """The same rows as `count` micro-batches: `[count, B / count, L]` each."""
-        batch: Batch = jax.tree.map(lambda x: x.reshape(count, -1, x.shape[-1]), self)
+        batch: Batch = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), self)
         return batch
 
     def arrays(self) -> tuple[Any, Any, Any, Any]:
@@ -58,8 +59,10 @@ class _Epoch:
     """Indices into `drawn`, in the order the rows are used; some may be empty."""
 
 
-def check_extras(pools: Mapping[str, tuple[Sequence[Unit], float]], extras: Sequence[str]) -> None:
-    """Raises ConfigError where an example of these pools lacks one of the numbers that an objective reads."""
+def check_extras(pools: Mapping[str, tuple[Sequence[Unit], float]], extras: Sequence[str]) -> dict[str, int]:
+    """Of the extras that have several numbers a token, how many. Raises ConfigError where an example of these pools
+    lacks one of the numbers that an objective reads."""
+    widths: dict[str, int] = {}
     for name, (units, _) in pools.items():
         for extra in extras:
             of_all = (example for unit in units for example in unit.members)
@@ -69,6 +72,9 @@ def check_extras(pools: Mapping[str, tuple[Sequence[Unit], float]], extras: Sequ
                     f"batches: the objective reads '{extra}' of each example, but row {bare.id!r} of pool '{name}' "
                     f"has no such number (it has: {found}); the method must set it, or name another objective"
                 )
+            shapes = (np.shape(e.extras[extra]) for unit in units for e in unit.members)
+            widths.update((extra, shape[1]) for shape in shapes if len(shape) > 1)
+    return widths
 
 
 class Batches:
@@ -113,7 +119,7 @@ class Batches:
                     f"batches: row {fit[0].id!r} of pool '{name}' has {len(fit[0])} tokens, but a row holds {length}; "
                     "drop such rows with fit_length first"
                 )
-        check_extras(used, extras)
+        self._widths = check_extras(used, extras)
         total = sum(share for _, share in used.values())
         epoch_draws = max(len(examples) * total / share for examples, share in used.values())
         self._pools = [
@@ -167,7 +173,7 @@ class Batches:
             epoch = self._epoch(index)
             rows = epoch.rows[place : place + self.batch_rows - len(filled)]
             filled += [[epoch.drawn[i] for i in row] for row in rows]
-        packed = fill_rows(filled, self.length, self._extras)
+        packed = fill_rows(filled, self.length, self._extras, self._widths)
         return Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras), packed.ids
 
     @property

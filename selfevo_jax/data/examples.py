@@ -72,13 +72,18 @@ class Example:
     """Which term of the loss it serves: `meta` (feedback and refinement), `direct`, `qa` or `self`."""
     tokens: np.ndarray
     weights: np.ndarray
-    extras: Mapping[str, float] = field(default_factory=dict)
-    """Finite numbers for an objective that reads more than weights: a verdict, an advantage."""
+    extras: Mapping[str, float | np.ndarray] = field(default_factory=dict)
+    """Finite numbers for an objective that reads more than weights: a verdict, an advantage. One for the whole
+    example, or float32 `[L]` (`[L, K]`) with those of each token as a target."""
+    teacher: Example | None = None
+    """The same targets behind another context, for an objective that compares what the model says in both."""
 
     def __post_init__(self) -> None:
         for name, value in self.extras.items():
-            if not np.isfinite(value):
+            if not np.all(np.isfinite(value)):
                 raise ValueError(f"example {self.id!r}: {name} is {value}, expected a finite number")
+            if np.ndim(value) and len(np.asarray(value)) != len(self.tokens):
+                raise ValueError(f"example {self.id!r}: {name} has shape {np.shape(value)}, tokens {self.tokens.shape}")
         if self.tokens.ndim != 1 or self.tokens.shape != self.weights.shape or not len(self.tokens):
             raise ValueError(f"example {self.id!r}: tokens {self.tokens.shape} and weights {self.weights.shape}")
         if self.weights[0]:
@@ -86,9 +91,16 @@ class Example:
                 f"row {self.id!r}: its first token is a target, but nothing predicts it; the prompt format must put "
                 "at least one token (a BOS or some text) before the answer"
             )
+        if self.teacher is not None and not np.array_equal(self.targets, self.teacher.targets):
+            raise ValueError(f"example {self.id!r}: its teacher has other targets, expected the same ones in order")
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """int32: the tokens that are learnt, in their order."""
+        return self.tokens[self.weights != 0]
 
     @property
     def members(self) -> tuple[Example, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -32,7 +33,7 @@ class PackedRows:
     ids: list[list[str]]
     """Ids of the examples in each row, in order; those of a group one by one."""
     extras: dict[str, np.ndarray]
-    """Name -> float32 `[N, L]`: the number of each token's example; 0 in padding."""
+    """Name -> float32 `[N, L]`, or `[N, L, K]`: the number of each token, or of its example; 0 in padding."""
 
 
 def first_fit(lengths: Sequence[int] | np.ndarray, length: int) -> list[list[int]]:
@@ -95,9 +96,14 @@ def _fill(sizes: Sequence[int], room: int) -> list[int]:
     return out[::-1]
 
 
-def fill_rows(rows: Sequence[Sequence[Unit]], length: int, extras: Sequence[str] = ()) -> PackedRows:
+def fill_rows(
+    rows: Sequence[Sequence[Unit]],
+    length: int,
+    extras: Sequence[str] = (),
+    widths: Mapping[str, int] = MappingProxyType({}),
+) -> PackedRows:
     """Lays the examples and groups of each row in `length` tokens, with those of their `extras` that are named; none
-    give an empty row.
+    give an empty row. `widths`: of the extras that have K numbers a token this K.
 
     Raises DataError for an example that does not fit: callers drop and count those first (`fit_length`).
     """
@@ -106,7 +112,10 @@ def fill_rows(rows: Sequence[Sequence[Unit]], length: int, extras: Sequence[str]
     weights = np.zeros((count, length), np.float32)
     segment_ids = np.zeros((count, length), np.int32)
     positions = np.zeros((count, length), np.int32)
-    numbers = {name: np.zeros((count, length), np.float32) for name in extras}
+    numbers = {
+        name: np.zeros((count, length, widths[name]) if name in widths else (count, length), np.float32)
+        for name in extras
+    }
     ids: list[list[str]] = [[] for _ in range(count)]
     for row, units in enumerate(rows):
         start = 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from selfevo_jax import hosts
@@ -15,7 +16,7 @@ from selfevo_jax.data import Batch, Example
 from selfevo_jax.data.packing import fill_rows, rows_of
 from selfevo_jax.model import ModelConfig, param_shardings
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, on_devices, replicated, spans_processes
-from selfevo_jax.train.loss import shifted
+from selfevo_jax.train.loss import HeadLoss, shifted
 from selfevo_jax.train.objectives.head import targets_of
 from selfevo_jax.train.objectives.sft import Sft
 from selfevo_jax.train.settings import TrainConfig
@@ -26,6 +27,7 @@ TOKENS = 2048
 """Of a batch on one device, about: few enough to need less memory than any training."""
 _UNIT = 128
 """Rows have a multiple of so many tokens."""
+OnDone = Callable[[int], None]
 
 
 def sequence_logps(
@@ -36,7 +38,7 @@ def sequence_logps(
     rules: ShardingRules = TRAIN_RULES,
     *,
     settings: TrainConfig | None = None,
-    on_done: Callable[[int], None] | None = None,
+    on_done: OnDone | None = None,
 ) -> list[float]:
     """Log-probability of each example: the sum over its targets of weight times log-probability (nats), in fp32.
 
@@ -44,50 +46,119 @@ def sequence_logps(
       params: with their layers apart, fp32.
       examples: one or more; they share rows, as in training, and none reads another.
       settings: of a fine-tuning of these parameters: its rows, precision and fresh adapters, so that the numbers are
-        those of its own first step. None: fp32, in rows as the examples need them.
+        those of its own first step. Where an example is longer than its rows, they are as long as that needs. None:
+        fp32, in rows as the examples need them.
       on_done: called after each batch with the number of examples that are done.
 
     On a mesh over several processes every one calls it, with equal examples, and has the same result.
     """
+    read = _read(params, config, examples, mesh, rules, settings, on_done, _sums)
+    return [float(row[place]) for row, place, _ in read]
+
+
+def token_logps(
+    params: Any,
+    config: ModelConfig,
+    examples: Sequence[Example],
+    mesh: Mesh,
+    rules: ShardingRules = TRAIN_RULES,
+    *,
+    settings: TrainConfig | None = None,
+    on_done: OnDone | None = None,
+) -> list[np.ndarray]:
+    """Of each example float32 `[T]`: the log-probability of each of its T targets. Arguments: `sequence_logps`."""
+    read = _read(params, config, examples, mesh, rules, settings, on_done, _tokens)
+    return [row[targets] for row, _, targets in read]
+
+
+def likeliest_tokens(
+    params: Any,
+    config: ModelConfig,
+    examples: Sequence[Example],
+    mesh: Mesh,
+    rules: ShardingRules = TRAIN_RULES,
+    *,
+    count: int,
+    settings: TrainConfig | None = None,
+    on_done: OnDone | None = None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each example two `[T, count]`: the likeliest tokens in the place of each of its T targets (int32), and their
+    log-probabilities (float32). Arguments: `sequence_logps`."""
+    read = _read(params, config, examples, mesh, rules, settings, on_done, functools.partial(_likeliest, count=count))
+    return [(row[0][targets], row[1][targets]) for row, _, targets in read]
+
+
+_Made = Callable[[HeadLoss, jax.Array, jax.Array, Batch], Any]
+"""From head, states, table and batch to arrays `[B, L, ...]`."""
+
+
+def _sums(head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> jax.Array:
+    """Log-probabilities of the sequences of each row, from the first on."""
+    found: jax.Array = targets_of(batch).sequences(_tokens(head, hidden, table, batch)).logps
+    return found
+
+
+def _tokens(head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> jax.Array:
+    return head.logps(hidden, table, *shifted(batch))
+
+
+def _likeliest(
+    head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch, count: int
+) -> tuple[jax.Array, jax.Array]:
+    return head.likeliest(hidden, table, shifted(batch)[1], count)
+
+
+def _read(
+    params: Any,
+    config: ModelConfig,
+    examples: Sequence[Example],
+    mesh: Mesh,
+    rules: ShardingRules,
+    settings: TrainConfig | None,
+    on_done: OnDone | None,
+    made: _Made,
+) -> list[tuple[Any, int, np.ndarray]]:
+    """Of each example: what `made` gives for its row, the example's place in it, and the indices of its targets."""
     if hosts.is_active() and spans_processes(mesh):
         hosts.barrier("reading log-probabilities")
     sizes = [len(example) for example in examples]
-    if settings is None:
-        settings, length = TrainConfig(), -(-max(sizes) // _UNIT) * _UNIT
+    if settings is None or max(sizes) > settings.length:
+        length = -(-max(sizes) // _UNIT) * _UNIT
         each = rules.ways("batch", mesh) * max(1, TOKENS // length)
     else:
         length, each = settings.length, settings.batch_rows // settings.accumulate
-    program = _program(Form.of(config, dataclasses.replace(settings, objective=Sft()), mesh, rules))
+    form = Form.of(config, dataclasses.replace(settings or TrainConfig(), objective=Sft()), mesh, rules)
+    program = _program(form, made)
     given = jax.device_put(params, param_shardings(config, mesh, rules))
     layout = batch_sharding(mesh, rules)
-    rows, found, done = rows_of(sizes, length, "tight"), [0.0] * len(examples), 0
+    rows, found, done = rows_of(sizes, length, "tight"), dict[int, tuple[Any, int, np.ndarray]](), 0
     for start in range(0, len(rows), each):
         part = rows[start : start + each]
         packed = fill_rows([[examples[i] for i in row] for row in part] + [[]] * (each - len(part)), length)
         batch = Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions)
-        logps = jax.device_get(program(given, jax.tree.map(lambda x: on_devices(x, layout), batch)))
-        for row, within in zip(logps, part, strict=False):
+        arrays = jax.device_get(program(given, jax.tree.map(lambda x: on_devices(x, layout), batch)))
+        for number, within in enumerate(part):
+            row, begin = jax.tree.map(lambda x: x[number], arrays), 0  # noqa: B023
             for place, i in enumerate(within):
-                found[i] = float(row[place])
+                # index n is about token n + 1
+                found[i] = row, place, begin - 1 + np.flatnonzero(examples[i].weights)
+                begin += sizes[i]
         done += sum(map(len, part))
         if on_done is not None:
             on_done(done)
-    return found
+    return [found[i] for i in range(len(examples))]
 
 
 @functools.lru_cache(maxsize=2)
-def _program(form: Form) -> Callable[[Any, Batch], jax.Array]:
-    """Parameters and a batch `[B, L]` -> log-probabilities of the sequences of its rows `[B, L]`, from the first on."""
+def _program(form: Form, made: _Made) -> Callable[[Any, Batch], Any]:
+    """Parameters and a batch `[B, L]` -> what `made` gives."""
 
-    def logps(given: Any, batch: Batch) -> jax.Array:
+    def read(given: Any, batch: Batch) -> Any:
         learnt, frozen = form.formed(given), ()
         if form.settings.lora is not None:
             start = form.make(given, jax.random.key(0))  # whatever the draw, fresh adapters add nothing
             learnt, frozen = start.params, start.frozen
-        head, hidden, table = states(form, narrow(form, learnt), learnt, frozen, batch)
-        ids, weights = shifted(batch)
-        found: jax.Array = targets_of(batch).sequences(head.logps(hidden, table, ids, weights)).logps
-        return found
+        return made(*states(form, narrow(form, learnt), learnt, frozen, batch), batch)
 
     given, rows = param_shardings(form.config, form.mesh, form.rules), batch_sharding(form.mesh, form.rules)
-    return jax.jit(logps, in_shardings=(given, rows), out_shardings=replicated(form.mesh))
+    return jax.jit(read, in_shardings=(given, rows), out_shardings=replicated(form.mesh))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.data import Batch
-from selfevo_jax.model.attention import soft_capped
+from selfevo_jax.train.chunks import Chunks
 
 LOGIT_BUDGET = 1 << 24
 """Logits (fp32 numbers on one device) that are held at once; above it the loss runs over chunks of the tokens."""
@@ -99,19 +99,38 @@ class HeadLoss:
 
     def total(self, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
         """The sum of weight times -log-probability, for states `[B, L, D]`, targets and weights `[B, L]` (of any sign;
-        0 is no target); differentiable in `hidden` and `table`."""
+        0 is no target); differentiable in `hidden` and `table`. `[B, L, C]` are C tokens for each state; those behind
+        the first differ from each other where they have a weight."""
         return _head_loss(self, hidden, table, targets, weights)
 
     def logps(self, hidden: jax.Array, table: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
-        """Log-probabilities `[B, L]` of the targets, 0 where the weight is; not to be differentiated."""
+        """Log-probabilities `[B, L]` (`[B, L, C]`) of the targets, 0 where the weight is; not to be differentiated."""
+        return self._by_row(self._local_logps, 1, hidden, table, targets, weights)
+
+    def likeliest(
+        self, hidden: jax.Array, table: jax.Array, weights: jax.Array, count: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """The likeliest tokens for states `[B, L, D]`, the first one first (of equal ones the lower id), and their
+        log-probabilities, `[B, L, count]`; 0 where the weight `[B, L]` is. Not to be differentiated."""
+        local = functools.partial(self._local_likeliest, most=count)
+        return self._by_row(local, 2, hidden, table, jnp.zeros(weights.shape, jnp.int32), weights)
+
+    def _by_row(self, local: Callable[..., Any], outputs: int, hidden: jax.Array, table: jax.Array, *rest: Any) -> Any:
+        """What `local` makes of the rows of each device, one array or several."""
         vocab_axes, _ = self._axes()
-        rows = PartitionSpec(self.row_axes)
-        local = functools.partial(self._local_logps, vocab_axes=vocab_axes)
+        rows, local = PartitionSpec(self.row_axes), functools.partial(local, vocab_axes=vocab_axes)
+        table = table.astype(hidden.dtype)
         if self.alone:
-            return local(hidden, table.astype(hidden.dtype), targets, weights)
-        return jax.shard_map(
-            local, mesh=self.mesh, in_specs=(rows, self._vocab(), rows, rows), out_specs=rows, check_vma=False
-        )(hidden, table.astype(hidden.dtype), targets, weights)
+            return local(hidden, table, *rest)
+        specs = (rows, self._vocab(), *[rows] * len(rest))
+        made = jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=specs,
+            out_specs=rows if outputs == 1 else (rows,) * outputs,
+            check_vma=False,
+        )
+        return made(hidden, table, *rest)
 
     def _vocab(self) -> PartitionSpec:
         """How the table lies in a computation: its width whole on every device."""
@@ -137,6 +156,20 @@ class HeadLoss:
         parts = [() if p is None else (p,) if isinstance(p, str) else tuple(p) for p in self.layout.spec]
         parts += [()] * (2 - len(parts))
         return (parts[0], parts[1]) if self.tied else (parts[1], parts[0])
+
+    def _chunks(
+        self, hidden: jax.Array, table: jax.Array, *of_tokens: jax.Array, vocab_axes: tuple[str, ...]
+    ) -> Chunks:
+        tokens, vocab = hidden.shape[0] * hidden.shape[1], table.shape[0 if self.tied else 1]
+        return Chunks(
+            hidden,
+            table,
+            *of_tokens,
+            count=self.chunks(tokens, vocab),
+            tied=self.tied,
+            vocab_axes=() if self.alone else vocab_axes,
+            softcap=self.softcap,
+        )
 
     def _outputs(self, gradients: bool) -> int:
         return 1 if not gradients else 3 if self.learns else 2
@@ -167,15 +200,38 @@ class HeadLoss:
         *,
         vocab_axes: tuple[str, ...],
     ) -> jax.Array:
-        made = _Chunks(self, hidden, table, targets, weights, vocab_axes)
+        made = self._chunks(hidden, table, targets, weights, vocab_axes=vocab_axes)
 
         def one(i: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            _, w, nll, *_ = made.scores(i)
-            logps = jnp.where(w != 0, -nll, 0.0)
+            scored = made.scores(i)
+            logps = jnp.where(scored.weights != 0, -scored.nll, 0.0)
             return (jax.lax.dynamic_update_slice_in_dim(found[0], logps, i * made.chunk, 0),)
 
-        (found,) = made.loop(one, (jnp.zeros(made.states.shape[0], jnp.float32),))
+        (found,) = made.loop(one, (jnp.zeros((made.states.shape[0], *targets.shape[2:]), jnp.float32),))
         return made.in_place(found).reshape(targets.shape)
+
+    def _local_likeliest(
+        self,
+        hidden: jax.Array,
+        table: jax.Array,
+        targets: jax.Array,
+        weights: jax.Array,
+        *,
+        vocab_axes: tuple[str, ...],
+        most: int,
+    ) -> tuple[jax.Array, ...]:
+        made = self._chunks(hidden, table, targets, weights, vocab_axes=vocab_axes)
+
+        def one(i: jax.Array, found: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            ids, logps = made.likeliest(i, most)
+            return tuple(
+                jax.lax.dynamic_update_slice_in_dim(x, new, i * made.chunk, 0)
+                for x, new in zip(found, (ids, logps), strict=True)
+            )
+
+        shape = (made.states.shape[0], most)
+        found = made.loop(one, (jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32)))
+        return tuple(made.in_place(x).reshape(*weights.shape, most) for x in found)
 
     def _local(
         self,
@@ -189,19 +245,18 @@ class HeadLoss:
         width_axes: tuple[str, ...],
     ) -> tuple[jax.Array, ...]:
         v, d = (0, 1) if self.tied else (1, 0)
-        made = _Chunks(self, hidden, table, targets, weights, vocab_axes)
+        made = self._chunks(hidden, table, targets, weights, vocab_axes=vocab_axes)
         chunk, states = made.chunk, made.states
         cuts = table_cuts(table.shape[v], hidden.shape[-1], self.piece)
 
         def one(i: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-            h, w, nll, shares, norm, hit, slope = made.scores(i)
+            scored = made.scores(i)
+            h, w = scored.states, scored.weights
             # 0 times a non-finite loss would be NaN: an index without a target must not count at all
-            counts = w != 0
-            total = sums[0] + jnp.sum(jnp.where(counts, nll * w, 0.0))
+            total = sums[0] + jnp.sum(jnp.where(w != 0, scored.nll * w, 0.0))
             if not gradients:
                 return (total,)
-            by_logit = jnp.where(counts[:, None], (shares / norm[:, None] - hit) * w[:, None], 0.0)
-            by_logit = (by_logit if slope is None else by_logit * slope).astype(h.dtype)
+            by_logit = scored.by_logit().astype(h.dtype)
             by_state = jax.lax.dot_general(by_logit, table, (((1,), (v,)), ((), ())))
             by_hidden = jax.lax.dynamic_update_slice_in_dim(sums[1], by_state, i * chunk, 0)
             if not self.learns:
@@ -231,63 +286,6 @@ class HeadLoss:
             parts = rest[1:] if self.alone else [over_devices(piece) for piece in rest[1:]]
             rest[1:] = [jnp.concatenate(parts, axis=v)]
         return total if self.alone else jax.lax.psum(total, self.row_axes), *rest
-
-
-class _Chunks:
-    """The tokens of one device, those with a target first, in chunks whose logits are held at once."""
-
-    def __init__(
-        self,
-        head: HeadLoss,
-        hidden: jax.Array,
-        table: jax.Array,
-        targets: jax.Array,
-        weights: jax.Array,
-        vocab_axes: tuple[str, ...],
-    ) -> None:
-        v, self._d = (0, 1) if head.tied else (1, 0)
-        size, n = table.shape[v], targets.size
-        self._split, self._vocab_axes, self._table, self._n = not head.alone and bool(vocab_axes), vocab_axes, table, n
-        self._first = jax.lax.axis_index(vocab_axes) * size if self._split else 0
-        self._softcap = head.softcap
-        self._count = head.chunks(n, size)
-        self.chunk = -(-n // self._count)
-        flat = weights.reshape(n)
-        order = jnp.argsort(flat == 0, stable=True)
-        # places without a token: all zeros
-        self._order = jnp.pad(order, (0, self._count * self.chunk - n), constant_values=n)
-        sources = (hidden.reshape(n, -1), targets.reshape(n), flat)
-        self.states, self._ids, self._flat = (x.at[self._order].get(mode="fill", fill_value=0) for x in sources)
-        self._used = -(-jnp.sum(self._flat != 0) // self.chunk)
-
-    def over_vocab(self, x: jax.Array, reduce: Any = jax.lax.psum) -> jax.Array:
-        return reduce(x, self._vocab_axes) if self._split else x
-
-    def scores(self, i: jax.Array) -> tuple[Any, ...]:
-        """Of chunk i: states, weights, -log-probabilities of the targets; and what their gradient is made of."""
-        sources = (self.states, self._ids, self._flat)
-        h, t, w = (jax.lax.dynamic_slice_in_dim(x, i * self.chunk, self.chunk) for x in sources)
-        contracted = (((1,), (self._d,)), ((), ()))
-        logits = jax.lax.dot_general(h, self._table, contracted, preferred_element_type=jnp.float32)
-        slope = None
-        if (cap := self._softcap) is not None:
-            logits = soft_capped(logits, cap)
-            slope = 1 - jnp.square(logits / cap)
-        top = self.over_vocab(logits.max(axis=1), jax.lax.pmax)
-        shares = jnp.exp(logits - top[:, None])
-        norm = self.over_vocab(shares.sum(axis=1))
-        hit = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 1) + self._first == t[:, None]
-        picked = self.over_vocab(jnp.sum(jnp.where(hit, logits, 0.0), axis=1))
-        return h, w, jnp.log(norm) + top - picked, shares, norm, hit, slope
-
-    def loop(self, one: Callable[..., tuple[jax.Array, ...]], start: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        """Over the chunks that hold a target."""
-        with jax.named_scope(f"at_most_{self._count}_trips"):
-            return jax.lax.fori_loop(0, self._used, one, start)
-
-    def in_place(self, x: jax.Array) -> jax.Array:
-        """What is there for each token of the chunks `[N, ...]`, in the order of the tokens."""
-        return x[jnp.argsort(self._order)[: self._n]]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

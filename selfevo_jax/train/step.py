@@ -17,7 +17,7 @@ from selfevo_jax.model import ExpertMesh, ModelConfig, TrainAttention, Transform
 from selfevo_jax.model.params import STACKED
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated
 from selfevo_jax.train.loss import HeadLoss
-from selfevo_jax.train.objectives.head import objective_sums
+from selfevo_jax.train.objectives.head import extra_shapes, objective_sums
 from selfevo_jax.train.optimizer import make_optimizer
 from selfevo_jax.train.ordered import ordered_axis, sums_in_order
 from selfevo_jax.train.settings import TrainConfig
@@ -229,7 +229,10 @@ def lower_train_step(
     rows = batch_sharding(mesh, rules, leading=1)
     kinds = (jnp.int32, jnp.float32, jnp.int32, jnp.int32)
     tokens, weights, ids, positions = (jax.ShapeDtypeStruct(shape, kind, sharding=rows) for kind in kinds)
-    extras = {name: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=rows) for name in settings.objective.reads}
+    extras = {
+        name: jax.ShapeDtypeStruct((*shape, *wide), jnp.float32, sharding=rows)
+        for name, wide in extra_shapes(settings.objective).items()
+    }
     batch = Batch(tokens, weights, ids, positions, extras)
     rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
     return _train_step(form).lower(state, batch, rate), state

@@ -10,9 +10,16 @@ import jax
 import jax.numpy as jnp
 
 REFERENCE = "reference"
-"""The extra that a fine-tuning makes itself where its objective reads it: the log-probability of the example (of its
+"""An extra that a fine-tuning makes itself where its objective reads it: the log-probability of the example (of its
 targets, by their weights) under the parameters that it starts from, before the first step. An example that has one
 already keeps it."""
+TOKEN_REFERENCE = "token_reference"
+"""Made in the same way: the log-probability of each target."""
+TEACHER_IDS, TEACHER_LOGPS = "teacher_ids", "teacher_logps"
+"""Made in the same way, of the `teacher` of each example: for each target the K tokens that were likeliest in its
+place, and their log-probabilities. An objective that reads them has `top_k`, this K, and the log-probabilities that it
+is given are `[B, L, 1 + K]`: of the target, and of these tokens."""
+MADE = (REFERENCE, TOKEN_REFERENCE, TEACHER_IDS, TEACHER_LOGPS)
 
 
 @flax.struct.dataclass
@@ -28,6 +35,11 @@ class Sequences:
     extras: Mapping[str, Any]
     """Name -> float32: the number of the sequence's example."""
 
+    @property
+    def mean_nll(self) -> jax.Array:
+        """The mean of -log-probability over its targets; 0 where there is none."""
+        return -self.logps / jnp.where(self.there > 0, self.weights, 1.0)
+
 
 @flax.struct.dataclass
 class Targets:
@@ -38,7 +50,8 @@ class Targets:
     segment_ids: Any
     """int32: the sequence of its row that the target belongs to, from 1 on; 0 is padding."""
     extras: Mapping[str, Any]
-    """Name -> float32: the number of the example that the target belongs to (`Example.extras`)."""
+    """Name -> float32, or `[B, L, K]`: the number of the target, or of the example that it belongs to
+    (`Example.extras`)."""
     across: str | None = flax.struct.field(pytree_node=False, default=None)
     """A mapped axis that further rows of the micro-batch lie over."""
 
@@ -63,7 +76,7 @@ class Targets:
             found = jnp.max(jnp.where(within, values[:, :, None], -jnp.inf), axis=1)
             return jnp.where(there, found, 0.0)
 
-        extras = {name: number(values) for name, values in self.extras.items()}
+        extras = {name: number(values) for name, values in self.extras.items() if values.ndim == 2}
         return Sequences(total(self.weights * logps), total(self.weights), there.astype(jnp.float32), extras)
 
 
@@ -74,7 +87,7 @@ class Objective(Protocol):
     def name(self) -> str: ...
     @property
     def reads(self) -> tuple[str, ...]:
-        """The extras that it reads. Every example has them, or a fine-tuning is refused; `REFERENCE` it makes."""
+        """The extras that it reads. Every example has them, or a fine-tuning is refused; those of `MADE` it makes."""
         ...
 
     @property

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 from selfevo_jax.train.loss import HeadLoss, shifted
-from selfevo_jax.train.objectives.base import Objective, Targets
+from selfevo_jax.train.objectives.base import TEACHER_IDS, TEACHER_LOGPS, Objective, Targets
 
 
 def objective_sums(
@@ -28,6 +28,9 @@ def objective_sums(
     ids, weights = shifted(batch)
     targets = targets_of(batch, across)
     count = jnp.sum(weights != 0)
+    if TEACHER_IDS in objective.reads:
+        ids = jnp.concatenate([ids[:, :, None], targets.extras[TEACHER_IDS].astype(jnp.int32)], axis=2)
+        weights = jnp.broadcast_to(weights[:, :, None], ids.shape)
 
     def loss(logps: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _called(objective, logps, targets)
@@ -39,6 +42,17 @@ def objective_sums(
     (value, denominator), by_logp = jax.value_and_grad(loss, has_aux=True)(logps)
     surrogate = head.total(hidden, table, ids, jax.lax.stop_gradient(-by_logp))
     return value + (surrogate - jax.lax.stop_gradient(surrogate)), denominator, count
+
+
+def extra_shapes(objective: Objective) -> dict[str, tuple[int, ...]]:
+    """The extras that an objective reads, each with the shape that it has for each token."""
+    wide = {TEACHER_IDS, TEACHER_LOGPS}
+    return {name: (_top_k(objective),) if name in wide else () for name in objective.reads}
+
+
+def _top_k(objective: Objective) -> int:
+    count: int = objective.top_k  # type: ignore[attr-defined]  # of those alone that read a teacher
+    return count
 
 
 def targets_of(batch: Batch, across: str | None = None) -> Targets:

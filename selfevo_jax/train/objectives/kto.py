@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from selfevo_jax.train.objectives.base import REFERENCE, Targets
-from selfevo_jax.train.objectives.pairs import check, mean_nll
+from selfevo_jax.train.objectives.checks import check
 
 VERDICT, MISMATCHED = "verdict", "mismatched"
 """Extras: 1 a good answer, -1 a bad one, 0 neither; and 1 for an example that is not learnt: a prompt with the answer
@@ -50,4 +50,4 @@ class Kto:
         weight = jnp.where(verdict > 0, self.desirable_weight, self.undesirable_weight)
         judged, alone = found.there * (verdict != 0), found.there * (verdict == 0) * (1 - apart)
         by_answer = weight * (1 - jax.nn.sigmoid(self.beta * verdict * (gain - strayed)))
-        return (judged * by_answer + alone * mean_nll(found)).sum(), (judged + alone).sum()
+        return (judged * by_answer + alone * found.mean_nll).sum(), (judged + alone).sum()

@@ -10,7 +10,6 @@ reference, h the d of the better answer less that of the worse one.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,20 +17,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from selfevo_jax.errors import ConfigError
 from selfevo_jax.train.objectives.base import REFERENCE, Sequences, Targets
+from selfevo_jax.train.objectives.checks import check
 
 SIDE = "side"
 """The extra that says what an example is: 1 the better answer of a pair, -1 the worse one, 0 neither."""
-
-
-def check(objective: str, key: str, value: float, above: float, below: float = math.inf, least: bool = False) -> None:
-    """Raises ConfigError where a setting is no finite number between these; with `least` it may be `above` itself."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number and above <= value < below and (least or value > above)):
-        bounds = f"{'of' if least else 'above'} {above:g}{' or more' if least else ''}"
-        bounds += "" if math.isinf(below) else f"{',' if least else ' and'} below {below:g}"
-        raise ConfigError(f"objective.settings.{key} of {objective}: found {value!r}, expected a number {bounds}")
 
 
 @flax.struct.dataclass
@@ -41,7 +31,7 @@ class Answers:
     logp: jax.Array
     """s."""
     gain: jax.Array
-    """d."""
+    """d; s where the objective reads no reference."""
     size: jax.Array
     """n."""
 
@@ -49,11 +39,6 @@ class Answers:
     def mean_gain(self) -> jax.Array:
         """d / n: of a token."""
         return self.gain / self.size
-
-
-def mean_nll(found: Sequences) -> jax.Array:
-    """Of each sequence `[B, S]`: the mean of -log-probability over its targets; 0 where there is none."""
-    return -found.logps / jnp.where(found.there > 0, found.weights, 1.0)
 
 
 @dataclass(frozen=True)
@@ -82,14 +67,15 @@ class PairObjective:
         found = targets.sequences(logps)
         side = found.extras[SIDE]
         pair, alone = found.there * (side > 0), found.there * (side == 0)
-        better, worse = (_masked(of, pair) for of in (_answers(found), jax.tree.map(_next, _answers(found))))
-        nll = mean_nll(found)
+        answers = self._answers(found)
+        better, worse = (_masked(of, pair) for of in (answers, jax.tree.map(_next, answers)))
+        nll = found.mean_nll
         by_pair = self.of_pairs(better, worse) + self.nll_weight * nll
         return (jnp.where(pair > 0, by_pair, 0.0) + alone * nll).sum(), (pair + alone).sum()
 
-
-def _answers(found: Sequences) -> Answers:
-    return Answers(found.logps, found.logps - found.extras[REFERENCE], found.weights)
+    def _answers(self, found: Sequences) -> Answers:
+        start = found.extras[REFERENCE] if REFERENCE in self.reads else 0.0
+        return Answers(found.logps, found.logps - start, found.weights)
 
 
 def _next(values: jax.Array) -> jax.Array:
@@ -111,6 +97,18 @@ class Dpo(PairObjective):
 
     def of_pairs(self, better: Answers, worse: Answers) -> jax.Array:
         return -jax.nn.log_sigmoid(self.beta * (better.gain - worse.gain))
+
+
+@dataclass(frozen=True)
+class DpoNorm(PairObjective):
+    """-log sigmoid(beta (d/n of the better answer less that of the worse one)): the margin of a token, whatever the
+    lengths. Source: Lambert et al. (Tulu 3), arXiv 2411.15124. Margins of a token are short: `beta` is best some times
+    that of `dpo`."""
+
+    name: ClassVar[str] = "dpo_norm"
+
+    def of_pairs(self, better: Answers, worse: Answers) -> jax.Array:
+        return -jax.nn.log_sigmoid(self.beta * (better.mean_gain - worse.mean_gain))
 
 
 @dataclass(frozen=True)

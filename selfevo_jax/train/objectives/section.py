@@ -18,13 +18,23 @@ GROUP = "selfevo_jax.objectives"
 _HERE = "selfevo_jax.train.objectives"
 BUILT_IN = {
     "sft": f"{_HERE}.sft:Sft",
+    "sft_kl": f"{_HERE}.sft_kl:SftKl",
+    "hindsight": f"{_HERE}.hindsight:Hindsight",
     "dpo": f"{_HERE}.pairs:Dpo",
+    "dpo_norm": f"{_HERE}.pairs:DpoNorm",
     "cdpo": f"{_HERE}.pairs:Cdpo",
     "robust": f"{_HERE}.pairs:Robust",
     "ipo": f"{_HERE}.pairs:Ipo",
     "hinge": f"{_HERE}.pairs:Hinge",
     "apo_zero": f"{_HERE}.pairs:ApoZero",
+    "cpl": f"{_HERE}.cpl:Cpl",
+    "xpo": f"{_HERE}.xpo:Xpo",
     "kto": f"{_HERE}.kto:Kto",
+    "pro": f"{_HERE}.lists:Pro",
+    "d2o": f"{_HERE}.lists:D2o",
+    "copg": f"{_HERE}.lists:Copg",
+    "grpo": f"{_HERE}.grpo:Grpo",
+    "self_distillation": f"{_HERE}.self_distillation:SelfDistillation",
 }
 """Imported when they are opened: all but `sft` need JAX, which settings do not."""
 
@@ -33,12 +43,18 @@ class ObjectiveSection(Section):
     """What a fine-tuning minimises."""
 
     name: str = "sft"
-    """`sft` (weighted cross-entropy); for a method that makes pairs `dpo`, `cdpo`, `robust`, `ipo`, `hinge` or
-    `apo_zero`, and `kto` on single answers; one of an installed package (entry points `selfevo_jax.objectives`), or
-    `module:name`."""
+    """`sft` (weighted cross-entropy), `sft_kl` (which stays near its start) or `hindsight`; for a method that makes
+    pairs `dpo`, `dpo_norm`, `cdpo`, `robust`, `ipo`, `hinge`, `apo_zero`, `cpl` or `xpo`, `kto` on single answers,
+    `pro`, `d2o` or `copg` on lists, `grpo` on answers with rewards, `self_distillation` on answers with feedback; one
+    of an installed package (entry points `selfevo_jax.objectives`), or `module:name`."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of the objective. Those on pairs have `beta` (0.1) and `nll_weight` (0), `cdpo` and `robust` `label_smoothing`
-    (0.1) too; `kto` has `beta` (0.1), `desirable_weight` and `undesirable_weight` (1). `sft` has none."""
+    (0.1) too, `cpl` `worse_weight` (0.5) and `by_token` (false), `xpo` `alpha` (1e-5); `kto` has `beta` (0.1),
+    `desirable_weight` and `undesirable_weight` (1); `sft_kl` `kl_weight` (0.35); `pro` `sft_weight` (0.05) and
+    `by_value` (true); `d2o` `beta` and `alpha` (0.1); `copg` `beta` (0.1); `grpo` `advantage` (`grpo`, `rloo` or
+    `dr_grpo`), `ratio` (`token` or `sequence`), `loss_aggregation` (`sequence`, `token` or `constant`),
+    `constant_length`, `clip` (0.2), `clip_high` and `kl_weight` (0); `self_distillation` `form` (`reverse`, `forward`
+    or `jensen_shannon`) and `top_k` (16). `sft` and `hindsight` have none."""
 
     @field_validator("name")
     @classmethod
