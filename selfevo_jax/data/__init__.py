@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from selfevo_jax.data.gold import GoldRows, KnownGold, read_evaluation, read_gold
     from selfevo_jax.data.objects import builtin_sources, source_checksum
+    from selfevo_jax.data.of_chains import feedback_context, hindsight_example, taught_example
     from selfevo_jax.data.only import Selection, selected
     from selfevo_jax.data.packing import PackedRows, pack
     from selfevo_jax.data.section import DataSection
@@ -63,7 +64,9 @@ __all__ = [
     "builtin_sources",
     "by_term",
     "check_extras",
+    "feedback_context",
     "fit_length",
+    "hindsight_example",
     "jsonl_lines",
     "meta_balance",
     "meta_examples",
@@ -79,5 +82,6 @@ __all__ = [
     "self_example",
     "source_checksum",
     "stable_id",
+    "taught_example",
     "write_jsonl",
 ]

@@ -150,7 +150,8 @@ class TermWeights:
 Piece = tuple[Sequence[int], float]
 
 
-def _join(id: str, term: str, pieces: Sequence[Piece]) -> Example:
+def joined(id: str, term: str, pieces: Sequence[Piece]) -> Example:
+    """A sequence of pieces of ids, each with the weight of its tokens as targets."""
     tokens = np.concatenate([np.asarray(ids, np.int32).reshape(-1) for ids, _ in pieces])
     weights = np.concatenate([np.full(len(ids), weight, np.float32) for ids, weight in pieces])
     return Example(id, term, tokens, weights)
@@ -197,16 +198,16 @@ def meta_examples(row: MetaLike, fmt: Layout, weights: TermWeights | None = None
             asked = list(fmt.refine(reviewed))
             added = _appended(asked, reviewed, end, "the refine prompt")
             pieces += [(added[len(end) :], 0.0), (_written(asked, row.refinement, fmt), weights.refine)]
-        out.append(_join(row.id, "meta", pieces))
+        out.append(joined(row.id, "meta", pieces))
     if weights.direct:
-        out.append(_join(row.id, "direct", [(head, 0.0), (_written(head, row.refinement, fmt), weights.direct)]))
+        out.append(joined(row.id, "direct", [(head, 0.0), (_written(head, row.refinement, fmt), weights.direct)]))
     return out
 
 
 def qa_example(row: QALike, fmt: Layout, weight: float = 1.0) -> Example:
     """`[respond(p) answer end]` with the answer and its end as targets: plain supervised learning on D_QA."""
     head = fmt.respond(row.prompt)
-    return _join(row.id, "qa", [(head, 0.0), (_written(head, row.answer, fmt), weight)])
+    return joined(row.id, "qa", [(head, 0.0), (_written(head, row.answer, fmt), weight)])
 
 
 def self_example(
@@ -218,7 +219,7 @@ def self_example(
     Without an end (the answer was cut, or ended by what is no end of this format) none is taught: it must not teach
     the model to stop where it would have gone on.
     """
-    return _join(id, "self", [(fmt.respond(prompt), 0.0), ([*answer, *end], weight)])
+    return joined(id, "self", [(fmt.respond(prompt), 0.0), ([*answer, *end], weight)])
 
 
 def by_term(examples: Iterable[Example]) -> dict[str, list[Example]]:

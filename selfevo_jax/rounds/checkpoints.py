@@ -23,15 +23,16 @@ from selfevo_jax.run.retention import require_room, training_room
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.sharding import TRAIN_RULES
 from selfevo_jax.train import (
-    REFERENCE,
     Objective,
     SavePolicy,
+    StartExtras,
     TrainConfig,
     TrainingKeeper,
     TrainSection,
     fit,
+    made_by,
     open_objective,
-    sequence_logps,
+    start_extras,
     step_row,
     train_settings,
 )
@@ -97,7 +98,7 @@ class Checkpoints:
         the references alone are made anew."""
         objective = objective or open_objective(section.objective)
         usable = mixture(fitted(groups, section, self._reporter), section)
-        if REFERENCE in objective.reads:
+        if made_by(objective.reads):
             usable = self._referred(usable, name, start, section, seed, objective)
         if self._dir.complete(name):
             return
@@ -158,14 +159,15 @@ class Checkpoints:
     def _referred(
         self, pools: PoolMap, name: str, start: Any, section: TrainSection, seed: int, objective: Objective
     ) -> PoolMap:
-        """The pools with the log-probability of each example under `start`."""
-        check_extras(pools, [extra for extra in objective.reads if extra != REFERENCE])
+        """The pools with what the objective reads of each example under `start`."""
+        made = made_by(objective.reads)
+        check_extras(pools, [extra for extra in objective.reads if extra not in made])
         bench, settings = self._bench, train_settings(section, seed, objective=objective)
 
-        def read(examples: Sequence[Example], done: Callable[[int], None]) -> Sequence[float]:
-            return sequence_logps(start, bench.model, examples, bench.mesh, settings=settings, on_done=done)
+        def read(examples: Sequence[Example], done: Callable[[int], None]) -> Sequence[StartExtras]:
+            return start_extras(start, bench.model, examples, bench.mesh, settings, done)
 
-        return with_references(pools, name, self._dir, self._reporter, read)
+        return with_references(pools, name, self._dir, self._reporter, read, made)
 
     def _layout(self) -> Any:
         return param_shardings(self._bench.model, self._bench.mesh, TRAIN_RULES)

@@ -6,11 +6,14 @@ from selfevo_jax.lazy import on_demand
 
 if TYPE_CHECKING:
     from selfevo_jax.train.keep import SavePolicy, TrainingKeeper
-    from selfevo_jax.train.likelihood import sequence_logps
+    from selfevo_jax.train.likelihood import likeliest_tokens, sequence_logps, token_logps
     from selfevo_jax.train.loop import TrainReport, fit, run_steps, step_row
     from selfevo_jax.train.loss import token_loss_sums
     from selfevo_jax.train.objectives import (
         REFERENCE,
+        TEACHER_IDS,
+        TEACHER_LOGPS,
+        TOKEN_REFERENCE,
         Objective,
         ObjectiveSection,
         Sequences,
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from selfevo_jax.train.optimizer import learning_rates
     from selfevo_jax.train.section import LoraSection, MetaSection, SavingSection, TrainSection, train_settings
     from selfevo_jax.train.settings import TrainConfig
+    from selfevo_jax.train.starting import StartExtras, made_by, start_extras, with_extras
     from selfevo_jax.train.state import TrainState, init_state
     from selfevo_jax.train.step import check_settings, gradient_shapes, lower_train_step, make_train_step
 else:
@@ -27,6 +31,9 @@ else:
 
 __all__ = [
     "REFERENCE",
+    "TEACHER_IDS",
+    "TEACHER_LOGPS",
+    "TOKEN_REFERENCE",
     "LoraSection",
     "MetaSection",
     "Objective",
@@ -34,6 +41,7 @@ __all__ = [
     "SavePolicy",
     "SavingSection",
     "Sequences",
+    "StartExtras",
     "Targets",
     "TrainConfig",
     "TrainReport",
@@ -45,12 +53,17 @@ __all__ = [
     "gradient_shapes",
     "init_state",
     "learning_rates",
+    "likeliest_tokens",
     "lower_train_step",
+    "made_by",
     "make_train_step",
     "open_objective",
     "run_steps",
     "sequence_logps",
+    "start_extras",
     "step_row",
+    "token_logps",
     "token_loss_sums",
     "train_settings",
+    "with_extras",
 ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -52,8 +53,7 @@ def sequence_logps(
 
     On a mesh over several processes every one calls it, with equal examples, and has the same result.
     """
-    read = _read(params, config, examples, mesh, rules, settings, on_done, _sums)
-    return [float(row[place]) for row, place, _ in read]
+    return _read(params, config, examples, mesh, rules, settings, on_done, _Sums())
 
 
 def token_logps(
@@ -67,8 +67,7 @@ def token_logps(
     on_done: OnDone | None = None,
 ) -> list[np.ndarray]:
     """Of each example float32 `[T]`: the log-probability of each of its T targets. Arguments: `sequence_logps`."""
-    read = _read(params, config, examples, mesh, rules, settings, on_done, _tokens)
-    return [row[targets] for row, _, targets in read]
+    return _read(params, config, examples, mesh, rules, settings, on_done, _Tokens())
 
 
 def likeliest_tokens(
@@ -84,28 +83,53 @@ def likeliest_tokens(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each example two `[T, count]`: the likeliest tokens in the place of each of its T targets (int32), and their
     log-probabilities (float32). Arguments: `sequence_logps`."""
-    read = _read(params, config, examples, mesh, rules, settings, on_done, functools.partial(_likeliest, count=count))
-    return [(row[0][targets], row[1][targets]) for row, _, targets in read]
+    return _read(params, config, examples, mesh, rules, settings, on_done, _Likeliest(count))
 
 
-_Made = Callable[[HeadLoss, jax.Array, jax.Array, Batch], Any]
-"""From head, states, table and batch to arrays `[B, L, ...]`."""
+class _Made(Protocol):
+    """What is made of a batch on the device, and taken from its rows. Hashable, and equal where programs are equal."""
+
+    def arrays(self, head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> Any:
+        """`[B, L, ...]`, of head, states and table."""
+        ...
+
+    def taken(self, row: Any, place: int, targets: np.ndarray) -> Any:
+        """What an example has of its row of the arrays; it is at this place, and its targets have these indices."""
+        ...
 
 
-def _sums(head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> jax.Array:
-    """Log-probabilities of the sequences of each row, from the first on."""
-    found: jax.Array = targets_of(batch).sequences(_tokens(head, hidden, table, batch)).logps
-    return found
+@dataclass(frozen=True)
+class _Sums:
+    def arrays(self, head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> Any:
+        logps = head.logps(hidden, table, *shifted(batch))
+        return targets_of(batch).sequences(logps).logps
+
+    def taken(self, row: np.ndarray, place: int, targets: np.ndarray) -> float:
+        return float(row[place])
 
 
-def _tokens(head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> jax.Array:
-    return head.logps(hidden, table, *shifted(batch))
+@dataclass(frozen=True)
+class _Tokens:
+    def arrays(self, head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> Any:
+        return head.logps(hidden, table, *shifted(batch))
+
+    def taken(self, row: np.ndarray, place: int, targets: np.ndarray) -> np.ndarray:
+        found: np.ndarray = row[targets]
+        return found
 
 
-def _likeliest(
-    head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch, count: int
-) -> tuple[jax.Array, jax.Array]:
-    return head.likeliest(hidden, table, shifted(batch)[1], count)
+@dataclass(frozen=True)
+class _Likeliest:
+    count: int
+
+    def arrays(self, head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> Any:
+        return head.likeliest(hidden, table, shifted(batch)[1], self.count)
+
+    def taken(
+        self, row: tuple[np.ndarray, np.ndarray], place: int, targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        ids, logps = row
+        return ids[targets], logps[targets]
 
 
 def _read(
@@ -117,8 +141,8 @@ def _read(
     settings: TrainConfig | None,
     on_done: OnDone | None,
     made: _Made,
-) -> list[tuple[Any, int, np.ndarray]]:
-    """Of each example: what `made` gives for its row, the example's place in it, and the indices of its targets."""
+) -> list[Any]:
+    """What `made` takes for each example."""
     if hosts.is_active() and spans_processes(mesh):
         hosts.barrier("reading log-probabilities")
     sizes = [len(example) for example in examples]
@@ -131,7 +155,7 @@ def _read(
     program = _program(form, made)
     given = jax.device_put(params, param_shardings(config, mesh, rules))
     layout = batch_sharding(mesh, rules)
-    rows, found, done = rows_of(sizes, length, "tight"), dict[int, tuple[Any, int, np.ndarray]](), 0
+    rows, found, done = rows_of(sizes, length, "tight"), dict[int, Any](), 0
     for start in range(0, len(rows), each):
         part = rows[start : start + each]
         packed = fill_rows([[examples[i] for i in row] for row in part] + [[]] * (each - len(part)), length)
@@ -141,7 +165,7 @@ def _read(
             row, begin = jax.tree.map(lambda x: x[number], arrays), 0  # noqa: B023
             for place, i in enumerate(within):
                 # index n is about token n + 1
-                found[i] = row, place, begin - 1 + np.flatnonzero(examples[i].weights)
+                found[i] = made.taken(row, place, begin - 1 + np.flatnonzero(examples[i].weights))
                 begin += sizes[i]
         done += sum(map(len, part))
         if on_done is not None:
@@ -151,14 +175,14 @@ def _read(
 
 @functools.lru_cache(maxsize=2)
 def _program(form: Form, made: _Made) -> Callable[[Any, Batch], Any]:
-    """Parameters and a batch `[B, L]` -> what `made` gives."""
+    """Parameters and a batch `[B, L]` -> the arrays of `made`."""
 
     def read(given: Any, batch: Batch) -> Any:
         learnt, frozen = form.formed(given), ()
         if form.settings.lora is not None:
             start = form.make(given, jax.random.key(0))  # whatever the draw, fresh adapters add nothing
             learnt, frozen = start.params, start.frozen
-        return made(*states(form, narrow(form, learnt), learnt, frozen, batch), batch)
+        return made.arrays(*states(form, narrow(form, learnt), learnt, frozen, batch), batch)
 
     given, rows = param_shardings(form.config, form.mesh, form.rules), batch_sharding(form.mesh, form.rules)
     return jax.jit(read, in_shardings=(given, rows), out_shardings=replicated(form.mesh))
