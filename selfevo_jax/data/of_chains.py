@@ -24,8 +24,8 @@ def hindsight_example(
     markers: tuple[str, str] = MARKERS,
     worse_weight: float = 1.0,
 ) -> Example:
-    """Both answers in one sequence, as an objective of hindsight learns them: `[respond(p) marker r end marker r^ end]`,
-    or, with the `feedback` on the worse one, as the chain has it: `[respond(p) r J f R r^ end]`.
+    """Both answers in one sequence, as an objective of hindsight learns them: `[respond(p) marker r end marker r^
+    end]`, or, with the `feedback` on the worse one, as the chain has it: `[respond(p) r J f R r^ end]`.
 
     Targets are r (which weighs `worse_weight`) and r^, never markers, instructions or feedback. Answers and feedback
     are the ids that were sampled; `end` is that of the better answer, empty where the model said none. Source: Liu et

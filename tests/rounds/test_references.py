@@ -59,7 +59,7 @@ def test_a_fine_tuning_on_pairs_starts_at_log_2_and_a_killed_one_ends_with_the_s
     with notice.heeded(), pytest.raises(Preempted, match="a test"):
         learn(killed, stop_after=1)
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoints, "sequence_logps", None)  # it is read again by nobody
+        patched.setattr(checkpoints, "start_extras", None)  # it is read again by nobody
         assert "  fine-tuning 0001 goes on after step 1" in learn(killed).lines
     for file in ("rounds/0001/references.jsonl", "checkpoints/0001/losses.jsonl"):
         assert (killed / file).read_bytes() == (whole / file).read_bytes()
@@ -97,7 +97,7 @@ def test_equal_examples_are_read_once_their_own_numbers_stay_and_a_file_that_lac
 
     def read(examples, done):
         asked.extend(e.id for e in examples)
-        return [-0.1 - int(e.tokens[1]) / 3 for e in examples]
+        return [{"reference": -0.1 - int(e.tokens[1]) / 3} for e in examples]
 
     pools = {
         "self": ([Group((example("a", 3), example("b", 4))), example("again", 3)], 0.5),
@@ -112,3 +112,34 @@ def test_equal_examples_are_read_once_their_own_numbers_stay_and_a_file_that_lac
         assert found["meta"][0][0].extras == {"reference": 0.0}
     with pytest.raises(SelfevoError, match=r"1-references.jsonl: no row for 1 of 1 examples .* such as 'new'; restore"):
         with_references({"self": ([example("new", 5)], 1.0)}, "0001", Folder(tmp_path), Heard(), read)
+
+
+def test_numbers_of_targets_are_stored_to_the_last_bit_and_one_teacher_s_are_not_another_s(tmp_path: Path) -> None:
+    asked = []
+
+    def taught(id: str, seen: int) -> Example:
+        teacher = Example(id, "x", np.array([seen, 1, 5, 6], np.int32), np.array([0, 0, 1, 1], np.float32))
+        return Example(id, "x", np.array([1, 5, 6], np.int32), np.array([0, 1, 1], np.float32), {}, teacher)
+
+    def read(examples, done):
+        asked.extend(e.id for e in examples)
+        tops = [
+            np.float32(-1 / 3) * np.arange(1, 5, dtype=np.float32).reshape(2, 2) * e.teacher.tokens[0] for e in examples
+        ]
+        ids = np.array([[70000, 1], [2, 3]])
+        return [{"teacher_ids": ids, "teacher_logps": top, "token_reference": top[:, 0]} for top in tops]
+
+    pools = {"self": ([taught("a", 2), taught("b", 3), taught("same", 2)], 1.0)}
+    extras = ("teacher_ids", "teacher_logps", "token_reference")
+    for _ in range(2):
+        found = with_references(pools, "0001", Folder(tmp_path), Heard(), read, extras)["self"][0]
+        assert asked == ["a", "b"]
+        for example, times in zip(found, (2, 3, 2), strict=True):
+            top = np.float32(-1 / 3) * np.array([[0, 0], [1, 2], [3, 4]], np.float32) * times
+            np.testing.assert_array_equal(example.extras["teacher_logps"], top)
+            np.testing.assert_array_equal(example.extras["token_reference"], top[:, 0])
+            np.testing.assert_array_equal(example.extras["teacher_ids"], [[0, 0], [70000, 1], [2, 3]])
+    file = tmp_path / "1-references.jsonl"
+    file.write_text(file.read_text().replace('"teacher_logps": "', '"teacher_logps": "AAAA'))
+    with pytest.raises(SelfevoError, match=r"1-references.jsonl: not what selfevo writes there \(ValueError"):
+        with_references(pools, "0001", Folder(tmp_path), Heard(), read, extras)

@@ -10,7 +10,7 @@ from selfevo_jax.data import Example
 from selfevo_jax.data.packing import fill_rows
 from selfevo_jax.model import ModelConfig, Transformer
 from selfevo_jax.sharding import make_mesh
-from selfevo_jax.train import likelihood, sequence_logps
+from selfevo_jax.train import likelihood, sequence_logps, token_logps
 
 CONFIG = ModelConfig(32, 16, 2, 2, 1, 8, 24, max_position=64)
 PARAMS = random_params(CONFIG, scale=0.3)
@@ -41,3 +41,11 @@ def test_log_probabilities_are_those_of_each_example_alone_on_any_mesh(mesh, mon
     assert done[-1] == len(given)
     assert sorted(done) == done
     np.testing.assert_allclose(found, reference(given), rtol=2e-5)
+
+
+def test_log_probabilities_of_targets_are_those_of_each_example_alone():
+    given = examples(9)
+    found = token_logps(PARAMS, CONFIG, given, make_mesh(1, 1, 1, jax.devices()[:1]))
+    assert [len(logps) for logps in found] == [np.count_nonzero(e.weights) for e in given]
+    np.testing.assert_allclose([logps.sum() for logps in found], reference(given), rtol=2e-5)
+    assert all((logps < 0).all() for logps in found)

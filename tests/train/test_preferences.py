@@ -15,9 +15,11 @@ from selfevo_jax.data import Batch, Batches, Example, Group, fit_length, pack
 from selfevo_jax.data.packing import fill_rows
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.train import ObjectiveSection, Targets, open_objective
+from selfevo_jax.train.objectives.cpl import Cpl
 from selfevo_jax.train.objectives.head import targets_of
 from selfevo_jax.train.objectives.kto import MISMATCHED, VERDICT, Kto
-from selfevo_jax.train.objectives.pairs import SIDE, ApoZero, Cdpo, Dpo, Hinge, Ipo, Robust
+from selfevo_jax.train.objectives.pairs import SIDE, ApoZero, Cdpo, Dpo, DpoNorm, Hinge, Ipo, Robust
+from selfevo_jax.train.objectives.xpo import OF_REFERENCE, Xpo
 
 REFERENCE = "reference"
 PARAMS = random_params(CONFIG, scale=0.3)
@@ -44,6 +46,12 @@ PAIRS = {
     "hinge": (objective("hinge"), 0.85, (-0.1, 0.1), 1),
     "apo_zero": (objective("apo_zero"), 0.962523, (-0.024938, 0.024984), 1),
     "dpo with an NLL term": (objective("dpo", nll_weight=1.0), 2.620957, (-0.546257, 0.046257), 2.693147),
+    "dpo_norm": (objective("dpo_norm"), 0.663597, (-0.024250, 0.009700), 0.693147),
+    "xpo": (objective("xpo"), 0.620897, (-0.046257, 0.046267), 0.693087),
+    "xpo that explores": (objective("xpo", alpha=0.1), 0.020957, (-0.046257, 0.146257), 0.093147),
+    "cpl": (objective("cpl"), 0.744397, (-0.052498, 0.026249), 0.744397),
+    "cpl of equal weights": (objective("cpl", worse_weight=1), 0.598139, (-0.045017, 0.045017), 0.598139),
+    "cpl by token": (objective("cpl", by_token=True), 0.765595, (-0.026747, 0.005349), 0.765595),
 }
 """Objective; for d of 1 and -0.5 the loss and its slopes by the log-probabilities of both answers; the loss for d of 0,
 with which training starts."""
@@ -60,7 +68,8 @@ def of_kto(estimate, **settings):
 @pytest.fixture(scope="module")
 def found():
     """All of it as one program."""
-    pair, at_start = (targets({SIDE: (1, -1), REFERENCE: of}) for of in ((-5, -5.5), (-4, -6)))
+    given = {SIDE: (1, -1), OF_REFERENCE: (0, 1)}
+    pair, at_start = (targets({**given, REFERENCE: of}) for of in ((-5, -5.5), (-4, -6)))
     plain = targets({SIDE: (0, 0), VERDICT: (0, 0), MISMATCHED: (0, 0), REFERENCE: (-9, -9)})
     start = targets({VERDICT: (1, -1), MISMATCHED: (0, 0), REFERENCE: (-4, -6)})
 
@@ -111,6 +120,7 @@ def make_units(count, seed=0):
         size = int(rng.choice([4, 7, 10]))
         tokens, weights = rng.integers(0, 32, size), np.arange(size) >= size // 2
         extras = {SIDE: side, REFERENCE: -rng.uniform(1, 20), VERDICT: side, MISMATCHED: apart}
+        extras[OF_REFERENCE] = float(size == 7)
         return Example(id, "x", tokens.astype(np.int32), weights.astype(np.float32), extras)
 
     def unit(n):
@@ -123,7 +133,8 @@ def make_units(count, seed=0):
 
 def formula(of, examples, s, n):
     """The sum of losses, written out once more, of the sums and numbers of targets of examples."""
-    reference, side, apart = (np.array([e.extras[name] for e in examples]) for name in (REFERENCE, SIDE, MISMATCHED))
+    names = (REFERENCE, SIDE, MISMATCHED, OF_REFERENCE)
+    reference, side, apart, drawn = (np.array([e.extras[name] for e in examples]) for name in names)
     better, d, nll = np.flatnonzero(side > 0), s - reference, -s / n
     if isinstance(of, Kto):
         z = jnp.maximum(jax.lax.stop_gradient(d[apart == 1]).mean(), 0)
@@ -133,8 +144,12 @@ def formula(of, examples, s, n):
     h, mean = d[better] - d[better + 1], (d / n)[better] - (d / n)[better + 1]
     e = getattr(of, "label_smoothing", 0.0)
     right, wrong = -(1 - e) * log_sigmoid(of.beta * h), -e * log_sigmoid(-of.beta * h)
+    alpha, worse_weight = getattr(of, "alpha", 0.0), getattr(of, "worse_weight", 1.0)
     by_pair = {
         "dpo": right,
+        "dpo_norm": -log_sigmoid(of.beta * mean),
+        "xpo": right + alpha * ((drawn * s)[better] + (drawn * s)[better + 1]),
+        "cpl": -log_sigmoid(of.beta * (s[better] - worse_weight * s[better + 1])),
         "cdpo": right + wrong,
         "robust": (right - wrong) / (1 - 2 * e),
         "ipo": (mean - 0.5 / of.beta) ** 2,
@@ -169,11 +184,22 @@ def naive(forms, params, units):
 def packed_of(units, packing="tight"):
     rows, by_id = pack(units, LENGTH, packing), {unit.id: unit for unit in units}
     of_rows = [[by_id[name] for name in ids if name in by_id] for ids in rows.ids]
-    return fill_rows(of_rows, LENGTH, (SIDE, REFERENCE, VERDICT, MISMATCHED))
+    return fill_rows(of_rows, LENGTH, (SIDE, REFERENCE, VERDICT, MISMATCHED, OF_REFERENCE))
 
 
 UNITS = make_units(14)
-ALL = [Dpo(nll_weight=0.5), Cdpo(label_smoothing=0.2), Robust(beta=0.3), Ipo(beta=0.2), Hinge(), ApoZero(), Kto()]
+ALL = [
+    Dpo(nll_weight=0.5),
+    Cdpo(label_smoothing=0.2),
+    Robust(beta=0.3),
+    Ipo(beta=0.2),
+    Hinge(),
+    ApoZero(),
+    DpoNorm(),
+    Xpo(alpha=0.05),
+    Cpl(nll_weight=0.5),
+    Kto(),
+]
 MODELS = [ALL[0], ALL[-1]]
 """Those that are held against the whole model: one on pairs, and one with a figure of all rows."""
 
@@ -271,6 +297,15 @@ def test_a_pair_is_drawn_laid_in_a_row_and_dropped_as_one():
         ("kto", {"beta": "0.1"}, r"settings.beta of kto: found '0.1', expected a number above 0"),
         ("dpo", {"label_smoothing": 0.1}, r"objective.name: dpo fails: TypeError.*label_smoothing"),
         ("dpo", {"name": "x"}, r"objective.name: dpo fails: TypeError"),
+        ("xpo", {"alpha": -1}, r"settings.alpha of xpo: found -1, expected a number of 0 or more"),
+        ("cpl", {"by_token": 1}, r"settings.by_token of cpl: found 1, expected true or false"),
+        ("pro", {"sft_weight": None}, r"settings.sft_weight of pro: found None, expected a number of 0 or more"),
+        ("grpo", {"advantage": "gae"}, r"settings.advantage of grpo: found 'gae', expected grpo or rloo or dr_grpo"),
+        ("grpo", {"ratio": "sequence", "loss_aggregation": "token"}, r"found 'token', expected sequence"),
+        ("grpo", {"loss_aggregation": "constant"}, r"constant_length of grpo: found 0, expected a whole number of 1"),
+        ("grpo", {"clip": 1.0}, r"settings.clip of grpo: found 1.0, expected a number above 0 and below 1"),
+        ("self_distillation", {"top_k": 0}, r"settings.top_k of self_distillation: found 0, expected a whole number"),
+        ("self_distillation", {"form": "both"}, r"found 'both', expected forward or reverse or jensen_shannon"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_with_its_name(name, settings, message):
