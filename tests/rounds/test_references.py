@@ -135,7 +135,7 @@ def test_numbers_of_targets_are_stored_to_the_last_bit_and_one_teacher_s_are_not
         found = with_references(pools, "0001", Folder(tmp_path), Heard(), read, extras)["self"][0]
         assert asked == ["a", "b"]
         for example, times in zip(found, (2, 3, 2), strict=True):
-            top = np.float32(-1 / 3) * np.array([[0, 0], [1, 2], [3, 4]], np.float32) * times
+            top = np.array([[0, 0], [1, 2], [3, 4]], np.float32) * np.float32(-1 / 3) * times
             np.testing.assert_array_equal(example.extras["teacher_logps"], top)
             np.testing.assert_array_equal(example.extras["token_reference"], top[:, 0])
             np.testing.assert_array_equal(example.extras["teacher_ids"], [[0, 0], [70000, 1], [2, 3]])
