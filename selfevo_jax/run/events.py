@@ -28,8 +28,6 @@ _MODES = ("direct", "refined", "consistency", "both")
 _FAULTS = ("failed", "not_scored", "no_answer", "clipped")
 _CHAINS = 3
 """Of each round that are shown as texts."""
-_STEP = ("loss", "learning_rate", "grad_norm", "tokens")
-"""Of a step of fine-tuning."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,9 @@ def _training(run: RunDir, number: int) -> Part:
 
 
 def _step(row: Mapping[str, float]) -> Scalars:
-    return Scalars("step", int(row["step"]), {f"train/{key}": float(row[key]) for key in _STEP})
+    """Of a step of fine-tuning."""
+    values = {f"train/{key}": float(value) for key, value in row.items() if key != "step"}
+    return Scalars("step", int(row["step"]), values)
 
 
 def _moved(event: Event, steps: int) -> Event:

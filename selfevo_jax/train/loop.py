@@ -37,9 +37,18 @@ class BatchSource(Protocol):
     def at(self, step: int) -> tuple[Batch, list[list[str]]]: ...
 
 
+_ALWAYS = ("loss", "learning_rate", "grad_norm", "tokens")
+
+
 def step_row(step: int, found: Mapping[str, float]) -> dict[str, float]:
-    """What is kept of a step, from 1: its loss, learning rate, gradient norm and tokens."""
-    return {"step": step, **{key: found[key] for key in ("loss", "learning_rate", "grad_norm", "tokens")}}
+    """What is kept of a step, from 1: its loss, learning rate, gradient norm and tokens, and the figures of its
+    objective but for those of which a step has nothing to take a mean of."""
+    return {"step": step, **{key: found[key] for key in _ALWAYS}, **_figures(found)}
+
+
+def _figures(found: Mapping[str, float]) -> dict[str, float]:
+    others = ((name, value) for name, value in found.items() if name not in (*_ALWAYS, "targets"))
+    return {name: value for name, value in others if math.isfinite(value)}
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ class TrainReport:
     """Before clipping."""
     step_tokens: list[int] = field(default_factory=list)
     """Real tokens read (padding is not counted)."""
+    figures: list[dict[str, float]] = field(default_factory=list)
+    """Of the objective, by their names."""
     targets: int = 0
     places: int = 0
     """Token places computed, padding included."""
@@ -73,9 +84,9 @@ class TrainReport:
 
     def rows(self) -> Iterator[dict[str, float]]:
         """One row a step, from step 1: the same whether the training was interrupted or not."""
-        columns = zip(self.losses, self.learning_rates, self.grad_norms, self.step_tokens, strict=True)
-        for step, (loss, rate, norm, tokens) in enumerate(columns, start=1):
-            yield step_row(step, {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": tokens})
+        columns = zip(self.losses, self.learning_rates, self.grad_norms, self.step_tokens, self.figures, strict=True)
+        for step, (*always, figures) in enumerate(columns, start=1):
+            yield step_row(step, dict(zip(_ALWAYS, always, strict=True))) | figures
 
     @property
     def padding_share(self) -> float:
@@ -89,6 +100,7 @@ class _Log:
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    figures: list[dict[str, float]] = field(default_factory=list)
     targets: int = 0
     seconds: float = 0.0
 
@@ -151,9 +163,9 @@ def run_steps(
     """Updates from the state's own step up to `until` (all of `settings.steps` by default). The state is donated.
 
     Batches and learning rates are functions of the step: stopping and going on gives what one run would give.
-    `on_step(step, metrics)` gets floats (`loss`, `learning_rate`, `grad_norm`, `tokens`, `targets`), up to two steps
-    after the dispatch. `keeper` is given states on the way, and `record` is what it was given with the state to go on
-    from: the report covers both parts. Raises NonFiniteLossError with the step and the ids of its rows, for a loss, a
+    `on_step(step, metrics)` gets floats (`loss`, `learning_rate`, `grad_norm`, `tokens`, `targets`, and figures of the
+    objective, NaN for those of nothing), up to two steps after the dispatch. `keeper` is given states on the way, and
+    `record` is what it was given with the state to go on from: the report covers both parts. Raises NonFiniteLossError with the step and the ids of its rows, for a loss, a
     gradient or, before a state is kept or returned, parameters that are not finite.
     On a mesh over several processes every one calls it, with equal batches; HostError names one that did not.
     """
@@ -167,6 +179,7 @@ def run_steps(
     sent: collections.deque[_Sent] = collections.deque()
     log = _Log(**(record or {}))
     earlier = len(log.losses)
+    log.figures += [{}] * (earlier - len(log.figures))  # of records that were made before there were any
     began = time.perf_counter() - log.seconds
     first_seconds = 0.0
 
@@ -186,6 +199,7 @@ def run_steps(
         log.losses.append(values["loss"])
         log.grad_norms.append(values["grad_norm"])
         log.tokens.append(done.tokens)
+        log.figures.append(_figures(values))
         log.targets += int(values["targets"])
         if on_step is not None:
             on_step(done.step, {**values, "learning_rate": done.rate, "tokens": float(done.tokens)})
@@ -215,6 +229,7 @@ def run_steps(
         learning_rates=[float(rate) for rate in rates[first - earlier : last]],
         grad_norms=log.grad_norms,
         step_tokens=log.tokens,
+        figures=log.figures,
         targets=log.targets,
         places=len(log.losses) * settings.batch_rows * settings.length,
         seconds=seconds,

@@ -17,7 +17,7 @@ from selfevo_jax.model import ExpertMesh, ModelConfig, TrainAttention, Transform
 from selfevo_jax.model.params import STACKED
 from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated
 from selfevo_jax.train.loss import HeadLoss
-from selfevo_jax.train.objectives.head import extra_shapes, objective_sums
+from selfevo_jax.train.objectives.head import extra_shapes, objective_sums, shown_by
 from selfevo_jax.train.optimizer import make_optimizer
 from selfevo_jax.train.ordered import ordered_axis, sums_in_order
 from selfevo_jax.train.settings import TrainConfig
@@ -30,6 +30,7 @@ class _Sums(flax.struct.PyTreeNode):
     loss: Any
     weight: Any
     targets: Any
+    figures: Any
     gradient: Any
 
 
@@ -103,15 +104,17 @@ def states(form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch) -> tuple
 
 def loss_sums(
     form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The objective's sum, and what it is divided by and the number of targets, of one micro-batch `[B, L]`.
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    """The objective's sum, and what it is divided by, the number of targets and the sums and counts of its figures, of
+    one micro-batch `[B, L]`.
 
     Arguments: as for `states`.
     """
     head, hidden, table = states(form, by, learnt, frozen, micro)
     with jax.named_scope("loss"):
-        total, weight, targets = objective_sums(form.settings.objective, head, hidden, table, micro, form.across)
-    return total, (weight, targets)
+        total, *others = objective_sums(form.settings.objective, head, hidden, table, micro, form.across)
+    weight, targets, figures = others
+    return total, (weight, targets, figures)
 
 
 def gradient_sums(form: Form, params: tuple[Any, Any], batch: Batch) -> _Sums:
@@ -125,10 +128,10 @@ def gradient_sums(form: Form, params: tuple[Any, Any], batch: Batch) -> _Sums:
         def loss(by: Any) -> Any:
             return loss_sums(form, by, learnt, frozen, micro)
 
-        (total, (weight, targets)), gradient = jax.value_and_grad(loss, has_aux=True)(narrow(form, learnt))
+        (total, found), gradient = jax.value_and_grad(loss, has_aux=True)(narrow(form, learnt))
         if form.mesh.size > 1:
             gradient = jax.lax.with_sharding_constraint(gradient, form.learnt)
-        return _Sums(total, weight, targets, gradient)
+        return _Sums(total, *found, gradient)
 
     if batch.tokens.shape[0] == 1:
         return one(jax.tree.map(lambda x: x[0], batch))
@@ -136,8 +139,8 @@ def gradient_sums(form: Form, params: tuple[Any, Any], batch: Batch) -> _Sums:
     def add(sums: _Sums, micro: Batch) -> tuple[_Sums, None]:
         return jax.tree.map(jnp.add, sums, one(micro)), None
 
-    zero = jnp.zeros((), jnp.float32)
-    start = _Sums(zero, zero, jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, learnt))
+    zero, figures = jnp.zeros((), jnp.float32), jnp.zeros((len(shown_by(form.settings.objective)), 2))
+    start = _Sums(zero, zero, jnp.zeros((), jnp.int32), figures, jax.tree.map(jnp.zeros_like, learnt))
     return jax.lax.scan(add, start, batch)[0]
 
 
@@ -169,8 +172,8 @@ def make_train_step(
     """Compiled `(state, batch [A, B, L], learning rate) -> (state, metrics)`. The state is donated.
 
     Metrics are fp32 scalars on the device: `loss` (of the objective, over the whole batch), `grad_norm` (before
-    clipping), `targets` (number of target tokens). Programs are kept and shared by calls that differ in schedule or
-    seed alone.
+    clipping), `targets` (number of target tokens), and the figures of the objective, NaN where there is nothing to take
+    a mean of. Programs are kept and shared by calls that differ in schedule or seed alone.
     """
     check_settings(settings, mesh, rules)
     step: TrainStep = _train_step(Form.of(config, settings, mesh, rules))
@@ -194,6 +197,8 @@ def _train_step(form: Form) -> Any:
             "grad_norm": jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient))),
             "targets": sums.targets.astype(jnp.float32),
         }
+        for name, (total, count) in zip(shown_by(form.settings.objective), sums.figures, strict=True):
+            metrics[name] = total / count  # of nothing: NaN
         with jax.named_scope("update"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
             params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)

@@ -81,7 +81,11 @@ class Targets:
 
 
 class Objective(Protocol):
-    """What is made small. A part of the compiled step: hashable, and equal where settings are (a frozen dataclass)."""
+    """What is made small. A part of the compiled step: hashable, and equal where settings are (a frozen dataclass).
+
+    One that is not `linear` may also have `shows`, names of figures, and `figures(logps, targets)`: float32
+    `[len(shows), 2]`, of each a sum and a count over this micro-batch. The mean over a step is kept with its loss.
+    """
 
     @property
     def name(self) -> str: ...

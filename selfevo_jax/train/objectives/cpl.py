@@ -24,6 +24,7 @@ class Cpl(PairObjective):
 
     name: ClassVar[str] = "cpl"
     reads: ClassVar[tuple[str, ...]] = (SIDE,)
+    shows: ClassVar[tuple[str, ...]] = ("better_logp", "worse_logp")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -48,6 +48,9 @@ class Grpo:
     name: ClassVar[str] = "grpo"
     reads: ClassVar[tuple[str, ...]] = (ADVANTAGE, DRAWN, TOKEN_REFERENCE)
     linear: ClassVar[bool] = False
+    shows: ClassVar[tuple[str, ...]] = ("clipped", "strayed")
+    """The share of the drawn targets (with `ratio` sequence: answers) that are pushed no further, as they have come far
+    enough; and the mean over drawn targets of what `kl_weight` weighs."""
 
     def __post_init__(self) -> None:
         check_choice(self.name, "advantage", self.advantage, ADVANTAGES)
@@ -66,8 +69,7 @@ class Grpo:
         return advantages(rewards, self.advantage)
 
     def loss(self, logps: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
-        drawn = targets.extras[DRAWN]
-        gain = jnp.where(drawn > 0, logps - targets.extras[TOKEN_REFERENCE], 0.0)
+        drawn, gain = self._gains(logps, targets)
         held = jnp.where(drawn > 0, self.kl_weight * strayed(gain), -logps)
         if self.ratio == "sequence":
             whole, each = targets.sequences(gain), targets.sequences(held)
@@ -81,6 +83,28 @@ class Grpo:
             return found.logps.sum(), found.weights.sum()
         return found.logps.sum(), found.there.sum() * float(self.constant_length or 1)
 
+    def figures(self, logps: jax.Array, targets: Targets) -> jax.Array:
+        """Of `shows`."""
+        drawn, gain = self._gains(logps, targets)
+        counted = each = drawn * (targets.weights != 0)
+        moved, advantage = gain, targets.extras[ADVANTAGE]
+        if self.ratio == "sequence":
+            found = targets.sequences(gain)
+            moved, advantage, each = found.logps, found.extras[ADVANTAGE], found.there * found.extras[DRAWN]
+        ratio = jnp.exp(moved)
+        clipped = each * (ratio * advantage > self._clipped(ratio) * advantage)
+        sums = [clipped.sum(), each.sum(), (counted * strayed(gain)).sum(), counted.sum()]
+        return jnp.stack(sums).reshape(2, 2)
+
+    def _gains(self, logps: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
+        """1 for each target that was drawn, and log rho."""
+        drawn = targets.extras[DRAWN]
+        return drawn, jnp.where(drawn > 0, logps - targets.extras[TOKEN_REFERENCE], 0.0)
+
     def _pushed(self, gain: jax.Array, advantage: jax.Array) -> jax.Array:
-        ratio, above = jnp.exp(gain), self.clip if self.clip_high is None else self.clip_high
-        return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - self.clip, 1 + above) * advantage)
+        ratio = jnp.exp(gain)
+        return -jnp.minimum(ratio * advantage, self._clipped(ratio) * advantage)
+
+    def _clipped(self, ratio: jax.Array) -> jax.Array:
+        above = self.clip if self.clip_high is None else self.clip_high
+        return jnp.clip(ratio, 1 - self.clip, 1 + above)

@@ -18,8 +18,9 @@ def objective_sums(
     table: jax.Array,
     batch: Batch,
     across: str | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The objective's sum, what it is divided by, and the number of targets, for states `[B, L, D]`.
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The objective's sum, what it is divided by, the number of targets, and the sums and counts of its figures
+    `[F, 2]`, for states `[B, L, D]`.
 
     With c the derivative of the sum by the log-probability of each target, its gradient is that of the sum of
     stop(c) times log-probability: what `HeadLoss` makes for token weights -c, which may have any sign. Where c depends
@@ -37,11 +38,24 @@ def objective_sums(
 
     if objective.linear:
         by_logp, denominator = jax.grad(loss, has_aux=True)(jnp.zeros_like(weights))
-        return head.total(hidden, table, ids, -by_logp), denominator, count
+        return head.total(hidden, table, ids, -by_logp), denominator, count, jnp.zeros((0, 2))
     logps = head.logps(*jax.lax.stop_gradient((hidden, table)), ids, weights)
     (value, denominator), by_logp = jax.value_and_grad(loss, has_aux=True)(logps)
     surrogate = head.total(hidden, table, ids, jax.lax.stop_gradient(-by_logp))
-    return value + (surrogate - jax.lax.stop_gradient(surrogate)), denominator, count
+    value = value + (surrogate - jax.lax.stop_gradient(surrogate))
+    return value, denominator, count, _figures(objective, logps, targets)
+
+
+def shown_by(objective: Objective) -> tuple[str, ...]:
+    """The names of its figures."""
+    return () if objective.linear else getattr(objective, "shows", ())
+
+
+def _figures(objective: Objective, logps: jax.Array, targets: Targets) -> jax.Array:
+    if not shown_by(objective):
+        return jnp.zeros((0, 2))
+    found: jax.Array = objective.figures(logps, targets)  # type: ignore[attr-defined]  # of those alone that show some
+    return found
 
 
 def extra_shapes(objective: Objective) -> dict[str, tuple[int, ...]]:

@@ -54,6 +54,8 @@ class PairObjective:
     name: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = (SIDE, REFERENCE)
     linear: ClassVar[bool] = False
+    shows: ClassVar[tuple[str, ...]] = ("better_logp", "worse_logp", "better_below_reference")
+    """Mean s of the better answers and of the worse ones, and the share of the better ones with d below 0."""
 
     def __post_init__(self) -> None:
         check(self.name, "beta", self.beta, 0)
@@ -65,13 +67,22 @@ class PairObjective:
 
     def loss(self, logps: jax.Array, targets: Targets) -> tuple[jax.Array, jax.Array]:
         found = targets.sequences(logps)
-        side = found.extras[SIDE]
-        pair, alone = found.there * (side > 0), found.there * (side == 0)
-        answers = self._answers(found)
-        better, worse = (_masked(of, pair) for of in (answers, jax.tree.map(_next, answers)))
-        nll = found.mean_nll
+        pair, better, worse = self._pairs(found)
+        alone, nll = found.there * (found.extras[SIDE] == 0), found.mean_nll
         by_pair = self.of_pairs(better, worse) + self.nll_weight * nll
         return (jnp.where(pair > 0, by_pair, 0.0) + alone * nll).sum(), (pair + alone).sum()
+
+    def figures(self, logps: jax.Array, targets: Targets) -> jax.Array:
+        """Of `shows`, over pairs."""
+        pair, better, worse = self._pairs(targets.sequences(logps))
+        by_pair = [better.logp, worse.logp, better.gain < 0][: len(self.shows)]
+        return jnp.stack([jnp.stack([(pair * values).sum(), pair.sum()]) for values in by_pair])
+
+    def _pairs(self, found: Sequences) -> tuple[jax.Array, Answers, Answers]:
+        """1 where a pair is, and its two answers."""
+        pair, answers = found.there * (found.extras[SIDE] > 0), self._answers(found)
+        better, worse = (_masked(of, pair) for of in (answers, jax.tree.map(_next, answers)))
+        return pair, better, worse
 
     def _answers(self, found: Sequences) -> Answers:
         start = found.extras[REFERENCE] if REFERENCE in self.reads else 0.0
