@@ -81,3 +81,27 @@ class Config(Section):
         if self.rounds.stop_when_worse and self.data.task is None and not self.data.set_names:
             raise ValueError("rounds.stop_when_worse: there is nothing to compare by; name a set in data.evaluation")
         return self
+
+    @model_validator(mode="after")
+    def _smoothing_has_controls(self) -> Config:
+        for key, planted in (("meta", 0), ("learn", self.rounds.controls)):
+            found = getattr(self, key).objective.settings.get("label_smoothing")
+            if found == "controls" and planted == 0:
+                where = "only rounds have any" if key == "meta" else "rounds.controls is 0"
+                raise ValueError(
+                    f"{key}.objective.settings.label_smoothing: found controls, but {where}; give a number below 0.5"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ratios_are_those_of_the_model(self) -> Config:
+        drawn = self.sampling.respond
+        plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+        changed = [name for name, value in plain.items() if getattr(drawn, name) != value]
+        if self.learn.objective.name == "grpo" and changed:
+            name = changed[0]
+            raise ValueError(
+                f"sampling.respond.{name}: found {getattr(drawn, name):g}, but learn.objective grpo compares with the "
+                f"probabilities that answers were drawn by; set it to {plain[name]:g}"
+            )
+        return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,7 @@ from selfevo_jax.run.following import Following
 from selfevo_jax.run.names import COMMITTED, GRADES, META, STOPPED, name_of
 from selfevo_jax.run.retention import best, direct_answers, kept, worse_than_best
 from selfevo_jax.run.warned import Warned
+from selfevo_jax.train import open_objective, settled
 
 
 class Controller:
@@ -98,7 +99,7 @@ class Controller:
         controls = judge_planted(loop, round, traces)
         chosen = curate(loop, round, traces)
         if not self.dir.complete(name) or self.dir.lost(references_file(self.dir, name)):
-            self._learn(round, traces)
+            self._learn(round, traces, controls)
         loop.checkpoints.finish(name)
         # gold answers are read here, after the round has learnt, to measure alone
         gold = gold_of(self.config, loop.task, round)
@@ -121,7 +122,7 @@ class Controller:
         self.dir.write_json(self.dir.round(round, "metrics.json"), metrics)
         self.dir.write_json(done, {"round": round, "checkpoint": name})
 
-    def _learn(self, round: int, traces: list[Rollout]) -> None:
+    def _learn(self, round: int, traces: list[Rollout], controls: Mapping[str, int] | None) -> None:
         """Fine-tunes on what the method has chosen, and saves M_round."""
         loop, checkpoints = self.loop, self.loop.checkpoints
         history = History(
@@ -131,7 +132,8 @@ class Controller:
             lambda: qa_rows(loop),
         )
         lesson = loop.method.learning(history, round)
-        for line in lesson.notices:
+        objective, smoothed = settled(lesson.objective or open_objective(self.config.learn.objective), controls)
+        for line in (*lesson.notices, *filter(None, [smoothed])):
             self.reporter.line(f"  {line}")
         if lesson.start == BASE:
             start, of = checkpoints.base(), self.bench.source.origin
@@ -139,7 +141,7 @@ class Controller:
             before = name_of(int(lesson.start))
             start, of = checkpoints.params(before), f"beside:{before}"
         name, seed = name_of(round), loop.seed(round)
-        checkpoints.train(name, start, of, lesson.groups, self.config.learn, seed, lesson.objective)
+        checkpoints.train(name, start, of, lesson.groups, self.config.learn, seed, objective)
 
     def _retain(self, newest: int) -> None:
         """Removes the checkpoints that `saving` does not keep. A run that may end where a round is worse keeps the best

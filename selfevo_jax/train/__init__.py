@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Targets,
         open_objective,
     )
+    from selfevo_jax.train.objectives.smoothing import settled
     from selfevo_jax.train.optimizer import learning_rates
     from selfevo_jax.train.section import LoraSection, MetaSection, SavingSection, TrainSection, train_settings
     from selfevo_jax.train.settings import TrainConfig
@@ -60,6 +61,7 @@ __all__ = [
     "open_objective",
     "run_steps",
     "sequence_logps",
+    "settled",
     "start_extras",
     "step_row",
     "token_logps",

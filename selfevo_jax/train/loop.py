@@ -165,8 +165,9 @@ def run_steps(
     Batches and learning rates are functions of the step: stopping and going on gives what one run would give.
     `on_step(step, metrics)` gets floats (`loss`, `learning_rate`, `grad_norm`, `tokens`, `targets`, and figures of the
     objective, NaN for those of nothing), up to two steps after the dispatch. `keeper` is given states on the way, and
-    `record` is what it was given with the state to go on from: the report covers both parts. Raises NonFiniteLossError with the step and the ids of its rows, for a loss, a
-    gradient or, before a state is kept or returned, parameters that are not finite.
+    `record` is what it was given with the state to go on from: the report covers both parts. Raises
+    NonFiniteLossError with the step and the ids of its rows, for a loss, a gradient or, before a state is kept or
+    returned, parameters that are not finite.
     On a mesh over several processes every one calls it, with equal batches; HostError names one that did not.
     """
     if hosts.is_active() and spans_processes(mesh):

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from selfevo_jax.errors import ConfigError
 
 
-def check(objective: str, key: str, value: float, above: float, below: float = math.inf, least: bool = False) -> None:
+def check(
+    objective: str, key: str, value: float | str, above: float, below: float = math.inf, least: bool = False
+) -> None:
     """Raises ConfigError where a setting is no finite number between these; with `least` it may be `above` itself."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not (number and above <= value < below and (least or value > above)):

@@ -17,8 +17,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.train.objectives.base import REFERENCE, Sequences, Targets
 from selfevo_jax.train.objectives.checks import check
+from selfevo_jax.train.objectives.smoothing import CONTROLS, DEFAULT_SMOOTHING
 
 SIDE = "side"
 """The extra that says what an example is: 1 the better answer of a pair, -1 the worse one, 0 neither."""
@@ -124,16 +126,21 @@ class DpoNorm(PairObjective):
 
 @dataclass(frozen=True)
 class _Smoothed(PairObjective):
-    label_smoothing: float = 0.1
-    """e: the share of pairs that are believed to be the wrong way round."""
+    label_smoothing: float | str = DEFAULT_SMOOTHING
+    """e: the share of pairs that are believed to be the wrong way round. `controls`: see `settled`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.name, "label_smoothing", self.label_smoothing, 0, 0.5, least=True)
+        if self.label_smoothing != CONTROLS:
+            check(self.name, "label_smoothing", self.label_smoothing, 0, 0.5, least=True)
 
     def _parts(self, better: Answers, worse: Answers) -> tuple[jax.Array, jax.Array]:
         """-(1 - e) log sigmoid(beta h), and -e log sigmoid(-beta h)."""
-        scaled, e = self.beta * (better.gain - worse.gain), self.label_smoothing
+        if self.label_smoothing == CONTROLS:
+            raise ConfigError(
+                f"objective.settings.label_smoothing of {self.name}: only rounds have controls; give a number"
+            )
+        scaled, e = self.beta * (better.gain - worse.gain), float(self.label_smoothing)
         return -(1 - e) * jax.nn.log_sigmoid(scaled), -e * jax.nn.log_sigmoid(-scaled)
 
 
@@ -157,7 +164,7 @@ class Robust(_Smoothed):
 
     def of_pairs(self, better: Answers, worse: Answers) -> jax.Array:
         right, wrong = self._parts(better, worse)
-        return (right - wrong) / (1 - 2 * self.label_smoothing)
+        return (right - wrong) / (1 - 2 * float(self.label_smoothing))
 
 
 @dataclass(frozen=True)
