@@ -49,12 +49,13 @@ class ObjectiveSection(Section):
     of an installed package (entry points `selfevo_jax.objectives`), or `module:name`."""
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of the objective. Those on pairs have `beta` (0.1) and `nll_weight` (0), `cdpo` and `robust` `label_smoothing`
-    (0.1; `controls`: the share of the round's planted wrong answers that the critic calls good) too, `cpl` `worse_weight` (0.5) and `by_token` (false), `xpo` `alpha` (1e-5); `kto` has `beta` (0.1),
-    `desirable_weight` and `undesirable_weight` (1); `sft_kl` `kl_weight` (0.35); `pro` `sft_weight` (0.05) and
-    `by_value` (true); `d2o` `beta` and `alpha` (0.1); `copg` `beta` (0.1); `grpo` `advantage` (`grpo`, `rloo` or
-    `dr_grpo`), `ratio` (`token` or `sequence`), `loss_aggregation` (`sequence`, `token` or `constant`),
-    `constant_length`, `clip` (0.2), `clip_high` and `kl_weight` (0); `self_distillation` `form` (`reverse`, `forward`
-    or `jensen_shannon`) and `top_k` (16). `sft` and `hindsight` have none."""
+    (0.1; `controls` is the share of a round's planted wrong answers that the critic calls good) too, `cpl`
+    `worse_weight` (0.5) and `by_token` (false), `xpo` `alpha` (1e-5); `kto` has `beta` (0.1), `desirable_weight` and
+    `undesirable_weight` (1); `sft_kl` `kl_weight` (0.35); `pro` `sft_weight` (0.05) and `by_value` (true); `d2o` `beta`
+    and `alpha` (0.1); `copg` `beta` (0.1); `grpo` `advantage` (`grpo`, `rloo` or `dr_grpo`), `ratio` (`token` or
+    `sequence`), `loss_aggregation` (`sequence`, `token` or `constant`), `constant_length`, `clip` (0.2), `clip_high`
+    and `kl_weight` (0); `self_distillation` `form` (`reverse`, `forward` or `jensen_shannon`) and `top_k` (16). `sft`
+    and `hindsight` have none."""
 
     @field_validator("name")
     @classmethod
