@@ -101,10 +101,13 @@ def found():
     """All of it as one program."""
 
     def everything(logps):
-        return {
+        made = {
             name: jax.value_and_grad(of.loss, has_aux=True)(logps[name], targets)
             for name, (of, _, targets, *_) in BY_HAND.items()
         }
+        of_policies = [name for name, (of, *_) in BY_HAND.items() if of.name == "grpo"]
+        shown = {name: BY_HAND[name][0].figures(logps[name], BY_HAND[name][2]) for name in of_policies}
+        return {**made, "figures": shown}
 
     return jax.device_get(jax.jit(everything)({name: given for name, (_, given, *_) in BY_HAND.items()}))
 
@@ -130,3 +133,10 @@ def test_what_is_clipped_has_no_gradient(found):
     assert by[1] == pytest.approx(1.5)  # a bad answer that has become likelier comes back
     assert by[2] == 0
     np.testing.assert_allclose(found["of whole answers"][1][0, :4], [0, 0, np.exp(0.2), np.exp(0.2)], rtol=1e-5)
+
+
+def test_the_step_log_has_the_share_that_is_clipped_and_how_far_targets_have_strayed(found):
+    strayed = 2 * 0.072132 + 0.306853
+    np.testing.assert_allclose(found["figures"]["clipped"], [[2, 3], [strayed, 3]], atol=1e-5)
+    np.testing.assert_allclose(found["figures"]["with D_meta beside"], [[0, 6], [0, 6]], atol=1e-6)
+    assert found["figures"]["of whole answers"][0].tolist() == [1, 2]

@@ -78,6 +78,7 @@ def found():
         return {
             "pairs": made,
             "start": {name: of.loss(logps, at_start)[0] for name, (of, *_) in PAIRS.items()},
+            "figures": [of.figures(logps, given) for of, given in ((Dpo(), pair), (Cpl(), pair), (Dpo(), plain))],
             "plain": {of.name: of.loss(logps, plain) for of in (Dpo(), Kto())},
             "kto": [of_kto(0.5), of_kto(0.5, desirable_weight=2), of_kto(0.5, undesirable_weight=2)],
             "kto at its start": Kto().loss(logps, start),
@@ -94,6 +95,14 @@ def test_a_pair_has_the_loss_and_the_slopes_that_are_found_by_hand(found, name):
     assert (float(loss), float(count)) == (pytest.approx(value, abs=1e-6), 1)
     np.testing.assert_allclose(by, [[*[slopes[0]] * 2, *[slopes[1]] * 5, 0]], atol=1e-6)
     assert float(found["start"][name]) == pytest.approx(start, rel=1e-6)
+
+
+def test_the_step_log_has_both_sides_of_pairs_apart_and_the_share_that_fell_below_the_start(found):
+    of_dpo, of_cpl, of_plain = found["figures"]
+    np.testing.assert_allclose(of_dpo, [[-4, 1], [-6, 1], [0, 1]], rtol=1e-6)
+    np.testing.assert_array_equal(of_cpl, of_dpo[:2])  # nothing to fall below
+    np.testing.assert_array_equal(of_plain[:, 1], 0)
+    assert Dpo.shows == ("better_logp", "worse_logp", "better_below_reference")
 
 
 def test_an_answer_goes_up_or_down_by_its_verdict_against_how_far_the_model_has_gone(found):
