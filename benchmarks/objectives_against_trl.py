@@ -1,6 +1,6 @@
 """Our objectives beside TRL's, on one tiny Llama and the same answers: losses and gradients in fp32.
 
-    pip install trl                                   # in an environment of its own, beside this package and torch (CPU)
+    pip install trl          # in an environment of its own, beside this package and torch for CPUs
     python benchmarks/objectives_against_trl.py
 
 TRL's own loss functions are called, those of its trainers, on a model of `transformers` with TRL's head; ours with
@@ -76,7 +76,7 @@ class Answers:
     def there(self) -> np.ndarray:
         return self.targets | (np.arange(self.ids.shape[1]) < PROMPT)
 
-    def examples(self, **extras: Sequence[float]) -> list[Example]:
+    def examples(self, name: str, **extras: Sequence[float]) -> list[Example]:
         """Ours; the extras of each."""
         return [
             Example(
@@ -86,7 +86,6 @@ class Answers:
                 targets[there].astype(np.float32),
                 {extra: float(values[n]) for extra, values in extras.items()},
             )
-            for name in ["-".join(extras)]
             for n, (ids, targets, there) in enumerate(zip(self.ids, self.targets, self.there, strict=True))
         ]
 
@@ -101,7 +100,7 @@ class Models:
 
     def __init__(self, folder: Path) -> None:
         torch.manual_seed(0)
-        self.folder = folder
+        self.folder, self.gradients = folder, 0
         self.reference, self.trained = LlamaForCausalLM(CONFIG), LlamaForCausalLM(CONFIG)
         with torch.no_grad():  # near each other, so that some ratios are clipped and some are not
             for to, of in zip(self.trained.parameters(), self.reference.parameters(), strict=True):
@@ -113,7 +112,7 @@ class Models:
 
     def _ours(self, model: Any, name: str) -> tuple[ModelConfig, Any]:
         model.save_pretrained(self.folder / name)
-        config, load, *_ = read_huggingface(self.folder / name)
+        config, load = read_huggingface(self.folder / name)
         return config, load(None, jnp.float32)
 
     def gradient(self, loss: torch.Tensor) -> Any:
@@ -124,7 +123,8 @@ class Models:
         with torch.no_grad():
             for to, of in zip(slopes.parameters(), self.trained.parameters(), strict=True):
                 to.copy_(of.grad)
-        return self._ours(slopes, "gradient")[1]
+        self.gradients += 1
+        return self._ours(slopes, f"gradient-{self.gradients}")[1]
 
 
 def trainer(models: Models, kind: type, **settings: Any) -> Any:
@@ -161,18 +161,21 @@ def trainer(models: Models, kind: type, **settings: Any) -> Any:
     return made
 
 
-def dpo_of_trl(models: Models, loss: str, better: Answers, worse: Answers, **settings: Any) -> torch.Tensor:
+def dpo_of_trl(models: Models, loss: str, better: Answers, worse: Answers) -> torch.Tensor:
     sides = [side.tensors() for side in (better, worse)]
     inputs = {name: torch.cat([side[name] for side in sides]) for name in sides[0]}
-    given = {
-        "beta": 0.1,
-        "label_smoothing": 0.1,
-        "ld_alpha": None,
-        "precompute_ref_logps": False,
-        "use_weighting": False,
-    }
-    kinds = {"loss_types": [loss], "loss_weights": [1.0], "f_divergence_type": "reverse_kl"}
-    made = trainer(models, DPOTrainer, **(given | kinds | settings))
+    made = trainer(
+        models,
+        DPOTrainer,
+        beta=0.1,
+        label_smoothing=0.1,
+        loss_types=[loss],
+        loss_weights=[1.0],
+        f_divergence_type="reverse_kl",
+        ld_alpha=None,
+        precompute_ref_logps=False,
+        use_weighting=False,
+    )
     found: torch.Tensor = DPOTrainer._compute_loss(made, models.trained, inputs, False)
     return found
 
@@ -256,15 +259,16 @@ def compare(folder: Path) -> list[tuple[str, float, float, float]]:
         return open_objective(ObjectiveSection(name=name, settings=settings))
 
     pairs: list[Unit] = [
-        Group(pair) for pair in zip(better.examples(side=[1] * 6), worse.examples(side=[-1] * 6), strict=True)
+        Group(pair)
+        for pair in zip(better.examples("better", side=[1] * 6), worse.examples("worse", side=[-1] * 6), strict=True)
     ]
     judged: list[Unit] = [
-        *better.examples(verdict=np.where(good, 1, -1), mismatched=[0] * 6),
-        *(dataclasses.replace(e, id=f"apart-{e.id}") for e in apart.examples(verdict=[0] * 6, mismatched=[1] * 6)),
+        *better.examples("judged", verdict=np.where(good, 1, -1), mismatched=[0] * 6),
+        *apart.examples("apart", verdict=[0] * 6, mismatched=[1] * 6),
     ]
     grpo = functools.partial(made, "grpo", clip=0.2, clip_high=0.28, kl_weight=0.04)
     advantages = np.concatenate([grpo().advantages(group) for group in rewards])  # type: ignore[attr-defined]
-    drawn: list[Unit] = [*better.examples(advantage=advantages, drawn=[1] * 6)]
+    drawn: list[Unit] = [*better.examples("drawn", advantage=advantages, drawn=[1] * 6)]
 
     def of_pairs(loss: str) -> Callable[[], torch.Tensor]:
         return functools.partial(dpo_of_trl, models, loss, better, worse)
