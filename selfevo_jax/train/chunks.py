@@ -62,8 +62,8 @@ class Chunks:
         vocab_axes: tuple[str, ...],
         softcap: float | None,
     ) -> None:
-        """States `[B, L, D]`; targets and weights `[B, L]`, or `[B, L, C]` of C tokens each. `count`: of the chunks. `tied`: the table is
-        `[V, D]`, else `[D, V]`. `vocab_axes`: the mapped axes that its vocabulary lies over."""
+        """States `[B, L, D]`; targets and weights `[B, L]`, or `[B, L, C]` of C tokens each. `count`: of the chunks.
+        `tied`: the table is `[V, D]`, else `[D, V]`. `vocab_axes`: the mapped axes that its vocabulary lies over."""
         v, self._d = (0, 1) if tied else (1, 0)
         size, n = table.shape[v], targets.shape[0] * targets.shape[1]
         self._vocab_axes, self._table, self._n, self._size = vocab_axes, table, n, size
