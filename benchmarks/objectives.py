@@ -1,0 +1,103 @@
+"""What a step of each objective costs beside one of `sft` on the same rows: memory and FLOPs counted, seconds in turns.
+
+    python benchmarks/objectives.py                          # two layers of SmolLM2-135M's shape, its whole vocabulary
+
+All programs update one state, so that none is timed with memory of its own. Memory is what the compiled step holds
+beside its arguments, FLOPs are those of matrix products; the least of the turns' seconds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sampling_common import conclude, table, use_threads
+
+from selfevo_jax.data import Batch
+from selfevo_jax.model import PRESETS, init_params
+from selfevo_jax.plan.accounting import account
+from selfevo_jax.plan.groups import MeshAxes
+from selfevo_jax.plan.hlo import parse
+from selfevo_jax.sharding import TRAIN_RULES, make_mesh
+from selfevo_jax.train import ObjectiveSection, TrainConfig, init_state, lower_train_step, open_objective
+from selfevo_jax.train.objectives.head import extra_shapes
+
+OBJECTIVES = ("sft", "dpo", "kto", "pro", "grpo", "self_distillation")
+ANSWER = 96
+"""Tokens of an example, of which half are targets."""
+
+
+def batch_of(reads: dict[str, tuple[int, ...]], rows: int, length: int, vocab: int) -> Batch:
+    """Rows full of pairs, with numbers that any objective reads."""
+    rng, place = np.random.default_rng(0), np.arange(length)
+    segment, within = place // ANSWER + 1, place % ANSWER
+    whole = np.broadcast_to
+    first = segment % 2 == 1
+    numbers = {"side": np.where(first, 1, -1), "verdict": np.where(first, 1, -1), "place": np.where(first, 1, 2)}
+    numbers |= {"value": np.where(first, 1, 0), "advantage": np.where(first, 1, -1), "drawn": np.ones(length)}
+    numbers |= {"reference": np.full(length, -400), "token_reference": np.full(length, -10), "taught": np.ones(length)}
+    extras = {}
+    for name, wide in reads.items():
+        made = numbers.get(name, np.zeros(length))
+        if name == "teacher_ids":
+            made = whole(np.arange(wide[0]), (length, *wide))
+        elif name == "teacher_logps":
+            made = np.full((length, *wide), -np.log(2 * wide[0]))
+        extras[name] = np.array(whole(made, (rows, *made.shape)), np.float32)
+    weights = np.array(whole(within >= ANSWER // 2, (rows, length)), np.float32)
+    tokens = rng.integers(0, vocab, (rows, length)).astype(np.int32)
+    ids, positions = (np.array(whole(x, (rows, length)), np.int32) for x in (segment, within))
+    return Batch(tokens, weights, ids, positions, extras)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("layers", 2), ("rows", 4), ("length", 768), ("turns", 5), ("threads", 2)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    use_threads(args.threads)
+    config = dataclasses.replace(PRESETS["smollm2-135m"], n_layers=args.layers)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    state: Any = None
+    steps, batches, counted = {}, {}, {}
+    for name in OBJECTIVES:
+        objective = open_objective(ObjectiveSection(name=name))
+        settings = TrainConfig(batch_rows=args.rows, length=args.length, objective=objective)
+        lowered, _ = lower_train_step(config, settings, mesh)
+        steps[name] = lowered.compile()
+        flops = account(parse(steps[name].as_text()), MeshAxes({"x": 1})).flops
+        counted[name] = (steps[name].memory_analysis().temp_size_in_bytes, flops)
+        batches[name] = batch_of(extra_shapes(objective), args.rows, args.length, config.vocab_size).micro(1)
+        if state is None:
+            state = init_state(init_params(config, jax.random.key(0)), config, settings, mesh, TRAIN_RULES)
+    seconds: dict[str, list[float]] = {name: [] for name in OBJECTIVES}
+    for turn in range(args.turns + 1):
+        for name in OBJECTIVES:
+            begin = time.perf_counter()
+            state, metrics = steps[name](state, batches[name], jnp.float32(1e-9))
+            jax.block_until_ready(metrics)
+            if turn:
+                seconds[name].append(time.perf_counter() - begin)
+    memory, flops = counted["sft"]
+    rows = [
+        (
+            name,
+            f"{counted[name][0] / 2**20:.0f}",
+            f"{counted[name][0] / memory:.2f}",
+            f"{counted[name][1] / flops:.2f}",
+            f"{min(seconds[name]):.2f}",
+            f"{min(seconds[name]) / min(seconds['sft']):.2f}",
+        )
+        for name in OBJECTIVES
+    ]
+    table(("objective", "MB", "of sft's", "FLOPs of sft's", "seconds", "of sft's"), rows)
+    conclude(args.threads)
+
+
+if __name__ == "__main__":
+    main()
