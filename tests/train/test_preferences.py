@@ -48,7 +48,7 @@ PAIRS = {
     "dpo with an NLL term": (objective("dpo", nll_weight=1.0), 2.620957, (-0.546257, 0.046257), 2.693147),
     "dpo_norm": (objective("dpo_norm"), 0.663597, (-0.024250, 0.009700), 0.693147),
     "xpo": (objective("xpo"), 0.620897, (-0.046257, 0.046267), 0.693087),
-    "xpo that explores": (objective("xpo", alpha=0.1), 0.020957, (-0.046257, 0.146257), 0.093147),
+    "xpo that explores": (objective("xpo", alpha=0.1), 0.020957, (-0.046257, 0.146257), 0.0931472),
     "cpl": (objective("cpl"), 0.744397, (-0.052498, 0.026249), 0.744397),
     "cpl of equal weights": (objective("cpl", worse_weight=1), 0.598139, (-0.045017, 0.045017), 0.598139),
     "cpl by token": (objective("cpl", by_token=True), 0.765595, (-0.026747, 0.005349), 0.765595),
