@@ -32,20 +32,22 @@ def start_extras(
 
     Arguments as for `sequence_logps`. Raises ConfigError for an example without a teacher where one is read.
     """
-    reads, given = settings.objective.reads, {"settings": settings, "on_done": on_done}
-    found: list[dict[str, float | np.ndarray]] = [{} for _ in examples]
+    reads, found = settings.objective.reads, [dict[str, float | np.ndarray]() for _ in examples]
     if REFERENCE in reads:
-        for row, logp in zip(found, sequence_logps(params, config, examples, mesh, **given), strict=True):
+        sums = sequence_logps(params, config, examples, mesh, settings=settings, on_done=on_done)
+        for row, logp in zip(found, sums, strict=True):
             row[REFERENCE] = logp
     if TOKEN_REFERENCE in reads:
-        for row, logps in zip(found, token_logps(params, config, examples, mesh, **given), strict=True):
+        tokens = token_logps(params, config, examples, mesh, settings=settings, on_done=on_done)
+        for row, logps in zip(found, tokens, strict=True):
             row[TOKEN_REFERENCE] = logps
     if TEACHER_IDS in reads:
         (count,) = extra_shapes(settings.objective)[TEACHER_IDS]
-        taught = likeliest_tokens(params, config, _teachers(examples, settings), mesh, count=count, **given)
+        teachers = _teachers(examples, settings)
+        taught = likeliest_tokens(params, config, teachers, mesh, count=count, settings=settings, on_done=on_done)
         for row, (ids, logps) in zip(found, taught, strict=True):
             row |= {TEACHER_IDS: ids, TEACHER_LOGPS: logps}
-    return found
+    return list(found)
 
 
 def _teachers(examples: Sequence[Example], settings: TrainConfig) -> list[Example]:
@@ -61,14 +63,15 @@ def _teachers(examples: Sequence[Example], settings: TrainConfig) -> list[Exampl
 
 def with_extras(example: Example, read: StartExtras) -> dict[str, float | np.ndarray]:
     """The extras of an example, those that it lacks as they were read."""
-    made: dict[str, float | np.ndarray] = {}
-    for name, values in read.items():
-        if np.ndim(values):
-            made[name] = np.zeros((len(example), *np.shape(values)[1:]), np.float32)
-            made[name][example.weights != 0] = values
-        else:
-            made[name] = values
-    return made | dict(example.extras)
+
+    def laid(values: float | np.ndarray) -> float | np.ndarray:
+        if not np.ndim(values):
+            return values
+        by_token = np.zeros((len(example), *np.shape(values)[1:]), np.float32)
+        by_token[example.weights != 0] = values
+        return by_token
+
+    return {name: laid(values) for name, values in read.items()} | dict(example.extras)
 
 
 def made_by(reads: Sequence[str]) -> tuple[str, ...]:
