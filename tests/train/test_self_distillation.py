@@ -26,8 +26,8 @@ from selfevo_jax.train import (
     start_extras,
     with_extras,
 )
-from selfevo_jax.train.loss import HeadLoss
-from selfevo_jax.train.objectives.head import objective_sums
+from selfevo_jax.train.loss import HeadLoss, shifted
+from selfevo_jax.train.objectives.head import objective_sums, targets_of
 from selfevo_jax.train.objectives.self_distillation import TAUGHT, SelfDistillation
 
 FORMS = ("forward", "reverse", "jensen_shannon")
@@ -115,19 +115,33 @@ def test_a_form_has_the_loss_and_the_gradient_of_whole_logits_through_the_head_o
         by_token = jnp.where(packed.extras[TAUGHT][:, 1:] > 0, by_token, -own)
         return (packed.weights[:, 1:] * by_token).sum()
 
-    def ours(form, states, table):
+    def direct(form, states, table):
+        logps = jax.nn.log_softmax(states @ table.T)[:, :-1]
+        ids = np.concatenate([batch.tokens[:, 1:, None], batch.extras["teacher_ids"][:, 1:].astype(int)], axis=2)
+        logps = jnp.take_along_axis(logps, ids, axis=2) * (batch.weights[:, 1:, None] != 0)
+        return objective(form).loss(jnp.pad(logps, ((0, 0), (0, 1), (0, 0))), targets_of(batch))[0]
+
+    def fused(form, states, table):
         return objective_sums(objective(form), head, states, table, batch)[0]
 
-    @jax.jit
-    def both(states, table):
-        return [
-            [jax.value_and_grad(functools.partial(f, form), (0, 1))(states, table) for f in (ours, naive)]
-            for form in FORMS
-        ]
+    ways = [*[(direct, form) for form in FORMS], (fused, "reverse")]
 
-    for (value, by), (expected, gradient) in both(states, jax.device_put(table, layout)):
-        assert float(value) == pytest.approx(float(expected), rel=1e-5)
-        assert_close(by, gradient)
+    @jax.jit
+    def everything(states, table):
+        def of(way, form):
+            return jax.value_and_grad(functools.partial(way, form), (0, 1))(states, table)
+
+        likeliest = head.likeliest(states, table, shifted(batch)[1], 12)  # more than a device has tokens
+        whole = jax.lax.top_k(jax.nn.log_softmax(states @ table.T), 12)
+        return [of(*way) for way in ways], {form: of(naive, form) for form in FORMS}, likeliest, whole
+
+    found, expected, (ids, logps), (top, top_ids) = everything(states, jax.device_put(table, layout))
+    for (value, by), (_, form) in zip(found, ways, strict=True):
+        assert float(value) == pytest.approx(float(expected[form][0]), rel=1e-5)
+        assert_close(by, expected[form][1])
+    there = np.roll(packed.weights != 0, -1, axis=1)[..., None]
+    np.testing.assert_array_equal(ids, np.where(there, top_ids, 0))
+    np.testing.assert_allclose(logps, np.where(there, top, 0), rtol=1e-5)
 
 
 def test_a_form_has_the_loss_that_is_found_by_hand():
