@@ -95,13 +95,21 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _ratios_are_those_of_the_model(self) -> Config:
-        drawn = self.sampling.respond
-        plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-        changed = [name for name, value in plain.items() if getattr(drawn, name) != value]
-        if self.learn.objective.name == "grpo" and changed:
-            name = changed[0]
-            raise ValueError(
-                f"sampling.respond.{name}: found {getattr(drawn, name):g}, but learn.objective grpo compares with the "
-                f"probabilities that answers were drawn by; set it to {plain[name]:g}"
-            )
+        if self.learn.objective.name != "grpo":
+            return self
+        drawn, rounds = self.sampling.respond, self.rounds
+        wanted = [
+            ("rounds.variant", rounds.variant, ("continual_mixed", "continual_self_only")),
+            ("rounds.pool", rounds.pool, (None, "last")),
+            ("sampling.respond.temperature", drawn.temperature, (1,)),
+            ("sampling.respond.top_k", drawn.top_k, (0,)),
+            ("sampling.respond.top_p", drawn.top_p, (1,)),
+            ("sampling.respond.min_p", drawn.min_p, (0,)),
+        ]
+        for key, found, allowed in wanted:
+            if found not in allowed:
+                raise ValueError(
+                    f"{key}: found {found}, but learn.objective grpo compares with the probabilities by which the "
+                    f"answers were drawn, those of the checkpoint before; set it to {allowed[-1]}"
+                )
         return self

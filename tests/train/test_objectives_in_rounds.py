@@ -7,6 +7,7 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.train import ObjectiveSection, open_objective, settled
 
 TREE = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"prompts": "p.jsonl", "meta_skill": "m.jsonl"}}
+GRPO, FROM_BEFORE = {"objective": {"name": "grpo"}}, {"variant": "continual_mixed"}
 ROBUST = {"name": "robust", "settings": {"label_smoothing": "controls"}}
 
 
@@ -22,13 +23,15 @@ ROBUST = {"name": "robust", "settings": {"label_smoothing": "controls"}}
             r"meta.objective.settings.label_smoothing: found controls, but only rounds have any; give a number",
         ),
         (
-            {"learn": {"objective": {"name": "grpo"}}},
+            {"learn": GRPO, "rounds": FROM_BEFORE},
             r"sampling.respond.temperature: found 0.8, but learn.objective grpo compares with .*; set it to 1",
         ),
         (
-            {"learn": {"objective": {"name": "grpo"}}, "sampling": {"respond": {"temperature": 1, "top_k": 5}}},
+            {"learn": GRPO, "rounds": FROM_BEFORE, "sampling": {"respond": {"temperature": 1, "top_k": 5}}},
             r"sampling.respond.top_k: found 5, .*; set it to 0",
         ),
+        ({"learn": GRPO}, r"rounds.variant: found restart, .* those of the checkpoint before; set it to continual"),
+        ({"learn": GRPO, "rounds": {**FROM_BEFORE, "pool": "all"}}, r"rounds.pool: found all, .*; set it to last"),
     ],
 )
 def test_what_cannot_go_together_is_refused_with_the_key_to_change(changes, message):
@@ -38,7 +41,7 @@ def test_what_cannot_go_together_is_refused_with_the_key_to_change(changes, mess
 
 def test_what_can_go_together_is_taken():
     parse_config({**TREE, "learn": {"objective": ROBUST}})
-    parse_config({**TREE, "learn": {"objective": {"name": "grpo"}}, "sampling": {"respond": {"temperature": 1}}})
+    parse_config({**TREE, "learn": GRPO, "rounds": FROM_BEFORE, "sampling": {"respond": {"temperature": 1}}})
 
 
 @pytest.mark.parametrize(
