@@ -99,7 +99,7 @@ class Config(Section):
             return self
         drawn, rounds = self.sampling.respond, self.rounds
         wanted = [
-            ("rounds.variant", rounds.variant, ("continual_mixed", "continual_self_only")),
+            ("rounds.variant", rounds.variant, ("continual_self_only", "continual_mixed")),
             ("rounds.pool", rounds.pool, (None, "last")),
             ("sampling.respond.temperature", drawn.temperature, (1,)),
             ("sampling.respond.top_k", drawn.top_k, (0,)),
