@@ -36,6 +36,7 @@ from selfevo_jax.data.packing import fill_rows
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 from selfevo_jax.train import Objective, ObjectiveSection, TrainConfig, open_objective, start_extras, with_extras
+from selfevo_jax.train.objectives.head import shown_by
 from selfevo_jax.train.state import Form
 from selfevo_jax.train.step import gradient_sums
 
@@ -224,8 +225,8 @@ def grpo_of_trl(models: Models, loss: str, answers: Answers, advantages: np.ndar
     return found
 
 
-def ours(models: Models, objective: Objective, units: Sequence[Unit]) -> tuple[float, Any]:
-    """Loss and gradient of packed rows."""
+def ours(models: Models, objective: Objective, units: Sequence[Unit]) -> tuple[float, Any, np.ndarray]:
+    """Loss and gradient of packed rows, and the figures of the objective."""
     mesh = make_mesh(1, 1, 1, jax.devices()[:1])
     settings = TrainConfig(batch_rows=len(units), length=LENGTH, objective=objective)
     examples = [example for unit in units for example in unit.members]
@@ -240,11 +241,13 @@ def ours(models: Models, objective: Objective, units: Sequence[Unit]) -> tuple[f
     batch = Batch(packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras)
     form = Form.of(models.config, settings, mesh, TRAIN_RULES)
     sums = jax.jit(lambda p, b: gradient_sums(form, (p, ()), b))(form.formed(models.params), batch.micro(1))
-    return float(sums.loss / sums.weight), jax.tree.map(lambda x: x / sums.weight, sums.gradient)
+    figures = np.asarray(sums.figures)
+    gradient = jax.tree.map(lambda x: x / sums.weight, sums.gradient)
+    return float(sums.loss / sums.weight), gradient, figures[:, 0] / figures[:, 1]
 
 
-def compare(folder: Path) -> list[tuple[str, float, float, float]]:
-    """Of each objective: TRL's loss, ours, and how far the gradients are apart."""
+def compare(folder: Path) -> list[tuple[str, float, float, float, str]]:
+    """Of each objective: TRL's loss, ours, how far the gradients are apart, and figures."""
     models = Models(folder)
     better = Answers.drawn(6, 1)
     worse = Answers.drawn(6, 2, better.ids[:, :PROMPT])
@@ -296,20 +299,21 @@ def compare(folder: Path) -> list[tuple[str, float, float, float]]:
     found = []
     for name, of_trl, objective, units in contests:
         loss = of_trl()
-        expected, (value, gradient) = models.gradient(loss), ours(models, objective, units)
+        expected, (value, gradient, figures) = models.gradient(loss), ours(models, objective, units)
         top = max(float(np.abs(x).max()) for x in jax.tree.leaves(expected))
         gaps = jax.tree.map(lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max()), gradient, expected)
-        found.append((name, loss.item(), value, max(jax.tree.leaves(gaps)) / top))
+        shown = ", ".join(f"{what} {x:.3g}" for what, x in zip(shown_by(objective), figures, strict=True))
+        found.append((name, loss.item(), value, max(jax.tree.leaves(gaps)) / top, shown))
     return found
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = compare(Path(folder))
-    print("| objective | loss of TRL | loss of ours | gradients apart |\n|---|---|---|---|")
-    for name, theirs, mine, apart in found:
-        print(f"| {name} | {theirs:.7f} | {mine:.7f} | {apart:.1e} |")
-    far = [name for name, a, b, gap in found if abs(a - b) > TOLERANCE * max(1.0, abs(a)) or gap > TOLERANCE]
+    print("| objective | loss of TRL | loss of ours | gradients apart | figures |\n|---|---|---|---|---|")
+    for name, theirs, mine, apart, figures in found:
+        print(f"| {name} | {theirs:.7f} | {mine:.7f} | {apart:.1e} | {figures} |")
+    far = [name for name, a, b, gap, _ in found if abs(a - b) > TOLERANCE * max(1.0, abs(a)) or gap > TOLERANCE]
     print(f"all within {TOLERANCE:g}" if not far else f"FURTHER APART THAN {TOLERANCE:g}: {', '.join(far)}")
 
 
