@@ -87,7 +87,9 @@ def likeliest_tokens(
 
 
 class _Made(Protocol):
-    """What is made of a batch on the device, and taken from its rows. Hashable, and equal where programs are equal."""
+    """What is made of a batch on the device, and taken from its rows. Equal where programs are equal."""
+
+    def __hash__(self) -> int: ...
 
     def arrays(self, head: HeadLoss, hidden: jax.Array, table: jax.Array, batch: Batch) -> Any:
         """`[B, L, ...]`, of head, states and table."""

@@ -128,10 +128,10 @@ def gradient_sums(form: Form, params: tuple[Any, Any], batch: Batch) -> _Sums:
         def loss(by: Any) -> Any:
             return loss_sums(form, by, learnt, frozen, micro)
 
-        (total, found), gradient = jax.value_and_grad(loss, has_aux=True)(narrow(form, learnt))
+        (total, (weight, targets, figures)), gradient = jax.value_and_grad(loss, has_aux=True)(narrow(form, learnt))
         if form.mesh.size > 1:
             gradient = jax.lax.with_sharding_constraint(gradient, form.learnt)
-        return _Sums(total, *found, gradient)
+        return _Sums(total, weight, targets, figures, gradient)
 
     if batch.tokens.shape[0] == 1:
         return one(jax.tree.map(lambda x: x[0], batch))

@@ -12,8 +12,9 @@ def check(
     objective: str, key: str, value: float | str, above: float, below: float = math.inf, least: bool = False
 ) -> None:
     """Raises ConfigError where a setting is no finite number between these; with `least` it may be `above` itself."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (number and above <= value < below and (least or value > above)):
+    real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    number = float(value) if real else math.nan  # which is within no bounds
+    if not (above <= number < below and (least or number > above)):
         bounds = f"{'of' if least else 'above'} {above:g}{' or more' if least else ''}"
         bounds += "" if math.isinf(below) else f"{',' if least else ' and'} below {below:g}"
         raise ConfigError(f"objective.settings.{key} of {objective}: found {value!r}, expected a number {bounds}")
