@@ -19,6 +19,27 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "rounds.variant": ON,
         "learn.objective.name": "dpo",
     },
+    "superhf": {
+        "rounds.turns": 0,
+        "rounds.select": "best_of_n",
+        "rounds.variant": ON,
+        "learn.objective.name": "sft_kl",
+    },
+    "list_preferences": {"rounds.turns": 0, "rounds.variant": ON, "learn.objective.name": "copg"},
+    "chain_of_hindsight": {"rounds.variant": ON, "learn.objective.name": "hindsight"},
+    "sdpo": {
+        "rounds.turns": 0,
+        "rounds.pool": "last",
+        "rounds.variant": ON,
+        "learn.objective.name": "self_distillation",
+    },
+    "grpo": {
+        "rounds.turns": 0,
+        "rounds.pool": "last",
+        "rounds.variant": ON,
+        "rounds.per_prompt": None,
+        "learn.objective.name": "grpo",
+    },
     "self_rewarding": {
         "rounds.turns": 0,
         "rounds.variant": ON,

@@ -120,13 +120,15 @@ class MethodSection(Section):
 
     name: str = "self_refine"
     """`self_refine` (SELF), `self_training` (first responses, unjudged), `raft` (the best of several samples),
-    `rest_em` (what passes, from the base each round), `ilf` (the best of several refinements), `debate` (the better of
-    two answers), `iterative_dpo` (better answers over worse ones), `self_rewarding` (the best sample over the worst,
-    judged several times), `spin` (written answers over the model's own), `star` (reads labels: what is right, also
-    after a hint), one of an installed package (entry points `selfevo_jax.methods`), or `module:name`. Keys that the
-    config leaves out are as the method needs them."""
+    `superhf` (that, near the start), `rest_em` (what passes, from the base each round), `ilf` (the best of several
+    refinements), `debate` (the better of two answers), `iterative_dpo` (better answers over worse ones),
+    `self_rewarding` (the best sample over the worst, judged several times), `spin` (written answers over the model's
+    own), `list_preferences` (lists of samples), `grpo` (samples by their advantage), `chain_of_hindsight` (worse and
+    better answers in one sequence), `sdpo` (the model that has read its feedback teaches), `star` (reads labels: what
+    is right, also after a hint), one of an installed package (entry points `selfevo_jax.methods`), or `module:name`.
+    Keys that the config leaves out are as the method needs them."""
 
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     """Of a method from outside the package. Of ours `iterative_dpo` has `pairs` (`refinement`, `samples` or `both`),
-    `ilf` `refinements` (4), `star` `hint` (a text with `{prompt}` and `{answer}`, or null); all others are in
-    `rounds`."""
+    `chain_of_hindsight` these and `markers` (two texts), `feedback` (false) and `worse_weight` (1), `ilf` `refinements`
+    (4), `star` `hint` (a text with `{prompt}` and `{answer}`, or null); all others are in `rounds`."""

@@ -72,7 +72,7 @@ class IterativeDpo(SelfRefine):
 
     def units(self, pairs: Sequence[p.Pair], fmt: PromptFormat) -> Sequence[Unit]:
         """What is learnt of the pairs."""
-        return p.pair_groups(pairs, fmt)
+        return p.pair_groups(pairs, fmt, self.objective.reads)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         """The better answers; the worse ones are in the rollouts."""

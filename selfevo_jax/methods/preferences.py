@@ -15,6 +15,7 @@ from selfevo_jax.methods.scored import extremes
 from selfevo_jax.text import PromptFormat
 from selfevo_jax.train.objectives.kto import MISMATCHED, VERDICT
 from selfevo_jax.train.objectives.pairs import SIDE
+from selfevo_jax.train.objectives.xpo import OF_REFERENCE
 
 LeftOut = Counter[str]
 """Why answers or pairs are not learnt from -> how many."""
@@ -100,14 +101,22 @@ def learnt(answer: Answer, prompt: str, ends: bool, fmt: PromptFormat, extras: M
     return replace(self_example(id, prompt, made.tokens, made.end if ends else (), fmt), extras=extras)
 
 
-def pair_groups(pairs: Sequence[Pair], fmt: PromptFormat) -> list[Group]:
-    """Each pair as a group, as the objectives on pairs read it. Where one answer has no end that may be taught neither
-    is taught its own: the pair would teach length."""
+def pair_groups(pairs: Sequence[Pair], fmt: PromptFormat, reads: Sequence[str] = (SIDE,)) -> list[Group]:
+    """Each pair as a group, as the objectives on pairs read it (`reads`). Where one answer has no end that may be
+    taught neither is taught its own: the pair would teach length.
+
+    For `xpo`, which compares an answer of the model with one of its start: both were drawn from that, and what counts
+    as its own is the response beside a refinement, and of two samples the later one.
+    """
     groups = []
     for pair in pairs:
         sides = ((pair.better, 1.0), (pair.worse, -1.0))
         ends = all(fmt.ends(answer.candidate.end) for answer, _ in sides)
-        groups.append(Group(tuple(learnt(a, a.rollout.prompt, ends, fmt, {SIDE: side}) for a, side in sides)))
+        plain = max((pair.better, pair.worse), key=lambda answer: (answer.index == 0, answer.rollout.sample))
+        every = [{SIDE: side, OF_REFERENCE: float(answer is plain)} for answer, side in sides]
+        extras = [{name: value for name, value in of.items() if name in reads} for of in every]
+        members = zip(sides, extras, strict=True)
+        groups.append(Group(tuple(learnt(a, a.rollout.prompt, ends, fmt, own) for (a, _), own in members)))
     return groups
 
 

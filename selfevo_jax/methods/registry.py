@@ -7,20 +7,41 @@ from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import Method
 from selfevo_jax.methods.debate import Debate
+from selfevo_jax.methods.grpo import GroupPolicy
+from selfevo_jax.methods.hindsight import ChainOfHindsight
 from selfevo_jax.methods.ilf import Ilf
 from selfevo_jax.methods.iterative_dpo import IterativeDpo
+from selfevo_jax.methods.list_preferences import ListPreferences
 from selfevo_jax.methods.raft import Raft
 from selfevo_jax.methods.rest_em import RestEm
+from selfevo_jax.methods.sdpo import Sdpo
 from selfevo_jax.methods.self_refine import SelfRefine
 from selfevo_jax.methods.self_rewarding import SelfRewarding
 from selfevo_jax.methods.self_training import SelfTraining
 from selfevo_jax.methods.spin import Spin
 from selfevo_jax.methods.star import Star
+from selfevo_jax.methods.superhf import SuperHf
 
 GROUP = "selfevo_jax.methods"
 BUILT_IN: dict[str, type[SelfRefine]] = {
     method.name: method
-    for method in (SelfRefine, SelfTraining, Raft, RestEm, Star, Ilf, Debate, IterativeDpo, SelfRewarding, Spin)
+    for method in (
+        SelfRefine,
+        SelfTraining,
+        Raft,
+        SuperHf,
+        RestEm,
+        Star,
+        Ilf,
+        Debate,
+        IterativeDpo,
+        SelfRewarding,
+        Spin,
+        ListPreferences,
+        ChainOfHindsight,
+        Sdpo,
+        GroupPolicy,
+    )
 }
 
 

@@ -67,7 +67,7 @@ class Spin(IterativeDpo):
                 "rows of D_QA, or end the run here"
             )
         told = p.told_of(pairs, left)
-        units = p.pair_groups(pairs, made.format)
+        units = self.units(pairs, made.format)
         replayed = {name: p.beside(rows, self.objective.reads) for name, rows in self.replayed(made).items()}
         return Learning(round - 1, {SELF: units, **replayed}, (told,))
 
