@@ -38,6 +38,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "rounds.pool": "last",
         "rounds.variant": ON,
         "rounds.per_prompt": None,
+        "sampling.respond.temperature": 1.0,
         "learn.objective.name": "grpo",
     },
     "self_rewarding": {

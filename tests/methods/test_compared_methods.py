@@ -16,7 +16,7 @@ END = (2,)
 SAMPLES = {"data": {"samples_per_prompt": 4}}
 SCORED = {**SAMPLES, "judge": {"kind": "likelihood"}}
 WITH = {
-    "grpo": {**SAMPLES, "sampling": {"respond": {"temperature": 1.0}}},
+    "grpo": SAMPLES,
     "list_preferences": SCORED,
     "superhf": SCORED,
 }
@@ -171,7 +171,11 @@ def test_superhf_is_raft_that_stays_near_its_start() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("grpo", {"sampling": {}}, r"sampling.respond.temperature: found 0.8, but learn.objective grpo"),
+        (
+            "grpo",
+            {"sampling": {"respond": {"temperature": 0.8}}},
+            r"sampling.respond.temperature: found 0.8, but learn.objective grpo",
+        ),
         ("grpo", {"rounds": {"variant": "restart"}}, r"rounds.variant: found restart, but learn.objective grpo"),
         ("grpo", {"rounds": {"select": "none"}}, r"rounds.select: found none, but grpo learns groups"),
         ("grpo", {"learn": {"objective": {"name": "sft"}}}, r"learn.objective.name: found sft, but grpo takes grpo"),

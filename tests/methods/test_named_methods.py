@@ -20,6 +20,9 @@ WITH = {
     "ilf": {"sampling": {"refine": {"temperature": 0.7}}},
     "iterative_dpo": {},
     "self_rewarding": {"data": {"samples_per_prompt": 4}},
+    "grpo": {"data": {"samples_per_prompt": 4}},
+    "superhf": SCORES,
+    "list_preferences": SCORES,
 }
 """What a config must say beside the name."""
 
