@@ -24,7 +24,7 @@ from selfevo_jax.run.names import META
 from selfevo_jax.run.run_dir import RunDir
 
 MODES = ("direct", "refined", "consistency", "both")
-GAIN = "gain"
+GAIN, LAST = "gain", "last"
 _SETS, _LIMIT = ("data.evaluation", "data.open_ended"), "data.evaluation_rows"
 _PLACES = ("source", "against", "against.source")
 
@@ -50,7 +50,7 @@ class Comparison:
     accuracy: dict[tuple[str, str, str, str], Figure]
     """Beside the checkpoints: `gain`, that of the last round over M_meta."""
     differences: dict[tuple[str, str, str, str], Figure]
-    """To the same checkpoint of the baseline."""
+    """To the same checkpoint of the baseline; `last`: where the rounds of both end, if that is not one checkpoint."""
     data: dict[tuple[str, str, str], Figure]
     judged: dict[tuple[str, str, str, str], Figure]
     """Of open-ended sets, with the measure for the mode."""
@@ -138,6 +138,8 @@ def compare_members(
                     accuracy[set_name, mode, row.name, checkpoint] = found
                 if row is not first and (found := _difference(first, row, key)) is not None:
                     differences[set_name, mode, row.name, checkpoint] = found
+            if row is not first and (found := _last_difference(first, row, set_name, mode)) is not None:
+                differences[set_name, mode, row.name, LAST] = found
             if (found := _gain(row, set_name, mode)) is not None:
                 accuracy[set_name, mode, row.name, GAIN] = found
     data = {
@@ -287,9 +289,24 @@ def _paired(pairs: Mapping[int, tuple[Right, Right]]) -> Figure | None:
 
 
 def _difference(first: Row, row: Row, key: tuple[str, str, str]) -> Figure | None:
-    """Seed by seed; two single runs are compared whatever their seeds."""
     before = {m.seed: m.right[key] for m in first.members if key in m.right}
     after = {m.seed: m.right[key] for m in row.members if key in m.right}
+    return _apart(before, after)
+
+
+def _last_difference(first: Row, row: Row, set_name: str, mode: str) -> Figure | None:
+    """Where the rounds of both end, such as a method of three rounds and a baseline that has none."""
+
+    def ends(of: Row) -> dict[int, Right]:
+        keys = {m.seed: (set_name, mode, _end(m)) for m in of.members}
+        return {m.seed: m.right[keys[m.seed]] for m in of.members if keys[m.seed] in m.right}
+
+    one_checkpoint = {_end(member) for member in (*first.members, *row.members)}
+    return None if len(one_checkpoint) == 1 else _apart(ends(first), ends(row))
+
+
+def _apart(before: Mapping[int, Right], after: Mapping[int, Right]) -> Figure | None:
+    """Seed by seed; two single runs are compared whatever their seeds."""
     pairs = {seed: (before[seed], after[seed]) for seed in after if seed in before}
     if not pairs and len(before) == len(after) == 1:
         (one,), ((seed, other),) = before.values(), after.items()
@@ -301,10 +318,18 @@ def _gain(row: Row, set_name: str, mode: str) -> Figure | None:
     """Of the last round that the config asks for, over M_meta."""
     pairs = {}
     for member in row.members:
-        start, last = (set_name, mode, META), (set_name, mode, f"round {member.config['rounds.number']}")
+        start, last = (set_name, mode, META), (set_name, mode, _end(member))
+        if start == last:
+            continue
         if start in member.right and last in member.right:
             pairs[member.seed] = member.right[start], member.right[last]
     return _paired(pairs)
+
+
+def _end(member: Member) -> str:
+    """The checkpoint of the last round that the config asks for."""
+    rounds = member.config["rounds.number"]
+    return f"round {rounds}" if rounds else META
 
 
 def _otherwise(first: Row, row: Row) -> dict[str, tuple[Any, Any]]:

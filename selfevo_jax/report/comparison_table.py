@@ -35,7 +35,8 @@ LEGEND = (
     "±: with several seeds the standard error of the mean over them; a difference or gain is taken seed by seed, on "
     "the same rows. With one seed, or where seeds share it, a share has its 95 % interval (Wilson) as [low, high], a "
     "difference or gain the paired standard error over the rows and McNemar's exact p; of texts and open-ended prompts "
-    "each has the standard error over the rows, and a difference the sign test's p. gain: the last round over meta."
+    "each has the standard error over the rows, and a difference the sign test's p. gain: the last round over meta. "
+    "last: the difference where the rounds of both end."
 )
 
 

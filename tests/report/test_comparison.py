@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import paired
 from selfevo_jax.report import WIDTH, as_markdown, as_text
-from selfevo_jax.report.comparison import GAIN, MODES, compare_members
+from selfevo_jax.report.comparison import GAIN, LAST, MODES, compare_members
 from selfevo_jax.report.members import Member, right_by
 from selfevo_jax.report.texts import LIKELIHOOD, ORDINARY
 from selfevo_jax.run import RunDir
@@ -55,6 +55,25 @@ def test_two_single_runs_are_compared_whatever_their_seeds() -> None:
     figure = found.differences["s", "direct", "b", "meta"]
     assert (figure.mean, figure.rows, figure.p) == (pytest.approx(0.1), 100, pytest.approx(2 * 0.5**10))
     assert figure.stderr == pytest.approx(math.sqrt((0.1 - 0.01) / 100))
+
+
+def test_a_baseline_without_rounds_is_compared_where_the_rounds_of_the_other_end_too() -> None:
+    def hits(n: int) -> dict:
+        return {str(row): row < n for row in range(100)}
+
+    of_rounds = {("s", "direct", shown): hits(n) for shown, n in (("meta", 20), ("round 1", 50), ("round 2", 60))}
+    without = {("s", "direct", "meta"): hits(45)}
+    found = compare_members(
+        [member("self", 1, of_rounds, {"rounds.number": 2}), member("supervised", 1, without, {"rounds.number": 0})]
+    )
+    apart = {key[-1]: figure.mean for key, figure in found.differences.items()}
+    assert apart == {"meta": pytest.approx(0.25), LAST: pytest.approx(-0.15)}
+    assert ("s", "direct", "supervised", GAIN) not in found.accuracy
+    assert "difference to self in points" in (text := as_text(found))
+    assert "-15.0 ± 3.6" in text
+    # where both have as many rounds that column says nothing of its own
+    same = compare_members([member("a", 1, of_rounds), member("b", 1, of_rounds)])
+    assert not any(key[-1] == LAST for key in same.differences)
 
 
 @pytest.mark.parametrize(
