@@ -144,6 +144,8 @@ def _rounds(rows: Sequence[Row]) -> Table:
         lost = [f"{what} {counts[what]}" for what in ("unparseable", "clipped", "failed") if counts[what]]
         if counts.get("unread_texts", 0) > counts["unparseable"]:  # of several texts on one answer
             lost.append(f"unread texts {counts['unread_texts']}")
+        others = {"unscored": "without a score", "outside": "outside rounds.pass_rate"}
+        lost += [f"{told} {counts[what]}" for what, told in others.items() if counts.get(what)]
         data = [percent(share, "\n") for share in (row.data_first, row.data_candidates, row.data_kept)]
         controls = "-" if row.controls is None else f"{row.controls['passed']}/{row.controls['rows']}"
         cells.append([row.checkpoint, "\n".join([f"{row.kept}/{row.sampled}", *lost]), *data, controls])

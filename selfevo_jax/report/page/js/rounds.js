@@ -4,17 +4,17 @@
 const tallyOf = (index, checkpoint) => figures.groups.find((of) => of.run === index && of.at === checkpoint)?.tally ?? null;
 
 // The counts of a round, from what was sampled to what was kept. By verdicts: of the chosen answers, as in the verdicts below.
-function steps(counts, tally, filtered, whole) {
+function steps(counts, tally, filtered, whole, scored) {
   const usable = counts.kept + counts.over_cap + counts.duplicates, top = known(counts.least_score);
   const judged = !filtered ? [["came to an end", usable]] : [
     ["verdict read", tally ? tally.read : null],
     ["judged good", tally ? tally.judged_good : null],
-    ...(top ? [["in the top share", counts.judged_good]] : whole ? [["and came to an end", counts.judged_good]] : []),
+    ...(scored ? [["chosen by score", usable]] : top ? [["in the top share", counts.judged_good]] : whole ? [["and came to an end", counts.judged_good]] : []),
   ];
   return [["sampled", counts.sampled], ...judged, ["unique", counts.kept + counts.over_cap], ["kept", counts.kept]];
 }
 
-const LOST = [["failed", "failed"], ["clipped", "clipped"], ["empty", "empty"], ["cut", "ran on, and was cut"], ["duplicates", "duplicates"], ["over_cap", "over the cap of a prompt"], ["drawn_by_lot", "drawn by lot"]];
+const LOST = [["failed", "failed"], ["clipped", "clipped"], ["empty", "empty"], ["cut", "ran on, and was cut"], ["duplicates", "duplicates"], ["over_cap", "over the cap of a prompt"], ["drawn_by_lot", "drawn by lot"], ["unscored", "without a score"], ["outside", "outside rounds.pass_rate"]];
 
 function besideSteps(counts, tally) {
   const unread = tally ? tally.verdicts["not read"] || 0 : counts.unparseable, later = counts.unparseable - unread;
@@ -25,9 +25,10 @@ function besideSteps(counts, tally) {
 function funnelSection({ summary, config }, index) {
   const rows = ofRounds(summary).map((row) => ({ ...row, tally: tallyOf(index, row.checkpoint) }));
   if (!rows.length) return null;
-  const filtered = config.find((of) => of.key === "rounds.select")?.value !== "none" && rows.some(({ tally }) => !tally || Object.entries(tally.verdicts).some(([name, n]) => name !== "not judged" && n));
+  const select = config.find((of) => of.key === "rounds.select")?.value, scored = ["best_of_n", "threshold", "improvement"].includes(select);
+  const filtered = select !== "none" && rows.some(({ tally }) => !tally || Object.entries(tally.verdicts).some(([name, n]) => name !== "not judged" && n));
   const whole = rows.some(({ counts, tally }) => !tally || tally.judged_good !== counts.judged_good);
-  const found = rows.map(({ counts, tally }) => steps(counts, tally, filtered, whole));
+  const found = rows.map(({ counts, tally }) => steps(counts, tally, filtered, whole, scored));
   const head = ["", ...found[0].map(([name]) => name), "beside"];
   const body = rows.map(({ checkpoint, counts, tally }, i) => [checkpoint,
     ...found[i].map(([name, n]) => known(n) ? el("div", { class: "step" }, count(n), bar([[n / Math.max(1, counts.sampled), 0, `${name}: ${count(n)} of ${count(counts.sampled)}`]])) : "–"),
