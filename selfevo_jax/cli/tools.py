@@ -196,7 +196,7 @@ def doctor(
 
     from selfevo_jax.accelerators import overlooked
     from selfevo_jax.rounds.workbench import select_platform
-    from selfevo_jax.sharding import make_mesh
+    from selfevo_jax.sharding import make_mesh, sizes_of
 
     select_platform(platform)
     say(f"selfevo_jax {__version__}, Python {machine.python_version()}, {machine.platform()}")
@@ -218,4 +218,4 @@ def doctor(
     say(f"platform {devices[0].platform}: {len(devices)} x {devices[0].device_kind}")
     if platform == "auto" and (line := overlooked(devices[0].platform)) is not None:
         say(f"warning: {line}", "yellow")
-    say(f"mesh {dict(make_mesh(data, fsdp, tensor).shape)}")
+    say(f"mesh {sizes_of(make_mesh(data, fsdp, tensor))}")

@@ -26,7 +26,7 @@ from selfevo_jax.plan.programs import (
     train_programs,
 )
 from selfevo_jax.plan.remedies import remedies
-from selfevo_jax.sharding import make_mesh
+from selfevo_jax.sharding import make_mesh, sizes_of
 
 NOTE = "compiled, not run"
 PROGRAMS = (TRAIN, EXTEND, DECODE)
@@ -89,7 +89,7 @@ def open_setting(config: Config, topology: str | Topology) -> Setting:
         raise ConfigError(f"{found.name}: {error}") from error
     if mesh.size != len(found.devices):
         raise ConfigError(
-            f"{found.name}: mesh {dict(mesh.shape)} takes {mesh.size} of {len(found.devices)} devices; set one of "
+            f"{found.name}: mesh {sizes_of(mesh)} takes {mesh.size} of {len(found.devices)} devices; set one of "
             "mesh.data, mesh.fsdp and mesh.tensor to -1"
         )
     return Setting(config, model, found, mesh)

@@ -20,7 +20,7 @@ def remedies(program: Program, config: Config) -> list[str]:
 
 def training_remedies(names: Sequence[str], section: TrainSection, mesh: Mapping[str, int]) -> list[str]:
     """The same for a training step of the config's sections of these names, which have the settings of `section`."""
-    found, shards = [], mesh["data"] * mesh["fsdp"]
+    found, shards = [], math.prod(mesh.values()) // mesh["tensor"]
 
     def change(key: str, value: object, why: str) -> None:
         found.append(" ".join(f"{name}.{key}={value}" for name in names) + f" ({why})")
@@ -34,7 +34,8 @@ def training_remedies(names: Sequence[str], section: TrainSection, mesh: Mapping
         more = next(n for n in counts if section.batch_rows % (n * shards) == 0)
         change("accumulate", more, "fewer rows at a time, the same update")
     if mesh["data"] > 1:
-        found.append(f"mesh.data=1 mesh.fsdp={shards} (parameters, moments and gradients over more devices)")
+        fsdp = mesh["data"] * mesh["fsdp"]
+        found.append(f"mesh.data=1 mesh.fsdp={fsdp} (parameters, moments and gradients over more devices)")
     if section.first_moment_dtype == "float32":
         change("first_moment_dtype", "bfloat16", "2 bytes a parameter less")
     if section.lora is None:

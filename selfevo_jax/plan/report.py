@@ -15,6 +15,7 @@ from selfevo_jax.plan.roofline import Span
 from selfevo_jax.plan.search import Tried
 from selfevo_jax.progress import counted
 from selfevo_jax.sample.memory import gib
+from selfevo_jax.sharding import sizes_of
 
 _PARTS = ("parameters", "optimizer", "gradients", "cache", "batch", "temporaries", "outputs")
 
@@ -29,7 +30,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
     return {
         "note": NOTE,
         "topology": topology_dict(topology),
-        "mesh": dict(plan.setting.mesh.shape),
+        "mesh": sizes_of(plan.setting.mesh),
         "model": {"source": plan.setting.config.model.source, **plan.setting.model.to_dict()},
         "fits": plan.fits,
         "faults": list(plan.faults),
@@ -137,7 +138,7 @@ def _both(span: Span | None) -> list[float] | None:
 def heading(plan: Plan) -> str:
     """Where and what, one line."""
     s, t = plan.setting, plan.setting.topology
-    mesh = ", ".join(f"{name} {size}" for name, size in s.mesh.shape.items())
+    mesh = ", ".join(f"{name} {size}" for name, size in sizes_of(s.mesh).items())
     devices = f" ({len(t.devices)} devices)" if t.per_chip > 1 else ""
     model = s.config.model.source if s.config.model.preset is None else f"the shape of {s.config.model.preset}"
     return f"{t.name}: {model} on {t.chips} chips{devices}, mesh {mesh}. {NOTE.capitalize()}."
@@ -206,6 +207,8 @@ def cost_table(plan: Plan) -> Table:
     row("compute", lambda p: _time(p.roofline.compute))
     row("memory", lambda p: _time(p.roofline.memory))
     row("communication", lambda p: _time(p.roofline.communication))
+    if t.slices > 1:
+        row("  of it between slices (DCN)", lambda p: f"{_time(p.roofline.dcn)}, {_si(p.totals.dcn_bytes)}B")
     table.add_section()
     row("time (hidden - serial)", lambda p: _range(p.time, _time))
     row("tokens/s", lambda p: _range(p.tokens_per_second(), lambda n: f"{n:,.0f}"))

@@ -65,10 +65,10 @@ class Tried:
         return 0.0 if span is None else (span.low * span.high) ** 0.5
 
 
-def candidates(config: Config, devices: int, remats: Sequence[str] = _REMAT) -> list[Candidate]:
+def candidates(config: Config, devices: int, remats: Sequence[str] = _REMAT, slices: int = 1) -> list[Candidate]:
     """Meshes (fsdp first, then with some tensor or data parallelism), rows (as set, times 2, 4 and 1/2) and remats.
 
-    In the order to try them in: few changes to the config first.
+    In the order to try them in: few changes to the config first. `devices` are those of each of so many slices.
     """
     section = config.learn
     policies = [section.remat, *(r for r in remats if r != section.remat)]
@@ -76,7 +76,7 @@ def candidates(config: Config, devices: int, remats: Sequence[str] = _REMAT) -> 
     for (m, mesh), (r, rows), (p, remat) in itertools.product(
         enumerate(_meshes(config, devices)), enumerate(_rows(section.batch_rows)), enumerate(policies)
     ):
-        shards = mesh[0] * mesh[1]
+        shards = slices * mesh[0] * mesh[1]
         if rows % (shards * section.accumulate) == 0:
             found.setdefault(Candidate(mesh, rows, remat), m + r + p)
     return sorted(found, key=lambda candidate: found[candidate])
@@ -118,7 +118,7 @@ def search(
     One that needs more than another that did not fit is passed over.
     `on_compile(done, total, candidate)` is called before each. Ctrl-C ends it with what it has by then, if anything.
     """
-    chosen = candidates(config, len(topology.devices))
+    chosen = candidates(config, len(topology.devices) // topology.slices, slices=topology.slices)
     total = min(most, len(chosen))
     tried: list[Tried] = []
     try:

@@ -11,7 +11,7 @@ from selfevo_jax.model import ModelConfig
 from selfevo_jax.sample.engine import Engine
 from selfevo_jax.sample.memory import SamplerMemory
 from selfevo_jax.sample.section import SamplingSection
-from selfevo_jax.sharding import make_mesh
+from selfevo_jax.sharding import regroup
 
 
 def sampler_memory(section: SamplingSection, model: ModelConfig, train_mesh: Mesh) -> SamplerMemory:
@@ -21,7 +21,7 @@ def sampler_memory(section: SamplingSection, model: ModelConfig, train_mesh: Mes
     """
     mesh = train_mesh
     if section.tensor is not None:
-        mesh = make_mesh(-1, 1, section.tensor, train_mesh.devices.flatten().tolist())
+        mesh = regroup(train_mesh, section.tensor)
     return SamplerMemory(
         model,
         section.cache_length,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from selfevo_jax.lazy import on_demand
 
 if TYPE_CHECKING:
-    from selfevo_jax.sharding.mesh import AXES, make_mesh, spans_processes
+    from selfevo_jax.sharding.mesh import AXES, make_mesh, on_each_device, regroup, sizes_of, spans_processes
     from selfevo_jax.sharding.rules import (
         DECODE_RULES,
         TRAIN_RULES,
@@ -31,8 +31,11 @@ __all__ = [
     "laid_out",
     "make_mesh",
     "on_devices",
+    "on_each_device",
+    "regroup",
     "replicated",
     "reshard",
     "shardings",
+    "sizes_of",
     "spans_processes",
 ]

@@ -1,17 +1,19 @@
-"""The device mesh `(data, fsdp, tensor)`."""
+"""The device mesh `(slice, data, fsdp, tensor)`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.sharding.torus import arrange
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("slice", "data", "fsdp", "tensor")
 
 
 def nearest_divisors(size: int, of: int) -> list[int]:
@@ -23,30 +25,84 @@ def nearest_divisors(size: int, of: int) -> list[int]:
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Mesh over `devices` (all by default) with axes `(data, fsdp, tensor)`; one size may be -1 (inferred).
+    """Mesh over `devices` (all by default) with axes `(slice, data, fsdp, tensor)`, neighbours in an axis near each
+    other on the chips.
+
+    Sizes are those of a slice; one may be -1 (inferred). Slices of TPUs, which only the data-centre network connects,
+    are the outermost axis: rows are divided over it, but no parameter, so that none is gathered over that network.
 
     Raises ConfigError naming sizes, device count and the nearest valid sizes when they do not fit.
     """
     devices = list(jax.devices() if devices is None else devices)
-    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    slices = by_slice(devices)
+    found, where = len(slices[0]), "devices" if len(slices) == 1 else f"devices of each of {len(slices)} slices"
+    if any(len(part) != found for part in slices):
+        raise ConfigError(
+            f"mesh: slices of {', '.join(str(len(part)) for part in slices)} devices; expected equal ones"
+        )
+    shape = _shape({"data": data, "fsdp": fsdp, "tensor": tensor}, found, where)
+    return _mesh([arrange(part[: math.prod(shape)], shape) for part in slices])
+
+
+def regroup(mesh: Mesh, tensor: int) -> Mesh:
+    """The devices of a mesh in their order, `tensor` of them in a row for each copy of the parameters.
+
+    Raises ConfigError where that does not divide the devices of a slice.
+    """
+    slices, *_ = mesh.devices.shape
+    shape = _shape({"data": -1, "fsdp": 1, "tensor": tensor}, mesh.size // slices, "devices")
+    return _mesh(mesh.devices.reshape(slices, *shape))
+
+
+def _shape(sizes: dict[str, int], found: int, where: str) -> tuple[int, ...]:
+    """The sizes with the one that is -1 inferred for so many devices."""
     free = [name for name, size in sizes.items() if size == -1]
     bad = [name for name, size in sizes.items() if size < 1 and size != -1]
     if bad or len(free) > 1:
         raise ConfigError(f"mesh {sizes}: each size is 1 or more, and at most one is -1 (inferred)")
     fixed = math.prod(size for size in sizes.values() if size != -1)
     if free:
-        if len(devices) % fixed:
-            near = nearest_divisors(fixed, len(devices))
+        if found % fixed:
+            near = nearest_divisors(fixed, found)
             raise ConfigError(
-                f"mesh {sizes}: {fixed} does not divide {len(devices)} devices; the product of the fixed sizes "
+                f"mesh {sizes}: {fixed} does not divide {found} {where}; the product of the fixed sizes "
                 f"can be {' or '.join(map(str, near))}"
             )
-        sizes[free[0]] = len(devices) // fixed
-    elif fixed > len(devices):
-        raise ConfigError(f"mesh {sizes}: needs {fixed} devices, found {len(devices)}; set one size to -1")
-    count = math.prod(sizes.values())
-    # built by hand: jax.make_mesh makes Explicit axes by default in recent versions
-    return Mesh(np.asarray(devices[:count]).reshape(tuple(sizes.values())), AXES)
+        return tuple(found // fixed if size == -1 else size for size in sizes.values())
+    if fixed > found:
+        raise ConfigError(f"mesh {sizes}: needs {fixed} devices, found {found} {where}; set one size to -1")
+    return tuple(sizes.values())
+
+
+def _mesh(devices: Sequence[np.ndarray] | np.ndarray) -> Mesh:
+    """Of the devices of each slice."""
+    return Mesh(np.stack(list(devices)), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def by_slice(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+    """Devices by the slice of TPUs that they belong to; all others are one."""
+    found: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        on_tpu = device.platform == "tpu"
+        found.setdefault((getattr(device, "slice_index", 0) or 0) if on_tpu else 0, []).append(device)
+    return [found[index] for index in sorted(found)]
+
+
+def sizes_of(mesh: Mesh) -> dict[str, int]:
+    """Its axes for people; that of slices where there are several."""
+    return {name: size for name, size in mesh.shape.items() if name != "slice" or size > 1}
+
+
+def on_each_device(
+    function: Callable[..., Any], mesh: Mesh, given: Any, made: Any, outer: tuple[str, ...] = ()
+) -> Callable[..., Any]:
+    """The function on each device of a mesh by itself, with arguments and results that lie by these PartitionSpecs.
+
+    `outer`: axes of the mesh that the caller is mapped over already; specs do not name them.
+    """
+    # inside a mapped function the mesh is the one of its context, and the axes that are left have to be named
+    where: Any = {"axis_names": set(mesh.axis_names) - set(outer)} if outer else {"mesh": mesh}
+    return jax.shard_map(function, in_specs=given, out_specs=made, check_vma=False, **where)
 
 
 def spans_processes(mesh: Mesh | None) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.sharding.mesh import nearest_divisors
+from selfevo_jax.sharding.mesh import nearest_divisors, sizes_of
 
 MeshAxes = str | tuple[str, ...] | None
 LogicalAxes = tuple[str | None, ...]
@@ -51,7 +51,7 @@ class ShardingRules:
                     near = " or ".join(map(str, nearest_divisors(count, shape[position])))
                     raise ConfigError(
                         f"axis '{name}' of size {shape[position]} does not divide over {count} devices "
-                        f"(mesh {dict(mesh.shape)}, axes {mesh_axes}); nearest valid counts: {near}"
+                        f"(mesh {sizes_of(mesh)}, axes {mesh_axes}); nearest valid counts: {near}"
                     )
                 mesh_axes = ()
             clash = used.intersection(mesh_axes)
@@ -67,7 +67,7 @@ _UNEVEN = frozenset({"vocab", "kv_heads", "heads", "embed", "mlp", "expert"})
 
 TRAIN_RULES = ShardingRules(
     {
-        "batch": ("data", "fsdp"),
+        "batch": ("slice", "data", "fsdp"),
         "vocab": "tensor",
         "embed": "fsdp",
         "mlp": "tensor",
@@ -77,11 +77,11 @@ TRAIN_RULES = ShardingRules(
     },
     _UNEVEN,
 )
-"""Training: parameters over fsdp and tensor, rows over data and fsdp."""
+"""Training: parameters over fsdp and tensor, rows over slices, data and fsdp."""
 
 DECODE_RULES = ShardingRules(
     {
-        "batch": ("data", "fsdp"),
+        "batch": ("slice", "data", "fsdp"),
         "vocab": "tensor",
         "mlp": "tensor",
         "heads": "tensor",
@@ -90,7 +90,7 @@ DECODE_RULES = ShardingRules(
     },
     _UNEVEN,
 )
-"""Decoding: parameters over tensor alone (no gather inside a step), slots over data and fsdp."""
+"""Decoding: parameters over tensor alone (no gather inside a step), slots over slices, data and fsdp."""
 
 
 def _is_axes(node: Any) -> bool:

@@ -19,7 +19,9 @@ Devices = Annotated[int, AfterValidator(_some_devices)]
 
 
 class MeshSection(Section):
-    """How the devices are divided for training; `sampling.tensor` divides them for decoding."""
+    """How the devices are divided for training; `sampling.tensor` divides them for decoding. Of several slices of TPUs
+    each is divided in this way, rows go over all of them, and each has all parameters: the data-centre network between
+    them carries sums of gradients alone."""
 
     data: Devices = -1
     """Devices for data parallelism; -1 takes what the other two leave."""

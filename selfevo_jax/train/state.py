@@ -79,7 +79,7 @@ class Form:
 
     def on_one_device(self, across: str) -> Form:
         """The same for the rows of a single device, which hold no one to a sharding, within a map over an axis."""
-        alone = Mesh(self.mesh.devices.reshape(-1)[:1].reshape(1, 1, 1), self.mesh.axis_names)
+        alone = Mesh(self.mesh.devices.reshape(-1)[:1].reshape([1] * self.mesh.devices.ndim), self.mesh.axis_names)
         return replace(self, mesh=alone, across=across)
 
     @cached_property

@@ -15,7 +15,7 @@ from selfevo_jax.data import Batch
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ExpertMesh, ModelConfig, TrainAttention, Transformer, hidden_states, scaled_adapters
 from selfevo_jax.model.params import STACKED
-from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated
+from selfevo_jax.sharding import TRAIN_RULES, ShardingRules, batch_sharding, laid_out, replicated, sizes_of
 from selfevo_jax.train.loss import HeadLoss
 from selfevo_jax.train.objectives.head import extra_shapes, objective_sums, shown_by
 from selfevo_jax.train.optimizer import make_optimizer
@@ -153,7 +153,7 @@ def check_settings(settings: TrainConfig, mesh: Mesh, rules: ShardingRules = TRA
         below, above = settings.batch_rows // unit * unit, -(-settings.batch_rows // unit) * unit
         raise ConfigError(
             f"training: batch_rows {settings.batch_rows} do not divide over {shards} devices (mesh "
-            f"{dict(mesh.shape)}) times {settings.accumulate} micro-batches; use "
+            f"{sizes_of(mesh)}) times {settings.accumulate} micro-batches; use "
             f"{f'{below} or {above}' if below else above}"
         )
     if settings.remat == "offload" and mesh.devices.flat[0].platform == "cpu":

@@ -70,8 +70,10 @@ def two_slices():
     from selfevo_jax.sharding import make_mesh
 
     topology = find_topology("v5e:2x2*2")
-    mesh = make_mesh(2, 4, 1, devices=topology.devices)
-    x = jax.ShapeDtypeStruct((8, 1024, 128), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))
+    mesh = make_mesh(1, 4, 1, devices=topology.devices)
+    x = jax.ShapeDtypeStruct(
+        (8, 1024, 128), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(("slice", "fsdp")))
+    )
     out = NamedSharding(mesh, PartitionSpec())
     found = account_of(jax.jit(lambda x: x.sum(0), out_shardings=out).lower(x).compile(), mesh, topology.slices)
     return found | {"chips": topology.chips, "devices": len(topology.devices)}
