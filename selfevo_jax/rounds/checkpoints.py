@@ -16,9 +16,10 @@ from selfevo_jax.errors import NonFiniteLossError, SelfevoError
 from selfevo_jax.methods.mixture import PoolMap, fitted, mixture
 from selfevo_jax.model import merge_adapters, param_shardings, require_finite
 from selfevo_jax.progress import Reporter
+from selfevo_jax.rounds.masters import Masters
 from selfevo_jax.rounds.references import with_references
 from selfevo_jax.rounds.workbench import Workbench
-from selfevo_jax.run.names import LOSSES, META
+from selfevo_jax.run.names import BASE, LOSSES, META
 from selfevo_jax.run.retention import require_room, training_room
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.sharding import TRAIN_RULES
@@ -43,36 +44,54 @@ it."""
 
 
 class Checkpoints:
-    """Of one run. The last one asked for, and the base, are kept in memory: fp32, laid out for training."""
+    """Of one run. The last one asked for, and the base, are kept at hand: fp32, laid out for training. While one of
+    them samples its own copy alone, cast and laid out for that, has to be on the devices (see `Masters`)."""
 
     def __init__(self, bench: Workbench, dir: RunDir, reporter: Reporter, told: Told) -> None:
         self._bench, self._dir, self._reporter, self._told = bench, dir, reporter, told
-        self._base: Any = None
-        self._latest: tuple[str, Any] | None = None
+        self._masters = Masters(bench.mesh)
+        self._latest: str | None = None
+        self._placed: tuple[str, Any] | None = None
 
     def base(self) -> Any:
         """M_0."""
-        if self._base is None:
-            self._base = self._bench.base_params()
-        return self._base
+        return self._masters.get(BASE, self._bench.base_params)
 
     def release_base(self) -> None:
         """M_0 is read again when it is asked for."""
-        self._base = None
+        self._masters.forget(BASE)
 
     def params(self, name: str) -> Any:
-        """Parameters of a finished checkpoint of this run, kept until the next is asked for."""
-        if self._latest is None or self._latest[0] != name:
-            folder = self._dir.checkpoint(name)
-            if self._dir.removed(name):
-                raise SelfevoError(
-                    f"{folder}: removed by saving.keep_last, and a file that rests on it is to be made anew; restore "
-                    "that file from a copy of the run, or begin another run: selfevo fork"
-                )
-            self._dir.require(folder)
-            _, load, _ = open_weights(str(folder))
-            self._latest = (name, require_finite(load(self._layout(), jnp.float32), str(folder)))
-        return self._latest[1]
+        """Parameters of the base, or of a finished checkpoint of this run, kept until the next is asked for."""
+        if name == BASE:
+            return self.base()
+        self._keep(name)
+        return self._masters.get(name, lambda: self._read(name))
+
+    def decoding(self, name: str) -> Any:
+        """The same as the sampler takes them, cast or quantized once, until others are asked for or trained."""
+        if self._placed is None or self._placed[0] != name:
+            self._placed = None
+            self._placed = name, self._bench.engine.place(self.params(name))
+        self._masters.rest()
+        return self._placed[1]
+
+    def _keep(self, name: str) -> None:
+        """Forgets the checkpoint that was asked for last, where that is another one."""
+        if self._latest not in (None, name):
+            self._masters.forget(self._latest)
+        self._latest = name
+
+    def _read(self, name: str) -> Any:
+        folder = self._dir.checkpoint(name)
+        if self._dir.removed(name):
+            raise SelfevoError(
+                f"{folder}: removed by saving.keep_last, and a file that rests on it is to be made anew; restore "
+                "that file from a copy of the run, or begin another run: selfevo fork"
+            )
+        self._dir.require(folder)
+        _, load, _ = open_weights(str(folder))
+        return require_finite(load(self._layout(), jnp.float32), str(folder))
 
     def finish(self, name: str) -> None:
         """What is left to do when a checkpoint is there whole."""
@@ -96,6 +115,8 @@ class Checkpoints:
         """Fine-tunes `start`, which is found again under `of`, and saves a checkpoint. Nothing is saved when the loss
         or the parameters are not finite. `objective`: in place of the section's. Of a checkpoint that is there already
         the references alone are made anew."""
+        self._placed = None
+        self._masters.rest(but=start)
         objective = objective or open_objective(section.objective)
         usable = mixture(fitted(groups, section, self._reporter), section)
         if made_by(objective.reads):
@@ -154,7 +175,8 @@ class Checkpoints:
             self._save(name, functools.partial(save_adapters, adapters=learnt, lora=lora, of=of), record, report.rows())
         else:
             self._save(name, functools.partial(save_model, params=params), record, report.rows())
-        self._latest = (name, params)
+        self._keep(name)
+        self._masters.put(name, params)
 
     def _referred(
         self, pools: PoolMap, name: str, start: Any, section: TrainSection, seed: int, objective: Objective

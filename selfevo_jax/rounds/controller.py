@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax
 from selfevo_jax.chains import Rollout
 from selfevo_jax.config import Config
 from selfevo_jax.evaluate import data_accuracy
-from selfevo_jax.methods import BASE
+from selfevo_jax.methods import BASE as M_0
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.controls import judge_planted
 from selfevo_jax.rounds.curation import curate
@@ -27,9 +27,10 @@ from selfevo_jax.rounds.prompts import write_own
 from selfevo_jax.rounds.references import references_file
 from selfevo_jax.rounds.rollouts import rollouts
 from selfevo_jax.run.following import Following
-from selfevo_jax.run.names import COMMITTED, GRADES, META, STOPPED, name_of
+from selfevo_jax.run.names import BASE, COMMITTED, GRADES, META, STOPPED, name_of
 from selfevo_jax.run.retention import best, direct_answers, kept, worse_than_best
 from selfevo_jax.run.warned import Warned
+from selfevo_jax.sharding import sizes_of
 from selfevo_jax.train import open_objective, settled
 
 
@@ -63,17 +64,17 @@ class Controller:
         loop, checkpoints = self.loop, self.loop.checkpoints
         self.reporter.line(
             f"Run {self.dir.root}: {self.bench.source.origin} on {jax.device_count()} {jax.devices()[0].platform} "
-            f"device(s), mesh {dict(self.bench.mesh.shape)}"
+            f"device(s), mesh {sizes_of(self.bench.mesh)}"
         )
-        self._measure("base", checkpoints.base, judge=False)
+        self._measure(BASE, judge=False)
         meta_stage(loop)
-        self._measure(META, lambda: checkpoints.params(META))
+        self._measure(META)
         if not loop.method.keeps_base:
             checkpoints.release_base()
         for number in range(1, self.config.rounds.number + 1):
             self.round(number)
             name = name_of(number)
-            self._measure(name, functools.partial(checkpoints.params, name))
+            self._measure(name)
             worse = worse_than_best(self.dir, number) if self.config.rounds.stop_when_worse else None
             self._retain(number)
             if worse is not None:
@@ -83,10 +84,10 @@ class Controller:
                 )
                 break
 
-    def _measure(self, name: str, params: Callable[[], Any], judge: bool = True) -> None:
-        evaluate(self.loop, name, params, judge)
-        read_ordinary(self.loop, name, params)
-        self._open_ended.measure(name, params)
+    def _measure(self, name: str, judge: bool = True) -> None:
+        evaluate(self.loop, name, judge)
+        read_ordinary(self.loop, name)
+        self._open_ended.measure(name)
 
     def round(self, round: int) -> None:
         """One round; it counts when its COMMITTED file names a finished checkpoint."""
@@ -135,7 +136,7 @@ class Controller:
         objective, smoothed = settled(lesson.objective or open_objective(self.config.learn.objective), controls)
         for line in (*lesson.notices, *filter(None, [smoothed])):
             self.reporter.line(f"  {line}")
-        if lesson.start == BASE:
+        if lesson.start == M_0:
             start, of = checkpoints.base(), self.bench.source.origin
         else:
             before = name_of(int(lesson.start))

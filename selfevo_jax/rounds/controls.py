@@ -123,7 +123,7 @@ def judge_planted(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> dict[s
 def _in_chains(loop: Loop, round: int, planted: Sequence[tuple[Rollout, str]]) -> list[dict[str, Any]]:
     """Rows by the judge within the chain."""
     chains = [ControlChain(rollout, wrong, loop.bench, round) for rollout, wrong in planted]
-    params = loop.checkpoints.params(name_of(round - 1))
+    params = loop.checkpoints.decoding(name_of(round - 1))
     loop.bench.run(params, chains, loop.reporter, f"round {round}: judge planted answers")
     return [chain.record() for chain in chains]
 

@@ -248,7 +248,7 @@ def _kept_replies(
         if journal.rows:
             loop.reporter.line(f"  {len(journal.rows)} judgements are kept")
         kept = Kept(journal if hosts.is_writer() else None)
-        params = functools.partial(loop.checkpoints.params, name_of(round - 1))
+        params = functools.partial(loop.checkpoints.decoding, name_of(round - 1))
         said = text_judge(loop.bench, kept, loop.reporter, title, params, round).said(stage, prompt, asked)
         rows = {by_id(row): row for row in journal.rows}
     lost = {(f"{stage}/{key}", 0): {"id": f"{stage}/{key}", "sample": 0, **asdict(one)} for key, one in said.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -74,7 +74,7 @@ def _warn(bench: Workbench, rollouts: Sequence[Rollout], title: str, reporter: R
         reporter.warn(f"{title}: {line}")
 
 
-def evaluate(loop: Loop, name: str, params: Callable[[], Any], judge: bool = True) -> None:
+def evaluate(loop: Loop, name: str, judge: bool = True) -> None:
     """Figures of a checkpoint on every evaluation set, into the run directory, with the texts beside them."""
     file = loop.dir.evaluation(name)
     record: dict[str, Any] = loop.dir.load(file) or {}
@@ -82,15 +82,15 @@ def evaluate(loop: Loop, name: str, params: Callable[[], Any], judge: bool = Tru
         if set_name in record and not loop.dir.lost(loop.dir.texts(name, set_name)):
             continue
         title = f"evaluating {name} on {set_name}"
-        found, texts = measure(loop.bench, params(), of, title, loop.reporter, judge)
+        found, texts = measure(loop.bench, loop.checkpoints.decoding(name), of, title, loop.reporter, judge)
         loop.dir.write_rows(loop.dir.texts(name, set_name), texts)
         loop.dir.write_json(file, record := record | {set_name: found})
 
 
-def read_ordinary(loop: Loop, name: str, params: Callable[[], Any]) -> None:
+def read_ordinary(loop: Loop, name: str) -> None:
     """How probable a checkpoint finds the held-out ordinary answers, into the run directory."""
     file, of = loop.dir.ordinary(name), loop.ordinary
     if of is None or loop.dir.load(file) is not None:
         return
     title = f"reading ordinary answers with {name}"
-    loop.dir.write_json(file, of.measure(loop.bench, params(), title, loop.reporter))
+    loop.dir.write_json(file, of.measure(loop.bench, loop.checkpoints.params(name), title, loop.reporter))

@@ -13,7 +13,7 @@ from selfevo_jax.progress import Reporter, in_words
 from selfevo_jax.rounds.limits import clipped
 from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.references import references_file
-from selfevo_jax.run.names import COMMITTED, META, META_COUNTS, OWN_ANSWERS
+from selfevo_jax.run.names import BASE, COMMITTED, META, META_COUNTS, OWN_ANSWERS
 from selfevo_jax.tasks import Answer
 
 
@@ -61,7 +61,7 @@ def _answers(loop: Loop) -> list[Answer]:
         for row in questions.rows
         for sample in range(questions.samples)
     ]
-    sampled = bench.roll_out(loop.checkpoints.base(), chains, loop.reporter, title)
+    sampled = bench.roll_out(loop.checkpoints.decoding(BASE), chains, loop.reporter, title)
     for line in clipped(sampled, loop.config.sampling):
         loop.reporter.warn(f"{title}: {line}")
     responses = [(r, r.candidates[0]) for r in sampled if r.error is None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -42,7 +43,7 @@ class OpenEnded:
         self._loop = loop
         self._models = _RunModels(loop)
 
-    def measure(self, name: str, params: Callable[[], Any]) -> None:
+    def measure(self, name: str) -> None:
         """Figures of a checkpoint on every set, into the run directory, with every text."""
         loop, dir = self._loop, self._loop.dir
         file, sets = dir.open_ended(name), loop.open_sets
@@ -53,20 +54,20 @@ class OpenEnded:
             kept = dir.judged(name, set_name), dir.said(name, set_name)
             if set_name in record and not any(dir.lost(path) for path in kept):
                 continue
-            figures = self._measured(name, set_name, of, params)
+            figures = self._measured(name, set_name, of)
             dir.write_json(file, record := record | {set_name: figures})
         self._models.release()
         if not loop.method.keeps_base and name != BASE:
             loop.checkpoints.release_base()
 
-    def _measured(self, name: str, set_name: str, of: OpenSet, params: Callable[[], Any]) -> dict[str, Any]:
+    def _measured(self, name: str, set_name: str, of: OpenSet) -> dict[str, Any]:
         loop, dir, said = self._loop, self._loop.dir, self._loop.dir.said(name, set_name)
         known = [] if name == BASE else list(_inherited(self._texts(BASE, set_name), of))
         whole = dir.finished(said)
         with nullcontext() if whole else dir.journal(said) as journal:
             loop.tell_notes()
             rows = self._texts(name, set_name) if whole else []
-            self._models.begin(name, params, Kept(journal, [*known, *rows]), of, f"{set_name}, ")
+            self._models.begin(name, Kept(journal, [*known, *rows]), of, f"{set_name}, ")
             found = _judged(self._models, name, of, loop.reporter)
             if journal is not None:
                 rows = sorted(journal.rows, key=by_id)
@@ -101,9 +102,9 @@ class _RunModels(Models):
         self._own: dict[str, Callable[[], Any]] = {}
         self._set: OpenSet | None = None
 
-    def begin(self, name: str, params: Callable[[], Any], kept: Kept, of: OpenSet, on: str) -> None:
+    def begin(self, name: str, kept: Kept, of: OpenSet, on: str) -> None:
         """Begins a measurement of a checkpoint on a set."""
-        self._own = {BASE: self._loop.checkpoints.base, name: params}
+        self._own = {one: functools.partial(self._loop.checkpoints.decoding, one) for one in (BASE, name)}
         self.kept, self._set, self.on = kept, of, on
 
     @property

@@ -122,7 +122,7 @@ def _write(loop: Loop, round: int, section: SelfWrittenSection, wanted: int) -> 
 
             chains: list[Chain] = [writing.chain(ask, round) for ask in asks if ask.id not in found]
             if chains:
-                loop.bench.run(loop.checkpoints.params(name_of(round - 1)), chains, loop.reporter, title, done)
+                loop.bench.run(loop.checkpoints.decoding(name_of(round - 1)), chains, loop.reporter, title, done)
             said += (rows := [found[ask.id] for ask in asks])
             try:
                 asks = writer.send([WrittenText(r["text"], is_whole(r["finish"]), r["error"]) for r in rows])

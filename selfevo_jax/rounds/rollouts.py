@@ -52,7 +52,7 @@ def _sample(loop: Loop, round: int, part: Path) -> list[dict[str, object]]:
             if (row.id, sample) not in have
         ]
         title = f"round {round}: respond, judge, refine"
-        loop.bench.roll_out(loop.checkpoints.params(name_of(round - 1)), chains, reporter, title, done)
+        loop.bench.roll_out(loop.checkpoints.decoding(name_of(round - 1)), chains, reporter, title, done)
         rows = sorted(journal.rows, key=by_id)
         scored = {by_id(row): row for row in scores.rows}
     if lacking := sum(by_id(row) not in scored for row in rows):

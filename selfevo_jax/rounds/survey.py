@@ -52,7 +52,7 @@ class Phase:
                 yield len(bench.format.judge(start)) + stages.respond.max_new_tokens * (1 + pick % 4) // 4
                 continue
             # a slot still holds what begins like the text before, and may copy another sample's prompt
-            copied = sample > 0 and bench.engine.shares and len(start) > SHARE_FROM
+            copied = sample > 0 and len(start) > SHARE_FROM
             held = len(start) - 1 if copied else min(common_prefix(before, start), len(start) - 1)
             chain = bench.chain(row, stages, round=0, judge=self.judge, turns=self.turns)
             yield from chain.extends(held)
