@@ -7,7 +7,7 @@ becomes does not depend on which others are there.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ from selfevo_jax.model.attention import activated
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.initial import matrix_init, scale_free
 from selfevo_jax.model.int8 import is_int8
-from selfevo_jax.sharding import ShardingRules
+from selfevo_jax.sharding import ShardingRules, on_each_device
 
 _LANES, _ROWS, _WIDTH = 128, 512, 1024  # sizes of the kernel's tiles at most; not tuned on a chip
 Matrices = dict[str, jax.Array]
@@ -41,6 +41,8 @@ class ExpertMesh:
     """jax's Pallas kernel `gmm` in place of `jax.lax.ragged_dot`, of which XLA makes a product with every expert."""
     interpret: bool = False
     """Interprets the kernel, on any platform and slowly: for tests."""
+    outer: tuple[str, ...] = ()
+    """Axes of the mesh that the program is mapped over already."""
 
     @classmethod
     def of(cls, config: ModelConfig, mesh: Mesh | None, rules: ShardingRules) -> ExpertMesh | None:
@@ -54,6 +56,10 @@ class ExpertMesh:
             return cls(by_kernel=True) if by_kernel else None
         divided = config.n_experts % rules.ways("expert", mesh) == 0
         return cls(mesh, rules.mesh_axes("batch"), rules.mesh_axes("expert") if divided else (), by_kernel)
+
+    def inside(self, axes: tuple[str, ...]) -> ExpertMesh:
+        """The same for a program that is itself mapped over these axes, those of the rows."""
+        return self if self.mesh is None else replace(self, row_axes=(), outer=axes)
 
 
 class ExpertMatrices(nn.Module):
@@ -110,14 +116,8 @@ class Experts(nn.Module):
         local = functools.partial(mixture, c, self.dtype, on)
         if on.mesh is None:
             return local(x, router, matrices)
-        rows, split = PartitionSpec(on.row_axes), PartitionSpec(on.expert_axes or None)
-        return jax.shard_map(
-            local,
-            mesh=on.mesh,
-            in_specs=(rows, PartitionSpec(), split),
-            out_specs=rows,
-            check_vma=False,
-        )(x, router, matrices)
+        rows, split = PartitionSpec(on.row_axes or None), PartitionSpec(on.expert_axes or None)
+        return on_each_device(local, on.mesh, (rows, PartitionSpec(), split), rows, outer=on.outer)(x, router, matrices)
 
 
 def mixture(

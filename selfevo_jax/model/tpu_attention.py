@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from selfevo_jax.model.attention import Scoring
 from selfevo_jax.model.cache import CACHE_AXES
 from selfevo_jax.model.config import ModelConfig
-from selfevo_jax.sharding import ShardingRules
+from selfevo_jax.sharding import ShardingRules, on_each_device
 
 LANES = 128
 """A cache that the kernels read holds a multiple of so many positions."""
@@ -42,6 +42,8 @@ class TpuAttention:
     """Interprets the kernels, on any platform and slowly: for tests."""
     window: int | None = None
     """The smallest of all layers."""
+    outer: tuple[str, ...] = ()
+    """Axes of the mesh that the program is mapped over already."""
 
     @classmethod
     def choose(
@@ -61,6 +63,10 @@ class TpuAttention:
         slot_axes, head_axes = (rules.mesh_axes(name) for name in CACHE_AXES[:2])
         divided = config.n_kv_heads % rules.ways(CACHE_AXES[1], mesh) == 0
         return cls(scoring, mesh, slot_axes, head_axes, window=window) if divided else None
+
+    def inside(self, axes: tuple[str, ...]) -> TpuAttention:
+        """The same for a program that is itself mapped over these axes, those of the slots."""
+        return replace(self, slot_axes=(), outer=axes)
 
     def serves(self, q: jax.Array | jax.ShapeDtypeStruct, k: jax.Array | jax.ShapeDtypeStruct) -> bool:
         """Whether a kernel takes q `[B, L, H, head_dim]` with keys `[B, K, C, head_dim]`; else the plain path does.
@@ -88,13 +94,8 @@ class TpuAttention:
             return local(q, k, v, positions)
         queries = PartitionSpec(self.slot_axes, None, self.head_axes)
         cached = PartitionSpec(self.slot_axes, self.head_axes)
-        return jax.shard_map(
-            local,
-            mesh=self.mesh,
-            in_specs=(queries, cached, cached, PartitionSpec(self.slot_axes)),
-            out_specs=queries,
-            check_vma=False,
-        )(q, k, v, positions)
+        given = (queries, cached, cached, PartitionSpec(self.slot_axes))
+        return on_each_device(local, self.mesh, given, queries, outer=self.outer)(q, k, v, positions)
 
 
 def decode(

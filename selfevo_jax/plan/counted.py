@@ -71,13 +71,14 @@ def count(config: Config) -> Counted:
 def count_on(config: Config, model: ModelConfig, mesh: Mesh) -> Counted:
     """`count` for a model and a mesh that are there."""
     from selfevo_jax.sample import sampler_memory
+    from selfevo_jax.sharding import sizes_of
 
     s = config.sampling
     memory = sampler_memory(s, model, mesh)
     slots = -(-(s.slots or memory.ways) // memory.ways)
     name = f"cache of {slots} slots" if s.slots is not None else "cache of one slot (as many are taken as fit)"
     return Counted(
-        dict(mesh.shape),
+        sizes_of(mesh),
         training_bytes(config, config.learn, model, mesh),
         {
             "parameters and what is held beside": memory.parameters,
@@ -110,5 +111,5 @@ def training_bytes(config: Config, section: TrainSection, model: ModelConfig, me
         "parameters": on_a_device("params", "frozen"),
         "optimizer": on_a_device("opt_state"),
         "gradients": shard_bytes(gradient_shapes(model, settings, mesh)),
-        "held beside": held_copies(config) * masters,
+        "held beside": held_copies(config, mesh) * masters,
     }

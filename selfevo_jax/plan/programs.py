@@ -16,15 +16,15 @@ from jax.sharding import Mesh
 
 from selfevo_jax.config import Config
 from selfevo_jax.methods import open_method
-from selfevo_jax.model import ModelConfig, TrainAttention, abstract_params, cache_shardings, param_shardings
+from selfevo_jax.model import ModelConfig, TrainAttention, abstract_params, param_shardings
 from selfevo_jax.plan.accounting import KernelRule
 from selfevo_jax.plan.kernels import causal_share, cost_of_kernels
 from selfevo_jax.plan.lengths import Lengths
 from selfevo_jax.plan.roofline import forward_flops, train_flops
 from selfevo_jax.sample import Engine, SlotPlan, make_engine, sampler_memory
 from selfevo_jax.sample.decode import empty_rows
-from selfevo_jax.sample.memory import device_bytes
-from selfevo_jax.sharding import TRAIN_RULES, laid_out, replicated
+from selfevo_jax.sample.memory import device_bytes, released_while_sampling
+from selfevo_jax.sharding import TRAIN_RULES, laid_out
 from selfevo_jax.train import TrainConfig, gradient_shapes, lower_train_step, train_settings
 
 TRAIN, EXTEND, DECODE = "train", "extend", "decode"
@@ -99,7 +99,7 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
         optimizer=shard_bytes(state.opt_state),
         cache=0,
         gradients=shard_bytes(gradient_shapes(model, settings, mesh)),
-        held=held_copies(config) * masters,
+        held=held_copies(config, mesh) * masters,
         rows=settings.batch_rows,
         length=settings.length,
         model_flops=train_flops(
@@ -109,10 +109,10 @@ def train_program(name: str, config: Config, model: ModelConfig, settings: Train
     )
 
 
-def held_copies(config: Config) -> int:
-    """fp32 trees that a run keeps beside a training: `restart` M_0, and the newest checkpoint until the next is learnt;
-    the others go on from the latter."""
-    return 2 if open_method(config).keeps_base else 1
+def held_copies(config: Config, mesh: Mesh) -> int:
+    """fp32 trees that a run keeps on the devices beside a training: what it goes on from; on a CPU, `restart` keeps M_0
+    and the newest checkpoint until the next is learnt."""
+    return 2 if open_method(config).keeps_base and not released_while_sampling(mesh) else 1
 
 
 def shard_bytes(tree: Any) -> int:
@@ -128,8 +128,8 @@ class Sampler:
     engine: Engine
     mesh: Mesh
     slots: SlotPlan
-    masters: int
-    """Bytes on a device of the two fp32 trees that a run keeps while it samples."""
+    held: int
+    """Bytes on a device of parameters that a run keeps while it samples, beside those that it samples with."""
 
 
 def open_sampler(config: Config, model: ModelConfig, train_mesh: Mesh, hbm: float) -> Sampler:
@@ -142,18 +142,14 @@ def open_sampler(config: Config, model: ModelConfig, train_mesh: Mesh, hbm: floa
     plan = memory.plan(config.sampling.slots, chains, available=int(hbm))
     # only texts need a tokenizer
     engine = make_engine(memory, None, plan.slots, config.seed, stream=lambda _: None)
-    return Sampler(engine, memory.mesh, plan, 2 * memory.params(np.float32, TRAIN_RULES, train_mesh))
+    return Sampler(engine, memory.mesh, plan, memory.held)
 
 
 def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> list[Program]:
     """A prompt's extend, and a full dispatch of decode steps over all slots."""
     engine, mesh = sampler.engine, sampler.mesh
     state_shapes = jax.eval_shape(engine.new_state)
-    whole = replicated(mesh)
-    layout = dataclasses.replace(
-        state_shapes, cache=cache_shardings(state_shapes.cache, mesh, engine.rules), token=whole, active=whole
-    )
-    state = laid_out(state_shapes, layout)
+    state = laid_out(state_shapes, engine.state_layout)
     declared = abstract_params(model, engine.param_dtype)
     params = laid_out(declared, param_shardings(model, mesh, engine.rules, engine.param_dtype))
     common: dict[str, Any] = {
@@ -162,7 +158,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
         "optimizer": 0,
         "cache": shard_bytes(state.cache),
         "gradients": 0,
-        "held": sampler.masters,
+        "held": sampler.held,
         "kernel_cost": cost_of_kernels(context=lengths.mean_context, experts=model.n_experts),
     }
     dtypes = f"{engine.dtype.name}, parameters {engine.param_dtype.name}, cache {engine.cache_dtype.name}"
@@ -170,29 +166,36 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     def kinds(queries: int) -> str:
         return f"{dtypes}, attention {'by a kernel' if engine.by_kernel(queries) else 'plain'}"
 
-    def ids(rows: int) -> Any:
-        return None if rows == engine.slots else np.zeros(rows, np.int32)
-
     length = lengths.extend_bucket(engine.extend_lengths)
-    rows = engine.rows_of(length)[-1]
+    each = engine.rows_of(length)[-1]
+    given, rows = engine.shards * each, engine.at_once(each, length)
     window = next((w for w in engine.extend_windows if w >= min(lengths.prompt, engine.cache_length)), None)
     window = window or engine.extend_windows[-1]
-    tokens = np.zeros((rows, length), np.int32)
+    tokens, ids = np.zeros((given, length), np.int32), np.zeros(given, np.int32)
     extend = Program(
         name=EXTEND,
         kind=EXTEND,
         shape=f"{rows} rows x {length} tokens of {engine.slots} slots x {state.cache.length}, {kinds(length)}",
         lower=lambda: engine.programs.lower(
             "extend",
-            (params, state, ids(rows), empty_rows(rows, _STOPS), tokens, np.zeros(rows, np.int32), engine.drawable),
+            (
+                params,
+                state,
+                None if engine.is_whole(each, length) else ids,
+                empty_rows(given, _STOPS),
+                tokens,
+                ids,
+                engine.drawable,
+            ),
             window=window,
+            at_once=rows,
         ),
         rows=rows,
         length=length,
         model_flops=forward_flops(model, rows * length, (length + 1) / 2, predicted=rows),
         **common,
     )
-    slots, steps = engine.decode_rows[-1], engine.decode_steps
+    slots, steps = engine.shards * engine.decode_rows[-1], engine.decode_steps
     decode = Program(
         name=DECODE,
         kind=DECODE,

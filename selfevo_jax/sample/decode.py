@@ -3,7 +3,8 @@
 Both are pure: `SlotState` goes in (donated) and comes out; all else that is known of a slot is a handful of numbers,
 `Rows`, which the host hands over with each call. The last token drawn is part of the state, so that decoding can be
 launched behind an extend before the host has seen what the extend drew. An extend works on any slots, decoding on all
-or on the first ones; results do not depend on which.
+or on the first ones; results do not depend on which. On a mesh whose slots lie on several shards each of them does so
+with slots of its own.
 """
 
 import functools
@@ -19,6 +20,7 @@ from selfevo_jax.model import ExpertMesh, KVCache, ModelConfig, TpuAttention, Tr
 from selfevo_jax.model.cache import take_rows
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 from selfevo_jax.sample.programs import NARROW, Programs
+from selfevo_jax.sample.shards import Shards
 
 
 @functools.partial(
@@ -80,14 +82,16 @@ class Dispatcher:
         lengths: np.ndarray,
         *,
         window: int,
+        at_once: int,
     ) -> tuple[SlotState, jax.Array, jax.Array]:
         """Writes row e's tokens (`tokens[e, :lengths[e]]` of i32[E, L]) at position[e].. of its slot and draws, or
         is given, the token after them. `slots` are ids i32[E], or None for the whole batch; attention reads `window`
-        positions.
+        positions. The E / W rows of each of W shards name slots of its own, those with tokens first; it computes
+        `at_once` of them side by side, and then the next ones, as long as any has tokens.
 
         Returns the state, drawn i32[E], logprobs f32[E].
         """
-        return self._extend(state, slots, rows, tokens, lengths, window)(
+        return self._extend(state, slots, rows, tokens, lengths, window, at_once)(
             self._params, state, slots, rows, tokens, lengths, self._allowed
         )
 
@@ -101,7 +105,8 @@ class Dispatcher:
         window: int,
         capacity: int,
     ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array]:
-        """At most n_steps (<= capacity) steps of the first E slots; ends early when at most `floor` of them are active.
+        """At most n_steps (<= capacity) steps of the first E slots (of each of W shards the first E / W); ends early
+        when at most `floor` of all are active.
 
         Returns the state, drawn i32[capacity, E], logprobs f32[capacity, E], made i32[E], steps. made[e] counts the
         tokens of row e, which stand in drawn[:made[e], e].
@@ -110,7 +115,8 @@ class Dispatcher:
         return self._decode(state, rows, window, capacity)(self._params, state, rows, n, least, self._allowed)
 
     def fork(self, state: SlotState, sources: np.ndarray, targets: np.ndarray) -> SlotState:
-        """Copies slots `sources` i32[R] to slots `targets` i32[R]; a target out of range is left out."""
+        """Copies slots `sources` i32[R] to slots `targets` i32[R] of the same shard, R / W for each of W shards; a
+        target out of range is left out."""
         return self._fork(state, len(sources))(state, sources, targets)
 
     def prepare_fork(self, state: SlotState, n_rows: int) -> None:
@@ -118,11 +124,11 @@ class Dispatcher:
         self._fork(state, n_rows)
 
     def prepare_extend(
-        self, state: SlotState, n_rows: int, whole: bool, n_stops: int, length: int, window: int
+        self, state: SlotState, n_rows: int, whole: bool, n_stops: int, length: int, window: int, at_once: int
     ) -> None:
         """Compiles `extend` for these shapes without running it."""
         tokens, lengths = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32)
-        self._extend(state, None if whole else lengths, empty_rows(n_rows, n_stops), tokens, lengths, window)
+        self._extend(state, None if whole else lengths, empty_rows(n_rows, n_stops), tokens, lengths, window, at_once)
 
     def prepare_decode(self, state: SlotState, n_rows: int, n_stops: int, window: int, capacity: int) -> None:
         """Compiles `decode_many` for these shapes without running it."""
@@ -132,10 +138,10 @@ class Dispatcher:
         ids = np.zeros(n_rows, np.int32)
         return self._programs.compiled("fork", (self._bound, n_rows), (state, ids, ids))
 
-    def _extend(self, state: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int) -> Any:
+    def _extend(self, state: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int, at_once: int) -> Any:
         key = (self._bound, slots is None, tokens.shape, rows.stops.shape)
         args = (self._params, state, slots, rows, tokens, lengths, self._allowed)
-        return self._programs.compiled("extend", key, args, window=window)
+        return self._programs.compiled("extend", key, args, window=window, at_once=at_once)
 
     def _decode(self, state: Any, rows: Rows, window: int, capacity: int) -> Any:
         key = (self._bound, rows.stops.shape)
@@ -181,41 +187,40 @@ def make_programs(
     config: ModelConfig,
     dtype: str,
     param_dtype: str,
-    cache_layout: KVCache | None = None,
+    state_layout: SlotState | None = None,
     rows_sharding: NamedSharding | None = None,
     host_sharding: NamedSharding | None = None,
     tpu: TpuAttention | None = None,
     skips: bool = False,
     experts: ExpertMesh | None = None,
+    shards: Shards | None = None,
 ) -> Programs:
-    """The jitted programs. With shardings given: those of the cache (a cache of them), of per-row arrays, and of
-    results that every host reads (replicated)."""
+    """The jitted programs. With shardings given: those of the slots, of what an extend draws in each row, and of what
+    decoding does, which every host reads (replicated). `shards` are what the slots lie on where they are several."""
     kinds: Any = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype)}
+    if shards is not None:
+        tpu = None if tpu is None else tpu.inside(shards.axes)
+        experts = None if experts is None else experts.inside(shards.axes)
     model = Transformer(config, **kinds, tpu=tpu, skips=skips, experts=experts)
     apply: Any = model.apply
-
-    def spread(tree: Any) -> Any:
-        if rows_sharding is None:
-            return tree
-        return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, rows_sharding), tree)
+    everywhere = (lambda count: count) if shards is None else shards.total
 
     def ended(rows: Rows, token: jax.Array, logprob: jax.Array, count: jax.Array) -> jax.Array:
         """bool[E]: whether a completion of `count` tokens ends with this one, stop strings aside."""
         stopped = jnp.any(token[:, None] == rows.stops, axis=-1) | (count >= rows.limit)
         return stopped | ~jnp.isfinite(logprob)
 
-    def extend(
+    def extend_once(
         params: Any,
         state: SlotState,
         slots: jax.Array | None,
         rows: Rows,
         tokens: jax.Array,
         lengths: jax.Array,
-        allowed: jax.Array | None = None,
+        allowed: jax.Array | None,
         *,
         window: int,
     ) -> tuple[SlotState, jax.Array, jax.Array]:
-        rows, tokens, lengths = spread((rows, tokens, lengths))
         offsets = jnp.arange(tokens.shape[1])
         real = offsets < lengths[:, None]
         positions = jnp.where(real, rows.position[:, None] + offsets, state.cache.length)  # written nowhere
@@ -235,6 +240,35 @@ def make_programs(
         token, active = _put_rows(state.token, token, slots), _put_rows(state.active, active, slots)
         return SlotState(cache, token, active), drawn, logprobs
 
+    def extend(
+        params: Any,
+        state: SlotState,
+        slots: jax.Array | None,
+        rows: Rows,
+        tokens: jax.Array,
+        lengths: jax.Array,
+        allowed: jax.Array | None = None,
+        *,
+        window: int,
+        at_once: int,
+    ) -> tuple[SlotState, jax.Array, jax.Array]:
+        n_rows = tokens.shape[0]
+        if n_rows == at_once:
+            return extend_once(params, state, slots, rows, tokens, lengths, allowed, window=window)
+        given, filled = (slots, rows, tokens, lengths), jnp.sum(lengths > 0)
+
+        def some(carry: Any) -> Any:
+            at, state, drawn, logprobs = carry
+            part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, at, at_once), given)
+            ids, own, text, held = part
+            state, new, scores = extend_once(params, state, ids, own, text, held, allowed, window=window)
+            put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=at, axis=0)
+            return at + at_once, state, put(drawn, new), put(logprobs, scores)
+
+        start = (jnp.int32(0), state, jnp.zeros(n_rows, jnp.int32), jnp.zeros(n_rows, jnp.float32))
+        _, state, drawn, logprobs = jax.lax.while_loop(lambda carry: carry[0] < filled, some, start)
+        return state, drawn, logprobs
+
     def decode_many(
         params: Any,
         state: SlotState,
@@ -247,13 +281,13 @@ def make_programs(
         capacity: int,
     ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array]:
         n_rows = rows.position.shape[0]
-        rows, token, active = spread((rows, state.token[:n_rows], state.active[:n_rows] & rows.active))
+        token, active = state.token[:n_rows], state.active[:n_rows] & rows.active
         keys = make_keys(rows.words)
         cache = _first_rows(state.cache, n_rows, window)
 
         def go_on(carry: Any) -> jax.Array:
             step, _, _, _, _, active, _, _ = carry
-            return (step < n_steps) & (jnp.sum(active) > floor)
+            return (step < n_steps) & (everywhere(jnp.sum(active)) > floor)
 
         def one(carry: Any) -> Any:
             step, cache, token, position, count, active, drawn, logprobs = carry
@@ -286,17 +320,22 @@ def make_programs(
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
         def copy(leaf: jax.Array) -> jax.Array:
             (rows,) = take_rows((leaf,), sources, leaf.shape[2])
-            return leaf.at[targets[:, None], jnp.arange(leaf.shape[1])].set(rows, mode="drop")  # head by head too
+            put = jax.vmap(lambda head, row: head.at[targets].set(row, mode="drop"), 1, 1)  # head by head too
+            return put(leaf, rows)
 
         token, active = (x.at[targets].set(x[sources], mode="drop") for x in (state.token, state.active))
         return SlotState(jax.tree.map(copy, state.cache), token, active)
 
+    if shards is not None:
+        extend, decode_many, fork = shards.extend(extend), shards.decode_many(decode_many), shards.fork(fork)
     out: Any = {}
-    if cache_layout is not None:
-        states = SlotState(cache_layout, host_sharding, host_sharding)  # type: ignore[arg-type]
-        out = {"extend": (states, *[host_sharding] * 2), "decode": (states, *[host_sharding] * 4), "fork": states}
+    if state_layout is not None:
+        out["extend"] = (state_layout, *[rows_sharding] * 2)
+        out |= {"decode": (state_layout, *[host_sharding] * 4), "fork": state_layout}
     return Programs(
-        extend=jax.jit(extend, donate_argnums=1, static_argnames="window", out_shardings=out.get("extend")),
+        extend=jax.jit(
+            extend, donate_argnums=1, static_argnames=("window", "at_once"), out_shardings=out.get("extend")
+        ),
         decode_many=jax.jit(
             decode_many,
             donate_argnums=1,

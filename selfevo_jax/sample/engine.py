@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from selfevo_jax import hosts
 from selfevo_jax.errors import ConfigError
@@ -30,14 +30,15 @@ from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
-from selfevo_jax.sample.memory import tree_bytes
+from selfevo_jax.sample.memory import reads_by_kernel, tree_bytes
 from selfevo_jax.sample.methods import drawable_ids
 from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request, Single
 from selfevo_jax.sample.schedule import Scheduler
+from selfevo_jax.sample.shards import Shards
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
-from selfevo_jax.sharding import DECODE_RULES, ShardingRules, batch_sharding, replicated, reshard, spans_processes
+from selfevo_jax.sharding import DECODE_RULES, ShardingRules, replicated, reshard, spans_processes
 
 Progress = Callable[[EngineStats], None]
 
@@ -66,7 +67,7 @@ class Engine:
       model_config: the decoder's shape.
       tokenizer: turns tokens into text; its vocabulary may be smaller than the model's. Ids that it has no text for are
         never drawn.
-      slots: texts decoded side by side; on a mesh rounded up to a multiple of data * fsdp.
+      slots: texts decoded side by side; on a mesh rounded up to a multiple of its shards, data * fsdp.
       cache_length: C, tokens a slot can hold (prompt and completion); at most the model's max_position.
       seed: enters every draw.
       mesh, rules: where to run; slots lie over data and fsdp, parameters and kv heads over tensor.
@@ -77,10 +78,11 @@ class Engine:
       cache_dtype: of the KV cache, the same names (int8 with float32 scales for each position and head); None takes
         `dtype`. A value on the edge of two int8 steps may round either way by the last bit of the sum that made it.
       extend_rows, extend_lengths: shapes of `extend`; each pair that occurs is one compilation. Without rows, a few
-        are chosen for each length; without lengths, `compilations` fits them to the data.
+        are chosen for each length (on several shards each goes through as many as wait there); without lengths,
+        `compilations` fits them to the data.
       decode_steps: steps of one dispatch at most; text_steps: the same where a request has stop strings, which the
         host looks for between dispatches.
-      extend_tokens: tokens of one extend at most, padding included (bounds its memory).
+      extend_tokens: tokens of one extend at most on each shard, padding included (bounds its memory).
 
     Raises ConfigError for sizes that cannot work.
     """
@@ -124,21 +126,15 @@ class Engine:
             stream = StreamDecoder
         self.drawable = drawable_ids(tokenizer, model_config.vocab_size)
         self.new_stream: Callable[[], Stream] = functools.partial(stream, tokenizer)
-        rows_sharding: NamedSharding | None = None
-        host_sharding: NamedSharding | None = None
-        if mesh is not None:
-            ways = self.rules.ways("batch", mesh)
-            slots = -(-slots // ways) * ways
-            rows_sharding, host_sharding = batch_sharding(mesh, self.rules), replicated(mesh)
-        self.slots = slots
-        alone = mesh is None or mesh.size == 1  # gathering slots across devices would cost more than it saves
-        rows = sorted({min(r, slots) for r in extend_rows or (shapes.extend_rows(slots),)})
-        self.extend_rows = tuple(rows) if alone else (slots,)
-        self.shares = alone
-        self.decode_rows = shapes.decode_rows(slots) if alone else (slots,)
+        host_sharding = None if mesh is None else replicated(mesh)
+        on_shards = Shards.of(mesh, self.rules)
+        self.shards = 1 if on_shards is None else on_shards.count
+        each = -(-slots // self.shards)
+        self.slots = slots = each * self.shards
+        given = [-(-rows // self.shards) for rows in extend_rows or ()]
+        self.extend_rows = tuple(sorted({min(rows, each) for rows in given or (shapes.extend_rows(each),)}))
         on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
-        worth = shapes.WORTH_TOKENS_CPU if on_cpu else shapes.WORTH_TOKENS
-        self._worth = worth if alone and not extend_rows else None
+        self._on_cpu, self._fitted_rows = on_cpu, not extend_rows
         self._alone_from = shapes.DISPATCH_FLOPS_CPU / (2 * used_params(model_config)) if on_cpu else math.inf
         self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
         self._fit_lengths, self._multiple = extend_lengths is None, 1 if on_cpu else 8
@@ -148,9 +144,11 @@ class Engine:
         if tpu is not None:
             multiple, capacity = LANES, -(-cache_length // LANES) * LANES
         keys = (slots, model_config.n_kv_heads, capacity, model_config.head_dim)
+        by_kernel = reads_by_kernel(model_config, mesh, self.rules, cache_length, self.dtype, self.cache_dtype)
+        self.decode_rows = tuple(sorted({-(-rows // self.shards) for rows in shapes.decode_rows(slots, by_kernel)}))
         self._tpu, self._keys = tpu, jax.ShapeDtypeStruct(keys, self.cache_dtype)
         windows = ends = shapes.cache_windows(capacity, multiple)
-        if self.by_kernel(1):
+        if by_kernel:
             ends = (capacity,)  # the kernel takes the whole cache in one array, and reads no more than a slot holds
         parts = [end - start for start, end in pairwise((0, *ends))]
         # a program that skips what its queries do not reach needs no other for a smaller window
@@ -162,25 +160,27 @@ class Engine:
             return SlotState(cache, jnp.zeros(self.slots, jnp.int32), jnp.zeros(self.slots, bool))
 
         self._abstract_cache: KVCache = jax.eval_shape(make_state).cache
-        caches, state_layout = None, None
+        self.state_layout: SlotState | None = None
         self._layout = None
         if mesh is not None:
             caches = cache_shardings(self._abstract_cache, mesh, self.rules)
-            state_layout = SlotState(caches, host_sharding, host_sharding)  # type: ignore[arg-type]
+            by_slot: Any = host_sharding if on_shards is None else on_shards.layout
+            self.state_layout = SlotState(caches, by_slot, by_slot)
             self._layout = param_shardings(model_config, mesh, self.rules, self.param_dtype)
-        self._make_state = jax.jit(make_state, out_shardings=state_layout)
+        self._make_state = jax.jit(make_state, out_shardings=self.state_layout)
         declared = abstract_params(model_config, self.param_dtype)
         self._quantize = jax.jit(functools.partial(quantize_params, declared=declared), out_shardings=self._layout)
         self.programs: Programs = make_programs(
             model_config,
             self.dtype.name,
             self.param_dtype.name,
-            caches,
-            rows_sharding,
+            self.state_layout,
+            host_sharding if on_shards is None else on_shards.layout,
             host_sharding,
             tpu,
             on_cpu,
             ExpertMesh.of(model_config, mesh, self.rules),
+            on_shards,
         )
 
     def by_kernel(self, queries: int) -> bool:
@@ -192,6 +192,13 @@ class Engine:
         """Slots with empty caches [slots, K, C, head_dim] a layer, laid out for this engine's mesh; on TPU C in whole
         blocks."""
         return self._make_state()
+
+    def readable(self, *rows: jax.Array) -> tuple[jax.Array, ...]:
+        """Arrays of rows as this process can read them: where others have devices of the mesh, whole on each one."""
+        if self.mesh is None or not spans_processes(self.mesh):
+            return rows
+        whole: tuple[jax.Array, ...] = reshard(rows, (replicated(self.mesh),) * len(rows))
+        return whole
 
     @functools.cached_property
     def allowed(self) -> jax.Array | None:
@@ -244,28 +251,35 @@ class Engine:
         self.n_stops, self.prepared = max(self.n_stops, -(-n_stops // 4) * 4), True
         dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state(), self.allowed)
         jobs: list[Callable[[], None]] = [
-            functools.partial(dispatcher.prepare_decode, state, rows, self.n_stops, window, self.decode_steps)
+            functools.partial(
+                dispatcher.prepare_decode, state, self.shards * rows, self.n_stops, window, self.decode_steps
+            )
             for rows, window in self._decodes()
         ]
-        if self.shares:
-            jobs.append(functools.partial(dispatcher.prepare_fork, state, self.extend_rows[0]))
-        jobs += [
-            functools.partial(dispatcher.prepare_extend, state, rows, rows == self.slots, self.n_stops, length, window)
-            for rows, length, window in self._extends()
-        ]
+        jobs.append(functools.partial(dispatcher.prepare_fork, state, self.shards * self.extend_rows[0]))
+        for rows, length, window in self._extends():
+            shape = (
+                self.shards * rows,
+                self.is_whole(rows, length),
+                self.n_stops,
+                length,
+                window,
+                self.at_once(rows, length),
+            )
+            jobs.append(functools.partial(dispatcher.prepare_extend, state, *shape))
         return jobs
 
     @property
     def n_programs(self) -> int:
         """How many `compilations` there are, for the lengths chosen so far."""
-        return len(self._decodes()) + self.shares + len(self._extends())
+        return len(self._decodes()) + 1 + len(self._extends())
 
     def _decodes(self) -> list[tuple[int, int]]:
-        """Rows and window of each program that decodes."""
+        """Rows of a shard and window of each program that decodes."""
         return [(rows, window) for rows in self.decode_rows for window in self.decode_windows]
 
     def _extends(self) -> list[tuple[int, int, int]]:
-        """Rows, length and window of each `extend`."""
+        """Rows of a shard, length and window of each `extend`."""
         return [
             (rows, length, window)
             for shorter, length in zip((0, *self.extend_lengths), self.extend_lengths, strict=False)
@@ -275,12 +289,27 @@ class Engine:
         ]
 
     def rows_of(self, length: int) -> tuple[int, ...]:
-        """Rows that an extend of this length is compiled for."""
+        """Rows of a shard that an extend of this length is compiled for."""
+        if self.shards > 1 and self._fitted_rows:
+            together, most = self._together(length), min(self.slots // self.shards, shapes.ROWS_OF_A_SHARD)
+            return (-(-most // together) * together,)
         rows = [r for r in self.extend_rows if r * length <= self.extend_tokens] or [self.extend_rows[0]]
-        if self._worth is not None:
-            fewest = min(rows[0], shapes.fewest_rows(length, self._worth))
+        if self._fitted_rows:
+            fewest = shapes.rows_together(length, rows[0], self._on_cpu)
             rows = [fewest] if length > self._alone_from else [fewest, *rows]
         return tuple(sorted(set(rows)))
+
+    def at_once(self, rows: int, length: int) -> int:
+        """Those of all shards' rows, so many a shard, that an extend of this length computes side by side."""
+        return self.shards * (self._together(length) if self.shards > 1 and self._fitted_rows else rows)
+
+    def _together(self, length: int) -> int:
+        """Rows of one shard that make enough tokens for efficient products."""
+        return shapes.rows_together(length, min(self.slots // self.shards, shapes.ROWS_OF_A_SHARD), self._on_cpu)
+
+    def is_whole(self, rows: int, length: int) -> bool:
+        """Whether an extend of so many rows a shard has the slots themselves as its rows."""
+        return self.at_once(rows, length) == self.slots
 
     def run(
         self,

@@ -16,9 +16,24 @@ import numpy as np
 from jax.sharding import Mesh
 
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.model import ModelConfig, abstract_params, cache_shardings, init_cache, param_shardings
+from selfevo_jax.model import (
+    LANES,
+    ModelConfig,
+    TpuAttention,
+    abstract_params,
+    cache_shardings,
+    init_cache,
+    param_shardings,
+)
 from selfevo_jax.model.int8 import is_int8
-from selfevo_jax.sample.shapes import EXTEND_TOKENS, LONGEST_EXTEND, decode_rows, extend_rows
+from selfevo_jax.sample.shapes import (
+    EXTEND_TOKENS,
+    LONGEST_EXTEND,
+    ROWS_OF_A_SHARD,
+    decode_rows,
+    extend_rows,
+    rows_together,
+)
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, ShardingRules
 
 SAFETY = 0.9
@@ -60,6 +75,22 @@ def available_bytes(mesh: Mesh) -> int:
     here = mesh.local_devices
     stats = here[0].memory_stats() or {}
     return int(stats["bytes_limit"]) if "bytes_limit" in stats else host_bytes() // len(here)
+
+
+def reads_by_kernel(
+    config: ModelConfig, mesh: Mesh | None, rules: ShardingRules, cache_length: int, dtype: Any, cache_dtype: Any
+) -> bool:
+    """Whether a decode step reads the cache by a kernel, as far as each slot is filled."""
+    tpu = TpuAttention.choose(config, mesh, rules)
+    query = jax.ShapeDtypeStruct((1, 1, config.n_heads, config.head_dim), dtype)
+    capacity = -(-cache_length // LANES) * LANES
+    keys = jax.ShapeDtypeStruct((1, config.n_kv_heads, capacity, config.head_dim), cache_dtype)
+    return tpu is not None and tpu.serves(query, keys)
+
+
+def released_while_sampling(mesh: Mesh) -> bool:
+    """Whether a run keeps fp32 parameters off the devices while it samples: not where their memory is the host's."""
+    return mesh.devices.flat[0].platform != "cpu"
 
 
 @dataclass(frozen=True)
@@ -109,52 +140,79 @@ class SamplerMemory:
 
     @functools.cached_property
     def parameters(self) -> int:
-        """All that is held while sampling: M_0 and the newest checkpoint in fp32, laid out for training, and the
-        parameters placed for decoding where those are others."""
-        train_mesh = self.train_mesh or self.mesh
-        placed = self.params(self.param_dtype, self.rules)
-        same = train_mesh.shape["tensor"] == self.mesh.shape["tensor"] and train_mesh.shape["fsdp"] == 1
-        as_they_are = self.param_dtype == np.float32 and same
-        return self.masters + (0 if as_they_are else placed)
+        """All that is held while sampling: the parameters placed for decoding; on a CPU also M_0 and the newest
+        checkpoint in fp32, laid out for training, of which the placed ones may be one."""
+        return self.params(self.param_dtype, self.rules) if self._released else self.masters + self._placed
 
     @functools.cached_property
     def masters(self) -> int:
-        """M_0 and the newest checkpoint, in fp32."""
-        return 2 * self.params(np.float32, TRAIN_RULES, self.train_mesh or self.mesh)
+        """fp32 parameters that are on the devices at a time: the checkpoint that is placed, on a CPU M_0 too."""
+        return (1 if self._released else 2) * self.params(np.float32, TRAIN_RULES, self.train_mesh or self.mesh)
+
+    @property
+    def _released(self) -> bool:
+        return released_while_sampling(self.mesh)
+
+    @property
+    def held(self) -> int:
+        """Of `parameters`, what is beside those that decoding reads."""
+        return self.parameters - self.params(self.param_dtype, self.rules)
+
+    @functools.cached_property
+    def _placed(self) -> int:
+        """Parameters for decoding that are others than those for training."""
+        train_mesh = self.train_mesh or self.mesh
+        same = train_mesh.shape["tensor"] == self.mesh.shape["tensor"] and train_mesh.shape["fsdp"] == 1
+        return 0 if self.param_dtype == np.float32 and same else self.params(self.param_dtype, self.rules)
 
     def temporaries(self, slots: int) -> int:
         """What a call needs at most besides its arguments, for so many slots on this device: an estimate.
 
         A decode has the logits in several copies, and one layer of an int8 cache widened; that of fewer rows works on a
         copy of their caches. An extend has the scores of all its tokens twice (before and after the softmax), the
-        feed-forward's states twice, and a copy of one layer of its rows' caches. `compiled.memory_analysis()` for 4
-        layers of SmolLM2-135M, 32 slots of 768 tokens, fp32, on a CPU: decode 36 MiB (six times the logits), of 16 rows
-        90 (72 the copy), extend of 8 x 512 tokens 171 (a CPU has the scores of a quarter of the positions at a time).
-        XLA on a CPU widens all int8 matrices of a call at once (168 MiB more here); for a TPU it does not.
+        feed-forward's states twice, and a copy of one layer of its rows' caches; on several shards of the slots it has
+        few rows at a time.
+
+        `compiled.memory_analysis()` for 4 layers of SmolLM2-135M, 32 slots of 768 tokens, fp32, on a CPU: decode 36 MiB
+        (six times the logits), of 16 rows 90 (72 the copy), extend of 8 x 512 tokens 171 (a CPU has the scores of a
+        quarter of the positions at a time). XLA on a CPU widens all int8 matrices of a call at once (168 MiB more
+        here); for a TPU it does not.
         """
-        c, alone, tensor = self.config, self.mesh.size == 1, self.mesh.shape["tensor"]
+        c, tensor, on_cpu = self.config, self.mesh.shape["tensor"], self.mesh.devices.flat[0].platform == "cpu"
         heads, kv_heads, width = (n // tensor if n % tensor == 0 else n for n in (c.n_heads, c.n_kv_heads, c.d_ff))
         if c.n_experts:  # each device has all its tokens once for each expert that they take, its own or not
             width = c.experts_per_token * (c.d_ff + c.d_model)
         size = np.dtype(self.dtype).itemsize
-        copied = max((rows for rows in decode_rows(slots) if alone and rows < slots), default=0)
+        fewer = (-(-rows // self.ways) for rows in decode_rows(slots * self.ways, self.by_kernel))
+        copied = max((rows for rows in fewer if rows < slots), default=0)
         decode = copied * self.slot + LOGIT_COPIES * slots * c.vocab_size * 4
         if is_int8(self.cache_dtype):
             decode += 2 * slots * kv_heads * self.cache_length * c.head_dim * size
-        rows = extend_rows(slots) if alone else slots
-        tokens = rows * min(LONGEST_EXTEND, self.cache_length)
-        tokens = max(EXTEND_TOKENS, tokens) if alone else tokens
+        longest = min(LONGEST_EXTEND, self.cache_length)
+        if self.ways == 1:
+            rows, tokens = extend_rows(slots), max(EXTEND_TOKENS, extend_rows(slots) * longest)
+        else:
+            together = {
+                length: rows_together(length, min(slots, ROWS_OF_A_SHARD), on_cpu)
+                for length in (*range(8, longest, 8), longest)
+            }
+            rows, tokens = max(together.values()), max(rows * length for length, rows in together.items())
         extend = rows * self.slot // c.n_layers + 2 * tokens * (heads * self.cache_length * 4 + width * size)
-        return max(decode, extend) + self._widened
+        return max(decode, extend) + (self._widened if on_cpu else 0)
+
+    @functools.cached_property
+    def by_kernel(self) -> bool:
+        """Whether a kernel reads the cache for each token."""
+        return reads_by_kernel(self.config, self.mesh, self.rules, self.cache_length, self.dtype, self.cache_dtype)
 
     @functools.cached_property
     def _widened(self) -> int:
-        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        return self.params(self.dtype, self.rules) if on_cpu and is_int8(self.param_dtype) else 0
+        return self.params(self.dtype, self.rules) if is_int8(self.param_dtype) else 0
 
     def needed(self, slots: int) -> int:
-        """Everything, for so many slots on this device."""
-        return self.parameters + slots * self.slot + self.temporaries(slots)
+        """Everything, for so many slots on this device: while sampling, or while parameters are placed before it."""
+        sampling = self.parameters + slots * self.slot + self.temporaries(slots)
+        return max(sampling, self.masters + self._placed)
 
     def _remedies(self, usable: int) -> str:
         """What can help where too little fits into so many bytes: other slots only where the parameters leave room."""
@@ -166,8 +224,9 @@ class SamplerMemory:
             tensor = self.mesh.shape["tensor"]
             found += [] if is_int8(self.param_dtype) else ["sampling.param_dtype=int8"]
             found += [f"sampling.tensor={2 * tensor}"] if tensor < self.mesh.size else []
+        alone = "the parameters" if self._released else "M_0 and the newest checkpoint"
         return ", or ".join(found) or (
-            f"more devices: M_0 and the newest checkpoint in float32 alone take {gib(self.masters)} of each of these"
+            f"more devices: {alone} in float32 alone take {gib(self.masters)} of each of these"
         )
 
     def plan(self, wanted: int | None, chains: int, available: int | None = None) -> SlotPlan:

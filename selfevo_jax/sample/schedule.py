@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -14,10 +14,11 @@ import numpy as np
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sample.decode import Dispatcher, Rows, SlotState
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, key_words
+from selfevo_jax.sample.placing import Placing
 from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request, failed, request_problem
 from selfevo_jax.sample.shapes import cover
-from selfevo_jax.sample.sharing import plan_copies
+from selfevo_jax.sample.sharing import Copy, plan_copies
 from selfevo_jax.sample.slot import Slot
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream
@@ -29,9 +30,9 @@ class Programmed(Protocol):
     config: ModelConfig
     seed: int
     slots: int
+    shards: int
     cache_length: int
     n_stops: int
-    shares: bool
     decode_steps: int
     text_steps: int
     extend_tokens: int
@@ -47,7 +48,10 @@ class Programmed(Protocol):
     @property
     def allowed(self) -> jax.Array | None: ...
     def new_state(self) -> SlotState: ...
+    def readable(self, *rows: jax.Array) -> tuple[jax.Array, ...]: ...
     def rows_of(self, length: int) -> tuple[int, ...]: ...
+    def at_once(self, rows: int, length: int) -> int: ...
+    def is_whole(self, rows: int, length: int) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,16 @@ class _Launched:
     logprobs: jax.Array
     made: jax.Array | None = None
     steps: jax.Array | None = None
+    places: np.ndarray | int = 0
+    """Of an extend: what each shard computes, in tokens."""
 
 
 class Scheduler:
     """One run of an engine over an iterator of chains.
 
     `step` launches the extends that wait and one dispatch of decode steps behind them, does the host's own work while
-    the device computes, and only then reads what was drawn.
+    the device computes, and only then reads what was drawn. On several shards (see `Shards`) each row of a dispatch
+    belongs to a slot of its own shard: rows are chosen, caches copied and chains moved within each of them.
     """
 
     def __init__(
@@ -77,6 +84,7 @@ class Scheduler:
         self.state = engine.new_state()
         self.dispatcher = Dispatcher(engine.programs, params, self.state, engine.allowed)
         n = engine.slots
+        self.places = Placing(n, engine.shards)
         self.stats = EngineStats(slots=n)
         self.slots = [Slot(engine.new_stream) for _ in range(n)]
         self.free = list(range(n))
@@ -154,8 +162,10 @@ class Scheduler:
     def _admit(self) -> None:
         """Gives free slots the next chains."""
         while self.free and (found := self.ready.popleft() if self.ready else self._pull()):
-            i = self.free.pop(0)
             chain, request = found
+            texts = [slot.cached if slot.request is None else slot.request.tokens for slot in self.slots]
+            i = self.places.best(self.free, request.tokens, texts, [slot.chain is not None for slot in self.slots])
+            self.free.remove(i)
             self.slots[i].chain, self.slots[i].seen = chain, []
             self._begin(i, request)
 
@@ -180,8 +190,8 @@ class Scheduler:
         if not self.exhausted or self.ready:
             return
         live = [i for i, slot in enumerate(self.slots) if slot.chain is not None]
-        fewest = next(r for r in self.engine.decode_rows if r >= len(live))
-        moves = list(zip((i for i in live if i >= fewest), (j for j in range(fewest) if j not in live), strict=False))
+        most = max(map(len, self.places.by_shard(live)))
+        moves = self.places.moves(live, next(rows for rows in self.engine.decode_rows if rows >= most))
         self._copy_slots(moves)
         for i, j in moves:
             for known in self._of_slots:
@@ -206,46 +216,63 @@ class Scheduler:
         words, position, count, limit, stops, forced = (f[index] for f in fields)  # copies: the device reads them later
         return Rows(words, settings, position, count, limit, active, stops, forced)  # type: ignore[arg-type]
 
-    def _layout(self, chosen: list[int], n_rows: int) -> tuple[np.ndarray | None, np.ndarray, dict[int, int]]:
-        """(device slot ids or None for the whole batch, host indices [E], slot -> row)."""
-        if n_rows == len(self.slots):
-            return None, np.arange(n_rows), {i: i for i in chosen}
-        ids = np.full(n_rows, len(self.slots), np.int32)  # filled up with an id that is out of range
-        ids[: len(chosen)] = chosen
-        return ids, np.minimum(ids, len(self.slots) - 1), {i: row for row, i in enumerate(chosen)}
-
     def _launch_extends(self) -> list[_Launched]:
-        """Extends the waiting slots, `extend_tokens` tokens at most where three in four slots decode: long prompts go
-        in pieces between the dispatches of decode steps, and do not stall the others."""
-        engine, spent, launched = self.engine, 0, []
+        """Extends the waiting slots, `extend_tokens` tokens a shard at most where three in four slots decode: long
+        prompts go in pieces between the dispatches of decode steps, and do not stall the others."""
+        engine, launched = self.engine, list[_Launched]()
+        spent = np.zeros(engine.shards, int)
 
         def affordable() -> bool:
-            return spent < engine.extend_tokens or 4 * int(np.count_nonzero(self.decoding)) < 3 * engine.slots
+            return spent.max() < engine.extend_tokens or 4 * int(np.count_nonzero(self.decoding)) < 3 * engine.slots
 
         while self.waiting and affordable():
-            now = self._share()
-            groups: dict[int, list[int]] = {}
-            for i in now:
-                rest = len(self._text(i)) - int(self.position[i])
-                bucket = next((b for b in engine.extend_lengths if b >= rest), engine.extend_lengths[-1])
-                groups.setdefault(bucket, []).append(i)
-            for length, group in groups.items():
-                left = group
-                for n_rows in cover(len(group), engine.rows_of(length)):
+            queues: dict[int, list[list[int]]] = {}
+            for length, group in self._by_length(self._share()).items():
+                queues[length] = self.places.by_shard(group)
+            for length, queue in queues.items():
+                for n_rows in cover(max(map(len, queue)), engine.rows_of(length)):
                     if not affordable():
-                        self.waiting += left
                         break
-                    launched.append(self._extend(left[:n_rows], n_rows, length))
-                    spent, left = spent + n_rows * length, left[n_rows:]
-        return launched
+                    chosen = self._chosen(queues, length, n_rows)
+                    launched.append(self._extend(chosen, n_rows, length))
+                    spent += launched[-1].places
+            self.waiting += [i for queue in queues.values() for shard in queue for i in shard]
+        # a shard does not wait for the others before all of its own are through
+        self.stats.idle += int((spent.max() - spent).sum())
+        told = [engine.readable(one.drawn, one.logprobs) for one in launched]
+        return [replace(one, drawn=drawn, logprobs=scores) for one, (drawn, scores) in zip(launched, told, strict=True)]
+
+    def _by_length(self, slots: list[int]) -> dict[int, list[int]]:
+        """Slots by the length of the extend that holds the next piece of their text, the longest first."""
+        found: dict[int, list[int]] = {length: [] for length in reversed(self.engine.extend_lengths)}
+        for i in slots:
+            rest = len(self._text(i)) - int(self.position[i])
+            found[next((n for n in self.engine.extend_lengths if n >= rest), self.engine.extend_lengths[-1])].append(i)
+        return found
+
+    def _chosen(self, queues: dict[int, list[list[int]]], length: int, n_rows: int) -> list[list[int]]:
+        """Takes the rows of an extend from the queues of each shard; places that it computes in any case are filled
+        with rows of shorter texts."""
+        chosen = [shard[:n_rows] for shard in queues[length]]
+        computed = self.places.computed(chosen, n_rows, self.engine.at_once(n_rows, length))
+        for at, (rows, places) in enumerate(zip(chosen, computed, strict=True)):
+            del queues[length][at][: len(rows)]
+            for shorter in [n for n in queues if n < length]:
+                room = places - len(rows)
+                rows.extend(queues[shorter][at][:room])
+                del queues[shorter][at][:room]
+        return chosen
 
     def _share(self) -> list[int]:
         """Takes from the waiting slots those to extend now, after copying from other slots what they hold of a text."""
-        waiting, self.waiting = self.waiting, []
-        if not self.engine.shares:
-            return waiting
-        wanted = {i: self._text(i) for i in waiting}
-        now, self.waiting, copies = plan_copies(wanted, [slot.cached for slot in self.slots])
+        now: list[int] = []
+        later: list[int] = []
+        copies: list[Copy] = []
+        for at, shard in enumerate(self.places.by_shard(self.waiting)):
+            held = {i: self.slots[i].cached for i in self.places.of_shard(at)}
+            found = plan_copies({i: self._text(i) for i in shard}, held)
+            now, later, copies = now + found[0], later + found[1], copies + found[2]
+        self.waiting = later
         self._copy_slots([(copy.source, copy.target) for copy in copies])
         for copy in copies:
             self.stats.shared += copy.length - int(self.position[copy.target])
@@ -254,17 +281,19 @@ class Scheduler:
         return now
 
     def _copy_slots(self, pairs: list[tuple[int, int]]) -> None:
-        """Copies slots to others on the device, (source, target) in their order."""
-        for at in range(0, len(pairs), n_rows := self.engine.extend_rows[0]):
-            sources, targets = np.zeros(n_rows, np.int32), np.full(n_rows, len(self.slots), np.int32)
-            for row, pair in enumerate(pairs[at : at + n_rows]):
-                sources[row], targets[row] = pair
+        """Copies slots to others of their shards on the device, (source, target) in their order."""
+        for sources, targets in self.places.copies(pairs, self.engine.extend_rows[0]):
             self.state = self.dispatcher.fork(self.state, sources, targets)
 
-    def _extend(self, chosen: list[int], n_rows: int, length: int) -> _Launched:
-        """Launches one piece of each chosen slot's text."""
-        ids, index, row_of = self._layout(chosen, n_rows)
-        tokens, lengths, last = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32), np.zeros(n_rows, bool)
+    def _extend(self, chosen: list[list[int]], n_rows: int, length: int) -> _Launched:
+        """Launches one piece of the text of each slot that was chosen, by shards, n_rows of each."""
+        ids: np.ndarray | None
+        ids, row_of = self.places.rows_of(chosen, n_rows)
+        index = np.minimum(ids, len(self.slots) - 1)
+        if self.engine.is_whole(n_rows, length):
+            ids, index, row_of = None, np.arange(len(self.slots)), {i: i for i in row_of}
+        total, at_once = len(index), self.engine.at_once(n_rows, length)
+        tokens, lengths, last = np.zeros((total, length), np.int32), np.zeros(total, np.int32), np.zeros(total, bool)
         for i, row in row_of.items():
             text, at = self._text(i), int(self.position[i])
             piece = text[at : at + length]
@@ -272,9 +301,12 @@ class Scheduler:
         rows = self._rows(index, last)
         reach = int((self.position[index] + lengths)[lengths > 0].max())
         window = next(w for w in self.engine.extend_windows if w >= reach)
-        self.state, drawn, logprobs = self.dispatcher.extend(self.state, ids, rows, tokens, lengths, window=window)
+        self.state, drawn, logprobs = self.dispatcher.extend(
+            self.state, ids, rows, tokens, lengths, window=window, at_once=at_once
+        )
+        places = length * np.asarray(self.places.computed(chosen, n_rows, at_once))
         self.stats.prefilled += int(lengths.sum())
-        self.stats.padding += tokens.size - int(lengths.sum())
+        self.stats.padding += int(places.sum() - lengths.sum())
         for i, row in row_of.items():
             self.position[i] += lengths[row]
             self.slots[i].cached = self._text(i)[: self.position[i]]
@@ -282,7 +314,7 @@ class Scheduler:
                 self.decoding[i], self.count[i] = True, 1
             else:
                 self.waiting.append(i)
-        return _Launched({i: row for i, row in row_of.items() if last[row]}, drawn, logprobs)
+        return _Launched({i: row for i, row in row_of.items() if last[row]}, drawn, logprobs, places=places)
 
     def _launch_decode(self) -> _Launched | None:
         engine = self.engine
@@ -290,7 +322,9 @@ class Scheduler:
         room = int((self.limit - self.count)[chosen].max()) if chosen else 0
         if room == 0:
             return None
-        index = np.arange(next(r for r in engine.decode_rows if r > chosen[-1]))
+        each = self.places.each
+        n_rows = next(rows for rows in engine.decode_rows if rows > max(i % each for i in chosen))
+        index = self.places.first(n_rows)
         # the host alone sees stop strings; and slots that wait should not wait long
         soon = self.waiting or any(self.slots[i].watch is not None for i in chosen)
         n_steps = min(engine.text_steps if soon else engine.decode_steps, engine.decode_steps, room)
@@ -303,7 +337,8 @@ class Scheduler:
             window=next(w for w in engine.decode_windows if w >= reach),
             capacity=engine.decode_steps,
         )
-        return _Launched({i: i for i in chosen}, drawn, logprobs, made, steps)
+        row_of = {i: i // each * n_rows + i % each for i in chosen}
+        return _Launched(row_of, drawn, logprobs, made, steps)
 
     # -- results ------------------------------------------------------------------------------------------------
 

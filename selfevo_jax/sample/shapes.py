@@ -18,6 +18,8 @@ DISPATCH_FLOPS_CPU = 1e9
 LENGTH_TOKENS = 4096
 """Tokens of padding that one more length of an extend must save: two cores compute about as many of SmolLM2-135M while
 they compile it, and far more of a smaller model."""
+ROWS_OF_A_SHARD = 8
+"""Rows that one extend takes at most from each of several shards, which go through as many as they have."""
 _DISPATCH_ROWS = 0.5
 """What a dispatch costs besides, in rows."""
 
@@ -27,8 +29,14 @@ def few_rows(slots: int) -> int:
     return max(1, slots // 8 if slots >= 64 else slots // 4)
 
 
-def decode_rows(slots: int) -> tuple[int, ...]:
-    """Rows of decoding: all slots, and while the last chains drain a half of them or few, if that is a fair number."""
+def decode_rows(slots: int, by_kernel: bool = False) -> tuple[int, ...]:
+    """Rows of decoding: all slots, and while the last chains drain a half of them or few, if that is a fair number.
+
+    Where a kernel reads the cache, only as far as a slot is filled, slots at rest cost next to nothing, while fewer
+    rows would need a copy of their caches: always all slots.
+    """
+    if by_kernel:
+        return (slots,)
     return tuple(sorted({rows for rows in (few_rows(slots), slots // 2) if 8 <= rows < slots} | {slots}))
 
 
@@ -40,6 +48,11 @@ def extend_rows(slots: int) -> int:
 def fewest_rows(length: int, worth: int) -> int:
     """The least power of two of rows of this length that make `worth` tokens."""
     return 1 << max(0, (-(-worth // length) - 1).bit_length())
+
+
+def rows_together(length: int, most: int, on_cpu: bool) -> int:
+    """Rows of an extend of this length that make enough tokens for efficient products, at most so many."""
+    return min(fewest_rows(length, WORTH_TOKENS_CPU if on_cpu else WORTH_TOKENS), most)
 
 
 def cover(count: int, rows: Sequence[int]) -> list[int]:

@@ -26,12 +26,13 @@ class Copy:
     length: int
 
 
-def plan_copies(wanted: Mapping[int, Tokens], held: Sequence[Tokens]) -> tuple[list[int], list[int], list[Copy]]:
+def plan_copies(wanted: Mapping[int, Tokens], held: Mapping[int, Tokens]) -> tuple[list[int], list[int], list[Copy]]:
     """Who copies from whom.
 
     Args:
       wanted: the text that each waiting slot is to hold.
-      held: the text in each slot's cache; a waiting slot's is a beginning of what it wants.
+      held: the text in the cache of each slot that can be copied from; a waiting slot's is a beginning of what it
+        wants.
 
     Returns the slots to extend now, those to come back for (their text begins as that of a slot that is about to be
     extended), and the copies to make first, in an order in which none reads a slot that an earlier one wrote.
@@ -41,7 +42,7 @@ def plan_copies(wanted: Mapping[int, Tokens], held: Sequence[Tokens]) -> tuple[l
     if not long:
         return now, [], []
     holders: dict[Tokens, list[int]] = {}
-    for j, text in enumerate(held):
+    for j, text in held.items():
         holders.setdefault(text[:SHARE_FROM], []).append(j)
     leaders: dict[Tokens, list[int]] = {}
     overwritten: set[int] = set()

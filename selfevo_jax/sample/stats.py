@@ -18,6 +18,8 @@ class EngineStats:
     """Prompt tokens computed (padding not counted)."""
     padding: int = 0
     """Places of extends that held no token."""
+    idle: int = 0
+    """Places that shards of a mesh could have computed while others had more to extend."""
     shared: int = 0
     """Prompt tokens copied from another slot's cache (samples of one prompt, a common system prompt)."""
     lower_bound: int = 0

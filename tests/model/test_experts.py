@@ -34,7 +34,7 @@ def test_the_kernel_gives_the_states_and_gradients_of_plain_products() -> None:
 def test_experts_lie_where_heads_do_and_are_whole_where_they_do_not_divide() -> None:
     mesh = make_mesh(1, 2, 4)
     for rules in (TRAIN_RULES, DECODE_RULES):
-        assert ExpertMesh.of(CONFIG, mesh, rules) == ExpertMesh(mesh, ("data", "fsdp"), ("tensor",))
+        assert ExpertMesh.of(CONFIG, mesh, rules) == ExpertMesh(mesh, ("slice", "data", "fsdp"), ("tensor",))
         assert ExpertMesh.of(CONFIG, make_mesh(1, 1, 8), rules).expert_axes == ()
     assert ExpertMesh.of(CONFIG, None, DECODE_RULES) is None
     assert ExpertMesh.of(ModelConfig(64, 32, 1, 2, 1, 16, 32), mesh, TRAIN_RULES) is None

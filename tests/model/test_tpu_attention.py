@@ -137,7 +137,7 @@ def test_the_kernels_serve_only_shapes_they_compile_for(length, head_dim, capaci
 
 def mesh_on(platform, tensor):
     device = SimpleNamespace(platform=platform)
-    return SimpleNamespace(devices=np.array([device]), shape={"data": 2, "fsdp": 1, "tensor": tensor})
+    return SimpleNamespace(devices=np.array([device]), shape={"slice": 1, "data": 2, "fsdp": 1, "tensor": tensor})
 
 
 def test_the_platform_of_the_mesh_chooses():

@@ -82,7 +82,7 @@ def test_the_cache_stays_as_it_is_laid_out_and_in_its_place(shape):
     extend = (params, state, None, rows, zeros[:, None], zeros)
     decode = (params, state, rows, zeros[0], zeros[0])
     programs = {
-        "extend": compiled(e, "extend", extend, window=64),
+        "extend": compiled(e, "extend", extend, window=64, at_once=8),
         "decode": compiled(e, "decode_many", decode, window=64, capacity=8),
         "fork": compiled(e, "fork", (state, zeros, zeros)),
     }

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sample_helpers import BOS, CONFIG, VOCAB, engine, random_params
+from sample_helpers import BOS, CONFIG, VOCAB, Requests, engine, random_params
 
 from selfevo_jax.model import Transformer, init_cache
 from selfevo_jax.sample import DrawKey, Request, SamplingParams
@@ -81,9 +81,11 @@ def test_a_text_that_is_shared_or_forked_carries_its_scales_along():
     rows = [Request((*head, 5 + i), SamplingParams(max_new_tokens=6, temperature=0.0)) for i in range(6)]
     e = engine(slots=3, cache_length=96, extend_lengths=(8, 64), **INT8)
     lone = engine(slots=1, **INT8)
-    got = e.generate(random_params(), rows)
-    assert e.shares
-    assert [c.tokens for c in got] == [lone.generate(random_params(), [row])[0].tokens for row in rows]
+    chains = [Requests(i, row) for i, row in enumerate(rows)]
+    assert e.run(random_params(), chains).shared > 0
+    assert [chain.got[0].tokens for chain in chains] == [
+        lone.generate(random_params(), [row])[0].tokens for row in rows
+    ]
 
 
 @pytest.mark.parametrize("setting", [{"param_dtype": "int8"}, {"cache_dtype": "int8"}, INT8], ids=str)

@@ -58,6 +58,24 @@ def test_parameters_held_are_two_masters_and_the_placed_ones_where_they_are_othe
     assert memory((2, 2, 2)).parameters > memory((2, 1, 4)).parameters - 1  # replicated over fsdp for decoding
 
 
+def test_where_devices_have_a_memory_of_their_own_what_is_sampled_with_is_all_that_is_held(monkeypatch):
+    monkeypatch.setattr("selfevo_jax.sample.memory.released_while_sampling", lambda mesh: True)
+    count, m = param_count(CONFIG), memory(params="bfloat16")
+    assert m.parameters == 2 * count
+    assert m.held == 0
+    assert m.needed(1) >= 4 * count + 2 * count  # while the checkpoint is cast
+    with pytest.raises(ConfigError, match="0 fit. Take more devices: the parameters in float32 alone take"):
+        m.plan(None, chains=1, available=1000)
+
+
+def test_shards_of_the_slots_extend_few_rows_at_a_time_and_copy_fewer_to_drain():
+    one, shards = memory((1, 1, 1)), memory((4, 1, 1))
+    # 4 rows of 8 tokens to one of 100: one layer of 2 of as many rows, scores of 4 heads, states 64 wide
+    scores = 2 * (4 * 100 * 4 + 64 * 4)
+    assert shards.temporaries(8) == 4 * 4 * KV // CONFIG.n_layers + 100 * scores
+    assert shards.temporaries(8) < one.temporaries(32) / 3
+
+
 def test_temporaries_are_those_that_the_formula_of_the_docstring_gives():
     m = memory()
     tokens = 4096  # more than the rows of an extend times the cache's length

@@ -88,17 +88,21 @@ def text(*parts):
 
 def test_samples_of_one_prompt_wait_for_the_first_and_copy_it():
     wanted = {0: text(1, 2), 1: text(1, 2), 2: text(3), 3: (9, 9)}
-    now, later, copies = plan_copies(wanted, [(), (), (), ()])
+    now, later, copies = plan_copies(wanted, dict.fromkeys(range(4), ()))
     assert sorted(now) == [0, 2, 3]
     assert later == [1]
     assert copies == []
     # the last token is computed again: its logits are needed
-    assert plan_copies({1: wanted[1]}, [wanted[0], (), wanted[2]]) == ([1], [], [Copy(0, 1, 2 * SHARE_FROM - 1)])
+    assert plan_copies({1: wanted[1]}, {0: wanted[0], 1: (), 2: wanted[2]}) == (
+        [1],
+        [],
+        [Copy(0, 1, 2 * SHARE_FROM - 1)],
+    )
 
 
 def test_a_copy_never_reads_a_slot_that_an_earlier_copy_wrote():
     held = [text(1, 2, 3), text(1, 4)]
-    now, later, copies = plan_copies({1: text(1, 2, 3, 5), 2: text(1, 4, 6)}, [*held, ()])
+    now, later, copies = plan_copies({1: text(1, 2, 3, 5), 2: text(1, 4, 6)}, {0: held[0], 1: held[1], 2: ()})
     assert sorted(now) == [1, 2] or later
     written = set()
     for copy in copies:

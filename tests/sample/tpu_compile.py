@@ -68,8 +68,9 @@ def main(topology, mesh_shape):
     made = engine._make_state.lower().compile()
     state = laid_out(jax.eval_shape(engine.new_state), made.output_shardings)
     params = laid_out(abstract_params(config, jnp.bfloat16), param_shardings(config, mesh, engine.rules))
-    n_rows = engine.extend_rows[0]
-    slots = None if n_rows == engine.slots else np.zeros(n_rows, np.int32)
+    each = engine.rows_of(8)[-1]
+    n_rows = engine.shards * each
+    slots = None if engine.is_whole(each, 8) else np.zeros(n_rows, np.int32)
     rows, n = empty_rows(n_rows, 4), np.int32(0)
     window = engine.decode_windows[-1]
     programs = {
@@ -81,6 +82,7 @@ def main(topology, mesh_shape):
             0,
             (params, state, slots, rows, np.zeros((n_rows, 8), np.int32), np.zeros(n_rows, np.int32)),
             window=window,
+            at_once=engine.at_once(each, 8),
         ),
     }
     leaf = state.cache.k[0]
