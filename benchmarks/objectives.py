@@ -1,6 +1,7 @@
 """What a step of each objective costs beside one of `sft` on the same rows: memory and FLOPs counted, seconds in turns.
 
     python benchmarks/objectives.py                          # two layers of SmolLM2-135M's shape, its whole vocabulary
+    python benchmarks/objectives.py --turns 0                # what is counted alone
 
 All programs update one state, so that none is timed with memory of its own. Memory is what the compiled step holds
 beside its arguments, FLOPs are those of matrix products; the least of the turns' seconds counts.
@@ -59,13 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("layers", 2), ("rows", 4), ("length", 768), ("turns", 5), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--objectives", type=lambda text: text.split(","), default=list(OBJECTIVES))
     args = parser.parse_args()
+    names = list(dict.fromkeys(("sft", *args.objectives)))
     use_threads(args.threads)
     config = dataclasses.replace(PRESETS["smollm2-135m"], n_layers=args.layers)
     mesh = make_mesh(devices=jax.devices()[:1])
     state: Any = None
     steps, batches, counted = {}, {}, {}
-    for name in OBJECTIVES:
+    for name in names:
         objective = open_objective(ObjectiveSection(name=name))
         settings = TrainConfig(batch_rows=args.rows, length=args.length, objective=objective)
         lowered, _ = lower_train_step(config, settings, mesh)
@@ -73,27 +76,25 @@ def main() -> None:
         flops = account(parse(steps[name].as_text()), MeshAxes({"x": 1})).flops
         counted[name] = (steps[name].memory_analysis().temp_size_in_bytes, flops)
         batches[name] = batch_of(extra_shapes(objective), args.rows, args.length, config.vocab_size).micro(1)
-        if state is None:
+        if state is None and args.turns:
             state = init_state(init_params(config, jax.random.key(0)), config, settings, mesh, TRAIN_RULES)
-    seconds: dict[str, list[float]] = {name: [] for name in OBJECTIVES}
-    for turn in range(args.turns + 1):
-        for name in OBJECTIVES:
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(args.turns + 1 if args.turns else 0):
+        for name in names:
             begin = time.perf_counter()
             state, metrics = steps[name](state, batches[name], jnp.float32(1e-9))
             jax.block_until_ready(metrics)
             if turn:
                 seconds[name].append(time.perf_counter() - begin)
     memory, flops = counted["sft"]
+
+    def timed(name: str) -> tuple[str, ...]:
+        least = min(seconds[name], default=0.0)
+        return (f"{least:.2f}", f"{least / min(seconds['sft']):.2f}") if args.turns else ("", "")
+
     rows = [
-        (
-            name,
-            f"{counted[name][0] / 2**20:.0f}",
-            f"{counted[name][0] / memory:.2f}",
-            f"{counted[name][1] / flops:.2f}",
-            f"{min(seconds[name]):.2f}",
-            f"{min(seconds[name]) / min(seconds['sft']):.2f}",
-        )
-        for name in OBJECTIVES
+        (name, f"{held / 2**20:.0f}", f"{held / memory:.2f}", f"{work / flops:.2f}", *timed(name))
+        for name, (held, work) in counted.items()
     ]
     table(("objective", "MB", "of sft's", "FLOPs of sft's", "seconds", "of sft's"), rows)
     conclude(args.threads)
