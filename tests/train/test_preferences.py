@@ -83,6 +83,9 @@ def found():
             "kto": [of_kto(0.5), of_kto(0.5, desirable_weight=2), of_kto(0.5, undesirable_weight=2)],
             "kto at its start": Kto().loss(logps, start),
             "kto clamped": [of_kto(-0.3), of_kto(0.0)],
+            "kto's figures": Kto().figures(
+                logps, targets({VERDICT: (1, -1), MISMATCHED: (0, 0), REFERENCE: (-5, -5.5)})
+            ),
         }
 
     return jax.device_get(jax.jit(everything)(LOGPS))
@@ -113,6 +116,7 @@ def test_an_answer_goes_up_or_down_by_its_verdict_against_how_far_the_model_has_
     below, at_zero = found["kto clamped"]
     assert below == at_zero
     assert float(found["kto at its start"][0]) / 2 == pytest.approx(0.5, abs=1e-6)
+    np.testing.assert_allclose(found["kto's figures"], [[1, 1], [-0.5, 1]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dpo", "kto"])

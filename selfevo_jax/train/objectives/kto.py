@@ -36,6 +36,8 @@ class Kto:
     name: ClassVar[str] = "kto"
     reads: ClassVar[tuple[str, ...]] = (VERDICT, MISMATCHED, REFERENCE)
     linear: ClassVar[bool] = False
+    shows: ClassVar[tuple[str, ...]] = ("good_gain", "bad_gain")
+    """Mean d of the good answers, and of the bad ones."""
 
     def __post_init__(self) -> None:
         check(self.name, "beta", self.beta, 0)
@@ -51,3 +53,10 @@ class Kto:
         judged, alone = found.there * (verdict != 0), found.there * (verdict == 0) * (1 - apart)
         by_answer = weight * (1 - jax.nn.sigmoid(self.beta * verdict * (gain - strayed)))
         return (judged * by_answer + alone * found.mean_nll).sum(), (judged + alone).sum()
+
+    def figures(self, logps: jax.Array, targets: Targets) -> jax.Array:
+        """Of `shows`, over answers."""
+        found = targets.sequences(logps)
+        gain, verdict = found.logps - found.extras[REFERENCE], found.extras[VERDICT]
+        sides = [found.there * (verdict > 0), found.there * (verdict < 0)]
+        return jnp.stack([jnp.stack([(side * gain).sum(), side.sum()]) for side in sides])
