@@ -58,8 +58,11 @@ def batch_of(reads: dict[str, tuple[int, ...]], rows: int, length: int, vocab: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("layers", 2), ("rows", 4), ("length", 768), ("turns", 5), ("threads", 2)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--length", type=int, default=768)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--objectives", type=lambda text: text.split(","), default=list(OBJECTIVES))
     args = parser.parse_args()
     names = list(dict.fromkeys(("sft", *args.objectives)))
