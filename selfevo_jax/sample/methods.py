@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from selfevo_jax.sample.params import SamplingParams
+from selfevo_jax.sample.ranks import largest_kept
 
 MIN_TEMPERATURE = 1e-5
 """Positive temperatures below this count as this: fp32 differences of logits divided by less overflow."""
 _MASS_TOLERANCE = 1e-6
-"""Rounding allowed when a cumulative probability is compared with top-p (fp32 softmax of a known distribution)."""
+"""Rounding allowed when the probability of several tokens is compared with top-p."""
 KEY_WORDS = 7
 
 
@@ -43,14 +44,6 @@ def make_keys(words: jax.Array) -> jax.Array:
     return jax.vmap(one)(words)
 
 
-def _keep_largest(scores: jax.Array, ordered: jax.Array, n_keep: jax.Array) -> jax.Array:
-    """bool[B, V]: the n_keep[B] largest scores; of equal ones at the edge, those of lower index."""
-    edge = jnp.take_along_axis(ordered, (n_keep - 1)[:, None], axis=-1)
-    tied = scores == edge
-    room = n_keep - jnp.sum(scores > edge, axis=-1)
-    return (scores > edge) | (tied & (jnp.cumsum(tied, axis=-1) <= room[:, None]))
-
-
 def filter_logits(
     logits: jax.Array, temperature: jax.Array, top_k: jax.Array, top_p: jax.Array, min_p: jax.Array
 ) -> jax.Array:
@@ -65,15 +58,9 @@ def filter_logits(
     scaled = (logits - top) / jnp.maximum(temperature, MIN_TEMPERATURE)[:, None]
 
     def by_rank(scores: jax.Array) -> jax.Array:
-        ordered = -jnp.sort(-scores, axis=-1)
         k = jnp.where(top_k > 0, jnp.minimum(top_k, vocab), vocab)
-        in_k = jnp.arange(vocab) < k[:, None]
-        probs = jax.nn.softmax(jnp.where(in_k, ordered, -jnp.inf), axis=-1)
-        before = jnp.cumsum(probs, axis=-1) - probs
-        needed = before < (top_p - _MASS_TOLERANCE)[:, None]
-        in_p = needed | (top_p >= 1)[:, None] | (jnp.arange(vocab) == 0)
-        n_keep = jnp.maximum(jnp.sum(in_k & in_p, axis=-1), 1)
-        return jnp.where(_keep_largest(scores, ordered, n_keep), scores, -jnp.inf)
+        mass = jnp.where(top_p < 1, top_p - _MASS_TOLERANCE, 1.0)
+        return jnp.where(largest_kept(scores, k, mass), scores, -jnp.inf)
 
     ranked = jnp.any((top_k > 0) | (top_p < 1))
     kept = jax.lax.cond(ranked, by_rank, lambda scores: scores, scaled)
