@@ -146,7 +146,8 @@ def open_sampler(config: Config, model: ModelConfig, train_mesh: Mesh, hbm: floa
 
 
 def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> list[Program]:
-    """A prompt's extend, and a full dispatch of decode steps over all slots."""
+    """A prompt's extend, and a full dispatch of decode steps over all slots: without drafts, and with those that they
+    may check; of a step with drafts one token a slot is counted, the least that it draws."""
     engine, mesh = sampler.engine, sampler.mesh
     state_shapes = jax.eval_shape(engine.new_state)
     state = laid_out(state_shapes, engine.state_layout)
@@ -195,20 +196,27 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
         model_flops=forward_flops(model, rows * length, (length + 1) / 2, predicted=rows),
         **common,
     )
-    slots, steps = engine.shards * engine.decode_rows[-1], engine.decode_steps
-    decode = Program(
-        name=DECODE,
-        kind=DECODE,
-        shape=f"{steps} steps of {slots} slots x {state.cache.length}, {kinds(1)}",
-        lower=lambda: engine.programs.lower(
-            "decode_many",
-            (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0), engine.drawable),
-            window=engine.decode_windows[-1],
-            capacity=steps,
-        ),
-        rows=slots,
-        length=steps,
-        model_flops=steps * forward_flops(model, slots, lengths.mean_context),
-        **common,
-    )
-    return [extend, decode]
+    here, whole_cache = engine.decode_rows[-1], engine.decode_windows[-1]
+    slots = engine.shards * here
+
+    def decode(drafts: int) -> Program:
+        steps, text = engine.decode_steps, np.zeros((slots, whole_cache), np.int32) if drafts else None
+        checked = f", {drafts} drafts each" if drafts else ""
+        return Program(
+            name=f"{DECODE} (drafts)" if drafts else DECODE,
+            kind=DECODE,
+            shape=f"{steps} steps of {slots} slots x {state.cache.length}{checked}, {kinds(1 + drafts)}",
+            lower=lambda: engine.programs.lower(
+                "decode_many",
+                (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0), engine.drawable, text),
+                window=whole_cache,
+                capacity=steps,
+                drafts=drafts,
+            ),
+            rows=slots,
+            length=steps,
+            model_flops=steps * forward_flops(model, slots * (1 + drafts), lengths.mean_context),
+            **common,
+        )
+
+    return [extend, *map(decode, sorted({0, engine.drafts_of(here)}))]

@@ -18,6 +18,7 @@ SAFE_TO_CHANGE = (
     "mesh",
     "sampling.slots",
     "sampling.tensor",
+    "sampling.speculate",
     "saving",
     "track",
 )

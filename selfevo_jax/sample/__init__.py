@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from selfevo_jax.sample.section import SamplingSection, StageSection
     from selfevo_jax.sample.setup import make_engine, sampler_memory
     from selfevo_jax.sample.sharing import SHARE_FROM, common_prefix
+    from selfevo_jax.sample.speculation import Speculation
     from selfevo_jax.sample.stats import EngineStats
 else:
     __getattr__ = on_demand(__name__)
@@ -31,6 +32,7 @@ __all__ = [
     "SamplingSection",
     "Single",
     "SlotPlan",
+    "Speculation",
     "StageSection",
     "available_bytes",
     "common_prefix",

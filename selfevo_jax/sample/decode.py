@@ -5,6 +5,9 @@ Both are pure: `SlotState` goes in (donated) and comes out; all else that is kno
 launched behind an extend before the host has seen what the extend drew. An extend works on any slots, decoding on all
 or on the first ones; results do not depend on which. On a mesh whose slots lie on several shards each of them does so
 with slots of its own.
+
+A step of decoding may check drafts of the next tokens (see `draft`): it computes them all at once, draws each token as
+if it were alone, and keeps what was drawn up to the first that differs from its draft.
 """
 
 import functools
@@ -18,6 +21,7 @@ from jax.sharding import NamedSharding
 
 from selfevo_jax.model import ExpertMesh, KVCache, ModelConfig, TpuAttention, Transformer
 from selfevo_jax.model.cache import take_rows
+from selfevo_jax.sample.draft import Grown, proposed, written
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 from selfevo_jax.sample.programs import NARROW, Programs
 from selfevo_jax.sample.shards import Shards
@@ -101,18 +105,25 @@ class Dispatcher:
         rows: Rows,
         n_steps: int,
         floor: int,
+        text: np.ndarray | None = None,
         *,
         window: int,
         capacity: int,
-    ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array]:
+        drafts: int = 0,
+    ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
         """At most n_steps (<= capacity) steps of the first E slots (of each of W shards the first E / W); ends early
         when at most `floor` of all are active.
 
-        Returns the state, drawn i32[capacity, E], logprobs f32[capacity, E], made i32[E], steps. made[e] counts the
-        tokens of row e, which stand in drawn[:made[e], e].
+        A step draws one token a row, or with `drafts` up to 1 + drafts; these are looked up in `text` i32[E, window],
+        the tokens of each row's cache.
+
+        Returns the state, drawn i32[capacity, 1 + drafts, E], logprobs f32 of the same shape, made i32[capacity, E],
+        steps, drafted. made[s, e] counts the tokens of row e in step s, which stand in drawn[s, :made[s, e], e];
+        drafted counts the drafts that were found.
         """
         n, least = np.int32(n_steps), np.int32(floor)
-        return self._decode(state, rows, window, capacity)(self._params, state, rows, n, least, self._allowed)
+        program = self._decode(state, rows, text, window, capacity, drafts)
+        return program(self._params, state, rows, n, least, self._allowed, text)
 
     def fork(self, state: SlotState, sources: np.ndarray, targets: np.ndarray) -> SlotState:
         """Copies slots `sources` i32[R] to slots `targets` i32[R] of the same shard, R / W for each of W shards; a
@@ -130,9 +141,12 @@ class Dispatcher:
         tokens, lengths = np.zeros((n_rows, length), np.int32), np.zeros(n_rows, np.int32)
         self._extend(state, None if whole else lengths, empty_rows(n_rows, n_stops), tokens, lengths, window, at_once)
 
-    def prepare_decode(self, state: SlotState, n_rows: int, n_stops: int, window: int, capacity: int) -> None:
+    def prepare_decode(
+        self, state: SlotState, n_rows: int, n_stops: int, window: int, capacity: int, drafts: int = 0
+    ) -> None:
         """Compiles `decode_many` for these shapes without running it."""
-        self._decode(state, empty_rows(n_rows, n_stops), window, capacity)
+        text = np.zeros((n_rows, window), np.int32) if drafts else None
+        self._decode(state, empty_rows(n_rows, n_stops), text, window, capacity, drafts)
 
     def _fork(self, state: Any, n_rows: int) -> Any:
         ids = np.zeros(n_rows, np.int32)
@@ -143,11 +157,12 @@ class Dispatcher:
         args = (self._params, state, slots, rows, tokens, lengths, self._allowed)
         return self._programs.compiled("extend", key, args, window=window, at_once=at_once)
 
-    def _decode(self, state: Any, rows: Rows, window: int, capacity: int) -> Any:
+    def _decode(self, state: Any, rows: Rows, text: Any, window: int, capacity: int, drafts: int) -> Any:
         key = (self._bound, rows.stops.shape)
-        args = (self._params, state, rows, np.int32(0), np.int32(0), self._allowed)
-        narrow = len(rows.position) <= NARROW
-        return self._programs.compiled("decode_many", key, args, narrow=narrow, window=window, capacity=capacity)
+        args = (self._params, state, rows, np.int32(0), np.int32(0), self._allowed, text)
+        static = {"window": window, "capacity": capacity, "drafts": drafts}
+        narrow = len(rows.position) * (1 + drafts) <= NARROW
+        return self._programs.compiled("decode_many", key, args, narrow=narrow, **static)
 
 
 def empty_rows(n_rows: int, n_stops: int) -> Rows:
@@ -276,46 +291,61 @@ def make_programs(
         n_steps: jax.Array,
         floor: jax.Array,
         allowed: jax.Array | None = None,
+        text: jax.Array | None = None,
         *,
         window: int,
         capacity: int,
-    ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array]:
+        drafts: int = 0,
+    ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
         n_rows = rows.position.shape[0]
         token, active = state.token[:n_rows], state.active[:n_rows] & rows.active
         keys = make_keys(rows.words)
         cache = _first_rows(state.cache, n_rows, window)
 
         def go_on(carry: Any) -> jax.Array:
-            step, _, _, _, _, active, _, _ = carry
-            return (step < n_steps) & (everywhere(jnp.sum(active)) > floor)
+            step, _, grown, _ = carry
+            return (step < n_steps) & (everywhere(jnp.sum(grown.active)) > floor)
 
         def one(carry: Any) -> Any:
-            step, cache, token, position, count, active, drawn, logprobs = carry
-            where = jnp.where(active, position, cache.length)
-            logits, cache = apply({"params": params}, token[:, None], where[:, None], cache=cache, window=window)
-            new, logprob = draw(logits[:, 0], keys, count, rows.settings, allowed)
-            new = jnp.where(active, new, token)
-            drawn = drawn.at[step].set(new)
-            logprobs = logprobs.at[step].set(logprob)
-            grown = active.astype(jnp.int32)
-            count = count + grown
-            active = active & ~ended(rows, new, logprob, count)
-            return step + 1, cache, new, position + grown, count, active, drawn, logprobs
+            step, cache, grown, drafted = carry
+            asked, guesses = grown.token[:, None], None
+            if grown.text is not None:
+                guesses, found = proposed(grown.text, grown.position, drafts)
+                drafted += drafts * jnp.sum(found & grown.active)
+                asked = jnp.concatenate([asked, guesses], axis=1)
+            where = grown.position[:, None] + jnp.arange(1 + drafts)
+            where = jnp.where(grown.active[:, None], where, cache.length)
+            logits, cache = apply({"params": params}, asked, where, cache=cache, window=window)
 
-        start = (
-            jnp.int32(0),
-            cache,
+            def take(i: Any, carry: Any) -> Any:
+                going, grown = carry
+                here = jax.lax.dynamic_index_in_dim(logits, i, axis=1, keepdims=False)
+                new, logprob = draw(here, keys, grown.count, rows.settings, allowed)
+                over = ended(rows, new, logprob, grown.count + 1)
+                grown = grown.with_token(step, i, new, logprob, going, over)
+                if guesses is not None:  # a token more can be drawn where the draft of this one was right
+                    going &= ~over & (i < drafts) & (new == guesses[:, jnp.minimum(i, drafts - 1)])
+                return going, grown
+
+            first = grown.active, grown
+            _, grown = take(0, first) if guesses is None else jax.lax.fori_loop(0, 1 + drafts, take, first)
+            return step + 1, cache, grown, drafted
+
+        shape = (capacity, 1 + drafts, n_rows)
+        start = Grown(
             token,
             rows.position,
             rows.count,
             active,
+            None if text is None else written(text, rows.position, token),
+            jnp.zeros(shape, jnp.int32),
+            jnp.zeros(shape, jnp.float32),
             jnp.zeros((capacity, n_rows), jnp.int32),
-            jnp.zeros((capacity, n_rows), jnp.float32),
         )
-        step, cache, token, _, count, active, drawn, logprobs = jax.lax.while_loop(go_on, one, start)
+        step, cache, grown, drafted = jax.lax.while_loop(go_on, one, (jnp.int32(0), cache, start, jnp.int32(0)))
         cache = _put_first_rows(state.cache, cache)
-        token, active = state.token.at[:n_rows].set(token), state.active.at[:n_rows].set(active)
-        return SlotState(cache, token, active), drawn, logprobs, count - rows.count, step
+        token, active = state.token.at[:n_rows].set(grown.token), state.active.at[:n_rows].set(grown.active)
+        return SlotState(cache, token, active), grown.drawn, grown.logprobs, grown.made, step, everywhere(drafted)
 
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
         def copy(leaf: jax.Array) -> jax.Array:
@@ -331,7 +361,7 @@ def make_programs(
     out: Any = {}
     if state_layout is not None:
         out["extend"] = (state_layout, *[rows_sharding] * 2)
-        out |= {"decode": (state_layout, *[host_sharding] * 4), "fork": state_layout}
+        out |= {"decode": (state_layout, *[host_sharding] * 5), "fork": state_layout}
     return Programs(
         extend=jax.jit(
             extend, donate_argnums=1, static_argnames=("window", "at_once"), out_shardings=out.get("extend")
@@ -339,7 +369,7 @@ def make_programs(
         decode_many=jax.jit(
             decode_many,
             donate_argnums=1,
-            static_argnames=("window", "capacity"),
+            static_argnames=("window", "capacity", "drafts"),
             out_shardings=out.get("decode"),
         ),
         fork=jax.jit(fork, donate_argnums=0, out_shardings=out.get("fork")),

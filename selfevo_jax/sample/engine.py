@@ -36,6 +36,7 @@ from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request, Single
 from selfevo_jax.sample.schedule import Scheduler
 from selfevo_jax.sample.shards import Shards
+from selfevo_jax.sample.speculation import Pace, Speculation
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, replicated, reshard, spans_processes
@@ -83,6 +84,7 @@ class Engine:
       decode_steps: steps of one dispatch at most; text_steps: the same where a request has stop strings, which the
         host looks for between dispatches.
       extend_tokens: tokens of one extend at most on each shard, padding included (bounds its memory).
+      speculation: drafts that decode steps check, in each slot's own text; None: none.
 
     Raises ConfigError for sizes that cannot work.
     """
@@ -106,6 +108,7 @@ class Engine:
         text_steps: int = 8,
         extend_tokens: int = shapes.EXTEND_TOKENS,
         stream: Callable[[Any], Stream] | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         if slots < 1:
             raise ConfigError(f"slots is {slots}; expected at least 1")
@@ -133,6 +136,9 @@ class Engine:
         self.slots = slots = each * self.shards
         given = [-(-rows // self.shards) for rows in extend_rows or ()]
         self.extend_rows = tuple(sorted({min(rows, each) for rows in given or (shapes.extend_rows(each),)}))
+        # no clock may change a text: in other dtypes than float32 the rounding depends on the shape of a step
+        timed = self.dtype == self.cache_dtype == jnp.float32
+        self._speculation, self.pace = speculation, Pace.of(speculation, timed, spans_processes(mesh))
         on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
         self._on_cpu, self._fitted_rows = on_cpu, not extend_rows
         self._alone_from = shapes.DISPATCH_FLOPS_CPU / (2 * used_params(model_config)) if on_cpu else math.inf
@@ -182,6 +188,10 @@ class Engine:
             ExpertMesh.of(model_config, mesh, self.rules),
             on_shards,
         )
+
+    def drafts_of(self, rows: int) -> int:
+        """Drafts that a step of so many rows of a shard may check for each."""
+        return 0 if self._speculation is None else self._speculation.drafts_of(rows)
 
     def by_kernel(self, queries: int) -> bool:
         """Whether a kernel attends to the cache for so many queries of each slot; else the plain path does."""
@@ -252,9 +262,9 @@ class Engine:
         dispatcher = Dispatcher(self.programs, self.place(params), state := self.new_state(), self.allowed)
         jobs: list[Callable[[], None]] = [
             functools.partial(
-                dispatcher.prepare_decode, state, self.shards * rows, self.n_stops, window, self.decode_steps
+                dispatcher.prepare_decode, state, self.shards * rows, self.n_stops, window, self.decode_steps, drafts
             )
-            for rows, window in self._decodes()
+            for rows, window, drafts in self._decodes()
         ]
         jobs.append(functools.partial(dispatcher.prepare_fork, state, self.shards * self.extend_rows[0]))
         for rows, length, window in self._extends():
@@ -274,9 +284,16 @@ class Engine:
         """How many `compilations` there are, for the lengths chosen so far."""
         return len(self._decodes()) + 1 + len(self._extends())
 
-    def _decodes(self) -> list[tuple[int, int]]:
-        """Rows of a shard and window of each program that decodes."""
-        return [(rows, window) for rows in self.decode_rows for window in self.decode_windows]
+    def _decodes(self) -> list[tuple[int, int, int]]:
+        """Rows of a shard, window and drafts of each program that decodes; where drafts are always checked, none does
+        without."""
+        always = self._speculation is not None and self._speculation.always
+        return [
+            (rows, window, drafts)
+            for rows in self.decode_rows
+            for window in self.decode_windows
+            for drafts in sorted({self.drafts_of(rows)} | (set() if always else {0}))
+        ]
 
     def _extends(self) -> list[tuple[int, int, int]]:
         """Rows of a shard, length and window of each `extend`."""

@@ -80,15 +80,19 @@ def decode_floor(
     position_bytes: float,
     copies: int = 1,
 ) -> dict[str, float]:
-    """A run's mean decode step beside its floor, as plain JSON values; empty when nothing was decoded."""
-    if not stats.steps or not stats.busy:
+    """A run's mean decode step beside its floor, as plain JSON values; empty when nothing was decoded.
+
+    Of the steps that check no drafts.
+    """
+    steps, busy = stats.steps - stats.draft_steps, stats.busy - stats.draft_busy
+    if not steps or not busy:
         return {}
     rates = measure_rates(jax.local_devices()[0], dtype)
-    rows, context = stats.busy / stats.steps, stats.context / stats.busy
+    rows, context = busy / steps, stats.context / busy
     cost = step_cost(config, rows, context, weight_bytes, position_bytes, copies)
     n = 1 if devices[0].platform == "cpu" else len(devices)  # virtual devices share the cores
     floor = max(cost.flops / (n * rates.flops_per_second), cost.bytes / (n * rates.bytes_per_second))
-    step = stats.decode_seconds / stats.steps
+    step = (stats.decode_seconds - stats.draft_seconds) / steps
     return {
         "rows": rows,
         "context": context,

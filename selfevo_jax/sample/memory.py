@@ -34,6 +34,7 @@ from selfevo_jax.sample.shapes import (
     extend_rows,
     rows_together,
 )
+from selfevo_jax.sample.speculation import Speculation
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, ShardingRules
 
 SAFETY = 0.9
@@ -121,6 +122,8 @@ class SamplerMemory:
     rules: ShardingRules = DECODE_RULES
     train_mesh: Mesh | None = None
     """Where the fp32 parameters lie; None: on the same mesh."""
+    speculation: Speculation | None = None
+    """Drafts that decode steps check."""
 
     @property
     def ways(self) -> int:
@@ -168,10 +171,10 @@ class SamplerMemory:
     def temporaries(self, slots: int) -> int:
         """What a call needs at most besides its arguments, for so many slots on this device: an estimate.
 
-        A decode has the logits in several copies, and one layer of an int8 cache widened; that of fewer rows works on a
-        copy of their caches. An extend has the scores of all its tokens twice (before and after the softmax), the
-        feed-forward's states twice, and a copy of one layer of its rows' caches; on several shards of the slots it has
-        few rows at a time.
+        A decode has the logits in several copies, once more for each draft, and one layer of an int8 cache widened;
+        that of fewer rows works on a copy of their caches. An extend has the scores of all its tokens twice (before and
+        after the softmax), the feed-forward's states twice, and a copy of one layer of its rows' caches; on several
+        shards of the slots it has few rows at a time.
 
         `compiled.memory_analysis()` for 4 layers of SmolLM2-135M, 32 slots of 768 tokens, fp32, on a CPU: decode 36 MiB
         (six times the logits), of 16 rows 90 (72 the copy), extend of 8 x 512 tokens 171 (a CPU has the scores of a
@@ -185,7 +188,8 @@ class SamplerMemory:
         size = np.dtype(self.dtype).itemsize
         fewer = (-(-rows // self.ways) for rows in decode_rows(slots * self.ways, self.by_kernel))
         copied = max((rows for rows in fewer if rows < slots), default=0)
-        decode = copied * self.slot + LOGIT_COPIES * slots * c.vocab_size * 4
+        drafts = 0 if self.speculation is None else self.speculation.drafts_of(slots)
+        decode = copied * self.slot + (LOGIT_COPIES + drafts) * slots * c.vocab_size * 4
         if is_int8(self.cache_dtype):
             decode += 2 * slots * kv_heads * self.cache_length * c.head_dim * size
         longest = min(LONGEST_EXTEND, self.cache_length)

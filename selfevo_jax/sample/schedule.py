@@ -5,68 +5,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
 
-from selfevo_jax.model import ModelConfig
-from selfevo_jax.sample.decode import Dispatcher, Rows, SlotState
+from selfevo_jax.sample.decode import Dispatcher, Rows
+from selfevo_jax.sample.launched import Launched, Programmed
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, key_words
 from selfevo_jax.sample.placing import Placing
-from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request, failed, request_problem
 from selfevo_jax.sample.shapes import cover
 from selfevo_jax.sample.sharing import Copy, plan_copies
 from selfevo_jax.sample.slot import Slot
 from selfevo_jax.sample.stats import EngineStats
-from selfevo_jax.sample.stops import Stream
-
-
-class Programmed(Protocol):
-    """What a run needs of an engine: its compiled programs and the shapes that they are for (see `Engine`)."""
-
-    config: ModelConfig
-    seed: int
-    slots: int
-    shards: int
-    cache_length: int
-    n_stops: int
-    decode_steps: int
-    text_steps: int
-    extend_tokens: int
-    extend_rows: tuple[int, ...]
-    extend_lengths: tuple[int, ...]
-    extend_windows: tuple[int, ...]
-    decode_rows: tuple[int, ...]
-    decode_windows: tuple[int, ...]
-    drawable: np.ndarray | None
-    programs: Programs
-    new_stream: Callable[[], Stream]
-
-    @property
-    def allowed(self) -> jax.Array | None: ...
-    def new_state(self) -> SlotState: ...
-    def readable(self, *rows: jax.Array) -> tuple[jax.Array, ...]: ...
-    def rows_of(self, length: int) -> tuple[int, ...]: ...
-    def at_once(self, rows: int, length: int) -> int: ...
-    def is_whole(self, rows: int, length: int) -> bool: ...
-
-
-@dataclass(frozen=True)
-class _Launched:
-    """A dispatch whose results (device arrays) have not been read."""
-
-    row_of: dict[int, int]
-    """Slot -> row, of the rows whose results count."""
-    drawn: jax.Array
-    """i32[E] of an extend, i32[steps, E] of decoding."""
-    logprobs: jax.Array
-    made: jax.Array | None = None
-    steps: jax.Array | None = None
-    places: np.ndarray | int = 0
-    """Of an extend: what each shard computes, in tokens."""
 
 
 class Scheduler:
@@ -101,12 +54,15 @@ class Scheduler:
         self.decoding = np.zeros(n, bool)
         self.stops = np.full((n, engine.n_stops), -1, np.int32)
         self.forced = np.full(n, -1, np.int32)
+        drafting = any(engine.drafts_of(rows) for rows in engine.decode_rows)
+        self.text = np.zeros((n, engine.decode_windows[-1] if drafting else 0), np.int32)
+        """The tokens in each slot's cache, where drafts are looked up in them."""
 
     @property
     def _of_slots(self) -> tuple[np.ndarray, ...]:
         """All that is known of each slot in arrays."""
         settings = (self.words, self.temperature, self.min_p, self.top_k, self.top_p, self.stops, self.forced)
-        return *settings, self.position, self.count, self.limit, self.decoding
+        return *settings, self.text, self.position, self.count, self.limit, self.decoding
 
     def step(self, meanwhile: Callable[[], None]) -> bool:
         """One round of dispatches; `meanwhile` is called while they run. False when all chains have ended."""
@@ -183,7 +139,13 @@ class Scheduler:
         self.stops[i] = -1
         self.stops[i, : len(params.stop_ids)] = params.stop_ids
         self.forced[i] = -1 if request.forced is None else request.forced
+        self._note(i, 0, request.tokens)
         self.waiting.append(i)
+
+    def _note(self, i: int, at: int, tokens: tuple[int, ...]) -> None:
+        """Tokens of slot i's text, from a position on."""
+        if self.text.size:
+            self.text[i, at : at + len(tokens)] = tokens
 
     def _pack(self) -> None:
         """While the last chains drain, moves them to the first slots, so that a program of fewer rows decodes them."""
@@ -216,10 +178,10 @@ class Scheduler:
         words, position, count, limit, stops, forced = (f[index] for f in fields)  # copies: the device reads them later
         return Rows(words, settings, position, count, limit, active, stops, forced)  # type: ignore[arg-type]
 
-    def _launch_extends(self) -> list[_Launched]:
+    def _launch_extends(self) -> list[Launched]:
         """Extends the waiting slots, `extend_tokens` tokens a shard at most where three in four slots decode: long
         prompts go in pieces between the dispatches of decode steps, and do not stall the others."""
-        engine, launched = self.engine, list[_Launched]()
+        engine, launched = self.engine, list[Launched]()
         spent = np.zeros(engine.shards, int)
 
         def affordable() -> bool:
@@ -285,7 +247,7 @@ class Scheduler:
         for sources, targets in self.places.copies(pairs, self.engine.extend_rows[0]):
             self.state = self.dispatcher.fork(self.state, sources, targets)
 
-    def _extend(self, chosen: list[list[int]], n_rows: int, length: int) -> _Launched:
+    def _extend(self, chosen: list[list[int]], n_rows: int, length: int) -> Launched:
         """Launches one piece of the text of each slot that was chosen, by shards, n_rows of each."""
         ids: np.ndarray | None
         ids, row_of = self.places.rows_of(chosen, n_rows)
@@ -314,9 +276,9 @@ class Scheduler:
                 self.decoding[i], self.count[i] = True, 1
             else:
                 self.waiting.append(i)
-        return _Launched({i: row for i, row in row_of.items() if last[row]}, drawn, logprobs, places=places)
+        return Launched({i: row for i, row in row_of.items() if last[row]}, drawn, logprobs, places=places)
 
-    def _launch_decode(self) -> _Launched | None:
+    def _launch_decode(self) -> Launched | None:
         engine = self.engine
         chosen = np.flatnonzero(self.decoding).tolist()
         room = int((self.limit - self.count)[chosen].max()) if chosen else 0
@@ -328,21 +290,35 @@ class Scheduler:
         # the host alone sees stop strings; and slots that wait should not wait long
         soon = self.waiting or any(self.slots[i].watch is not None for i in chosen)
         n_steps = min(engine.text_steps if soon else engine.decode_steps, engine.decode_steps, room)
-        reach = min(int(self.position[chosen].max()) + n_steps, engine.cache_length)
-        self.state, drawn, logprobs, made, steps = self.dispatcher.decode_many(
+
+        def window_of(n_steps: int) -> int:
+            reach = min(int(self.position[chosen].max()) + n_steps, engine.cache_length)
+            return next(w for w in engine.decode_windows if w >= reach)
+
+        window, stages = window_of(n_steps), [self.slots[i].stage for i in chosen]
+        drafts = engine.drafts_of(n_rows)
+        if drafts and not engine.pace.pays((n_rows, window), stages):
+            drafts = 0
+        shape = (n_rows, window)  # what is measured of a dispatch is known by the window of one without drafts
+        if drafts:
+            n_steps = max(1, round(n_steps / (engine.pace.rate(stages) or 1.0)))
+            window = window_of(n_steps * (1 + drafts))
+        self.state, drawn, logprobs, made, steps, drafted = self.dispatcher.decode_many(
             self.state,
             self._rows(index, self.decoding[index]),
             n_steps,
             len(chosen) - max(1, len(chosen) // 8),
-            window=next(w for w in engine.decode_windows if w >= reach),
+            self.text[index, :window] if drafts else None,
+            window=window,
             capacity=engine.decode_steps,
+            drafts=drafts,
         )
         row_of = {i: i // each * n_rows + i % each for i in chosen}
-        return _Launched(row_of, drawn, logprobs, made, steps)
+        return Launched(row_of, drawn, logprobs, (made, steps, drafted), shape)
 
     # -- results ------------------------------------------------------------------------------------------------
 
-    def _collect(self, extends: list[_Launched], decode: _Launched | None, begin: float) -> None:
+    def _collect(self, extends: list[Launched], decode: Launched | None, begin: float) -> None:
         """Reads what was drawn; a completion that has ended brings its chain's next request."""
         tokens: dict[int, list[int]] = {}
         logprobs: dict[int, list[float]] = {}
@@ -353,30 +329,40 @@ class Scheduler:
         between = time.perf_counter() if extends else begin
         self.stats.extend_seconds += between - begin
         if decode is not None:
-            drawn, scores, made, steps = jax.device_get((decode.drawn, decode.logprobs, decode.made, decode.steps))
-            self.stats.decode_seconds += time.perf_counter() - between
-            self._count(decode, made, int(steps))
-            columns, rows, lengths = drawn.T.tolist(), scores.T.tolist(), made.tolist()
+            drawn, scores, (made, steps, drafted) = jax.device_get((decode.drawn, decode.logprobs, decode.counts))
+            self._count(decode, drawn.shape[1] > 1, made, int(steps), int(drafted), time.perf_counter() - between)
+            told = np.arange(drawn.shape[1])[:, None] < made[:, None]  # [steps, 1 + drafts, E]
             for i, row in decode.row_of.items():
-                tokens.setdefault(i, []).extend(columns[row][: lengths[row]])
-                logprobs.setdefault(i, []).extend(rows[row][: lengths[row]])
+                here = told[:, :, row]
+                tokens.setdefault(i, []).extend(drawn[:, :, row][here].tolist())
+                logprobs.setdefault(i, []).extend(scores[:, :, row][here].tolist())
         for i in sorted(tokens):
             if tokens[i]:
                 self._take(i, tokens[i], logprobs[i])
 
-    def _count(self, decode: _Launched, made: np.ndarray, steps: int) -> None:
-        stats, busy = self.stats, int(made.sum())
-        stats.steps, stats.busy = stats.steps + steps, stats.busy + busy
-        if self.exhausted and not self.ready:
-            stats.drain_steps, stats.drain_busy = stats.drain_steps + steps, stats.drain_busy + busy
-        first = self.position[list(decode.row_of)] + 1  # positions that a row's first token reads
-        n = made[list(decode.row_of.values())].astype(np.int64)
-        stats.context += int((first * n + n * (n - 1) // 2).sum())
+    def _count(
+        self, decode: Launched, drafting: bool, made: np.ndarray, steps: int, drafted: int, seconds: float
+    ) -> None:
+        rows, pace = list(decode.row_of.values()), self.engine.pace
+        at_work = np.count_nonzero(made[:, rows], axis=0)
+        n = made[:, rows].sum(axis=0, dtype=np.int64)
+        self.stats.add_steps(steps, int(at_work.sum()), seconds, draining=self.exhausted and not self.ready)
+        if steps:
+            pace.timed(decode.shape, drafting, seconds / steps)
+        if drafting:
+            self.stats.add_drafts(steps, int(at_work.sum()), seconds, drafted, int((n - at_work).sum()))
+            for i, tokens, turns in zip(decode.row_of, n.tolist(), at_work.tolist(), strict=True):
+                pace.drew(self.slots[i].stage, tokens, turns)
+        else:
+            first = self.position[list(decode.row_of)] + 1  # positions that a row's first token reads
+            self.stats.context += int((first * n + n * (n - 1) // 2).sum())
 
     def _take(self, i: int, tokens: list[int], logprobs: list[float]) -> None:
         """New tokens of slot i."""
         slot = self.slots[i]
+        held = len(slot.cached)
         completion = slot.take(tokens, logprobs)
+        self._note(i, held, slot.cached[held:])
         self.stats.decoded += len(tokens)
         self.count[i], self.position[i] = len(slot.tokens), len(slot.cached)
         if completion is None:

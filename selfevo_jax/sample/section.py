@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from selfevo_jax.sample.params import SamplingParams
 from selfevo_jax.section import Count, Positive, Section, Share
+
+MOST_DRAFTS = 16
+"""Of a slot in one step."""
 
 
 class StageSection(Section):
@@ -61,8 +65,22 @@ class SamplingSection(Section):
     tensor: Positive | None = None
     """Devices that share one copy of the parameters while decoding; the slots lie over the others. None: `mesh.tensor`.
     Training seldom wants it, but a copy that does not fit on one device needs it here."""
+    speculate: Literal["auto", "off"] | Annotated[int, Field(ge=1, le=MOST_DRAFTS)] = "auto"
+    """Drafts of the next tokens that a decode step checks for each slot, looked up in the slot's own text: a refinement
+    copies most of the response. In float32 texts are the same with and without. auto: a few, where they save time, by
+    how many are accepted and in float32 by the measured time of steps; none on a CPU, whose steps are bound by
+    arithmetic."""
     respond: RespondSection = RespondSection()
     feedback: FeedbackSection = FeedbackSection()
     refine: StageSection = StageSection()
     write: WriteSection = WriteSection()
     """Of the texts in which the model writes prompts (`data.self_written`)."""
+
+    @field_validator("speculate", mode="before")
+    @classmethod
+    def _one_of(cls, value: Any) -> Any:
+        """One fault for all of its kinds; what YAML 1.1 takes for no is the word."""
+        value = "off" if value is False else value
+        if value in ("auto", "off") or (type(value) is int and 1 <= value <= MOST_DRAFTS):
+            return value
+        raise PydanticCustomError("kind", "another kind of value")

@@ -11,6 +11,7 @@ from selfevo_jax.model import ModelConfig
 from selfevo_jax.sample.engine import Engine
 from selfevo_jax.sample.memory import SamplerMemory
 from selfevo_jax.sample.section import SamplingSection
+from selfevo_jax.sample.speculation import Speculation
 from selfevo_jax.sharding import regroup
 
 
@@ -30,6 +31,7 @@ def sampler_memory(section: SamplingSection, model: ModelConfig, train_mesh: Mes
         cache_dtype=jnp.dtype(section.cache_dtype or section.dtype),
         mesh=mesh,
         train_mesh=train_mesh,
+        speculation=Speculation.of(section.speculate, mesh.devices.flat[0].platform),
     )
 
 
@@ -45,5 +47,6 @@ def make_engine(memory: SamplerMemory, tokenizer: Any, slots: int, seed: int, **
         dtype=memory.dtype,
         param_dtype=memory.param_dtype,
         cache_dtype=memory.cache_dtype,
+        speculation=memory.speculation,
         **options,
     )

@@ -79,15 +79,17 @@ class Shards:
             n_steps: jax.Array,
             floor: jax.Array,
             allowed: jax.Array | None = None,
+            text: jax.Array | None = None,
             *,
             window: int,
             capacity: int,
+            drafts: int = 0,
         ) -> Any:
-            here = functools.partial(function, window=window, capacity=capacity)
-            by_step = PartitionSpec(None, self.axes)
-            given = (_WHOLE, self._rows, self._rows, _WHOLE, _WHOLE, _WHOLE)
-            made = (self._rows, by_step, by_step, self._rows, _WHOLE)
-            return self._each(here, given, made)(params, state, rows, n_steps, floor, allowed)
+            here = functools.partial(function, window=window, capacity=capacity, drafts=drafts)
+            by_step, by_token = PartitionSpec(None, self.axes), PartitionSpec(None, None, self.axes)
+            given = (_WHOLE, self._rows, self._rows, _WHOLE, _WHOLE, _WHOLE, self._rows)
+            made = (self._rows, by_token, by_token, by_step, _WHOLE, _WHOLE)
+            return self._each(here, given, made)(params, state, rows, n_steps, floor, allowed, text)
 
         return decode_many
 

@@ -27,6 +27,11 @@ class Slot:
     logprobs: list[float] = field(default_factory=list)
     watch: StopWatch | None = None
 
+    @property
+    def stage(self) -> str:
+        """Of its request; empty without one."""
+        return "" if self.request is None else self.request.key.stage
+
     def begin(self, request: Request, cache_length: int) -> int:
         """Takes a request on; what the cache holds of its text stays. Returns its tokens in no text of the chain."""
         n = len(request.tokens)

@@ -29,12 +29,20 @@ class EngineStats:
     steps: int = 0
     """Decode steps run on the device."""
     busy: int = 0
-    """Tokens drawn in those steps; one a slot and step at most."""
+    """Slots at work in those steps, summed; each draws one token, and one more for each draft accepted."""
+    drafted: int = 0
+    """Drafts of tokens that steps have checked (see `sampling.speculate`)."""
+    accepted: int = 0
+    """Those that were what was drawn: so many tokens took no step of their slot."""
+    draft_steps: int = 0
+    """The part of `steps` that checked drafts, and below of `busy` and `decode_seconds`."""
+    draft_busy: int = 0
+    draft_seconds: float = 0.0
     drain_steps: int = 0
     """The part of `steps` after the last chain was given a slot."""
     drain_busy: int = 0
     context: int = 0
-    """Cached positions that the tokens of `busy` had to read, summed."""
+    """Cached positions that steps without drafts had to read for the slots at work, summed."""
     compiles: int = 0
     """Programs compiled during this run."""
     compile_seconds: float = 0.0
@@ -47,9 +55,21 @@ class EngineStats:
     overlapped_seconds: float = 0.0
     """Host work within those two: records, progress, the next chains."""
 
+    def add_steps(self, steps: int, busy: int, seconds: float, *, draining: bool) -> None:
+        """A dispatch of decode steps; `draining`: no chain waits for a slot."""
+        self.steps, self.busy, self.decode_seconds = self.steps + steps, self.busy + busy, self.decode_seconds + seconds
+        if draining:
+            self.drain_steps, self.drain_busy = self.drain_steps + steps, self.drain_busy + busy
+
+    def add_drafts(self, steps: int, busy: int, seconds: float, drafted: int, accepted: int) -> None:
+        """Of a dispatch that has been added: its steps have checked drafts."""
+        self.draft_steps, self.draft_busy = self.draft_steps + steps, self.draft_busy + busy
+        self.draft_seconds += seconds
+        self.drafted, self.accepted = self.drafted + drafted, self.accepted + accepted
+
     @property
     def occupancy(self) -> float:
-        """Tokens drawn a slot and step."""
+        """The share of slots at work in a step."""
         return self.busy / max(1, self.slots * self.steps)
 
     @property
@@ -63,6 +83,11 @@ class EngineStats:
         return (self.prefilled + self.decoded) / max(1, self.lower_bound + self.decoded)
 
     @property
+    def steps_saved(self) -> float:
+        """Decode steps that the accepted drafts stand for, with as many slots at work as there were."""
+        return self.accepted / max(1.0, self.busy / max(1, self.steps))
+
+    @property
     def host_seconds(self) -> float:
         """While the device had nothing to do: the host read results and chose what comes next."""
         return self.seconds - self.compile_seconds - self.extend_seconds - self.decode_seconds
@@ -74,5 +99,8 @@ class EngineStats:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, derived ones included."""
-        derived = ("occupancy", "full_occupancy", "computed_over_least", "host_seconds", "tokens_per_second")
+        derived = [
+            *("occupancy", "full_occupancy", "computed_over_least", "steps_saved"),
+            *("host_seconds", "tokens_per_second"),
+        ]
         return asdict(self) | {name: getattr(self, name) for name in derived}

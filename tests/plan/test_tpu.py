@@ -81,9 +81,9 @@ def test_a_program_that_does_not_fit_says_by_how_much(cases):
 def test_every_figure_of_a_plan_is_marked_as_compiled_and_not_run(plans):
     assert plans["note"] == "compiled, not run"
     for plan in plans["plans"]:
-        assert set(plan["programs"]) == {"train (meta)", "train (learn)", "extend", "decode"} or set(
-            plan["programs"]
-        ) == {"train", "extend", "decode"}
+        trained = {name for name in plan["programs"] if name.startswith("train")}
+        assert trained in ({"train"}, {"train (meta)", "train (learn)"})
+        assert set(plan["programs"]) - trained == {"extend", "decode", "decode (drafts)"}
         for found in plan["programs"].values():
             assert found["note"] == "compiled, not run"
             assert "optimal_seconds" not in json.dumps(found)
@@ -126,7 +126,8 @@ def test_times_are_ranges_of_a_roofline_and_imply_tokens_and_utilisation(plans):
 
 
 def test_tables_say_what_was_compiled_and_on_what_rates(config):
-    done = run_apart("-m", "selfevo_jax", "plan", config, "--topology", "v6e:1x1", "--only", "decode")
+    only = ("--topology", "v6e:1x1", "--only", "decode")
+    done = run_apart("-m", "selfevo_jax", "plan", config, "sampling.speculate=off", *only)
     assert done.returncode == 0, done.stderr[-4000:]
     for text in (
         "v6e:1x1: preset:tiny on 1 chips",

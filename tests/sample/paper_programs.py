@@ -10,14 +10,32 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from selfevo_jax.sample.draft import LONGEST
 from selfevo_jax.sample.schedule import Scheduler
+
+
+def looked_up(text, drafts):
+    """What follows the latest of the longest matches of the end of a text, read plainly; None without a match."""
+    best, at = 0, 0
+    for place in range(len(text) - 1 if drafts else 0):
+        same = 0
+        while same < min(LONGEST, place + 1) and text[place - same] == text[-1 - same]:
+            same += 1
+        if same and same >= best:
+            best, at = same, place
+    if best == 0:
+        return None
+    longer = list(text)
+    for k in range(drafts):
+        longer.append(longer[at + 1 + k])
+    return longer[len(text) :]
 
 
 class PaperPrograms:
     """In place of `Programs`, for an engine of so many slots over `ways` shards."""
 
-    def __init__(self, slots, cache_length, ways, vocab):
-        self.slots, self.ways, self.vocab = slots, ways, vocab
+    def __init__(self, slots, cache_length, ways, vocab, repeats):
+        self.slots, self.ways, self.vocab, self.repeats = slots, ways, vocab, repeats
         self.held = np.full((slots, cache_length), -1, np.int32)
         self.seconds, self.count, self.calls = 0.0, 0, []
 
@@ -29,6 +47,8 @@ class PaperPrograms:
 
     def next_token(self, slot, position, words, count):
         held = self.held[slot, :position]
+        if self.repeats:  # a text that goes on by its last token alone comes round again
+            return zlib.crc32(held[-1:]) % self.vocab
         return zlib.crc32(words.tobytes() + bytes([count % 256]), zlib.crc32(held)) % self.vocab
 
     def shard(self, slot):
@@ -53,26 +73,34 @@ class PaperPrograms:
                 state.active[slot] = drawn[row] not in rows.stops[row] and rows.limit[row] > 1
         return state, drawn, np.zeros(n_rows, np.float32)
 
-    def decode_many(self, params, state, rows, n_steps, floor, allowed, *, window, capacity):
+    def decode_many(self, params, state, rows, n_steps, floor, allowed, text, *, window, capacity, drafts):
         n_rows = len(rows.position)
         ids = np.arange(self.slots).reshape(self.ways, -1)[:, : n_rows // self.ways].reshape(-1)
         active = state.active[ids] & rows.active
-        position, made, steps = rows.position.copy(), np.zeros(n_rows, np.int32), 0
-        drawn = np.zeros((capacity, n_rows), np.int32)
+        position, count, steps, drafted = rows.position.copy(), rows.count.copy(), 0, 0
+        made, drawn = np.zeros((capacity, n_rows), np.int32), np.zeros((capacity, 1 + drafts, n_rows), np.int32)
+        if drafts:
+            for row in np.flatnonzero(active).tolist():
+                assert (text[row, : position[row]] == self.held[ids[row], : position[row]]).all()
         while steps < n_steps and active.sum() > floor:
             for row in np.flatnonzero(active).tolist():
                 slot = ids[row]
-                assert position[row] < window
-                self.held[slot, position[row]] = state.token[slot]
-                position[row], made[row] = position[row] + 1, made[row] + 1
-                count = rows.count[row] + made[row]
-                token = self.next_token(slot, position[row], rows.words[row], count - 1)
-                drawn[steps, row] = state.token[slot] = token
-                active[row] = token not in rows.stops[row] and count < rows.limit[row]
+                guesses = looked_up([*self.held[slot, : position[row]].tolist(), int(state.token[slot])], drafts)
+                drafted += drafts * (guesses is not None)
+                for i in range(1 + drafts):
+                    assert position[row] < window
+                    self.held[slot, position[row]] = state.token[slot]
+                    for counted in (position, count, made[steps]):
+                        counted[row] += 1
+                    token = self.next_token(slot, position[row], rows.words[row], count[row] - 1)
+                    drawn[steps, i, row] = state.token[slot] = token
+                    active[row] = token not in rows.stops[row] and count[row] < rows.limit[row]
+                    if not active[row] or guesses is None or i == drafts or guesses[i] != token:
+                        break
             steps += 1
         state.active[ids] = active
         self.calls.append(("decode", n_rows, steps))
-        return state, drawn, np.zeros((capacity, n_rows), np.float32), made, steps
+        return state, drawn, np.zeros(drawn.shape, np.float32), made, steps, drafted
 
     def fork(self, state, sources, targets):
         self.calls.append(("fork", len(sources), 0))
@@ -85,10 +113,10 @@ class PaperPrograms:
         return state
 
 
-def run_on_paper(engine, chains):
+def run_on_paper(engine, chains, repeats=False):
     """EngineStats of a run whose programs are on paper, and the programs; `engine` gives the shapes."""
     ways = 1 if engine.mesh is None else engine.rules.ways("batch", engine.mesh)
-    programs = PaperPrograms(engine.slots, engine.cache_length, ways, engine.config.vocab_size)
+    programs = PaperPrograms(engine.slots, engine.cache_length, ways, engine.config.vocab_size, repeats)
     state = SimpleNamespace(token=np.zeros(engine.slots, np.int32), active=np.zeros(engine.slots, bool))
     engine.programs, engine.new_state, engine.readable = programs, lambda: state, lambda *rows: rows
     scheduler = Scheduler(engine, None, iter(chains), lambda chain: None)

@@ -1,5 +1,7 @@
 """Slots from memory: the arithmetic against hand computation, the number chosen, and the error of too many."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import param_count
 from selfevo_jax.rounds.workbench import open_workbench
-from selfevo_jax.sample import Engine, SamplerMemory
+from selfevo_jax.sample import Engine, SamplerMemory, Speculation
 from selfevo_jax.sample.memory import SAFETY, device_bytes, host_bytes
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh
 
@@ -84,6 +86,8 @@ def test_temporaries_are_those_that_the_formula_of_the_docstring_gives():
     assert m.temporaries(8) == extend
     many = 4000
     assert m.temporaries(many) == many // 2 * 4 * KV + 6 * many * 64 * 4  # half of the rows are copied
+    checked = dataclasses.replace(m, speculation=Speculation(3))
+    assert checked.temporaries(many) == m.temporaries(many) + 3 * many * 64 * 4  # logits of the drafts
     assert memory(params="int8").temporaries(8) == extend + m.params(np.float32, DECODE_RULES)  # widened on a CPU
 
 

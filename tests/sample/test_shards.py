@@ -21,7 +21,7 @@ from sample_helpers import (
     self_chains,
 )
 
-from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
+from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams, Speculation
 from selfevo_jax.sample.placing import Placing
 from selfevo_jax.sharding import make_mesh
 
@@ -59,13 +59,13 @@ def questions(number, samples=1):
     return [Stages(i, sample, prompt, instructions) for i, prompt in enumerate(prompts) for sample in range(samples)]
 
 
-def on_paper(shape, chains, slots=32):
+def on_paper(shape, chains, slots=32, repeats=False, **options):
     """What a run of the chains says and costs on a mesh; None is one device."""
     mesh = None if shape is None else make_mesh(*shape)
-    e = Engine(LONG, None, slots=slots, cache_length=640, mesh=mesh, stream=ByteStream)
+    e = Engine(LONG, None, slots=slots, cache_length=640, mesh=mesh, stream=ByteStream, **options)
     e.drawable, e.new_stream = None, lambda: Mute()
     e.fit([n for chain in chains for n in (len(chain.text), 56, 31, 56)])
-    stats, programs = run_on_paper(e, chains)
+    stats, programs = run_on_paper(e, chains, repeats)
     return [chain.said for chain in chains], stats, programs
 
 
@@ -145,3 +145,13 @@ def test_on_a_mesh_whole_chains_and_shared_prompts_say_what_they_say_alone():
     assert e.at_once(e.rows_of(40)[0], 40) < 4 * e.rows_of(40)[0]  # rows go one after the other
     assert len(e.decode_rows) == 2
     assert stats.shared > 0
+
+
+@pytest.mark.parametrize("shape", [None, (4, 1, 1)])
+def test_drafts_are_looked_up_in_the_text_of_each_slot_also_where_chains_are_moved(shape):
+    plain_said, without, _ = on_paper(shape, questions(8), slots=4, repeats=True)
+    for speculation in (Speculation(3), Speculation(2, always=False)):
+        said, found, _ = on_paper(shape, questions(8), slots=4, repeats=True, speculation=speculation)
+        assert said == plain_said
+        assert 0 < found.accepted < found.drafted
+        assert found.busy + found.accepted == without.busy
