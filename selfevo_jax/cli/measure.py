@@ -70,6 +70,7 @@ def _evaluate(loaded: Config, target: str, out: Path | None, force: bool) -> Non
     from selfevo_jax.data import jsonl_lines
     from selfevo_jax.progress import Reporter
     from selfevo_jax.report import ordinary_line
+    from selfevo_jax.rounds.masters import Masters
     from selfevo_jax.rounds.measure import measure
     from selfevo_jax.rounds.ordinary import Ordinary, ordinary_rows
     from selfevo_jax.rounds.survey import evaluation_phases, survey
@@ -93,15 +94,16 @@ def _evaluate(loaded: Config, target: str, out: Path | None, force: bool) -> Non
     ordinary = Ordinary.of(answers, bench)
     phases = [phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
     bench.engine.fit(survey(bench, phases))
-    params = bench.base_params()
-    found = {}
+    masters, found = Masters(bench.mesh), {}
+    params = bench.engine.place(masters.get(target, bench.base_params))
+    masters.rest()
     for name, of in task.evaluation().items():
         found[name], rows = measure(bench, params, of, name, reporter)
         _say_figures(name, found[name])
         if name in texts and hosts.is_writer():
             storage_of(texts[name]).write(texts[name], b"".join(jsonl_lines(rows)))
     if ordinary is not None:
-        found[ORDINARY] = ordinary.measure(bench, params, ORDINARY, reporter)
+        found[ORDINARY] = ordinary.measure(bench, masters.get(target, bench.base_params), ORDINARY, reporter)
         say(f"{ORDINARY}: log-likelihood {ordinary_line(found[ORDINARY])}")
     if out is not None and hosts.is_writer():
         storage_of(out).write(out, (json.dumps(found, indent=2) + "\n").encode())
