@@ -112,7 +112,7 @@ class Dispatcher:
         drafts: int = 0,
     ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
         """At most n_steps (<= capacity) steps of the first E slots (of each of W shards the first E / W); ends early
-        when at most `floor` of all are active.
+        when at most `floor` of all are active (as far as each slice of TPUs can tell).
 
         A step draws one token a row, or with `drafts` up to 1 + drafts; these are looked up in `text` i32[E, window],
         the tokens of each row's cache.
@@ -218,7 +218,7 @@ def make_programs(
         experts = None if experts is None else experts.inside(shards.axes)
     model = Transformer(config, **kinds, tpu=tpu, skips=skips, experts=experts)
     apply: Any = model.apply
-    everywhere = (lambda count: count) if shards is None else shards.total
+    everywhere = (lambda count: count) if shards is None else shards.likely_total
 
     def ended(rows: Rows, token: jax.Array, logprob: jax.Array, count: jax.Array) -> jax.Array:
         """bool[E]: whether a completion of `count` tokens ends with this one, stop strings aside."""
@@ -345,7 +345,9 @@ def make_programs(
         step, cache, grown, drafted = jax.lax.while_loop(go_on, one, (jnp.int32(0), cache, start, jnp.int32(0)))
         cache = _put_first_rows(state.cache, cache)
         token, active = state.token.at[:n_rows].set(grown.token), state.active.at[:n_rows].set(grown.active)
-        return SlotState(cache, token, active), grown.drawn, grown.logprobs, grown.made, step, everywhere(drafted)
+        drafted = drafted if shards is None else shards.total(drafted)
+        step = step if shards is None else shards.most(step)
+        return SlotState(cache, token, active), grown.drawn, grown.logprobs, grown.made, step, drafted
 
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
         def copy(leaf: jax.Array) -> jax.Array:

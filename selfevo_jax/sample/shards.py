@@ -47,6 +47,16 @@ class Shards:
         """The sum of a number of each shard."""
         return jax.lax.psum(count, self.axes)
 
+    def likely_total(self, count: jax.Array) -> jax.Array:
+        """The same where each slice takes the others to be like itself, so that it does not wait for the network
+        between them."""
+        near = tuple(axis for axis in self.axes if axis != "slice")
+        return jax.lax.psum(count, near) * self.mesh.shape["slice"]
+
+    def most(self, count: jax.Array) -> jax.Array:
+        """The largest of a number of each shard."""
+        return jax.lax.pmax(count, self.axes)
+
     def extend(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`extend` of all slots (see `Dispatcher.extend`) from that of one shard's."""
 
