@@ -25,7 +25,7 @@ def test_the_steps_of_a_response_are_its_numbered_ones_or_its_lines_or_its_sente
     assert steps_of(response) == steps
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(alphabet="ab1. \n`)S", max_size=60))
 def test_steps_hold_every_letter_of_a_response_and_none_is_empty(response):
     steps = steps_of(response)

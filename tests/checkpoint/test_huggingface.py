@@ -206,7 +206,7 @@ MINIMAL = {"vocab_size": 131, "hidden_size": 32, "intermediate_size": 48, "num_h
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": KEYS["rope_parameters"][0]})
 @example(
     "gemma3_text",

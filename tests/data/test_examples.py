@@ -204,7 +204,7 @@ def test_a_first_token_cannot_be_a_target():
         qa_example(Row(), Empty())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 20), max_size=60))
 def test_first_fit_places_each_sequence_in_the_first_row_with_room(sizes):
     room, expected = [], []
@@ -220,7 +220,7 @@ def test_first_fit_places_each_sequence_in_the_first_row_with_room(sizes):
     assert first_fit(sizes, 20) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=12))
 def test_best_fill_takes_the_longest_and_what_fills_its_row_best(sizes):
     rows = best_fill(sizes, 20)

@@ -17,13 +17,13 @@ def naive_lcs(one, other):
     return table[-1][-1]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TOKENS, TOKENS)
 def test_the_longest_common_subsequence_is_that_of_the_naive_table(one, other):
     assert lcs_length(one, other) == naive_lcs(one, other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(TOKENS, max_size=12), TOKENS, st.sampled_from([0.0, 0.3, 0.5, 0.7, 0.95]))
 def test_the_index_finds_what_a_comparison_with_every_text_finds(texts, new, above):
     index = RougeIndex()

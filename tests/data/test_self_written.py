@@ -52,7 +52,7 @@ def test_what_was_cut_off_at_a_limit_is_no_prompt_and_is_counted():
     assert read_written(" a\n\nAnd so on", 9, 8, whole=False) == (["a"], 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet="ab 1290.)\n*", max_size=60), st.booleans())
 def test_any_text_gives_prompts_of_one_line_and_no_more_than_were_asked_for(text, whole):
     prompts, cut = read_written(text, 9, 3, whole)

@@ -166,7 +166,7 @@ def test_a_byte_order_mark_windows_line_ends_and_a_column_without_a_name_change_
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(CELL, CELL), min_size=1, max_size=4), st.sampled_from([",", "\t"]))
 def test_any_text_that_python_writes_into_a_table_is_read_back(tmp_path_factory, rows, delimiter):
     written = io.StringIO(newline="")

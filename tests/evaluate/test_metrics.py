@@ -170,7 +170,7 @@ def test_demands_of_one_row_are_a_cluster_for_their_interval() -> None:
 
 
 @given(st.lists(st.lists(st.booleans(), max_size=3), min_size=1, max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_interval_of_clusters_has_its_share_within_and_is_never_narrower_than_that_of_single_rows(rows) -> None:
     found, single = of_clusters(rows), proportion([hit for row in rows for hit in row])
     assert (found.share, found.n) == (single.share, single.n)

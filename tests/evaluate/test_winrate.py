@@ -49,7 +49,7 @@ def test_unreadable_pairs_change_no_rate():
     assert other.unjudged == 15
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["AB", "BA", "CC", "AA", "BB", "A-", "CB"]), st.integers(1, 9)), max_size=25))
 def test_both_sides_shares_are_one_together(rows):
     """Changing the sides: what was first is second, and each verdict is for the other one."""

@@ -107,7 +107,7 @@ def test_the_oldest_of_too_many_silent_connections_goes(monkeypatch: pytest.Monk
             one.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words=st.one_of(st.binary(max_size=200), st.binary(min_size=ANSWER - 8, max_size=ANSWER).map(MARK.__add__)))
 def test_no_bytes_without_the_secret_are_let_in(words: bytes, one_registry: Registry) -> None:
     with send(one_registry.port, words) as stranger:

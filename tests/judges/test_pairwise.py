@@ -83,7 +83,7 @@ def test_a_clipped_text_has_no_verdict():
     assert read_pair_verdict("[[A]]", whole=False) == PairVerdict(None, "clipped")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet='AB[] \n.:"noif', max_size=40), st.sampled_from("ABC"))
 def test_no_text_is_read_as_a_letter_that_is_not_marked_in_it(text, letter):
     verdict = read_pair_verdict(text + f"\n[[{letter}]]")

@@ -27,7 +27,7 @@ rights = st.lists(st.sampled_from([True, False, None]), min_size=5, max_size=5).
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(before=st.lists(rights, min_size=2, max_size=2), after=st.lists(rights, min_size=2, max_size=2))
 def test_differences_are_paired_seed_by_seed_on_the_same_rows(before, after) -> None:
     key = ("s", "direct", "round 1")

@@ -135,7 +135,7 @@ def grown(source: Path, root: Path, stage: str) -> None:
     looked=st.sets(st.integers(0, 2 * len(ORDER))),
     heard=st.integers(0, STEPS),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_killed_at_any_point_and_looking_at_any_time_each_event_is_told_once_and_in_order(
     finished: Path, told, written, tmp_path_factory, killed, looked, heard
 ) -> None:

@@ -51,7 +51,7 @@ def test_a_journal_that_follows_has_the_first_rows_and_writes_none(tmp_path: Pat
         Journal(path, follows=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_each_row_of_an_unfinished_part_stands_for_itself(data: st.DataObject) -> None:
     """Rows are changed, cut, doubled, lost, of another file or no rows; each other one stays, behind them too."""

@@ -23,7 +23,7 @@ THREE = Speculation(3)
 _proposed = jax.jit(proposed, static_argnums=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=20), min_size=4, max_size=4), st.integers(0, 3))
 def test_drafts_are_what_followed_the_latest_of_the_longest_matches(texts, junk):
     held = np.full((4, 20), junk, np.int32)  # what lies behind a text is not looked at

@@ -74,7 +74,7 @@ def _reference(logits, params):
     return {i for i in order if np.exp(x[i] - x.max()) >= params.min_p - 1e-6}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     temperature=st.floats(0.1, 3),
@@ -111,7 +111,7 @@ def test_mixed_temperatures_leave_greedy_rows_greedy_and_all_finite():
 _draw, _sixteen_keys = jax.jit(draw), functools.cache(lambda: keys(16))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**31 - 1),
     st.lists(st.booleans(), min_size=12, max_size=12).filter(any),

@@ -26,7 +26,7 @@ _score = _few | st.floats(-20, 0, width=32)
 _row = st.lists(_score, min_size=VOCAB - 1, max_size=VOCAB - 1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(_row, min_size=ROWS, max_size=ROWS),
     st.lists(st.sampled_from([1, 2, 5, VOCAB - 1, VOCAB]), min_size=ROWS, max_size=ROWS),

@@ -104,7 +104,7 @@ def test_samples_of_a_prompt_share_its_prefill_within_their_shard():
     assert stats.prefilled < 1.2 * one.prefilled
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_slots_that_are_moved_chosen_and_copied_stay_on_their_shard(data):
     shards, each = data.draw(st.sampled_from([1, 2, 4])), data.draw(st.integers(1, 6))

@@ -184,7 +184,7 @@ def test_ten_thousand_requests_none_lost_none_twice_each_what_it_is_alone():
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 3), min_size=1, max_size=5), st.sampled_from([2, 5]))
 def test_any_few_chains_are_what_their_requests_are_alone(seed, lengths, slots):
     rng = np.random.default_rng(seed)

@@ -197,7 +197,7 @@ def test_loosely_an_introduction_a_closing_line_and_emphasis_are_forgiven():
     assert follows("a\nb, c\nd", "punctuation:no_comma", {}, loose=True) is False
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet='aB1 \n*-.,"<>[]#', max_size=40), st.sampled_from(CASES))
 def test_what_is_followed_strictly_is_followed_loosely(text, case):
     kind, arguments, *_ = case
@@ -205,7 +205,7 @@ def test_what_is_followed_strictly_is_followed_loosely(text, case):
         assert follows(text, kind, arguments, loose=True)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.sampled_from(SPOKEN)),
     st.randoms(),

@@ -209,7 +209,7 @@ def test_comments_stand_beside_a_value_or_above_it_and_change_none() -> None:
     )
 )
 @example("\xa0")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_value_stands_in_one_line_that_is_read_back_as_it_is(tmp_path_factory, value) -> None:
     text = commented({"a": {"b": value}}, {"a.b": "a word"}, [])
     (tmp_path_factory.getbasetemp() / "any.yaml").write_bytes(text.encode())

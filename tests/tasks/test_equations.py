@@ -92,7 +92,7 @@ def test_what_is_no_bare_answer_is_left_out_and_counted(problems):
 
 
 @given(st.sampled_from(FORMS), st.integers(0, 10**6), st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_number_is_put_in_the_place_of_another(form, old, new):
     assert is_bare(form.format(old))
     assert with_answer(form.format(old), Fraction(new)) == form.format(new)

@@ -113,7 +113,7 @@ def test_feedback_quotes_the_evidence_at_the_same_place_right_or_wrong(kind, arg
     assert words == f"{note} Verdict: {'correct' if good else 'incorrect'}"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="aB .,!?\"'“”‘’`*<>[]{}()#:-\n", max_size=60), st.integers(0, 10**6))
 def test_the_verdict_is_read_back_whatever_is_quoted(text, seed):
     rng = random.Random(seed)
@@ -131,7 +131,7 @@ def test_a_near_miss_fails_by_one_demand_alone(part):
         assert missed is None or len(unmet(demands, missed)) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6))
 def test_evaluation_shares_neither_base_nor_wording_nor_argument_with_the_rest(seed):
     section = InstructionsSection(seed=seed, kinds=EVERY)

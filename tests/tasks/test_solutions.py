@@ -53,7 +53,7 @@ _expressions = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_expressions)
 def test_values_equal_those_of_pythons_grammar(expr):
     try:
@@ -65,7 +65,7 @@ def test_values_equal_those_of_pythons_grammar(expr):
         assert evaluate(expr) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet=string.digits + "+-*/().% ea_x", max_size=12))
 def test_any_text_has_a_value_or_is_refused_with_a_value_error(text):
     with contextlib.suppress(ValueError):
@@ -82,7 +82,7 @@ def test_a_percentage_is_a_hundredth():
     assert evaluate("20%*50") == 10
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.fractions(max_denominator=400))
 def test_a_written_number_reads_back(value):
     assert Fraction(format_number(value)) == value

@@ -264,7 +264,7 @@ def test_a_template_token_takes_the_white_space_of_the_prompt_beside_it(folders,
 PARTS = ["<u>", "<v>", "<w>", "<uu>", " ", "\n", "a", "é", "_", "1", "\u0301", "日", "🙂", "\u00a0", "<"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_flags_and_any_text_have_the_ids_of_the_library(data, folders, tmp_path_factory):
     flag = st.booleans()

@@ -247,7 +247,7 @@ LARGER = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     form=st.sampled_from(LARGER.split("|")),
     one=NUMBER,
@@ -352,7 +352,7 @@ def test_comparison_is_symmetric_by_one_rule(a, b, same):
     assert same_answer(b, a) is same
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(number=st.integers(-(10**12), 10**12), cents=st.integers(0, 99))
 def test_every_way_of_writing_a_number_is_the_same_number(number, cents):
     value = Fraction(f"{number}.{cents:02d}")
@@ -371,7 +371,7 @@ def test_every_way_of_writing_a_number_is_the_same_number(number, cents):
             assert extract_answer(around.format(sign + written)) == value, around.format(sign + written)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.text(alphabet="0123456789,.{}\\$%/-−–# \nboxedfracanswer is:=Q()*_^٣½√§", max_size=50))
 def test_no_text_breaks_the_reader(text):
     answer = extract_answer(text)

@@ -37,7 +37,7 @@ def written(fmt, tok, head, text):
     return tok.decode(head), tok.decode([*head, *fmt.continuation(head, text)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     prompt=st.sampled_from(["How many", "How many ", "apples\n", ""]),
     text=st.text(st.sampled_from(" \nthe1s🙂é"), min_size=1, max_size=8),
@@ -51,7 +51,7 @@ def test_one_space_stands_before_a_written_text_where_there_is_no_white_space(pr
             assert after == before + seam + text, (name, fmt.config)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(words=st.lists(st.sampled_from(["the", "answer", "is", "12", "\n", "🙂", "correct."]), min_size=1, max_size=6))
 def test_a_written_text_has_the_ids_of_the_joined_text(words, formats, tokens_of):
     text = " ".join(words)

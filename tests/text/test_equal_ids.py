@@ -75,7 +75,7 @@ def pairs(folders, tmp_path_factory):
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(parts=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=10))
 def test_any_text_has_the_ids_and_the_text_of_transformers(parts, pairs):
     text = "".join(parts)

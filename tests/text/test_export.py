@@ -159,7 +159,7 @@ PARTS += [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(parts=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=12))
 def test_any_text_has_the_same_ids_in_transformers(parts, exported):
     text = "".join(parts)
@@ -169,7 +169,7 @@ def test_any_text_has_the_same_ids_in_transformers(parts, exported):
         assert reference.encode(text, add_special_tokens=False) == tok.encode(text, special=True), name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(parts=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=6)), max_size=8))
 def test_any_text_has_the_ids_and_the_text_of_the_sentencepiece_library(parts, sources, exported):
     text = "".join(parts)
@@ -251,7 +251,7 @@ def test_tokenizers_are_taken_to_gguf_or_refused(as_gguf):
         assert again.chat_template == tok.chat_template
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(parts=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=3)), max_size=12))
 def test_any_text_has_the_same_ids_in_a_gguf_file(parts, as_gguf):
     for name, (tok, again) in as_gguf.items():

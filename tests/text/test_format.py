@@ -24,7 +24,7 @@ def with_template(loaded, tmp_path, template, name="chatml"):
     return load_tokenizer(tmp_path)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(prompt=st.text(max_size=12), response=st.text(max_size=12), feedback=st.text(max_size=12))
 def test_each_prompt_is_the_tokens_so_far_plus_a_few(prompt, response, feedback, formats, loaded):
     for (name, kind), fmt in formats.items():
@@ -39,7 +39,7 @@ def test_each_prompt_is_the_tokens_so_far_plus_a_few(prompt, response, feedback,
         assert refined[len(more) :] == fmt.refine([]), (name, kind)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(prompt=st.text(max_size=12), control=st.sampled_from(["<s>", "</s>", "<bos>", "<|im_end|>", "<|im_start|>"]))
 def test_exactly_one_bos_and_no_control_token_out_of_a_prompt(prompt, control, formats, loaded):
     for (name, kind), fmt in formats.items():

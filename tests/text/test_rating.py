@@ -163,7 +163,7 @@ SPOILERS = one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     start=st.sampled_from(("Rating: ", "**Rating:** ", "Fine. Score: ", "The rating is ", "Overall rating: ")),
     spoiler=SPOILERS,
@@ -174,7 +174,7 @@ def test_no_clause_outside_the_list_is_a_full_mark(start, spoiler, scale):
         assert parse_verdict(start + spoiler.format(said), RULE).good is not True, start + spoiler.format(said)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     start=st.sampled_from(
         ("Rating: ", "**Rating:** ", "It is fine. Score: ", "The score is ", "I'd give it ", "Fine.\n", "So ")
@@ -187,7 +187,7 @@ def test_every_clause_of_the_list_is_read(start, tenths, around):
     assert parse_verdict(text, RULE).rating == tenths / 10, text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(alphabet="score ating:/0123456789[]-.,*\n½%", max_size=60))
 def test_no_text_breaks_the_reader_or_leaves_the_scale(text):
     verdict = parse_verdict("Rating: " + text, RULE)

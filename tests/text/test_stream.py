@@ -8,7 +8,7 @@ from selfevo_jax.text import StreamDecoder, first_stop
 NAMES = ["sp_bpe", "sp_unigram", "bytes", "chatml", "no_system", "metaspace"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(text=st.text(max_size=16))
 def test_stream_equals_decode_of_any_text_at_any_time(text, loaded):
     for name in NAMES:
@@ -22,7 +22,7 @@ def test_stream_equals_decode_of_any_text_at_any_time(text, loaded):
         assert stream.finish() == ("", True)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_stream_equals_decode_of_any_ids(data, loaded):
     for name in NAMES:

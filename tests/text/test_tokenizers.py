@@ -46,14 +46,14 @@ def test_tokenizer_json_ids_and_text_equal_the_librarys(name, text, folders, loa
     assert loaded[name].decode(ids) == reference.decode(ids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(max_size=40))
 def test_text_comes_back(text, loaded):
     for name in LOSSLESS:
         assert loaded[name].decode(loaded[name].encode(text)) == text, name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_user_text_never_makes_a_control_id(data, loaded):
     controls = st.sampled_from(["<s>", "</s>", "<unk>", "<|im_end|>", "<|im_start|>", "<bos>", "<|endoftext|>"])

@@ -228,7 +228,7 @@ marked = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     start=marked,
     good=st.booleans(),
@@ -252,7 +252,7 @@ REASONS = (
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(start=marked, word=st.sampled_from(WORDS_BAD), reason=st.sampled_from(REASONS))
 def test_a_reason_does_not_take_a_bad_verdict_back(start, word, reason):
     assert parse_verdict(start + word + reason, RULE).good is False
@@ -308,7 +308,7 @@ SPOILERS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(start=marked, spoiler=SPOILERS, word=st.sampled_from(WORDS_GOOD), letters=case, around=st.sampled_from(AROUND))
 def test_no_clause_outside_the_list_is_read_as_good(start, spoiler, word, letters, around):
     for said in (spoiler.format(around.format(letters(word))), around.format(spoiler.format(letters(word)))):
@@ -326,13 +326,13 @@ QUOTING = (
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(frame=st.sampled_from(QUOTING), start=st.sampled_from(MARKS[:2]), word=st.sampled_from(WORDS_GOOD))
 def test_a_quoted_verdict_is_not_the_models_own(frame, start, word):
     assert parse_verdict(frame.format(f"{start}: {word}."), RULE).good is not True
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(alphabet="Vverdict:corect \n.*\"'“”—no£½\u200b\u0336#-", max_size=80))
 def test_no_text_breaks_the_reader(text):
     verdict = parse_verdict("Verdict: " + text, RULE)

@@ -356,7 +356,7 @@ def both_ways(window, block, scoring):
     return jax.jit(compute)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=8),
     st.sampled_from([(None, PLAIN), (5, PLAIN), (33, Scoring(0.3, 0.8))]),

@@ -30,7 +30,7 @@ def test_a_divergence_may_be_taken_from_rewards_before_the_others_are():
     assert advantages(rewards, "rloo") == pytest.approx([0.85, -0.85])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-10, 10), max_size=8), st.sampled_from(ADVANTAGES))
 def test_advantages_of_a_prompt_add_up_to_nothing_and_keep_the_order_of_rewards(rewards, kind):
     found = advantages(rewards, kind)
