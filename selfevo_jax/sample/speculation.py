@@ -19,8 +19,9 @@ _KNOWN = 64
 """Steps of slots from which on the rate of a stage is known."""
 _FULL = 4096
 """Steps of slots at which those of a stage are halved, with what they drew: later rounds write otherwise."""
-_TAKEN = 1.3
-"""What a step with drafts is taken to last, in steps without, where no clock may decide: not measured on a chip."""
+_TAKEN = 1.4
+"""What a step with drafts is taken to last, in steps without, where no clock may decide: by the TPU compiler's program
+for Qwen 2.5 0.5B on v5e, 16 slots a chip and 7 drafts (compiled, not run)."""
 _AGAIN = 256
 """Dispatches without drafts after which one checks them again."""
 
