@@ -93,9 +93,9 @@ def write(
 
     A position or a slot out of range is written nowhere. Each position is quantized by itself, so what a row holds does
     not depend on how its tokens were batched. With all rows they are a batch axis of the write: on a mesh each device
-    writes its own, and none is gathered. Heads are indices, or a batch axis too, so that the unit written is one head's
-    position: with all heads of a position as the unit, XLA on TPU wants heads beside head_dim in memory, and copies the
-    whole cache into that layout and back.
+    writes its own, and none is gathered. Heads are indices, so that the unit written is one head's position: with all
+    heads of a position as the unit, XLA on TPU wants heads beside head_dim in memory, and copies the whole cache into
+    that layout and back.
     """
     heads = jnp.arange(k.shape[2])
     new: CachePart = (k, v)
@@ -109,9 +109,7 @@ def write(
     def put_all(old: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
         if slots is None:
             return jax.vmap(put)(old, at, x)
-        rows = slots[:, None]
-        put_head = jax.vmap(lambda head, new: head.at[rows, at].set(new, mode="drop"), in_axes=(1, 2), out_axes=1)
-        return put_head(old, x.astype(old.dtype))
+        return old.at[slots[:, None, None], heads, at[:, :, None]].set(x.astype(old.dtype), mode="drop")
 
     written, start = [], 0
     for part in layer:
@@ -126,15 +124,14 @@ def write(
 def take_rows(part: CachePart, slots: jax.Array | None, positions: int) -> CachePart:
     """The first `positions` at most of a part, of all its rows or of the rows `slots [B]` (clipped into range).
 
-    Head by head, as XLA on TPU moves whole rows by way of a transposed cache; heads are a batch axis, so that each
-    device takes those that it has.
+    Head by head, as XLA on TPU moves whole rows by way of a transposed cache.
     """
 
     def take(leaf: jax.Array) -> jax.Array:
         end = min(positions, leaf.shape[2])
         if slots is None:
             return leaf[:, :, :end]
-        return jax.vmap(lambda head: head.at[slots, :end].get(mode="clip"), in_axes=1, out_axes=1)(leaf)
+        return leaf.at[slots[:, None], jnp.arange(leaf.shape[1]), :end].get(mode="clip")
 
     return tuple(map(take, part))
 

@@ -352,8 +352,7 @@ def make_programs(
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
         def copy(leaf: jax.Array) -> jax.Array:
             (rows,) = take_rows((leaf,), sources, leaf.shape[2])
-            put = jax.vmap(lambda head, row: head.at[targets].set(row, mode="drop"), 1, 1)  # head by head too
-            return put(leaf, rows)
+            return leaf.at[targets[:, None], jnp.arange(leaf.shape[1])].set(rows, mode="drop")  # head by head too
 
         token, active = (x.at[targets].set(x[sources], mode="drop") for x in (state.token, state.active))
         return SlotState(jax.tree.map(copy, state.cache), token, active)
