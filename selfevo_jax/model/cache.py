@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from selfevo_jax.model.config import ModelConfig
 from selfevo_jax.model.int8 import is_int8, quantize
-from selfevo_jax.sharding import ShardingRules
+from selfevo_jax.sharding import ShardingRules, on_each_device
 
 CachePart = tuple[jax.Array, ...]
 """Keys and values of some positions of a layer, and their scales where they are int8."""
@@ -86,8 +86,42 @@ def init_cache(config: ModelConfig, batch: int, length: int | Sequence[int], dty
     return KVCache.of_layers([tuple(map(part, lengths)) for _ in range(config.n_layers)])
 
 
+@dataclass(frozen=True)
+class HeadMesh:
+    """How the heads of a cache lie over devices, so that each moves rows of those that it has: where rows are named by
+    ids XLA would send them around."""
+
+    mesh: Mesh
+    axes: tuple[str, ...]
+    """Mesh axes that the heads lie over."""
+    outer: tuple[str, ...] = ()
+    """Axes of the mesh that the program is mapped over already."""
+
+    @classmethod
+    def of(cls, layout: KVCache, outer: tuple[str, ...] = ()) -> HeadMesh | None:
+        """Of a cache laid out by these shardings; None where no device has heads that another one has not."""
+        found: Any = layout.k[0]
+        axes = found.spec[1] if len(found.spec) > 1 else None
+        axes = () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
+        divided = any(found.mesh.shape[axis] > 1 for axis in axes)
+        return cls(found.mesh, axes, outer) if divided else None
+
+    def each(self, function: Callable[..., Any], given: Sequence[int | None], made: int) -> Callable[..., Any]:
+        """The function for the heads of each device: the dimension of heads in each argument and in the result."""
+
+        def spec(dimension: int | None) -> PartitionSpec:
+            return PartitionSpec() if dimension is None else PartitionSpec(*[None] * dimension, self.axes)
+
+        return on_each_device(function, self.mesh, tuple(map(spec, given)), spec(made), outer=self.outer)
+
+
 def write(
-    layer: CacheLayer, k: jax.Array, v: jax.Array, positions: jax.Array, slots: jax.Array | None = None
+    layer: CacheLayer,
+    k: jax.Array,
+    v: jax.Array,
+    positions: jax.Array,
+    slots: jax.Array | None = None,
+    on: HeadMesh | None = None,
 ) -> CacheLayer:
     """The layer with keys and values `[B, L, K, head_dim]` at positions `[B, L]` of its rows, or of rows `slots [B]`.
 
@@ -97,19 +131,23 @@ def write(
     heads of a position as the unit, XLA on TPU wants heads beside head_dim in memory, and copies the whole cache into
     that layout and back.
     """
-    heads = jnp.arange(k.shape[2])
     new: CachePart = (k, v)
     if is_int8(layer[0][0].dtype):
         (k, k_scale), (v, v_scale) = quantize(k, (3,)), quantize(v, (3,))
         new = (k, v, k_scale, v_scale)
 
     def put(row: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
-        return row.at[heads, at[:, None]].set(x.astype(row.dtype), mode="drop")
+        return row.at[jnp.arange(row.shape[0]), at[:, None]].set(x.astype(row.dtype), mode="drop")
+
+    def put_some(old: jax.Array, at: jax.Array, x: jax.Array, slots: jax.Array) -> jax.Array:
+        heads = jnp.arange(old.shape[1])
+        return old.at[slots[:, None, None], heads, at[:, :, None]].set(x.astype(old.dtype), mode="drop")
 
     def put_all(old: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
         if slots is None:
             return jax.vmap(put)(old, at, x)
-        return old.at[slots[:, None, None], heads, at[:, :, None]].set(x.astype(old.dtype), mode="drop")
+        here = put_some if on is None else on.each(put_some, (1, None, 2, None), 1)
+        return here(old, at, x, slots)
 
     written, start = [], 0
     for part in layer:
@@ -121,7 +159,7 @@ def write(
     return tuple(written)
 
 
-def take_rows(part: CachePart, slots: jax.Array | None, positions: int) -> CachePart:
+def take_rows(part: CachePart, slots: jax.Array | None, positions: int, on: HeadMesh | None = None) -> CachePart:
     """The first `positions` at most of a part, of all its rows or of the rows `slots [B]` (clipped into range).
 
     Head by head, as XLA on TPU moves whole rows by way of a transposed cache.
@@ -131,7 +169,11 @@ def take_rows(part: CachePart, slots: jax.Array | None, positions: int) -> Cache
         end = min(positions, leaf.shape[2])
         if slots is None:
             return leaf[:, :, :end]
-        return leaf.at[slots[:, None], jnp.arange(leaf.shape[1]), :end].get(mode="clip")
+
+        def some(leaf: jax.Array, slots: jax.Array) -> jax.Array:
+            return leaf.at[slots[:, None], jnp.arange(leaf.shape[1]), :end].get(mode="clip")
+
+        return (some if on is None else on.each(some, (1, None), 1))(leaf, slots)
 
     return tuple(map(take, part))
 

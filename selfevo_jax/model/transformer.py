@@ -23,7 +23,7 @@ from selfevo_jax.model.attention import (
     rotary,
     soft_capped,
 )
-from selfevo_jax.model.cache import CacheLayer, CachePart, KVCache, take_rows, write
+from selfevo_jax.model.cache import CacheLayer, CachePart, HeadMesh, KVCache, take_rows, write
 from selfevo_jax.model.config import LayerKind, ModelConfig
 from selfevo_jax.model.experts import ExpertMesh, Experts
 from selfevo_jax.model.initial import matrix_init, scale_free
@@ -208,6 +208,8 @@ class Transformer(nn.Module):
     Cheap on a CPU; a GPU's host would have to wait for each answer."""
     experts: ExpertMesh | None = None
     """Of a mixture of experts on several devices; None leaves its layout to the compiler."""
+    heads: HeadMesh | None = None
+    """Of a cache whose heads lie on several devices, where rows of it are named by `slots`."""
 
     def setup(self) -> None:
         c = self.config
@@ -282,10 +284,10 @@ class Transformer(nn.Module):
 
         def of_layer(layer: CacheLayer, kind: LayerKind) -> Attend:
             def to(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, CacheLayer]:
-                cached = write(layer, k, v, positions, slots)
+                cached = write(layer, k, v, positions, slots, self.heads)
 
                 def read(part: CachePart, start: int) -> CachePart:
-                    return take_rows(part, slots, window - start)
+                    return take_rows(part, slots, window - start, self.heads)
 
                 def widened(part: CachePart, start: int) -> CachePart:
                     k, v, *scales = read(part, start)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from selfevo_jax.model import ExpertMesh, KVCache, ModelConfig, TpuAttention, Transformer
-from selfevo_jax.model.cache import take_rows
+from selfevo_jax.model.cache import HeadMesh, take_rows
 from selfevo_jax.sample.draft import Grown, proposed, written
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 from selfevo_jax.sample.programs import NARROW, Programs
@@ -216,7 +216,9 @@ def make_programs(
     if shards is not None:
         tpu = None if tpu is None else tpu.inside(shards.axes)
         experts = None if experts is None else experts.inside(shards.axes)
-    model = Transformer(config, **kinds, tpu=tpu, skips=skips, experts=experts)
+    outer = () if shards is None else shards.axes
+    heads = None if state_layout is None else HeadMesh.of(state_layout.cache, outer)
+    model = Transformer(config, **kinds, tpu=tpu, skips=skips, experts=experts, heads=heads)
     apply: Any = model.apply
     everywhere = (lambda count: count) if shards is None else shards.likely_total
 
@@ -350,9 +352,12 @@ def make_programs(
         return SlotState(cache, token, active), grown.drawn, grown.logprobs, grown.made, step, drafted
 
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
-        def copy(leaf: jax.Array) -> jax.Array:
-            (rows,) = take_rows((leaf,), sources, leaf.shape[2])
+        def put(leaf: jax.Array, rows: jax.Array, targets: jax.Array) -> jax.Array:
             return leaf.at[targets[:, None], jnp.arange(leaf.shape[1])].set(rows, mode="drop")  # head by head too
+
+        def copy(leaf: jax.Array) -> jax.Array:
+            (rows,) = take_rows((leaf,), sources, leaf.shape[2], heads)
+            return (put if heads is None else heads.each(put, (1, 1, None), 1))(leaf, rows, targets)
 
         token, active = (x.at[targets].set(x[sources], mode="drop") for x in (state.token, state.active))
         return SlotState(jax.tree.map(copy, state.cache), token, active)
