@@ -84,7 +84,7 @@ def opened(bench, root: Path, **changes: object):
     dir = RunDir(root)
     dir.open(c, {})
     try:
-        yield Loop(c, Heard(), task, dir, played, SimpleNamespace(params=lambda name: name))
+        yield Loop(c, Heard(), task, dir, played, SimpleNamespace(decoding=lambda name: name))
     finally:
         dir.close()
 
