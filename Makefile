@@ -41,10 +41,9 @@ smollm2: $(VENV)/.smollm2
 smollm2-gsm8k: $(VENV)/.smollm2
 	$(BIN)/selfevo evolve configs/smollm2_gsm8k_smoke.yaml
 
-# One process more than the two cores that this is meant for: some tests wait for processes of their own, or a clock.
 # Bytecode is kept whatever the environment says: the tests start some hundred processes.
 test: $(VENV)/.dev
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
