@@ -46,6 +46,10 @@ class Config(Section):
     """Where the run's figures are shown while it goes on: `tensorboard`, or a list such as
     `[{kind: wandb, project: mine}]`."""
 
+    def seed_of(self, round: int) -> int:
+        """Of what a round draws on the host."""
+        return self.seed * 1000 + round
+
     @model_validator(mode="before")
     @classmethod
     def _as_the_method_is(cls, tree: Any) -> Any:

@@ -48,5 +48,5 @@ class Debate(SelfRefine):
         )
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
-        rounds, seed = self.config.rounds, self.config.seed * 1000 + round
+        rounds, seed = self.config.rounds, self.config.seed_of(round)
         return select(rollouts, "feedback", seed, rounds.per_prompt, None, winners)

@@ -46,7 +46,7 @@ class GroupPolicy(SelfRefine):
         """The answers to each prompt with their advantages, in the order of the prompts."""
         settings: dict[str, Any] = dict(self.config.learn.objective.settings)
         objective, rounds = Grpo(**settings), self.config.rounds
-        rows = sorted(within(rollouts, rounds.pass_rate), key=lambda r: (r.id, r.sample))
+        rows = within(rollouts, rounds.pass_rate)
         for scored in scored_samples(rows).values():
             scores = [score for score, _ in scored]
             weights = extreme_weights(scores, rounds.extremes) if rounds.select == "extremes" else [1.0] * len(scores)

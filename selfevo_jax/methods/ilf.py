@@ -49,6 +49,6 @@ class Ilf(SelfRefine):
         return bench.chain(row, stages, round=round, sample=sample, kind=kind, refinements=m)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
-        rounds, seed = self.config.rounds, self.config.seed * 1000 + round
+        rounds, seed = self.config.rounds, self.config.seed_of(round)
         top_share = self.config.judge.top_share
         return select(rollouts, rounds.select, seed, rounds.per_prompt, top_share, best_refinements, rounds.pass_rate)

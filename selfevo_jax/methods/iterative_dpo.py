@@ -65,7 +65,7 @@ class IterativeDpo(SelfRefine):
     def found(self, rollouts: Sequence[Rollout]) -> tuple[list[p.Pair], p.LeftOut]:
         """The pairs of a round, in the order of its prompts."""
         rounds = self.config.rounds
-        rows = sorted(within(rollouts, rounds.pass_rate), key=lambda r: (r.id, r.sample))
+        rows = within(rollouts, rounds.pass_rate)
         refined = p.refinement_pairs(rows) if self.pairs != "samples" else ()
         sampled = p.sample_pairs(rows, rounds.extremes, self.config.seed) if self.pairs != "refinement" else ()
         return p.usable_pairs([*refined, *sampled], rounds.per_prompt)

@@ -54,7 +54,7 @@ class ListPreferences(SelfRefine):
 
     def lists(self, rollouts: Sequence[Rollout]) -> tuple[list[Scored], int]:
         """The best answer first, of equal ones the earliest; and to how many prompts all score the same."""
-        rows = sorted(within(rollouts, self.config.rounds.pass_rate), key=lambda r: (r.id, r.sample))
+        rows = within(rollouts, self.config.rounds.pass_rate)
         found = [sorted(scored, key=lambda of: -of[0]) for scored in scored_samples(rows).values()]
         if SIDE in self.reads:
             apart = [of for of in found if len({answer.good for _, answer in of}) > 1]

@@ -47,7 +47,7 @@ class Sdpo(SelfRefine):
         return False
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
-        rounds, seed = self.config.rounds, self.config.seed * 1000 + round
+        rounds, seed = self.config.rounds, self.config.seed_of(round)
         return select(rollouts, "none", seed, rounds.per_prompt, None, with_feedback, rounds.pass_rate)
 
     def learning(self, made: Made, round: int) -> Learning:

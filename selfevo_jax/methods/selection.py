@@ -81,12 +81,13 @@ def _empty(rollout: Rollout) -> bool:
 
 
 def within(rollouts: Sequence[Rollout], pass_rate: tuple[float, float]) -> list[Rollout]:
-    """The rows of prompts of whose responses a share within these is called good; all rows where that may be any."""
-    least, most = pass_rate
+    """The rows of prompts of whose responses a share within these is called good; all rows where that may be any. By
+    id and sample, whatever their order was."""
+    ordered, (least, most) = sorted(rollouts, key=lambda r: (r.id, r.sample)), pass_rate
     if (least, most) == (0.0, 1.0):
-        return list(rollouts)
+        return ordered
     rates = pass_rates(rollouts)
-    return [r for r in rollouts if r.prompt in rates and least <= rates[r.prompt] <= most]
+    return [r for r in ordered if r.prompt in rates and least <= rates[r.prompt] <= most]
 
 
 def _usable(rollout: Rollout) -> bool:
@@ -168,7 +169,7 @@ def select(
     what `by_score` takes. Of a prompt at most `per_prompt` different answers are kept, those of its first samples, so
     that easy prompts do not fill the data.
     """
-    ordered = sorted(within(rollouts, pass_rate), key=lambda r: (r.id, r.sample))
+    ordered = within(rollouts, pass_rate)
     usable = list(filter(_usable, ordered))
     least = least_score(usable, top_share)
     good = _passed(usable, least, top_share, seed)

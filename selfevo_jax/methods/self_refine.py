@@ -60,7 +60,7 @@ class SelfRefine:
         return bench.chain(row, stages, round=round, sample=sample, judge=self.judges, stop_when_good=stops)
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
-        rounds, seed = self.config.rounds, self.config.seed * 1000 + round
+        rounds, seed = self.config.rounds, self.config.seed_of(round)
         of_judge, scored = self.config.judge.top_share, by_score(rounds, round)
         return select(rollouts, rounds.select, seed, rounds.per_prompt, of_judge, scored, rounds.pass_rate)
 

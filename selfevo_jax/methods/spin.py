@@ -5,24 +5,24 @@ Source: Chen et al., "Self-Play Fine-Tuning Converts Weak Language Models to Str
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from selfevo_jax.chains import Candidate, RefineChain, Rollout, StageParams
+from selfevo_jax.chains import Candidate, Rollout
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.answers import Answer
-from selfevo_jax.methods.base import Bench, Learning, Made
+from selfevo_jax.methods.base import Learning, Made
 from selfevo_jax.methods.iterative_dpo import IterativeDpo
 from selfevo_jax.methods.mixture import SELF
-from selfevo_jax.methods.selection import Selection, select
+from selfevo_jax.methods.unjudged import Unjudged
 from selfevo_jax.text import PromptFormat
 from selfevo_jax.train.objectives.pairs import SIDE
 
 
 @dataclass(frozen=True)
-class Spin(IterativeDpo):
+class Spin(Unjudged, IterativeDpo):
     """Rounds ask the prompts of D_QA and D_meta (`rounds.prompts: answered`). The better answer of a pair is the one
     written there, the worse one the model's own. Nothing is judged."""
 
@@ -35,23 +35,6 @@ class Spin(IterativeDpo):
             raise ConfigError(
                 f"learn.objective.name: found {self.objective.name}, but {self.name} learns pairs; set dpo"
             )
-        if self.config.judge.batch is not None:
-            raise ConfigError(f"judge.batch: {self.name} has no judge; set it to null")
-
-    @property
-    def judges(self) -> bool:
-        return False
-
-    @property
-    def filters(self) -> bool:
-        return False
-
-    def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
-        return bench.chain(row, stages, round=round, sample=sample, judge=False)
-
-    def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
-        """The model's own answers, which are the worse ones."""
-        return select(rollouts, "none", self.config.seed * 1000 + round, self.config.rounds.per_prompt)
 
     def learning(self, made: Made, round: int) -> Learning:
         written = written_answers(made)

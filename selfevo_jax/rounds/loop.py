@@ -42,7 +42,7 @@ class Loop:
 
     def seed(self, round: int) -> int:
         """Of what a round draws on the host."""
-        return self.config.seed * 1000 + round
+        return self.config.seed_of(round)
 
     def way_on(self, round: int) -> str:
         """The command that goes on from before a round with other settings."""

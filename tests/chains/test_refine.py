@@ -1,10 +1,10 @@
-"""SELF's chain, driven by a scripted engine: which stages run, what is carried over, and which candidate is kept."""
+"""SELF's chain, driven by a answered engine: which stages run, what is carried over, and which candidate is kept."""
 
 import dataclasses
 import json
 
 import pytest
-from sample_helpers import BOS, PIECES, ByteTokenizer, Format, Reader, Verdict, engine, ids, random_params
+from sample_helpers import BOS, PIECES, ByteTokenizer, Format, Reader, Verdict, answered, engine, ids, random_params
 
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.errors import ConfigError, SelfevoError
@@ -28,21 +28,9 @@ DECODE, JUDGE = ByteTokenizer().decode, Reader(read)
 
 
 def play(*texts, finish="stop", judge=JUDGE, **kw):
-    """Runs a chain over scripted texts; returns it and its requests."""
+    """Runs a chain over answered texts; returns it and its requests."""
     chain = RefineChain("p1", "abc", Format(), STAGES, **{"decode": DECODE, "judge": judge, **kw})
-    requests, last = [], None
-    for text in [*texts, None]:
-        request = chain.next(last)
-        if request is None:
-            break
-        assert text is not None, "the chain asks for more than the script holds"
-        requests.append(request)
-        if isinstance(text, Completion):
-            last = text
-        else:
-            tokens = tuple(ids(text)) if text.isalpha() else (5,)
-            last = Completion(tokens, text, (-0.5,) * len(tokens), finish)
-    return chain, requests
+    return chain, answered(chain, texts, finish)
 
 
 def test_a_good_verdict_on_the_response_ends_the_chain_and_keeps_it():

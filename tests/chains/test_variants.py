@@ -1,6 +1,6 @@
 """Chains beside SELF's, driven by a script: several refinements of one feedback, and two answers."""
 
-from sample_helpers import ByteTokenizer, Format, Reader, Verdict, ids
+from sample_helpers import ByteTokenizer, Format, Reader, Verdict, answered, ids
 
 from selfevo_jax.chains import RefinementsChain, StageParams, TwoAnswersChain
 from selfevo_jax.sample import Completion, SamplingParams
@@ -11,17 +11,9 @@ TOO_LONG = Completion((), "", (), "error", "too long")
 
 
 def play(kind, *texts, judge=JUDGE, **own):
-    """The rollout of a chain over scripted texts, and what it asked for."""
+    """The rollout of a chain over answered texts, and what it asked for."""
     chain = kind("p1", "abc", Format(), STAGES, ByteTokenizer().decode, judge=judge, round=3, **own)
-    requests, last = [], None
-    for text in [*texts, None]:
-        request = chain.next(last)
-        if request is None:
-            break
-        assert text is not None, "the chain asks for more than the script holds"
-        requests.append(request)
-        tokens = tuple(ids(text)) if isinstance(text, str) else ()
-        last = text if isinstance(text, Completion) else Completion(tokens, text, (-0.5,) * len(tokens), "stop")
+    requests = answered(chain, texts)
     return chain.result, requests
 
 

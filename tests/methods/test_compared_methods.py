@@ -1,18 +1,15 @@
 """What methods learn that compare samples, or read what feedback and hindsight say; and what they refuse."""
 
-from types import SimpleNamespace
-
 import pytest
+from method_helpers import END, Layout, made
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.config import parse_config
-from selfevo_jax.data import MetaRow
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import open_method
 from selfevo_jax.methods.answers import Answer
 from selfevo_jax.methods.preferences import Pair, pair_groups
 
-END = (2,)
 SAMPLES = {"data": {"samples_per_prompt": 4}}
 SCORED = {**SAMPLES, "judge": {"kind": "likelihood"}}
 WITH = {
@@ -40,34 +37,6 @@ def samples(prompt, *firsts):
 
 def scored(prompt, *scores):
     return samples(prompt, *(answer(f"{n}", None if s is None else s > 0.5, s) for n, s in enumerate(scores)))
-
-
-class Layout:
-    """A format of characters."""
-
-    end = END
-
-    def respond(self, prompt):
-        return [1, *map(ord, prompt)]
-
-    def ends(self, end):
-        return tuple(end) == END
-
-    def judge(self, so_far, text=None):
-        return [*so_far, *END, ord("J")]
-
-    def refine(self, so_far):
-        return [*so_far, *END, ord("R")]
-
-    def continuation(self, so_far, text):
-        return list(map(ord, text))
-
-
-def made(*rounds):
-    meta = [MetaRow("m", "p", "r", "f", "better", False)]
-    return SimpleNamespace(
-        format=Layout(), rollouts=lambda n: rounds[n - 1], meta_rows=lambda: meta, qa_rows=lambda: []
-    )
 
 
 def text(example, weight=0.0):

@@ -1,18 +1,15 @@
 """Pairs and verdicts out of a round's own chains, and what iterative_dpo learns of them."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
+from method_helpers import END, Layout, made
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.config import parse_config
-from selfevo_jax.data import MetaRow
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import open_method
 from selfevo_jax.methods.preferences import judged_answers, refinement_pairs, sample_pairs, usable_pairs
-
-END = (2,)
 
 
 def answer(text, good, rating=None, finish="stop", end=END):
@@ -95,34 +92,6 @@ def config(**changes):
 
 def method(**changes):
     return open_method(config(**changes))
-
-
-class Layout:
-    """A format of characters; the id 2 ends a text, and 3 is drawn behind one that ends otherwise."""
-
-    end = END
-
-    def respond(self, prompt):
-        return [1, *map(ord, prompt)]
-
-    def ends(self, end):
-        return tuple(end) == END
-
-    def judge(self, so_far):
-        return [*so_far, *END, ord("J")]
-
-    def refine(self, so_far):
-        return [*so_far, *END, ord("R")]
-
-    def continuation(self, so_far, text):
-        return list(map(ord, text))
-
-
-def made(*rounds):
-    rows = [MetaRow("m", "p", "r", "f", "better", False)]
-    return SimpleNamespace(
-        format=Layout(), rollouts=lambda round: rounds[round - 1], meta_rows=lambda: rows, qa_rows=lambda: []
-    )
 
 
 ROUND = [

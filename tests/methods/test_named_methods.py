@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from method_helpers import END, made
 
 from selfevo_jax.chains import Candidate, Feedback, RefinementsChain, Rollout, TwoAnswersChain
 from selfevo_jax.config import parse_config
@@ -13,7 +14,6 @@ from selfevo_jax.judges import Assessment
 from selfevo_jax.methods import BASE, open_method
 from selfevo_jax.methods.registry import BUILT_IN
 
-END = (2,)
 SCORES = {"judge": {"kind": "likelihood"}, "data": {"samples_per_prompt": 4}}
 WITH = {
     "raft": SCORES,
@@ -53,33 +53,6 @@ def asked(found, row):
 
 def kept(found, rows, round=1):
     return [(r.prompt, r.sample, r.chosen) for r in found.select(rows, round).kept]
-
-
-class Layout:
-    """A format of characters."""
-
-    end = END
-
-    def respond(self, prompt):
-        return [1, *map(ord, prompt)]
-
-    def ends(self, end):
-        return tuple(end) == END
-
-    def judge(self, so_far):
-        return [*so_far, *END, ord("J")]
-
-    def refine(self, so_far):
-        return [*so_far, *END, ord("R")]
-
-    def continuation(self, so_far, text):
-        return list(map(ord, text))
-
-
-def made(*rounds, meta=(), qa=()):
-    return SimpleNamespace(
-        format=Layout(), rollouts=lambda n: rounds[n - 1], meta_rows=lambda: list(meta), qa_rows=lambda: list(qa)
-    )
 
 
 @pytest.mark.parametrize("name", sorted(BUILT_IN))

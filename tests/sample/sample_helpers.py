@@ -14,7 +14,7 @@ from random_params import random_params as drawn_params
 from selfevo_jax.chains import RefineChain, StageParams
 from selfevo_jax.judges import ChainJudge
 from selfevo_jax.model import ModelConfig, Transformer, abstract_params
-from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
+from selfevo_jax.sample import Completion, DrawKey, Engine, Request, SamplingParams
 
 PAD, BOS, EOS, END = 0, 1, 2, 3
 CONTROLS = (PAD, BOS, EOS, END)
@@ -209,3 +209,20 @@ def scripted(*scripts):
 def ids(text):
     """Tokens of a text, one byte piece at a time (single letters, space, newline)."""
     return [PIECES.index(c.encode()) for c in text]
+
+
+def answered(chain, texts, finish="stop"):
+    """The requests of a chain whose answers are these texts (or completions), one after another."""
+    requests, last = [], None
+    for text in [*texts, None]:
+        request = chain.next(last)
+        if request is None:
+            break
+        assert text is not None, "the chain asks for more than the script holds"
+        requests.append(request)
+        if isinstance(text, Completion):
+            last = text
+        else:
+            tokens = tuple(ids(text)) if text.isalpha() else (5,)
+            last = Completion(tokens, text, (-0.5,) * len(tokens), finish)
+    return requests
