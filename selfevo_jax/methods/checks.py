@@ -43,6 +43,12 @@ def check_selection(config: Config, method: str, compares: bool) -> None:
         )
 
 
+def check_samples(config: Config) -> None:
+    """Raises ConfigError where the samples of a prompt are to be compared, and there is one."""
+    if config.data.samples_per_prompt < 2:
+        raise ConfigError("data.samples_per_prompt: found 1, but samples are compared; set it to 2 or more")
+
+
 def check_pairs(config: Config, pairs: str, needed: bool = True) -> None:
     """Raises ConfigError for an unknown kind of pairs (see `iterative_dpo`), and where a round has none of it although
     they are needed."""

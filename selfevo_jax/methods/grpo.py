@@ -15,7 +15,7 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.answers import Answer, scored_samples
 from selfevo_jax.methods.base import Learning, Made
-from selfevo_jax.methods.mixture import SELF
+from selfevo_jax.methods.checks import check_samples
 from selfevo_jax.methods.scored import extreme_weights
 from selfevo_jax.methods.selection import Selection, keeping, within
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -39,8 +39,7 @@ class GroupPolicy(SelfRefine):
         if found not in ("feedback", "extremes"):
             told = f"found {found}, but {self.name} learns groups; set it to feedback, or to extremes"
             raise ConfigError(f"rounds.select: {told}")
-        if self.config.data.samples_per_prompt < 2:
-            raise ConfigError("data.samples_per_prompt: found 1, but samples are compared; set it to 2 or more")
+        check_samples(self.config)
 
     def groups(self, rollouts: Sequence[Rollout]) -> Iterator[list[tuple[Answer, float]]]:
         """The answers to each prompt with their advantages, in the order of the prompts."""
@@ -72,5 +71,4 @@ class GroupPolicy(SelfRefine):
             p.learnt(a, a.rollout.prompt, end, fmt, {ADVANTAGE: gain, DRAWN: 1.0})
             for (a, gain), end in zip(learnt, ends, strict=True)
         ]
-        replayed = {name: p.beside(rows, Grpo.reads) for name, rows in self.replayed(made).items()}
-        return Learning(round - 1, {SELF: units, **replayed}, (told,))
+        return self.lesson(made, round, units, Grpo.reads, told)

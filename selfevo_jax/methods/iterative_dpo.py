@@ -16,7 +16,6 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.base import Learning, Made
 from selfevo_jax.methods.checks import check_pairs
-from selfevo_jax.methods.mixture import SELF
 from selfevo_jax.methods.selection import Selection, keeping, within
 from selfevo_jax.methods.self_refine import SelfRefine
 from selfevo_jax.text import PromptFormat
@@ -100,5 +99,4 @@ class IterativeDpo(SelfRefine):
             left = sum((left for _, left in found.values()), p.LeftOut())
             told = p.told_of(pairs, left)
             units = self.units(pairs, made.format)
-        replayed = {name: p.beside(examples, objective.reads) for name, examples in self.replayed(made).items()}
-        return Learning(round - 1, {SELF: units, **replayed}, (told,))
+        return self.lesson(made, round, units, objective.reads, told)

@@ -16,7 +16,7 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.answers import Answer, scored_samples
 from selfevo_jax.methods.base import Learning, Made
-from selfevo_jax.methods.mixture import SELF
+from selfevo_jax.methods.checks import check_samples
 from selfevo_jax.methods.selection import Selection, keeping, within
 from selfevo_jax.methods.self_refine import SelfRefine
 from selfevo_jax.text import PromptFormat
@@ -45,8 +45,7 @@ class ListPreferences(SelfRefine):
         if PLACE not in self.reads:
             told = f"found {self.config.learn.objective.name}, but lists are compared; set it to copg, pro or d2o"
             raise ConfigError(f"learn.objective.name: {told}")
-        if self.config.data.samples_per_prompt < 2:
-            raise ConfigError("data.samples_per_prompt: found 1, but samples are compared; set it to 2 or more")
+        check_samples(self.config)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -76,8 +75,7 @@ class ListPreferences(SelfRefine):
         if not learnt:
             raise EmptySelectionError(f"round {round}: {told}; more samples of a prompt, or other prompts, may help")
         units = [self._group(scored, made.format) for scored in learnt]
-        replayed = {name: p.beside(rows, self.reads) for name, rows in self.replayed(made).items()}
-        return Learning(round - 1, {SELF: units, **replayed}, (told,))
+        return self.lesson(made, round, units, self.reads, told)
 
     def _group(self, scored: Scored, fmt: PromptFormat) -> Group:
         ends = all(fmt.ends(answer.candidate.end) for _, answer in scored)

@@ -133,8 +133,3 @@ def verdict_groups(answers: Sequence[Answer], fmt: PromptFormat) -> list[Group]:
             members.append(learnt(other, prompt, fmt.ends(other.candidate.end), fmt, apart))
         groups.append(Group(tuple(members)))
     return groups
-
-
-def beside(examples: Iterable[Example], extras: Sequence[str]) -> list[Example]:
-    """Examples that are learnt beside answers and pairs as they are: all numbers that the objective reads are 0."""
-    return [replace(example, extras=dict.fromkeys(extras, 0.0)) for example in examples]

@@ -14,8 +14,6 @@ from selfevo_jax.data import Example, feedback_context, taught_example
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods.answers import Answer
 from selfevo_jax.methods.base import Learning, Made
-from selfevo_jax.methods.mixture import SELF
-from selfevo_jax.methods.preferences import beside
 from selfevo_jax.methods.scored import Taken
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -57,8 +55,7 @@ class Sdpo(SelfRefine):
         told = f"{len(fit)} answers are learnt from{left}"
         if not fit:
             raise EmptySelectionError(f"round {round}: {told}; raise learn.length, or give more prompts")
-        replayed = {name: beside(rows, SelfDistillation.reads) for name, rows in self.replayed(made).items()}
-        return Learning(round - 1, {SELF: fit, **replayed}, (told,))
+        return self.lesson(made, round, fit, SelfDistillation.reads, told)
 
 
 def with_feedback(rows: Sequence[Rollout]) -> Taken:

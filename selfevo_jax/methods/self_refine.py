@@ -6,12 +6,12 @@ Source: Lu et al., "SELF: Self-Evolution with Language Feedback", arXiv 2310.005
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.config import Config
-from selfevo_jax.data import Example
+from selfevo_jax.data import Example, Unit
 from selfevo_jax.methods.base import BASE, Bench, Learning, Made
 from selfevo_jax.methods.checks import check_batch_judge, check_fixed, check_selection
 from selfevo_jax.methods.lessons import self_pool, supervised_examples
@@ -76,6 +76,15 @@ class SelfRefine:
             "ended them",
         )
         return Learning(BASE if self.keeps_base else round - 1, groups, told if endless else ())
+
+    def lesson(self, made: Made, round: int, units: Sequence[Unit], reads: Sequence[str], told: str) -> Learning:
+        """Of answers that are compared, or weighed: from the checkpoint before on, with D_meta and D_QA as they are
+        beside them, of which all numbers that the objective reads are 0."""
+        replayed = {
+            name: [replace(example, extras=dict.fromkeys(reads, 0.0)) for example in examples]
+            for name, examples in self.replayed(made).items()
+        }
+        return Learning(round - 1, {SELF: units, **replayed}, (told,))
 
     def pooled(self, round: int) -> list[int]:
         """The rounds whose rows a round learns from, the newest first: of equal rows the first one is taken."""

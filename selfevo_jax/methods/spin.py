@@ -15,7 +15,6 @@ from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.answers import Answer
 from selfevo_jax.methods.base import Learning, Made
 from selfevo_jax.methods.iterative_dpo import IterativeDpo
-from selfevo_jax.methods.mixture import SELF
 from selfevo_jax.methods.unjudged import Unjudged
 from selfevo_jax.text import PromptFormat
 from selfevo_jax.train.objectives.pairs import SIDE
@@ -50,9 +49,7 @@ class Spin(Unjudged, IterativeDpo):
                 "rows of D_QA, or end the run here"
             )
         told = p.told_of(pairs, left)
-        units = self.units(pairs, made.format)
-        replayed = {name: p.beside(rows, self.objective.reads) for name, rows in self.replayed(made).items()}
-        return Learning(round - 1, {SELF: units, **replayed}, (told,))
+        return self.lesson(made, round, self.units(pairs, made.format), self.objective.reads, told)
 
 
 def written_answers(made: Made) -> Mapping[str, Answer]:
