@@ -92,8 +92,21 @@ NOTES = [
     (
         "keywords:existence",
         {"keywords": ["rain", "sun"]},
-        "a heavy rain, no more",
-        'Need "rain": found "heavy rain,", ok. Need "sun": not found, wrong.',
+        "Much. a heavy rain, no more",
+        'Need "rain": sentence "a heavy rain, no more", ok. Need "sun": sentence "a heavy rain, no more", wrong.',
+    ),
+    (  # the last sentence with the word, not the last of all
+        "keywords:existence",
+        {"keywords": ["rain", "sun"]},
+        "Rain. Rains came and sun.\nAll is well",
+        'Need "rain": sentence "Rains came and sun.", ok. Need "sun": sentence "Rains came and sun.", ok.',
+    ),
+    (  # of a long one what leads to the word, or to its end where it lacks
+        "keywords:existence",
+        {"keywords": ["rain", "sun"]},
+        "When we came there after many a day of rain no one had a coat",
+        'Need "rain": sentence "we came there after many a day of rain", ok. '
+        'Need "sun": sentence "many a day of rain no one had a coat", wrong.',
     ),
     ("keywords:forbidden_words", {"forbidden_words": ["so"]}, "also so", 'Need no "so": found "also so", wrong.'),
     ("punctuation:no_comma", {}, 'a "b", c', 'Need no commas: found "b,", wrong.'),

@@ -10,7 +10,7 @@ from typing import Any
 from selfevo_jax.scorers.checks.keywords import existence
 from selfevo_jax.scorers.checks.lengths import words
 from selfevo_jax.tasks.instructions.arguments import COMMON, FEW, LENGTHS, WORDS
-from selfevo_jax.tasks.instructions.craft import Arguments, Craft, quoted, said, sentence_added
+from selfevo_jax.tasks.instructions.craft import LONGEST_QUOTE, Arguments, Craft, quoted, said, sentence_added
 
 TAILS = (
     "It also has to do with {}.",
@@ -27,13 +27,19 @@ FILLERS = (
     "Others may see it in another way.",
     "A little care goes a long way.",
 )
-OTHERS = ("it", "this", "water", "people", "things")
+DECOYS = (
+    *("water", "pillow", "animal", "kitchen", "battery", "chapter", "cousin", "dinner", "finger", "glass", "hammer"),
+    *("insect", "jacket", "kettle", "leaf", "machine", "needle", "office", "palace", "question", "rabbit", "sailor"),
+    *("theater", "uncle", "violin", "wagon", "yellow", "zebra", "answer", "bottle", "cotton", "dragon", "evening"),
+    *("feather", "ground", "hotel", "iron", "jungle", "king", "lesson", "medal", "number", "oven", "pocket", "road"),
+)
+"""Other words than `WORDS` and `COMMON`: what stands in place of a word that is to be missed. They are many, so that a
+critic must look for the word itself and cannot learn what stands where it lacks."""
 
 
-def _found(text: str, word: str, whole: bool) -> str | None:
-    """The word where it first comes, with what stands around it and the word before."""
-    inner = rf"\b{word}\b" if whole else word
-    match = re.search(rf"(?:\S+\s+)?\S*{inner}\S*", text, re.IGNORECASE)
+def _found(text: str, word: str) -> str | None:
+    """The whole word where it first comes, with what stands around it and the word before."""
+    match = re.search(rf"(?:\S+\s+)?\S*\b{word}\b\S*", text, re.IGNORECASE)
     return None if match is None else match[0]
 
 
@@ -42,11 +48,22 @@ def _two_words(atoms: Sequence[Any], rng: random.Random) -> tuple[dict[str, Any]
     return {"keywords": taken}, tuple(taken)
 
 
+def _sentence(text: str, word: str) -> str:
+    """The last sentence with the word, or the last of all; of a long one what leads to the word, or to its end."""
+    sentences = [part for part in re.split(r"(?<=[.!?])\s+|\n+", text) if part.strip()] or [""]
+    holding = next((part for part in reversed(sentences) if existence(part, [word])), sentences[-1])
+    match = re.search(word, holding, re.IGNORECASE)
+    end = len(holding) if match is None else match.end()
+    led_up = "" if end <= LONGEST_QUOTE else holding[:end][-LONGEST_QUOTE:].partition(" ")[2]
+    return led_up or holding
+
+
 def _existence_note(text: str, arguments: Arguments, met: bool) -> str:
+    """A sentence is quoted whether it holds the word or not: who had to say first that there is one would guess."""
     notes = []
     for word in arguments["keywords"]:
-        found = _found(text, word, whole=False)
-        notes.append(f'Need "{word}": ' + (f"found {quoted(found)}, ok." if found else "not found, wrong."))
+        sentence = _sentence(text, word)
+        notes.append(f'Need "{word}": sentence {quoted(sentence)}, {said(existence(text, [word]))}.')
     return " ".join(notes)
 
 
@@ -56,9 +73,10 @@ def _existence_repair(text: str, arguments: Arguments, rng: random.Random) -> st
 
 
 def _existence_spoil(text: str, arguments: Arguments, rng: random.Random) -> str:
-    word = rng.choice(arguments["keywords"])
-    other = rng.choice(OTHERS)
-    return re.sub(rf"\w*{word}\w*", other.upper() if text.isupper() else other, text, flags=re.IGNORECASE)
+    lost = arguments["keywords"] if rng.random() < 0.4 else [rng.choice(arguments["keywords"])]
+    for word, other in zip(lost, rng.choices(DECOYS, k=len(lost)), strict=True):
+        text = re.sub(rf"\w*{word}\w*", other.upper() if text.isupper() else other, text, flags=re.IGNORECASE)
+    return text
 
 
 def _one_word(atoms: Sequence[Any], rng: random.Random) -> tuple[dict[str, Any], tuple[Any, ...]]:
@@ -68,7 +86,7 @@ def _one_word(atoms: Sequence[Any], rng: random.Random) -> tuple[dict[str, Any],
 
 def _forbidden_note(text: str, arguments: Arguments, met: bool) -> str:
     (word,) = arguments["forbidden_words"]
-    found = _found(text, word, whole=True)
+    found = _found(text, word)
     return f'Need no "{word}": ' + (f"found {quoted(found)}, wrong." if found else "not found, ok.")
 
 
@@ -107,7 +125,7 @@ def _frequency_repair(text: str, arguments: Arguments, rng: random.Random) -> st
 
 
 def _frequency_spoil(text: str, arguments: Arguments, rng: random.Random) -> str:
-    other = rng.choice(OTHERS)
+    other = rng.choice(DECOYS)
     for match in reversed(_occurrences(text, arguments["keyword"])[arguments["frequency"] - 1 :]):
         text = text[: match.start()] + (other.upper() if text.isupper() else other) + text[match.end() :]
     return text
