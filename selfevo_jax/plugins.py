@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import importlib
+import os
 import sys
 from collections.abc import Collection
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from selfevo_jax.errors import ConfigError, SelfevoError, first_line
 
 def known(group: str) -> list[str]:
     """The names that installed packages offer in a group; nothing is imported."""
-    return sorted({point.name for point in entry_points(group=group)})
+    return sorted({point.name for point in _points(group)})
 
 
 def check_name(group: str, name: str, built_in: Collection[str]) -> None:
@@ -36,7 +38,7 @@ def load(group: str, name: str, key: str) -> Any:
 
 def path_of(group: str, name: str) -> str:
     """The `module:name` of an entry point; another name stays as it is."""
-    return next((point.value for point in entry_points(group=group) if point.name == name), name)
+    return next((point.value for point in _points(group) if point.name == name), name)
 
 
 def checksum(path: str, key: str) -> str:
@@ -91,6 +93,24 @@ def built(part: Any, name: str, key: str, like: type, /, *arguments: Any, **sett
             f"(see {like.__module__})"
         )
     return found
+
+
+def _points(group: str) -> EntryPoints:
+    """Of installed packages, which are looked through once, and again where something has been installed."""
+    return _all_points(tuple((place, _changed(place)) for place in sys.path)).select(group=group)
+
+
+@functools.lru_cache(maxsize=2)
+def _all_points(places: tuple[tuple[str, int], ...]) -> EntryPoints:
+    """Of the packages in these places, each with the time of its last change."""
+    return entry_points()
+
+
+def _changed(place: str) -> int:
+    try:
+        return os.stat(place or os.curdir).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _is_path(name: str) -> bool:

@@ -5,4 +5,6 @@ shorter ways to machine code."""
 def flags(devices: int, given: str = "") -> str:
     """For so many virtual CPU devices, behind the flags that are given."""
     ours = [f"--xla_force_host_platform_device_count={devices}", "--xla_backend_optimization_level=0"]
-    return " ".join([given, *ours, "--xla_cpu_use_fusion_emitters=false"]).strip()
+    # a program in one piece: cut into pieces for several threads, it takes more of all of them
+    ours += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+    return " ".join([given, *ours]).strip()

@@ -73,7 +73,7 @@ def _evaluate(loaded: Config, target: str, out: Path | None, force: bool) -> Non
     from selfevo_jax.rounds.masters import Masters
     from selfevo_jax.rounds.measure import measure
     from selfevo_jax.rounds.ordinary import Ordinary, ordinary_rows
-    from selfevo_jax.rounds.survey import evaluation_phases, survey
+    from selfevo_jax.rounds.survey import evaluation_phases, fit_lengths
     from selfevo_jax.rounds.workbench import open_workbench
     from selfevo_jax.storage import storage_of
     from selfevo_jax.tasks import open_task
@@ -93,7 +93,7 @@ def _evaluate(loaded: Config, target: str, out: Path | None, force: bool) -> Non
     bench = open_workbench(loaded)
     ordinary = Ordinary.of(answers, bench)
     phases = [phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
-    bench.engine.fit(survey(bench, phases))
+    fit_lengths(bench, phases)
     masters, found = Masters(bench.mesh), {}
     params = bench.engine.place(masters.get(target, bench.base_params))
     masters.rest()

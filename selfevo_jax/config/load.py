@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -259,6 +260,12 @@ def _without(tree: Any, location: Sequence[str | int]) -> bool:
     return True
 
 
+@functools.lru_cache(maxsize=8)
+def _plain(text: str) -> Any:
+    """What a YAML text holds; a run's own config is read in many places."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_tree(path: str | Path) -> dict[str, Any]:
     """The sections of a YAML file as plain values. Raises ConfigError where it is missing, malformed, or none."""
     file = place(path)
@@ -266,7 +273,7 @@ def read_tree(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: no such config file; see configs/ for examples")
     content = read_bounded(file, MAX_BYTES, ConfigError, "no config is so large")
     try:
-        tree = yaml.load(content.decode("utf-8"), Loader=_Loader)
+        tree = copy.deepcopy(_plain(content.decode("utf-8")))
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
     except UnicodeDecodeError as error:

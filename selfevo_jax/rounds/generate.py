@@ -17,7 +17,7 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import format_for, open_judge
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import clipped, not_run
-from selfevo_jax.rounds.survey import SURVEYED, Phase, survey
+from selfevo_jax.rounds.survey import Phase, fit_lengths
 from selfevo_jax.rounds.texts import journal_of, settings_of
 from selfevo_jax.rounds.workbench import Workbench, open_workbench, positions
 from selfevo_jax.run.journal import by_id
@@ -166,7 +166,7 @@ def _sample(
     turns = max(1, config.rounds.turns)
     phase = Phase(rows, batch.samples, judge=batch.refined, turns=turns)
     # by all prompts, so that a call that goes on compiles the same
-    bench.engine.fit(survey(bench, [phase]), phase.chains / SURVEYED)
+    fit_lengths(bench, [phase])
     stages = _stages(bench, batch)
     chains = [
         bench.chain(row, stages, round=0, sample=sample, judge=batch.refined, turns=turns) for row, sample in left

@@ -28,7 +28,7 @@ from selfevo_jax.rounds.meta_stage import check_verdicts
 from selfevo_jax.rounds.open_sets import OpenSet, open_notices, open_prints, open_sets
 from selfevo_jax.rounds.ordinary import Ordinary, check_ordinary, ordinary_print, ordinary_rows
 from selfevo_jax.rounds.prompts import check_writing
-from selfevo_jax.rounds.survey import open_phases, run_phases, survey
+from selfevo_jax.rounds.survey import fit_lengths, open_phases, run_phases
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.scorers import code_checksums
@@ -62,13 +62,13 @@ def prepare(
     faults.refuse()
     assert task is not None
     assert bench is not None
-    fit_lengths(bench, task, sets)
+    fit_to_run(bench, task, sets)
     return task, bench, sets, ordinary
 
 
-def fit_lengths(bench: Workbench, task: Task, sets: Mapping[str, OpenSet]) -> None:
+def fit_to_run(bench: Workbench, task: Task, sets: Mapping[str, OpenSet]) -> None:
     """Chooses the shapes of the sampler's programs by all that the run samples."""
-    bench.engine.fit(survey(bench, [*run_phases(bench, task), *open_phases(bench, sets.values())]))
+    fit_lengths(bench, [*run_phases(bench, task), *open_phases(bench, sets.values())])
 
 
 def look_over(

@@ -149,3 +149,10 @@ def survey(bench: Workbench, phases: Sequence[Phase | Alone]) -> list[int]:
         share = phase.times * phase.chains / total if total else 0.0
         lengths += phase.extends(bench, max(1, round(SURVEYED * share)))
     return [length for length in lengths if 0 < length <= bench.engine.cache_length]
+
+
+def fit_lengths(bench: Workbench, phases: Sequence[Phase | Alone]) -> None:
+    """Chooses the lengths that the sampler is compiled for by what these phases put through it: few for few chains,
+    whose padding costs less than another program."""
+    chains = sum(phase.times * phase.chains for phase in phases)
+    bench.engine.fit(survey(bench, phases), chains / SURVEYED if chains else None)

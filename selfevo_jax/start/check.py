@@ -19,7 +19,7 @@ from selfevo_jax.plan.remedies import training_remedies
 from selfevo_jax.progress import Reporter, counted
 from selfevo_jax.rounds.dealing import given
 from selfevo_jax.rounds.generate import chain_tokens
-from selfevo_jax.rounds.opening import fingerprints, fit_lengths, look_over
+from selfevo_jax.rounds.opening import fingerprints, fit_to_run, look_over
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.look import require_joinable
 from selfevo_jax.run.retention import require_room, training_room
@@ -85,7 +85,7 @@ def check(config: Config, measure: bool = True) -> Checked:
         found.warnings += [*_of_meta(task), *_of_exact(config)]
         _cut(config, bench, texts, found)
         if measure and not faults:
-            fit_lengths(bench, task, sets)
+            fit_to_run(bench, task, sets)
             found.time = time_of_round(bench, task, texts, groups)
     try:
         faults.refuse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -30,7 +31,14 @@ def learning_rates(settings: TrainConfig) -> np.ndarray:
     Step s takes the schedule at s + 1, so that the first step already learns and the last has the end value.
     """
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return np.asarray(jax.vmap(schedule(settings))(np.arange(1, settings.steps + 1)), np.float32)
+        return np.asarray(_rates(np.arange(1, settings.steps + 1), settings), np.float32)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _rates(updates: jax.Array, settings: TrainConfig) -> jax.Array:
+    """One program in place of one for each of its operations."""
+    rates: jax.Array = jax.vmap(schedule(settings))(updates)
+    return rates
 
 
 def decayed(params: Any) -> Any:

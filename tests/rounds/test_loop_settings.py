@@ -25,6 +25,7 @@ from selfevo_jax.rounds.controls import judge_planted
 from selfevo_jax.rounds.curation import curate
 from selfevo_jax.rounds.measure import measure
 from selfevo_jax.rounds.meta_stage import check_verdicts, warn_unbalanced
+from selfevo_jax.rounds.survey import evaluation_phases, fit_lengths
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.files import read_json, read_rows
@@ -220,11 +221,12 @@ def test_a_removal_that_a_kill_broke_off_is_finished_at_the_next_start(
 
 @slow
 def test_rows_that_do_not_fit_in_the_cache_are_told_with_their_counts_and_are_in_no_figure(tmp_path: Path) -> None:
-    bench, heard = open_workbench(config(tmp_path / "run", sampling__slots=4)), Heard()
+    bench, heard = open_workbench(config(tmp_path / "run")), Heard()
     question = "Mia has {} shells. Then Mia finds 5. How many now?"
     short = [EvaluationRow(f"s{i}", question.format(i), {"answer": i + 5}) for i in range(2)]
     long = [EvaluationRow(f"l{i}", f"Mia has {i} shells." * 60, {"answer": 1}) for i in range(6)]
     both, alone = (EvaluationSet(rows, [Number()]) for rows in ([*short, *long], long))
+    fit_lengths(bench, evaluation_phases(bench, short, 1, judge=False))
     found, _ = measure(bench, bench.base_params(), both, "held", heard, judge=False)
     assert (found["direct"]["n"], found["direct"]["failed"]) == (2, 6)
     assert found["right"]["direct"].keys() == {row.id for row in [*short, *long]}

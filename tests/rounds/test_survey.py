@@ -11,7 +11,7 @@ from loop_helpers import Heard, config
 
 from selfevo_jax.data import PromptRow, QARow
 from selfevo_jax.rounds import Controller
-from selfevo_jax.rounds.survey import Phase, evaluation_phases, run_phases, survey
+from selfevo_jax.rounds.survey import Phase, evaluation_phases, fit_lengths, run_phases, survey
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Engine
 
@@ -101,6 +101,15 @@ def test_what_a_slot_holds_already_is_no_length_of_the_survey(bench):
     assert sorted(lengths)[len(lengths) // 2] < 12  # the end alone differs
     copies = survey(bench, [Phase(rows[:1], samples=4, judge=False)])
     assert copies.count(1) >= len(copies) // 2
+
+
+def test_lengths_are_chosen_by_how_many_chains_each_of_the_survey_stands_for(bench, monkeypatch):
+    told = []
+    monkeypatch.setattr(Engine, "fit", lambda self, lengths, each: told.append((lengths, each)))
+    phases = [Phase([PromptRow(f"p{i}", "How many?") for i in range(256)], samples=n, times=2.0) for n in (1, 3)]
+    fit_lengths(bench, phases)
+    fit_lengths(bench, [Phase([])])
+    assert told == [(survey(bench, phases), 4.0), ([], None)]
 
 
 def test_texts_beyond_the_cache_choose_no_shape(bench):

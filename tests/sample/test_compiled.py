@@ -49,7 +49,7 @@ def compiled(e, name, args, **static):
 def test_a_decode_step_moves_no_parameter(shape):
     mesh = make_mesh(*shape)
     e = engine(SLOTS, 48, WIDE, mesh=mesh)
-    trained = jax.device_put(random_params(config=WIDE), param_shardings(WIDE, mesh, TRAIN_RULES))
+    trained = jax.device_put(jax.device_get(random_params(config=WIDE)), param_shardings(WIDE, mesh, TRAIN_RULES))
     placed, state = e.place(trained), e.new_state()
     sizes = sizes_of(placed) | sizes_of(trained)
 

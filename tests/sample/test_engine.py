@@ -94,7 +94,8 @@ def test_programs_are_compiled_ahead_and_none_later():
     # not the helper's shapes: this engine chooses its own
     config = dataclasses.replace(CONFIG, n_layers=1)
     e = Engine(config, ByteTokenizer(), slots=9, cache_length=100, extend_rows=(9,), decode_steps=16)
-    rows = [*requests(20), *requests(6, seed=1, max_new_tokens=60)]
+    rows = [*requests(200), *requests(60, seed=1, max_new_tokens=60)]
+    rows = [row for row in rows if len(row.tokens) in {3, 12, 30}]  # each length is a program to compile
     long = [SamplingParams(max_new_tokens=60, stop_ids=(1, 2, 3, 5, 6))] * 2
     rows += [Request((BOS, *[4] * n), params) for n, params in zip((40, 90), long, strict=True)]
     for job in e.compilations(random_params(config=config), [len(row.tokens) for row in rows], n_stops=5):

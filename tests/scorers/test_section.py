@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import random
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +143,16 @@ def test_a_scorer_comes_from_a_module_or_an_entry_point_with_its_settings(load, 
     assert plain.grades([None], ["x"])[0].value == 0.5
     (toys / "again.yaml").write_text(dump_config(config))
     assert load_config(toys / "again.yaml") == config
+
+
+def test_a_package_that_is_installed_later_is_seen(load, toys: Path) -> None:
+    written = "{s: {source: a, scorers: [%s]}}"
+    load(written % "plain_toy")
+    later = shutil.copytree(toys / "toy-1.0.dist-info", toys / "later-1.0.dist-info")
+    (later / "METADATA").write_text("Metadata-Version: 2.1\nName: later\nVersion: 1.0\n")
+    (later / "entry_points.txt").write_text("[selfevo_jax.scorers]\nlate_toy = toy_scorers:Plain\n")
+    os.utime(toys, (0, 0))  # a clock may be too coarse to tell the two moments apart
+    assert opened(load(written % "late_toy"))[0].grades([None], ["x"])[0].value == 1.0
 
 
 def test_the_users_code_is_among_what_figures_rest_on(load, toys: Path) -> None:
