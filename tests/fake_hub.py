@@ -26,6 +26,7 @@ def cached(cache, kind, id, files, revision="main", commit=COMMIT):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self):
         self._answer(body=True)

@@ -1,6 +1,7 @@
 """A byte-piece tokenizer, a small random model, and a model that follows a script, for the tests of `sample/`."""
 
 import codecs
+import dataclasses
 import functools
 import itertools
 import json
@@ -48,6 +49,8 @@ class ByteStream:
 
 
 CONFIG = ModelConfig(VOCAB, 32, 2, 4, 2, 8, 64, max_position=256)
+SHALLOW = dataclasses.replace(CONFIG, n_layers=1)
+"""For tests of what is put together, not of what a model computes: half of the layers to compile."""
 
 
 def random_params(seed=0, scale=0.12, config=CONFIG):

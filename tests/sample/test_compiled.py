@@ -6,7 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from sample_helpers import BOS, VOCAB, Requests, engine, random_params, requests
+from sample_helpers import BOS, SHALLOW, VOCAB, Requests, engine, random_params, requests
 
 from selfevo_jax.model import ModelConfig, param_shardings
 from selfevo_jax.sample import DrawKey, Request, SamplingParams
@@ -116,13 +116,13 @@ def compilations():
 @pytest.mark.parametrize("shape", [None, (2, 2, 2)])
 def test_after_a_first_run_nothing_at_all_is_compiled(shape, compilations):
     mesh = None if shape is None else make_mesh(*shape)
-    e = engine(8, 104, extend_rows=(2,), mesh=mesh)  # a cache that no other test has compiled for
+    e = engine(8, 104, SHALLOW, extend_rows=(2,), mesh=mesh)  # a cache that no other test has compiled for
     head = (BOS, *np.random.default_rng(0).integers(4, VOCAB, 40).tolist())
     shared = [Request((*head, 5 + i), SamplingParams(max_new_tokens=5), DrawKey(0, "r", str(i))) for i in range(9)]
     rows = [*requests(20), *requests(6, seed=1, temperature=0.0, stop_strings=("ab",)), *shared]
 
     def round(seed):
-        params = random_params(seed)
+        params = random_params(seed, config=SHALLOW)
         if mesh is not None:  # each round's parameters come from training
             params = reshard(params, param_shardings(e.config, mesh, TRAIN_RULES))
         before = len(compilations)

@@ -1,11 +1,9 @@
 """The engine against a naive loop, and its independence of slots, order, batch and mesh."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
-from sample_helpers import BOS, CONFIG, VOCAB, ByteTokenizer, Requests, engine, naive, random_params, requests
+from sample_helpers import BOS, CONFIG, SHALLOW, VOCAB, ByteTokenizer, Requests, engine, naive, random_params, requests
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
@@ -58,7 +56,8 @@ def test_samples_and_rounds_differ_and_the_same_seed_repeats():
 
 
 def test_five_rows_on_a_wider_mesh_give_five_results():
-    got = engine(slots=5, mesh=make_mesh(4, 1, 2)).generate(random_params(), requests(5))
+    e = engine(slots=5, config=SHALLOW, mesh=make_mesh(4, 1, 2))
+    got = e.generate(random_params(config=SHALLOW), requests(5))
     assert len(got) == 5
     assert all(c.finish != "error" for c in got)
 
@@ -76,8 +75,9 @@ def test_long_prompts_go_in_pieces_with_the_same_result():
 
 def test_subsets_of_many_slots_give_the_same_results():
     rows = requests(90, temperature=0.7)
-    small = engine(slots=4).generate(random_params(), rows)
-    large = engine(slots=64, extend_rows=(8, 64)).generate(random_params(), rows)
+    params = random_params(config=SHALLOW)
+    small = engine(slots=4, config=SHALLOW).generate(params, rows)
+    large = engine(slots=64, config=SHALLOW, extend_rows=(8, 64)).generate(params, rows)
     assert [c.tokens for c in large] == [c.tokens for c in small]
 
 
@@ -92,18 +92,17 @@ def test_a_second_run_with_other_parameters_sees_nothing_of_the_first():
 
 def test_programs_are_compiled_ahead_and_none_later():
     # not the helper's shapes: this engine chooses its own
-    config = dataclasses.replace(CONFIG, n_layers=1)
-    e = Engine(config, ByteTokenizer(), slots=9, cache_length=100, extend_rows=(9,), decode_steps=16)
+    e = Engine(SHALLOW, ByteTokenizer(), slots=9, cache_length=100, extend_rows=(9,), decode_steps=16)
     rows = [*requests(200), *requests(60, seed=1, max_new_tokens=60)]
     rows = [row for row in rows if len(row.tokens) in {3, 12, 30}]  # each length is a program to compile
     long = [SamplingParams(max_new_tokens=60, stop_ids=(1, 2, 3, 5, 6))] * 2
     rows += [Request((BOS, *[4] * n), params) for n, params in zip((40, 90), long, strict=True)]
-    for job in e.compilations(random_params(config=config), [len(row.tokens) for row in rows], n_stops=5):
+    for job in e.compilations(random_params(config=SHALLOW), [len(row.tokens) for row in rows], n_stops=5):
         job()
     assert 2 <= len(e.extend_lengths) <= 8
     assert e.extend_lengths[-1] >= 91
     for seed in (0, 1):  # two rounds, with other parameters
-        stats = e.run(random_params(seed, config=config), [Requests(i, row) for i, row in enumerate(rows)])
+        stats = e.run(random_params(seed, config=SHALLOW), [Requests(i, row) for i, row in enumerate(rows)])
         assert (stats.compiles, stats.chains, stats.failed) == (0, len(rows), 0)
 
 
@@ -145,20 +144,21 @@ def test_many_copies_at_once_read_no_cache_that_was_overwritten():
         for i in order.tolist()
     ]
     e = Engine(
-        CONFIG, ByteTokenizer(), slots=9, cache_length=128, extend_rows=(2,), extend_lengths=(8, 64), decode_steps=2
+        SHALLOW, ByteTokenizer(), slots=9, cache_length=128, extend_rows=(2,), extend_lengths=(8, 64), decode_steps=2
     )
-    chains = [Requests(i, row) for i, row in enumerate(rows)]
-    assert e.run(random_params(), chains).shared > 0
-    lone = engine(slots=1, cache_length=128)
+    chains, params = [Requests(i, row) for i, row in enumerate(rows)], random_params(config=SHALLOW)
+    assert e.run(params, chains).shared > 0
+    lone = engine(slots=1, cache_length=128, config=SHALLOW)
     for chain, row in zip(chains, rows, strict=True):
-        assert chain.got[0].tokens == lone.generate(random_params(), [row])[0].tokens
+        assert chain.got[0].tokens == lone.generate(params, [row])[0].tokens
 
 
 def test_without_compiling_ahead_a_second_run_compiles_nothing():
-    e, rows = engine(slots=6, cache_length=60, extend_rows=(2,), extend_lengths=(8, 32)), requests(20)
+    e = engine(slots=6, cache_length=60, config=SHALLOW, extend_rows=(2,), extend_lengths=(8, 32))
+    rows = requests(20)
     ones = [Requests(i, row) for i, row in enumerate(rows)]
-    assert e.run(random_params(), ones).compiles > 0
-    again = e.run(random_params(1), [Requests(i, row) for i, row in enumerate(rows)])
+    assert e.run(random_params(config=SHALLOW), ones).compiles > 0
+    again = e.run(random_params(1, config=SHALLOW), [Requests(i, row) for i, row in enumerate(rows)])
     assert again.compiles == 0
 
 

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sample_helpers import BOS, CONFIG, VOCAB, Requests, engine, random_params
+from sample_helpers import BOS, CONFIG, SHALLOW, VOCAB, Requests, engine, random_params
 
 from selfevo_jax.model import Transformer, init_cache
 from selfevo_jax.sample import DrawKey, Request, SamplingParams
 from selfevo_jax.sharding import make_mesh
 
 INT8 = {"param_dtype": "int8", "cache_dtype": "int8"}
+SMALL = {"config": SHALLOW, **INT8}
 
 
 def requests(n, **params):
@@ -30,8 +31,8 @@ def requests(n, **params):
 @functools.cache
 def alone(temperature):
     """Each request in a run of its own."""
-    lone = engine(slots=1, **INT8)
-    return [lone.generate(random_params(), [row])[0] for row in requests(10, temperature=temperature)]
+    lone, params = engine(slots=1, **SMALL), random_params(config=SHALLOW)
+    return [lone.generate(params, [row])[0] for row in requests(10, temperature=temperature)]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -40,15 +41,15 @@ def test_int8_results_do_not_depend_on_slots_or_order(temperature):
     assert len({c.tokens for c in lone}) > 3
     for slots in (3, 8):
         order = np.random.default_rng(slots).permutation(len(rows))
-        got = engine(slots=slots, **INT8).generate(random_params(), [rows[i] for i in order])
+        got = engine(slots=slots, **SMALL).generate(random_params(config=SHALLOW), [rows[i] for i in order])
         assert [c.tokens for c in got] == [lone[i].tokens for i in order]
 
 
 def test_int8_results_do_not_depend_on_the_mesh():
     rows, lone = requests(10, temperature=0.0), alone(0.0)
-    on_mesh = engine(slots=4, mesh=make_mesh(2, 2, 2), **INT8)
+    on_mesh, params = engine(slots=4, mesh=make_mesh(2, 2, 2), **SMALL), random_params(config=SHALLOW)
     assert on_mesh.new_state().cache.k_scale[0].addressable_shards[0].data.shape[:2] == (1, 1)
-    assert [c.tokens for c in on_mesh.generate(random_params(), rows)] == [c.tokens for c in lone]
+    assert [c.tokens for c in on_mesh.generate(params, rows)] == [c.tokens for c in lone]
 
 
 @pytest.mark.parametrize("mesh", [None, (2, 2, 2)])
@@ -60,11 +61,11 @@ def test_parameters_are_quantized_once_and_stay_as_they_are_then(mesh):
 
 
 def test_int8_engines_compile_ahead_and_nothing_later():
-    e, rows = engine(slots=4, **INT8), requests(8)
-    for job in e.compilations(random_params(), [len(row.tokens) for row in rows]):
+    e, rows = engine(slots=4, **SMALL), requests(8)
+    for job in e.compilations(random_params(config=SHALLOW), [len(row.tokens) for row in rows]):
         job()
     before = e.programs.count
-    e.generate(random_params(1), rows)
+    e.generate(random_params(1, config=SHALLOW), rows)
     assert e.programs.count == before
 
 

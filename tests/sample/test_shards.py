@@ -14,6 +14,7 @@ from sample_helpers import (
     BOS,
     CONFIG,
     EOS,
+    SHALLOW,
     VOCAB,
     ByteStream,
     ByteTokenizer,
@@ -125,8 +126,7 @@ def test_slots_that_are_moved_chosen_and_copied_stay_on_their_shard(data):
 
 
 def test_on_a_mesh_whole_chains_and_shared_prompts_say_what_they_say_alone():
-    config = dataclasses.replace(CONFIG, n_layers=1)
-    params, rng = random_params(config=config), np.random.default_rng(5)
+    params, rng = random_params(config=SHALLOW), np.random.default_rng(5)
     head = (BOS, *rng.integers(4, VOCAB, 36).tolist())
 
     def all_chains():
@@ -135,7 +135,7 @@ def test_on_a_mesh_whole_chains_and_shared_prompts_say_what_they_say_alone():
         return [*self_chains(10, 1.0), *(Requests(i, row) for i, row in enumerate(rows))]
 
     def run(slots, **on):
-        e = Engine(config, ByteTokenizer(), slots=slots, cache_length=64, stream=ByteStream, extend_lengths=(40,), **on)
+        e = Engine(SHALLOW, ByteTokenizer(), slots=slots, cache_length=64, stream=ByteStream, extend_lengths=(40,), **on)
         chains = all_chains()
         stats = e.run(params, chains)
         return plain([chain.got[0] for chain in chains[10:]], chains[:10]), stats, e
