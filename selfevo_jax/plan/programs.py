@@ -186,6 +186,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
                 empty_rows(given, _STOPS),
                 tokens,
                 ids,
+                ids,
                 engine.drawable,
             ),
             window=window,
@@ -200,7 +201,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     slots = engine.shards * here
 
     def decode(drafts: int) -> Program:
-        steps, text = engine.decode_steps, np.zeros((slots, whole_cache), np.int32) if drafts else None
+        steps = engine.decode_steps
         checked = f", {drafts} drafts each" if drafts else ""
         return Program(
             name=f"{DECODE} (drafts)" if drafts else DECODE,
@@ -208,7 +209,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
             shape=f"{steps} steps of {slots} slots x {state.cache.length}{checked}, {kinds(1 + drafts)}",
             lower=lambda: engine.programs.lower(
                 "decode_many",
-                (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0), engine.drawable, text),
+                (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0), engine.drawable),
                 window=whole_cache,
                 capacity=steps,
                 drafts=drafts,

@@ -1,17 +1,17 @@
 """The device side of sampling: `extend` prefills a few tokens of some slots, `decode_many` runs many steps.
 
-Both are pure: `SlotState` goes in (donated) and comes out; all else that is known of a slot is a handful of numbers,
-`Rows`, which the host hands over with each call. The last token drawn is part of the state, so that decoding can be
-launched behind an extend before the host has seen what the extend drew. An extend works on any slots, decoding on all
-or on the first ones; results do not depend on which. On a mesh whose slots lie on several shards each of them does so
-with slots of its own.
+Both are pure: `SlotState` goes in (donated) and comes out; what is asked of a slot is a handful of numbers, `Rows`,
+which the host hands over with each call. All that drawing changes is part of the state, so that decoding can be
+launched behind an extend, or behind other decoding, before the host has seen what they drew. An extend works on any
+slots, decoding on all or on the first ones; results do not depend on which. On a mesh whose slots lie on several shards
+each of them does so with slots of its own.
 
 A step of decoding may check drafts of the next tokens (see `draft`): it computes them all at once, draws each token as
 if it were alone, and keeps what was drawn up to the first that differs from its draft.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -29,7 +29,7 @@ from selfevo_jax.sample.shards import Shards
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["cache", "token", "active"],
+    data_fields=["cache", "token", "active", "position", "count", "text"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
@@ -41,24 +41,26 @@ class SlotState:
     """i32[N]: the last token drawn, not yet in the cache."""
     active: jax.Array
     """bool[N]: whether the completion goes on after that token, as far as the device can tell."""
+    position: jax.Array
+    """i32[N]: where in the cache that token goes."""
+    count: jax.Array
+    """i32[N]: tokens drawn so far in this completion."""
+    text: jax.Array | None = None
+    """i32[N, C]: the tokens in each slot's cache, up to `position`, where drafts are looked up in them."""
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["words", "settings", "position", "count", "limit", "active", "stops", "forced"],
+    data_fields=["words", "settings", "limit", "active", "stops", "forced"],
     meta_fields=[],
 )
 @dataclass(frozen=True)
 class Rows:
-    """The state of E slots as the host knows it; every field is an array with leading dimension E."""
+    """What the host asks of E slots; every field is an array with leading dimension E."""
 
     words: jax.Array
     """u32[E, KEY_WORDS]: the draw key."""
     settings: DrawSettings
-    position: jax.Array
-    """i32[E]: where in the cache the next token goes."""
-    count: jax.Array
-    """i32[E]: tokens drawn so far in this completion."""
     limit: jax.Array
     """i32[E]: tokens at most in this completion."""
     active: jax.Array
@@ -83,20 +85,21 @@ class Dispatcher:
         slots: np.ndarray | None,
         rows: Rows,
         tokens: np.ndarray,
+        starts: np.ndarray,
         lengths: np.ndarray,
         *,
         window: int,
         at_once: int,
     ) -> tuple[SlotState, jax.Array, jax.Array]:
-        """Writes row e's tokens (`tokens[e, :lengths[e]]` of i32[E, L]) at position[e].. of its slot and draws, or
-        is given, the token after them. `slots` are ids i32[E], or None for the whole batch; attention reads `window`
+        """Writes row e's tokens (`tokens[e, :lengths[e]]` of i32[E, L]) at starts[e].. of its slot and draws, or is
+        given, the first token after them. `slots` are ids i32[E], or None for the whole batch; attention reads `window`
         positions. The E / W rows of each of W shards name slots of its own, those with tokens first; it computes
         `at_once` of them side by side, and then the next ones, as long as any has tokens.
 
         Returns the state, drawn i32[E], logprobs f32[E].
         """
         return self._extend(state, slots, rows, tokens, lengths, window, at_once)(
-            self._params, state, slots, rows, tokens, lengths, self._allowed
+            self._params, state, slots, rows, tokens, starts, lengths, self._allowed
         )
 
     def decode_many(
@@ -105,7 +108,6 @@ class Dispatcher:
         rows: Rows,
         n_steps: int,
         floor: int,
-        text: np.ndarray | None = None,
         *,
         window: int,
         capacity: int,
@@ -114,16 +116,15 @@ class Dispatcher:
         """At most n_steps (<= capacity) steps of the first E slots (of each of W shards the first E / W); ends early
         when at most `floor` of all are active (as far as each slice of TPUs can tell).
 
-        A step draws one token a row, or with `drafts` up to 1 + drafts; these are looked up in `text` i32[E, window],
-        the tokens of each row's cache.
+        A step draws one token a row, or with `drafts` up to 1 + drafts; these are looked up in the state's `text`.
 
         Returns the state, drawn i32[capacity, 1 + drafts, E], logprobs f32 of the same shape, made i32[capacity, E],
         steps, drafted. made[s, e] counts the tokens of row e in step s, which stand in drawn[s, :made[s, e], e];
         drafted counts the drafts that were found.
         """
         n, least = np.int32(n_steps), np.int32(floor)
-        program = self._decode(state, rows, text, window, capacity, drafts)
-        return program(self._params, state, rows, n, least, self._allowed, text)
+        program = self._decode(state, rows, window, capacity, drafts)
+        return program(self._params, state, rows, n, least, self._allowed)
 
     def fork(self, state: SlotState, sources: np.ndarray, targets: np.ndarray) -> SlotState:
         """Copies slots `sources` i32[R] to slots `targets` i32[R] of the same shard, R / W for each of W shards; a
@@ -145,8 +146,7 @@ class Dispatcher:
         self, state: SlotState, n_rows: int, n_stops: int, window: int, capacity: int, drafts: int = 0
     ) -> None:
         """Compiles `decode_many` for these shapes without running it."""
-        text = np.zeros((n_rows, window), np.int32) if drafts else None
-        self._decode(state, empty_rows(n_rows, n_stops), text, window, capacity, drafts)
+        self._decode(state, empty_rows(n_rows, n_stops), window, capacity, drafts)
 
     def _fork(self, state: Any, n_rows: int) -> Any:
         ids = np.zeros(n_rows, np.int32)
@@ -154,14 +154,14 @@ class Dispatcher:
 
     def _extend(self, state: Any, slots: Any, rows: Rows, tokens: Any, lengths: Any, window: int, at_once: int) -> Any:
         key = (self._bound, slots is None, tokens.shape, rows.stops.shape)
-        args = (self._params, state, slots, rows, tokens, lengths, self._allowed)
+        args = (self._params, state, slots, rows, tokens, lengths, lengths, self._allowed)
         return self._programs.compiled("extend", key, args, window=window, at_once=at_once)
 
-    def _decode(self, state: Any, rows: Rows, text: Any, window: int, capacity: int, drafts: int) -> Any:
+    def _decode(self, state: Any, rows: Rows, window: int, capacity: int, drafts: int) -> Any:
         key = (self._bound, rows.stops.shape)
-        args = (self._params, state, rows, np.int32(0), np.int32(0), self._allowed, text)
+        args = (self._params, state, rows, np.int32(0), np.int32(0), self._allowed)
         static = {"window": window, "capacity": capacity, "drafts": drafts}
-        narrow = len(rows.position) * (1 + drafts) <= NARROW
+        narrow = len(rows.active) * (1 + drafts) <= NARROW
         return self._programs.compiled("decode_many", key, args, narrow=narrow, **static)
 
 
@@ -171,7 +171,7 @@ def empty_rows(n_rows: int, n_stops: int) -> Rows:
     settings = DrawSettings(real, whole, real, real)  # type: ignore[arg-type]
     stops = np.full((n_rows, n_stops), -1, np.int32)
     words, active = np.zeros((n_rows, KEY_WORDS), np.uint32), np.zeros(n_rows, bool)
-    return Rows(words, settings, whole, whole, whole, active, stops, whole - 1)  # type: ignore[arg-type]
+    return Rows(words, settings, whole, active, stops, whole - 1)  # type: ignore[arg-type]
 
 
 def _take_rows(array: jax.Array, slots: jax.Array | None) -> jax.Array:
@@ -233,6 +233,7 @@ def make_programs(
         slots: jax.Array | None,
         rows: Rows,
         tokens: jax.Array,
+        starts: jax.Array,
         lengths: jax.Array,
         allowed: jax.Array | None,
         *,
@@ -240,7 +241,7 @@ def make_programs(
     ) -> tuple[SlotState, jax.Array, jax.Array]:
         offsets = jnp.arange(tokens.shape[1])
         real = offsets < lengths[:, None]
-        positions = jnp.where(real, rows.position[:, None] + offsets, state.cache.length)  # written nowhere
+        positions = jnp.where(real, starts[:, None] + offsets, state.cache.length)  # written nowhere
         logits, cache = apply(
             {"params": params},
             tokens,
@@ -250,12 +251,19 @@ def make_programs(
             window=window,
             take=jnp.maximum(lengths - 1, 0),
         )
-        drawn, logprobs = draw(logits, make_keys(rows.words), rows.count, rows.settings, allowed, rows.forced)
-        going = ~ended(rows, drawn, logprobs, rows.count + 1)
-        token = jnp.where(rows.active, drawn, _take_rows(state.token, slots))
-        active = jnp.where(rows.active, going, _take_rows(state.active, slots))
-        token, active = _put_rows(state.token, token, slots), _put_rows(state.active, active, slots)
-        return SlotState(cache, token, active), drawn, logprobs
+        none = jnp.zeros_like(lengths)
+        drawn, logprobs = draw(logits, make_keys(rows.words), none, rows.settings, allowed, rows.forced)
+        going = ~ended(rows, drawn, logprobs, none + 1)
+
+        def put(old: jax.Array, new: jax.Array) -> jax.Array:
+            return _put_rows(old, jnp.where(rows.active, new, _take_rows(old, slots)), slots)
+
+        token, active = put(state.token, drawn), put(state.active, going)
+        position, count, text = put(state.position, starts + lengths), put(state.count, none + 1), state.text
+        if text is not None:
+            ids = jnp.arange(len(text)) if slots is None else slots
+            text = text.at[ids[:, None], positions].set(tokens, mode="drop")
+        return SlotState(cache, token, active, position, count, text), drawn, logprobs
 
     def extend(
         params: Any,
@@ -263,6 +271,7 @@ def make_programs(
         slots: jax.Array | None,
         rows: Rows,
         tokens: jax.Array,
+        starts: jax.Array,
         lengths: jax.Array,
         allowed: jax.Array | None = None,
         *,
@@ -271,14 +280,14 @@ def make_programs(
     ) -> tuple[SlotState, jax.Array, jax.Array]:
         n_rows = tokens.shape[0]
         if n_rows == at_once:
-            return extend_once(params, state, slots, rows, tokens, lengths, allowed, window=window)
-        given, filled = (slots, rows, tokens, lengths), jnp.sum(lengths > 0)
+            return extend_once(params, state, slots, rows, tokens, starts, lengths, allowed, window=window)
+        given, filled = (slots, rows, tokens, starts, lengths), jnp.sum(lengths > 0)
 
         def some(carry: Any) -> Any:
             at, state, drawn, logprobs = carry
             part = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, at, at_once), given)
-            ids, own, text, held = part
-            state, new, scores = extend_once(params, state, ids, own, text, held, allowed, window=window)
+            ids, own, text, begins, held = part
+            state, new, scores = extend_once(params, state, ids, own, text, begins, held, allowed, window=window)
             put = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=at, axis=0)
             return at + at_once, state, put(drawn, new), put(logprobs, scores)
 
@@ -293,14 +302,14 @@ def make_programs(
         n_steps: jax.Array,
         floor: jax.Array,
         allowed: jax.Array | None = None,
-        text: jax.Array | None = None,
         *,
         window: int,
         capacity: int,
         drafts: int = 0,
     ) -> tuple[SlotState, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-        n_rows = rows.position.shape[0]
-        token, active = state.token[:n_rows], state.active[:n_rows] & rows.active
+        n_rows = rows.active.shape[0]
+        token, position, active = state.token[:n_rows], state.position[:n_rows], state.active[:n_rows] & rows.active
+        text = None if state.text is None else written(state.text[:n_rows, :window], position, token, active)
         keys = make_keys(rows.words)
         cache = _first_rows(state.cache, n_rows, window)
 
@@ -311,7 +320,7 @@ def make_programs(
         def one(carry: Any) -> Any:
             step, cache, grown, drafted = carry
             asked, guesses = grown.token[:, None], None
-            if grown.text is not None:
+            if drafts and grown.text is not None:
                 guesses, found = proposed(grown.text, grown.position, drafts)
                 drafted += drafts * jnp.sum(found & grown.active)
                 asked = jnp.concatenate([asked, guesses], axis=1)
@@ -336,20 +345,27 @@ def make_programs(
         shape = (capacity, 1 + drafts, n_rows)
         start = Grown(
             token,
-            rows.position,
-            rows.count,
+            position,
+            state.count[:n_rows],
             active,
-            None if text is None else written(text, rows.position, token),
+            text,
             jnp.zeros(shape, jnp.int32),
             jnp.zeros(shape, jnp.float32),
             jnp.zeros((capacity, n_rows), jnp.int32),
         )
         step, cache, grown, drafted = jax.lax.while_loop(go_on, one, (jnp.int32(0), cache, start, jnp.int32(0)))
-        cache = _put_first_rows(state.cache, cache)
-        token, active = state.token.at[:n_rows].set(grown.token), state.active.at[:n_rows].set(grown.active)
+        state = replace(
+            state,
+            cache=_put_first_rows(state.cache, cache),
+            token=state.token.at[:n_rows].set(grown.token),
+            active=state.active.at[:n_rows].set(grown.active),
+            position=state.position.at[:n_rows].set(grown.position),
+            count=state.count.at[:n_rows].set(grown.count),
+            text=None if state.text is None else state.text.at[:n_rows, :window].set(grown.text),
+        )
         drafted = drafted if shards is None else shards.total(drafted)
         step = step if shards is None else shards.most(step)
-        return SlotState(cache, token, active), grown.drawn, grown.logprobs, grown.made, step, drafted
+        return state, grown.drawn, grown.logprobs, grown.made, step, drafted
 
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
         def put(leaf: jax.Array, rows: jax.Array, targets: jax.Array) -> jax.Array:
@@ -359,8 +375,9 @@ def make_programs(
             (rows,) = take_rows((leaf,), sources, leaf.shape[2], heads)
             return (put if heads is None else heads.each(put, (1, 1, None), 1))(leaf, rows, targets)
 
-        token, active = (x.at[targets].set(x[sources], mode="drop") for x in (state.token, state.active))
-        return SlotState(jax.tree.map(copy, state.cache), token, active)
+        known = (state.token, state.active, state.position, state.count, state.text)
+        known = jax.tree.map(lambda x: x.at[targets].set(x[sources], mode="drop"), known)
+        return SlotState(jax.tree.map(copy, state.cache), *known)
 
     if shards is not None:
         extend, decode_many, fork = shards.extend(extend), shards.decode_many(decode_many), shards.fork(fork)

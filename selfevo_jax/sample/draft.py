@@ -40,9 +40,10 @@ def proposed(text: jax.Array, position: jax.Array, drafts: int) -> tuple[jax.Arr
     return jnp.take_along_axis(text, after, axis=1, mode="clip"), jnp.any(earlier, axis=1)
 
 
-def written(text: jax.Array, position: jax.Array, token: jax.Array) -> jax.Array:
-    """The text i32[E, C] with each row's token at its position; one out of range is left out."""
-    return text.at[jnp.arange(text.shape[0]), position].set(token, mode="drop")
+def written(text: jax.Array, position: jax.Array, token: jax.Array, rows: jax.Array) -> jax.Array:
+    """The text i32[E, C] with the token of each of these `rows` bool[E] at its position; one out of range is left
+    out."""
+    return text.at[jnp.arange(text.shape[0]), jnp.where(rows, position, text.shape[1])].set(token, mode="drop")
 
 
 @functools.partial(
@@ -76,7 +77,7 @@ class Grown:
             position,
             self.count + more,
             self.active & ~(going & over),
-            None if self.text is None else written(self.text, position, token),
+            None if self.text is None else written(self.text, position, token, going),
             self.drawn.at[step, i].set(token),
             self.logprobs.at[step, i].set(logprob),
             self.made.at[step].add(more),

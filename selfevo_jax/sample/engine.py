@@ -85,6 +85,8 @@ class Engine:
         host looks for between dispatches.
       extend_tokens: tokens of one extend at most on each shard, padding included (bounds its memory).
       speculation: drafts that decode steps check, in each slot's own text; None: none.
+      overlap_steps: steps launched behind a dispatch, which the device runs while the host reads what was drawn and
+        readies the next one; None: none on a CPU, whose cores do the host's work too, and `OVERLAP_STEPS` elsewhere.
 
     Raises ConfigError for sizes that cannot work.
     """
@@ -109,6 +111,7 @@ class Engine:
         extend_tokens: int = shapes.EXTEND_TOKENS,
         stream: Callable[[Any], Stream] | None = None,
         speculation: Speculation | None = None,
+        overlap_steps: int | None = None,
     ) -> None:
         if slots < 1:
             raise ConfigError(f"slots is {slots}; expected at least 1")
@@ -141,6 +144,7 @@ class Engine:
         self._speculation, self.pace = speculation, Pace.of(speculation, timed, spans_processes(mesh))
         on_cpu = (jax.default_backend() if mesh is None else mesh.devices.flat[0].platform) == "cpu"
         self._on_cpu, self._fitted_rows = on_cpu, not extend_rows
+        self.overlap_steps = (0 if on_cpu else shapes.OVERLAP_STEPS) if overlap_steps is None else overlap_steps
         self._alone_from = shapes.DISPATCH_FLOPS_CPU / (2 * used_params(model_config)) if on_cpu else math.inf
         self.extend_lengths = tuple(sorted(extend_lengths or shapes.length_buckets(cache_length)))
         self._fit_lengths, self._multiple = extend_lengths is None, 1 if on_cpu else 8
@@ -161,9 +165,13 @@ class Engine:
         self.extend_windows = (capacity,) if on_cpu else shapes.extend_windows(windows)
         self.decode_windows = (capacity,) if on_cpu else ends
 
+        drafting = any(map(self.drafts_of, self.decode_rows))
+
         def make_state() -> SlotState:
             cache = init_cache(self.config, self.slots, parts, self.cache_dtype)
-            return SlotState(cache, jnp.zeros(self.slots, jnp.int32), jnp.zeros(self.slots, bool))
+            token, position, count = jnp.zeros((3, self.slots), jnp.int32)
+            text = jnp.zeros((self.slots, self.decode_windows[-1]), jnp.int32) if drafting else None
+            return SlotState(cache, token, jnp.zeros(self.slots, bool), position, count, text)
 
         self._abstract_cache: KVCache = jax.eval_shape(make_state).cache
         self.state_layout: SlotState | None = None
@@ -171,7 +179,7 @@ class Engine:
         if mesh is not None:
             caches = cache_shardings(self._abstract_cache, mesh, self.rules)
             by_slot: Any = host_sharding if on_shards is None else on_shards.layout
-            self.state_layout = SlotState(caches, by_slot, by_slot)
+            self.state_layout = SlotState(caches, by_slot, by_slot, by_slot, by_slot, by_slot if drafting else None)
             self._layout = param_shardings(model_config, mesh, self.rules, self.param_dtype)
         self._make_state = jax.jit(make_state, out_shardings=self.state_layout)
         declared = abstract_params(model_config, self.param_dtype)
@@ -342,7 +350,7 @@ class Engine:
         A request that cannot be run (empty or too long a prompt, unusable settings) gives its chain a Completion of
         finish "error" that names the row; the others go on. `on_done` is called once for each chain, in the order
         in which they end, and `progress` after each dispatch, both while the device computes the next one.
-        `safe_point` is called when nothing runs: what it raises ends the run, with the ended chains handed on.
+        `safe_point` is called between dispatches: what it raises ends the run, with the ended chains handed on.
 
         On a mesh over several processes every one calls it, with equal chains; HostError names one that did not.
         """

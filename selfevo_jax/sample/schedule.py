@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from selfevo_jax.sample.decode import Dispatcher, Rows
-from selfevo_jax.sample.launched import Launched, Programmed
+from selfevo_jax.sample.launched import DeviceClock, Launched, Programmed, Told, read_extends
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, key_words
 from selfevo_jax.sample.placing import Placing
 from selfevo_jax.sample.request import Chain, Completion, Request, failed, request_problem
@@ -26,8 +25,12 @@ class Scheduler:
     """One run of an engine over an iterator of chains.
 
     `step` launches the extends that wait and one dispatch of decode steps behind them, does the host's own work while
-    the device computes, and only then reads what was drawn. On several shards (see `Shards`) each row of a dispatch
-    belongs to a slot of its own shard: rows are chosen, caches copied and chains moved within each of them.
+    the device computes, and only then reads what was drawn. With `overlap_steps` it launches so many steps more behind
+    them, which are read after the next launch: the device does not wait while the host finds out which texts have ended
+    and what comes next. These steps go on with the slots as they are; a text that has ended in them, or just before,
+    gets its next request after them. They are left out where the host alone sees the end of a text (stop strings). On
+    several shards (see `Shards`) each row of a dispatch belongs to a slot of its own shard: rows are chosen, caches
+    copied and chains moved within each of them.
     """
 
     def __init__(
@@ -54,33 +57,41 @@ class Scheduler:
         self.decoding = np.zeros(n, bool)
         self.stops = np.full((n, engine.n_stops), -1, np.int32)
         self.forced = np.full(n, -1, np.int32)
-        drafting = any(engine.drafts_of(rows) for rows in engine.decode_rows)
-        self.text = np.zeros((n, engine.decode_windows[-1] if drafting else 0), np.int32)
-        """The tokens in each slot's cache, where drafts are looked up in them."""
+        self.behind: Launched | None = None
+        """Steps that have been launched behind those that were read last."""
+        self.clock, self.step_seconds = DeviceClock(), 0.0
 
     @property
     def _of_slots(self) -> tuple[np.ndarray, ...]:
         """All that is known of each slot in arrays."""
         settings = (self.words, self.temperature, self.min_p, self.top_k, self.top_p, self.stops, self.forced)
-        return *settings, self.text, self.position, self.count, self.limit, self.decoding
+        return *settings, self.position, self.count, self.limit, self.decoding
 
     def step(self, meanwhile: Callable[[], None]) -> bool:
         """One round of dispatches; `meanwhile` is called while they run. False when all chains have ended."""
         self._admit()
         self._pack()
         begin, compiling = time.perf_counter(), self.engine.programs.seconds
+        before, waited = self.behind, self.behind is None or self.behind.is_done
         extends = self._launch_extends()
         decode = self._launch_decode()
-        begin += self.engine.programs.seconds - compiling
+        self.behind = None if decode is None else self._launch_behind(decode)
+        compiling = self.engine.programs.seconds - compiling
         launched = time.perf_counter()
         self.flush()
         meanwhile()
-        if not extends and decode is None:
+        if extends or decode is not None:
+            self.stats.launches, self.stats.waits = self.stats.launches + 1, self.stats.waits + waited
+        elif before is None:
             return False
         while len(self.ready) < max(1, len(self.slots) // 8) and (found := self._pull()):
             self.ready.append(found)
         self.stats.overlapped_seconds += time.perf_counter() - launched
-        self._collect(extends, decode, begin)
+        over = begin - self.clock.since if waited else None
+        self.clock.since = (begin if waited else self.clock.since) + compiling
+        if before is not None:
+            self._take_all(self._decoded(before, over))
+        self._take_all(self._drawn(extends, decode))
         return True
 
     def flush(self) -> None:
@@ -139,13 +150,7 @@ class Scheduler:
         self.stops[i] = -1
         self.stops[i, : len(params.stop_ids)] = params.stop_ids
         self.forced[i] = -1 if request.forced is None else request.forced
-        self._note(i, 0, request.tokens)
         self.waiting.append(i)
-
-    def _note(self, i: int, at: int, tokens: tuple[int, ...]) -> None:
-        """Tokens of slot i's text, from a position on."""
-        if self.text.size:
-            self.text[i, at : at + len(tokens)] = tokens
 
     def _pack(self) -> None:
         """While the last chains drain, moves them to the first slots, so that a program of fewer rows decodes them."""
@@ -163,6 +168,10 @@ class Scheduler:
             self.slots[i].cached = self.slots[j].cached  # the copy is still there
             self.free[self.free.index(j)] = i
             self.waiting = [j if w == i else w for w in self.waiting]
+        if self.behind is not None and moves:
+            to, rows = dict(moves), self.behind.row_of.items()
+            kept = {to.get(i, i): row for i, row in rows if i not in to.values()}
+            self.behind = replace(self.behind, row_of=kept)
 
     def _text(self, i: int) -> tuple[int, ...]:
         """The text that slot i's request goes on from."""
@@ -174,9 +183,9 @@ class Scheduler:
 
     def _rows(self, index: np.ndarray, active: np.ndarray) -> Rows:
         settings = DrawSettings(self.temperature[index], self.top_k[index], self.top_p[index], self.min_p[index])
-        fields = (self.words, self.position, self.count, self.limit, self.stops, self.forced)
-        words, position, count, limit, stops, forced = (f[index] for f in fields)  # copies: the device reads them later
-        return Rows(words, settings, position, count, limit, active, stops, forced)  # type: ignore[arg-type]
+        fields = (self.words, self.limit, self.stops, self.forced)
+        words, limit, stops, forced = (f[index] for f in fields)  # copies: the device reads them later
+        return Rows(words, settings, limit, active, stops, forced)  # type: ignore[arg-type]
 
     def _launch_extends(self) -> list[Launched]:
         """Extends the waiting slots, `extend_tokens` tokens a shard at most where three in four slots decode: long
@@ -260,11 +269,11 @@ class Scheduler:
             text, at = self._text(i), int(self.position[i])
             piece = text[at : at + length]
             tokens[row, : len(piece)], lengths[row], last[row] = piece, len(piece), at + len(piece) == len(text)
-        rows = self._rows(index, last)
-        reach = int((self.position[index] + lengths)[lengths > 0].max())
+        rows, starts = self._rows(index, last), self.position[index]
+        reach = int((starts + lengths)[lengths > 0].max())
         window = next(w for w in self.engine.extend_windows if w >= reach)
         self.state, drawn, logprobs = self.dispatcher.extend(
-            self.state, ids, rows, tokens, lengths, window=window, at_once=at_once
+            self.state, ids, rows, tokens, starts, lengths, window=window, at_once=at_once
         )
         places = length * np.asarray(self.places.computed(chosen, n_rows, at_once))
         self.stats.prefilled += int(lengths.sum())
@@ -284,71 +293,79 @@ class Scheduler:
         room = int((self.limit - self.count)[chosen].max()) if chosen else 0
         if room == 0:
             return None
-        each = self.places.each
-        n_rows = next(rows for rows in engine.decode_rows if rows > max(i % each for i in chosen))
-        index = self.places.first(n_rows)
+        n_rows = next(rows for rows in engine.decode_rows if rows > max(i % self.places.each for i in chosen))
         # the host alone sees stop strings; and slots that wait should not wait long
-        soon = self.waiting or any(self.slots[i].watch is not None for i in chosen)
+        soon = self.waiting or self._watched(chosen)
         n_steps = min(engine.text_steps if soon else engine.decode_steps, engine.decode_steps, room)
-
-        def window_of(n_steps: int) -> int:
-            reach = min(int(self.position[chosen].max()) + n_steps, engine.cache_length)
-            return next(w for w in engine.decode_windows if w >= reach)
-
-        window, stages = window_of(n_steps), [self.slots[i].stage for i in chosen]
-        drafts = engine.drafts_of(n_rows)
-        if drafts and not engine.pace.pays((n_rows, window), stages):
+        ahead = 0 if self.behind is None else self.behind.most
+        stages = [self.slots[i].stage for i in chosen]
+        # what is measured of a dispatch is known by the window of one without drafts
+        drafts, shape = engine.drafts_of(n_rows), (n_rows, self._window(chosen, ahead + n_steps))
+        if drafts and not engine.pace.pays(shape, stages):
             drafts = 0
-        shape = (n_rows, window)  # what is measured of a dispatch is known by the window of one without drafts
         if drafts:
             n_steps = max(1, round(n_steps / (engine.pace.rate(stages) or 1.0)))
-            window = window_of(n_steps * (1 + drafts))
+        floor = len(chosen) - max(1, len(chosen) // 8)
+        return replace(self._decode(chosen, n_rows, n_steps, drafts, floor, ahead), shape=shape)
+
+    def _launch_behind(self, decode: Launched) -> Launched | None:
+        """Steps that the device goes on with while the host reads `decode`."""
+        chosen, n_steps = list(decode.row_of), min(self.engine.overlap_steps, self.engine.decode_steps)
+        if n_steps == 0 or self._watched(chosen):
+            return None
+        ahead = decode.most + (0 if self.behind is None else self.behind.most)
+        return self._decode(chosen, decode.n_rows, n_steps, decode.drawn.shape[1] - 1, 0, ahead)
+
+    def _decode(self, chosen: list[int], n_rows: int, n_steps: int, drafts: int, floor: int, ahead: int) -> Launched:
+        """Launches decode steps of slots that may be `ahead` tokens further than the host knows."""
+        engine, each = self.engine, self.places.each
+        index, most = self.places.first(n_rows), n_steps * (1 + drafts)
         self.state, drawn, logprobs, made, steps, drafted = self.dispatcher.decode_many(
             self.state,
             self._rows(index, self.decoding[index]),
             n_steps,
-            len(chosen) - max(1, len(chosen) // 8),
-            self.text[index, :window] if drafts else None,
-            window=window,
+            floor,
+            window=self._window(chosen, ahead + most),
             capacity=engine.decode_steps,
             drafts=drafts,
         )
         row_of = {i: i // each * n_rows + i % each for i in chosen}
-        return Launched(row_of, drawn, logprobs, (made, steps, drafted), shape)
+        return Launched(row_of, drawn, logprobs, (made, steps, drafted), n_rows, most)
+
+    def _watched(self, chosen: list[int]) -> bool:
+        """Whether one of these slots looks for stop strings."""
+        return any(self.slots[i].watch is not None for i in chosen)
+
+    def _window(self, chosen: list[int], more: int) -> int:
+        """That in which so many tokens more of each of these slots lie."""
+        reach = min(int(self.position[chosen].max()) + more, self.engine.cache_length)
+        return next(w for w in self.engine.decode_windows if w >= reach)
 
     # -- results ------------------------------------------------------------------------------------------------
 
-    def _collect(self, extends: list[Launched], decode: Launched | None, begin: float) -> None:
-        """Reads what was drawn; a completion that has ended brings its chain's next request."""
-        tokens: dict[int, list[int]] = {}
-        logprobs: dict[int, list[float]] = {}
-        firsts = jax.device_get([(extend.drawn, extend.logprobs) for extend in extends])
-        for extend, (drawn, scores) in zip(extends, firsts, strict=True):
-            for i, row in extend.row_of.items():
-                tokens[i], logprobs[i] = [int(drawn[row])], [float(scores[row])]
-        between = time.perf_counter() if extends else begin
-        self.stats.extend_seconds += between - begin
-        if decode is not None:
-            drawn, scores, (made, steps, drafted) = jax.device_get((decode.drawn, decode.logprobs, decode.counts))
-            self._count(decode, drawn.shape[1] > 1, made, int(steps), int(drafted), time.perf_counter() - between)
-            told = np.arange(drawn.shape[1])[:, None] < made[:, None]  # [steps, 1 + drafts, E]
-            for i, row in decode.row_of.items():
-                here = told[:, :, row]
-                tokens.setdefault(i, []).extend(drawn[:, :, row][here].tolist())
-                logprobs.setdefault(i, []).extend(scores[:, :, row][here].tolist())
-        for i in sorted(tokens):
-            if tokens[i]:
-                self._take(i, tokens[i], logprobs[i])
+    def _drawn(self, extends: list[Launched], decode: Launched | None) -> Told:
+        """Reads what extends and the steps behind them have drawn."""
+        found = read_extends(extends)
+        if extends:
+            self.stats.extend_seconds += self.clock.lap()
+        for i, (tokens, scores) in ({} if decode is None else self._decoded(decode, None)).items():
+            first, score = found.get(i, ([], []))
+            found[i] = first + tokens, score + scores
+        return found
 
-    def _count(
-        self, decode: Launched, drafting: bool, made: np.ndarray, steps: int, drafted: int, seconds: float
-    ) -> None:
-        rows, pace = list(decode.row_of.values()), self.engine.pace
+    def _decoded(self, decode: Launched, over: float | None) -> Told:
+        """Reads what decode steps have drawn, and counts them; `over` is within how many seconds they were over, where
+        the host looked later: then they have taken as long as those before them."""
+        found, made, steps, drafted = decode.read()
+        seconds = self.clock.lap() if over is None else min(over, steps * self.step_seconds)
+        rows, pace, drafting = list(decode.row_of.values()), self.engine.pace, decode.drawn.shape[1] > 1
         at_work = np.count_nonzero(made[:, rows], axis=0)
         n = made[:, rows].sum(axis=0, dtype=np.int64)
         self.stats.add_steps(steps, int(at_work.sum()), seconds, draining=self.exhausted and not self.ready)
-        if steps:
-            pace.timed(decode.shape, drafting, seconds / steps)
+        self.stats.late += steps * int(np.count_nonzero(n == 0))
+        if steps and decode.shape is not None:
+            self.step_seconds = seconds / steps
+            pace.timed(decode.shape, drafting, self.step_seconds)
         if drafting:
             self.stats.add_drafts(steps, int(at_work.sum()), seconds, drafted, int((n - at_work).sum()))
             for i, tokens, turns in zip(decode.row_of, n.tolist(), at_work.tolist(), strict=True):
@@ -356,13 +373,18 @@ class Scheduler:
         else:
             first = self.position[list(decode.row_of)] + 1  # positions that a row's first token reads
             self.stats.context += int((first * n + n * (n - 1) // 2).sum())
+        return found
+
+    def _take_all(self, found: Told) -> None:
+        """A completion that has ended brings its chain's next request."""
+        for i in sorted(found):
+            if found[i][0]:
+                self._take(i, *found[i])
 
     def _take(self, i: int, tokens: list[int], logprobs: list[float]) -> None:
         """New tokens of slot i."""
         slot = self.slots[i]
-        held = len(slot.cached)
         completion = slot.take(tokens, logprobs)
-        self._note(i, held, slot.cached[held:])
         self.stats.decoded += len(tokens)
         self.count[i], self.position[i] = len(slot.tokens), len(slot.cached)
         if completion is None:

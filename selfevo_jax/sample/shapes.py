@@ -20,6 +20,9 @@ LENGTH_TOKENS = 4096
 they compile it, and far more of a smaller model."""
 ROWS_OF_A_SHARD = 8
 """Rows that one extend takes at most from each of several shards, which go through as many as they have."""
+OVERLAP_STEPS = 1
+"""Decode steps that an accelerator runs while the host reads what it drew before them (see `Engine`): one makes a run
+longer by a fortieth of its steps at most (test_shards.py), and hides as much of the host's time as a step takes."""
 _DISPATCH_ROWS = 0.5
 """What a dispatch costs besides, in rows."""
 

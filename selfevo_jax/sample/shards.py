@@ -66,6 +66,7 @@ class Shards:
             slots: jax.Array | None,
             rows: Any,
             tokens: jax.Array,
+            starts: jax.Array,
             lengths: jax.Array,
             allowed: jax.Array | None = None,
             *,
@@ -73,9 +74,9 @@ class Shards:
             at_once: int,
         ) -> Any:
             here = functools.partial(function, window=window, at_once=at_once // self.count)
-            given = (_WHOLE, *[self._rows] * 5, _WHOLE)
+            given = (_WHOLE, *[self._rows] * 6, _WHOLE)
             own = self._within(slots, len(state.token))
-            return self._each(here, given, self._rows)(params, state, own, rows, tokens, lengths, allowed)
+            return self._each(here, given, self._rows)(params, state, own, rows, tokens, starts, lengths, allowed)
 
         return extend
 
@@ -89,7 +90,6 @@ class Shards:
             n_steps: jax.Array,
             floor: jax.Array,
             allowed: jax.Array | None = None,
-            text: jax.Array | None = None,
             *,
             window: int,
             capacity: int,
@@ -97,9 +97,9 @@ class Shards:
         ) -> Any:
             here = functools.partial(function, window=window, capacity=capacity, drafts=drafts)
             by_step, by_token = PartitionSpec(None, self.axes), PartitionSpec(None, None, self.axes)
-            given = (_WHOLE, self._rows, self._rows, _WHOLE, _WHOLE, _WHOLE, self._rows)
+            given = (_WHOLE, self._rows, self._rows, _WHOLE, _WHOLE, _WHOLE)
             made = (self._rows, by_token, by_token, by_step, _WHOLE, _WHOLE)
-            return self._each(here, given, made)(params, state, rows, n_steps, floor, allowed, text)
+            return self._each(here, given, made)(params, state, rows, n_steps, floor, allowed)
 
         return decode_many
 

@@ -38,6 +38,12 @@ class EngineStats:
     """The part of `steps` that checked drafts, and below of `busy` and `decode_seconds`."""
     draft_busy: int = 0
     draft_seconds: float = 0.0
+    late: int = 0
+    """Slots at rest in `steps` since their text had ended in what the host had not read yet, summed."""
+    launches: int = 0
+    """Times the host launched extends and decode steps."""
+    waits: int = 0
+    """Those of `launches` before which the device had nothing to do: it waited for the host."""
     drain_steps: int = 0
     """The part of `steps` after the last chain was given a slot."""
     drain_busy: int = 0

@@ -31,6 +31,13 @@ def looked_up(text, drafts):
     return longer[len(text) :]
 
 
+class Unread(np.ndarray):
+    """What a device is never done with before it is read."""
+
+    def is_ready(self):
+        return False
+
+
 class PaperPrograms:
     """In place of `Programs`, for an engine of so many slots over `ways` shards."""
 
@@ -54,7 +61,7 @@ class PaperPrograms:
     def shard(self, slot):
         return slot * self.ways // self.slots
 
-    def extend(self, params, state, slots, rows, tokens, lengths, allowed, *, window, at_once):
+    def extend(self, params, state, slots, rows, tokens, starts, lengths, allowed, *, window, at_once):
         n_rows = len(lengths)
         ids = np.arange(self.slots) if slots is None else slots
         drawn = np.zeros(n_rows, np.int32)
@@ -63,25 +70,23 @@ class PaperPrograms:
             if slot >= self.slots or not lengths[row]:
                 continue
             assert self.shard(slot) == row * self.ways // n_rows
-            end = rows.position[row] + lengths[row]
+            end = starts[row] + lengths[row]
             assert end <= window
-            assert (self.held[slot, : rows.position[row]] >= 0).all()
-            self.held[slot, rows.position[row] : end] = tokens[row, : lengths[row]]
+            assert (self.held[slot, : starts[row]] >= 0).all()
+            self.held[slot, starts[row] : end] = tokens[row, : lengths[row]]
             if rows.active[row]:
                 drawn[row] = self.next_token(slot, end, rows.words[row], 0)
                 state.token[slot] = drawn[row]
                 state.active[slot] = drawn[row] not in rows.stops[row] and rows.limit[row] > 1
+                state.position[slot], state.count[slot] = end, 1
         return state, drawn, np.zeros(n_rows, np.float32)
 
-    def decode_many(self, params, state, rows, n_steps, floor, allowed, text, *, window, capacity, drafts):
-        n_rows = len(rows.position)
+    def decode_many(self, params, state, rows, n_steps, floor, allowed, *, window, capacity, drafts):
+        n_rows = len(rows.active)
         ids = np.arange(self.slots).reshape(self.ways, -1)[:, : n_rows // self.ways].reshape(-1)
         active = state.active[ids] & rows.active
-        position, count, steps, drafted = rows.position.copy(), rows.count.copy(), 0, 0
+        position, count, steps, drafted = state.position[ids], state.count[ids], 0, 0
         made, drawn = np.zeros((capacity, n_rows), np.int32), np.zeros((capacity, 1 + drafts, n_rows), np.int32)
-        if drafts:
-            for row in np.flatnonzero(active).tolist():
-                assert (text[row, : position[row]] == self.held[ids[row], : position[row]]).all()
         while steps < n_steps and active.sum() > floor:
             for row in np.flatnonzero(active).tolist():
                 slot = ids[row]
@@ -98,18 +103,20 @@ class PaperPrograms:
                     if not active[row] or guesses is None or i == drafts or guesses[i] != token:
                         break
             steps += 1
-        state.active[ids] = active
+        state.active[ids], state.position[ids], state.count[ids] = active, position, count
         self.calls.append(("decode", n_rows, steps))
-        return state, drawn, np.zeros(drawn.shape, np.float32), made, steps, drafted
+        return state, drawn.view(Unread), np.zeros(drawn.shape, np.float32), made, steps, drafted
 
     def fork(self, state, sources, targets):
         self.calls.append(("fork", len(sources), 0))
-        held, token, active = self.held.copy(), state.token.copy(), state.active.copy()
+        held, known = self.held.copy(), (state.token, state.active, state.position, state.count)
+        before = [x.copy() for x in known]
         for row, (source, target) in enumerate(zip(sources.tolist(), targets.tolist(), strict=True)):
             if target < self.slots:
                 assert self.shard(source) == self.shard(target) == row * self.ways // len(sources)
-                self.held[target], state.token[target] = held[source], token[source]
-                state.active[target] = active[source]
+                self.held[target] = held[source]
+                for now, then in zip(known, before, strict=True):
+                    now[target] = then[source]
         return state
 
 
@@ -117,7 +124,8 @@ def run_on_paper(engine, chains, repeats=False):
     """EngineStats of a run whose programs are on paper, and the programs; `engine` gives the shapes."""
     ways = 1 if engine.mesh is None else engine.rules.ways("batch", engine.mesh)
     programs = PaperPrograms(engine.slots, engine.cache_length, ways, engine.config.vocab_size, repeats)
-    state = SimpleNamespace(token=np.zeros(engine.slots, np.int32), active=np.zeros(engine.slots, bool))
+    token, position, count = np.zeros((3, engine.slots), np.int32)
+    state = SimpleNamespace(token=token, active=np.zeros(engine.slots, bool), position=position, count=count)
     engine.programs, engine.new_state, engine.readable = programs, lambda: state, lambda *rows: rows
     scheduler = Scheduler(engine, None, iter(chains), lambda chain: None)
     while scheduler.step(lambda: None):

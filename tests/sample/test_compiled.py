@@ -79,7 +79,7 @@ def test_the_cache_stays_as_it_is_laid_out_and_in_its_place(shape):
     layout = [x.sharding for x in jax.tree.leaves(state)]
     assert not any(x.sharding.is_fully_replicated for x in jax.tree.leaves(state.cache))
     rows, zeros = empty_rows(8, 4), np.zeros(8, np.int32)
-    extend = (params, state, None, rows, zeros[:, None], zeros)
+    extend = (params, state, None, rows, zeros[:, None], zeros, zeros)
     decode = (params, state, rows, zeros[0], zeros[0])
     programs = {
         "extend": compiled(e, "extend", extend, window=64, at_once=8),

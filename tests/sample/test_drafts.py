@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paper_programs import looked_up
-from sample_helpers import CONFIG, Requests, engine, random_params, requests, told
+from sample_helpers import BOS, CONFIG, Requests, engine, random_params, requests, told
 
 from selfevo_jax.config import parse_config
 from selfevo_jax.config.load import override
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.sample import Speculation
+from selfevo_jax.sample import DrawKey, Request, Speculation
 from selfevo_jax.sample.draft import proposed
 from selfevo_jax.sample.speculation import Pace
 from selfevo_jax.sharding import make_mesh
@@ -95,12 +95,15 @@ def steps_of(prompt, drawn):
 
 def test_steps_and_drafts_are_those_that_the_texts_stand_for():
     rows = requests(8, temperature=0.0, max_new_tokens=40, stop_ids=())
+    head = (BOS, *range(4, 42))  # a slot copies it from another one, with what drafts are looked up in
+    rows += [Request((*head, 42 + i), rows[0].params, DrawKey(0, "r", str(i))) for i in range(5)]
     plain, drafting = with_and_without()
     chains = [[Requests(i, row) for i, row in enumerate(rows)] for _ in range(2)]
     before, after = (e.run(params(), found) for e, found in zip((plain, drafting), chains, strict=True))
     counted = np.sum([steps_of(row.tokens, c.got[0].tokens) for row, c in zip(rows, chains[1], strict=True)], axis=0)
     assert (after.busy, after.drafted, after.accepted) == tuple(counted)
     assert (before.drafted, before.steps_saved, before.busy) == (0, 0, after.busy + after.accepted)
+    assert after.shared > 0
     assert after.draft_steps == after.steps < before.steps / 1.5  # a greedy text of this model repeats itself
     assert after.steps + after.steps_saved == pytest.approx(before.steps, rel=0.2)
     assert 0 < after.occupancy <= 1

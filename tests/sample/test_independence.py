@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from sample_helpers import engine, plain, random_params, requests, self_chains, told
+from sample_helpers import Requests, engine, plain, random_params, requests, self_chains, told
 
 from selfevo_jax.sharding import make_mesh
 
@@ -37,3 +37,25 @@ def test_results_do_not_depend_on_the_mesh(shape, temperature):
     ways = shape[0] * shape[1]
     assert on_mesh.slots == -(-5 // ways) * ways
     assert told(on_mesh, random_params(), temperature) == lone(temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_results_do_not_depend_on_steps_that_go_on_while_the_host_reads(temperature):
+    assert told(engine(slots=3, overlap_steps=2), random_params(), temperature) == lone(temperature)
+
+
+def test_a_run_that_is_stopped_while_steps_go_on_loses_no_chain():
+    e, done, calls = engine(slots=3, overlap_steps=2), {}, iter(range(4))
+
+    def run(left, safe_point):
+        chains = [Requests(i, row) for i, row in enumerate(requests(11, temperature=1.0)) if str(i) in left]
+        e.run(
+            random_params(), chains, on_done=lambda chain: done.update({chain.id: chain.got[0]}), safe_point=safe_point
+        )
+
+    left = {str(i) for i in range(11)}
+    with pytest.raises(StopIteration):
+        run(left, lambda: next(calls))
+    assert 0 < len(done) < 11
+    run(left - done.keys(), lambda: None)
+    assert plain([done[str(i)] for i in range(11)], [])[0] == lone(1.0)[0]

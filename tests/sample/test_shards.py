@@ -97,6 +97,18 @@ def test_a_mesh_computes_no_more_than_one_device_and_its_slots_are_as_busy(shape
     assert min(rows) < 32  # the drain goes on with fewer
 
 
+@pytest.mark.parametrize("shape", [None, (2, 2, 2)])
+def test_with_a_step_behind_each_dispatch_the_device_does_not_wait_and_computes_the_same_tokens(shape):
+    said, without, _ = on_paper(shape, questions(128))
+    found, stats, _ = on_paper(shape, questions(128), overlap_steps=1)
+    assert found == said
+    assert (without.waits, without.decoded, without.busy) == (without.launches, stats.decoded, stats.busy)
+    assert (stats.waits, stats.prefilled) == (1, pytest.approx(without.prefilled, rel=0.01))
+    assert stats.prefilled + stats.padding <= 1.01 * (without.prefilled + without.padding)
+    assert stats.steps <= 1.025 * without.steps
+    assert 0 < stats.late <= 0.04 * stats.busy
+
+
 def test_samples_of_a_prompt_share_its_prefill_within_their_shard():
     said, one, _ = alone(samples=4, number=24)
     found, stats, _ = on_paper((2, 2, 2), questions(24, samples=4))
@@ -151,10 +163,11 @@ def test_on_a_mesh_whole_chains_and_shared_prompts_say_what_they_say_alone():
 
 
 @pytest.mark.parametrize("shape", [None, (4, 1, 1)])
-def test_drafts_are_looked_up_in_the_text_of_each_slot_also_where_chains_are_moved(shape):
+def test_drafts_change_no_text_also_where_chains_are_moved_and_steps_go_on_behind_a_dispatch(shape):
     plain_said, without, _ = on_paper(shape, questions(8), slots=4, repeats=True)
-    for speculation in (Speculation(3), Speculation(2, always=False)):
-        said, found, _ = on_paper(shape, questions(8), slots=4, repeats=True, speculation=speculation)
+    for behind, speculation in enumerate((Speculation(3), Speculation(2, always=False))):
+        how = {"speculation": speculation, "overlap_steps": behind}
+        said, found, _ = on_paper(shape, questions(8), slots=4, repeats=True, **how)
         assert said == plain_said
         assert 0 < found.accepted < found.drafted
         assert found.busy + found.accepted == without.busy

@@ -80,7 +80,7 @@ def main(topology, mesh_shape):
         "extend": engine.programs.compiled(
             "extend",
             0,
-            (params, state, slots, rows, np.zeros((n_rows, 8), np.int32), np.zeros(n_rows, np.int32)),
+            (params, state, slots, rows, np.zeros((n_rows, 8), np.int32), *[np.zeros(n_rows, np.int32)] * 2),
             window=window,
             at_once=engine.at_once(each, 8),
         ),
