@@ -58,6 +58,16 @@ class Made(Protocol):
 
 
 @dataclass(frozen=True)
+class Draws:
+    """How many texts a chain draws at most, by the stage whose settings they are drawn with."""
+
+    respond: int = 1
+    feedback: int = 0
+    """Answers that feedback is asked on; on each there are as many texts of it as the judge asks for."""
+    refine: int = 0
+
+
+@dataclass(frozen=True)
 class Learning:
     """A fine-tuning."""
 
@@ -84,6 +94,11 @@ class Method(Protocol):
     @property
     def judges(self) -> bool:
         """Whether its chains ask for feedback; planted controls are shown to a judge alone."""
+        ...
+
+    @property
+    def draws(self) -> Draws:
+        """What a chain draws; `selfevo plan` and `--check` count by it."""
         ...
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from selfevo_jax.chains import RefineChain, Rollout, StageParams, TwoAnswersChain
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.methods.base import Bench
+from selfevo_jax.methods.base import Bench, Draws
 from selfevo_jax.methods.scored import winners
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -40,6 +40,10 @@ class Debate(SelfRefine):
                 f"sampling.respond.temperature: found 0, but {self.name} draws two answers to each prompt, which would "
                 "be the same; set it above 0"
             )
+
+    @property
+    def draws(self) -> Draws:
+        return Draws(respond=2)
 
     def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
         kind, stage = TwoAnswersChain, "second"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from selfevo_jax.chains import RefineChain, RefinementsChain, Rollout, StageParams
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.methods.base import Bench
+from selfevo_jax.methods.base import Bench, Draws
 from selfevo_jax.methods.scored import best_refinements
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -43,6 +43,10 @@ class Ilf(SelfRefine):
                 f"sampling.refine.temperature: found 0, but {self.name} draws {found} refinements of one feedback, "
                 "which would all be the same; set it above 0"
             )
+
+    @property
+    def draws(self) -> Draws:
+        return Draws(feedback=1 + self.refinements, refine=self.refinements)
 
     def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
         kind, m = RefinementsChain, self.refinements

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.config import Config
 from selfevo_jax.data import Example, Unit
-from selfevo_jax.methods.base import BASE, Bench, Learning, Made
+from selfevo_jax.methods.base import BASE, Bench, Draws, Learning, Made
 from selfevo_jax.methods.checks import check_batch_judge, check_fixed, check_selection
 from selfevo_jax.methods.lessons import self_pool, supervised_examples
 from selfevo_jax.methods.mixture import SELF, Row, faded
@@ -45,6 +45,11 @@ class SelfRefine:
     @property
     def judges(self) -> bool:
         return self.config.rounds.judges
+
+    @property
+    def draws(self) -> Draws:
+        turns = self.config.rounds.turns
+        return Draws(feedback=1 + turns, refine=turns) if self.judges else Draws()
 
     @property
     def filters(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from selfevo_jax.chains import RefineChain, StageParams, TwoAnswersChain
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.methods.base import Bench
+from selfevo_jax.methods.base import Bench, Draws
 from selfevo_jax.methods.self_refine import SelfRefine
 
 
@@ -45,6 +45,10 @@ class Star(SelfRefine):
                 f"method.settings.hint: found {self.hint!r}, expected a text with {{prompt}} and a column of the gold "
                 "rows, such as {answer}; or null"
             )
+
+    @property
+    def draws(self) -> Draws:
+        return Draws(respond=1 if self.hint is None else 2)
 
     def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
         if self.hint is None:

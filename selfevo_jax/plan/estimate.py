@@ -77,11 +77,16 @@ class Phases:
 
 
 def estimate_round(
-    config: Config, lengths: Lengths, programs: Sequence[Timed], slots: int, chips: int, evaluated: int = 0
+    config: Config,
+    lengths: Lengths,
+    programs: Sequence[Timed],
+    slots: int,
+    chips: int,
+    evaluated: Mapping[int, int] | None = None,
 ) -> Phases | None:
     """None where some program does not fit, or a length in epochs leaves the number of steps to the data.
 
-    `evaluated`: chains of a checkpoint's evaluation, which are taken to be like those of a round.
+    `evaluated`: of a checkpoint's evaluation, number of refinements -> chains with so many; 0: of the response alone.
     """
     if not all(p.fits and p.time is not None for p in programs):
         return None
@@ -106,7 +111,10 @@ def estimate_round(
         chips=chips,
         rounds=config.rounds.number,
         writes=sum(config.data.to_write(number) > 0 for number in range(1, config.rounds.number + 1)),
-        evaluating=_chains(evaluated, lengths, decode, extend, slots),
+        evaluating=sum(
+            (_chains(n, lengths.measured(turns), decode, extend, slots) for turns, n in (evaluated or {}).items()),
+            Span.zero(),
+        ),
     )
 
 
@@ -128,17 +136,18 @@ def _writing(config: Config, lengths: Lengths, decode: Timed, extend: Timed, slo
 def _questions(chains: int, config: Config, lengths: Lengths) -> int:
     """Of a round's batch judge, about its chains and the planted controls."""
     batch = config.judge.batch
-    if batch is None or not lengths.feedback:
+    if batch is None:
         return 0
     planted = batch.questions(2) if batch.compares else batch.questions(1)
-    return chains * batch.questions(1 + lengths.turns) + config.rounds.controls * planted
+    return chains * batch.questions(lengths.draws.respond + lengths.draws.refine) + config.rounds.controls * planted
 
 
 def _judging(chains: int, config: Config, lengths: Lengths, decode: Timed, extend: Timed, slots: int) -> Span:
     """Both answers are shown, and a judgement is as long as feedback may be."""
     if config.judge.server is not None or not (questions := _questions(chains, config, lengths)):
         return Span.zero()
-    shown = JUDGE_PROMPT + lengths.prompt + lengths.respond + lengths.refine
+    other = lengths.refine if lengths.draws.refine else lengths.respond
+    shown = JUDGE_PROMPT + lengths.prompt + lengths.respond + other
     room = max(1, config.sampling.cache_length - lengths.feedback)
     return _single(questions, min(shown, room), lengths.feedback, decode, extend, slots)
 
@@ -156,9 +165,9 @@ def _chains(chains: int, lengths: Lengths, decode: Timed, extend: Timed, slots: 
     all rows go along) the eighth that ends together."""
     assert decode.time is not None
     assert extend.time is not None
-    steps = math.ceil(chains / slots) * (lengths.drawn + lengths.beside)
+    steps = math.ceil(chains / slots) * lengths.drawn_in_all
     calls = math.ceil(chains / _together(extend, slots)) * (
-        _pieces(lengths.prompt, extend) + (lengths.extends - 1 + lengths.beside_extends) * _short(lengths, extend)
+        _pieces(lengths.prompt, extend) + lengths.short_extends * _short(lengths, extend)
     )
     return decode.time * (steps / decode.program.steps) + extend.time * calls
 
@@ -183,7 +192,7 @@ def _planted(config: Config, lengths: Lengths, decode: Timed, extend: Timed, slo
     """Texts of feedback on planted answers; a batch judge is asked about them in their place."""
     assert decode.time is not None
     assert extend.time is not None
-    count = config.rounds.controls if lengths.feedback and config.judge.batch is None else 0
+    count = config.rounds.controls if lengths.draws.feedback and config.judge.batch is None else 0
     steps = math.ceil(count / slots) * lengths.feedback * (1 + lengths.branches)
     calls = math.ceil(count / _together(extend, slots)) * (
         _pieces(lengths.prompt, extend) + _short(lengths, extend) * (1 + lengths.branches + lengths.weighed)

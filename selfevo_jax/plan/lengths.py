@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selfevo_jax.config import Config
-from selfevo_jax.methods import open_method
+from selfevo_jax.methods import Draws, open_method
 
 PROMPT, INSTRUCTION = 256, 32
 JUDGE_PROMPT = 256
@@ -23,7 +23,10 @@ class Lengths:
     respond: int
     feedback: int
     refine: int
+    draws: Draws
+    """How many of these texts a chain draws, by its method."""
     turns: int
+    """Refinements behind each other in one text; others go on from a text that they share."""
     branches: int = 0
     """Further texts of feedback on each answer; one at a time is in the cache."""
     weighed: int = 0
@@ -32,41 +35,55 @@ class Lengths:
     @classmethod
     def of(cls, config: Config, prompt: int | None = None) -> Lengths:
         """`prompt` tokens, by default 256 or what the completions leave of the cache."""
-        s, turns = config.sampling, config.rounds.turns
-        judged = open_method(config).judges
+        s, judge, draws = config.sampling, config.judge, open_method(config).draws
         lengths = cls(
             0,
             INSTRUCTION,
             s.respond.max_new_tokens,
-            s.feedback.max_new_tokens if judged else 0,
-            s.refine.max_new_tokens if turns else 0,
-            turns,
-            config.judge.texts - 1 if judged else 0,
-            config.judge.weighed if judged else 0,
+            s.feedback.max_new_tokens,
+            s.refine.max_new_tokens,
+            draws,
+            min(config.rounds.turns, draws.refine),
+            judge.texts - 1,
+            judge.weighed,
         )
         room = s.cache_length - lengths.drawn - lengths.instruction * (lengths.extends - 1)
-        return cls(**{**vars(lengths), "prompt": prompt or max(8, min(PROMPT, room))})
+        return replace(lengths, prompt=prompt or max(8, min(PROMPT, room)))
+
+    def measured(self, turns: int) -> Lengths:
+        """Of the chain by which a checkpoint is measured, with so many refinements; 0: its response alone."""
+        return replace(self, draws=Draws(feedback=1 + turns, refine=turns) if turns else Draws(), turns=turns)
 
     @property
     def drawn(self) -> int:
-        """Tokens drawn for a chain that uses all its turns."""
-        return self.respond + self.feedback + self.turns * (self.refine + self.feedback)
+        """Tokens drawn for the longest text of a chain, with all its turns."""
+        said = self.feedback if self.draws.feedback else 0
+        return self.respond + said + self.turns * (self.refine + said)
 
     @property
-    def beside(self) -> int:
-        """Tokens drawn for the further texts of feedback of such a chain."""
-        return self.branches * self.feedback * (1 + self.turns)
+    def drawn_in_all(self) -> int:
+        """Tokens drawn for all texts of such a chain."""
+        said = self.draws.feedback * (1 + self.branches)
+        return self.draws.respond * self.respond + said * self.feedback + self.draws.refine * self.refine
 
     @property
     def extends(self) -> int:
-        """Texts that a chain puts into the cache: the prompt, and an instruction before each further completion."""
-        return 1 + (1 if self.feedback else 0) + self.turns * ((1 if self.refine else 0) + (1 if self.feedback else 0))
+        """Pieces that the longest text has in the cache: the prompt, and an instruction before each further
+        completion."""
+        said = 1 if self.draws.feedback else 0
+        return 1 + said + self.turns * (1 + said)
 
     @property
-    def beside_extends(self) -> int:
-        """Short extends beside the texts of a chain that takes all its turns: further texts of feedback, and words that
-        are weighed."""
-        return (self.branches + self.weighed) * (1 + self.turns)
+    def short_extends(self) -> int:
+        """Extends of a whole chain but for that of its prompt: the same prompt or another instruction before each
+        further text, and words that are weighed."""
+        said = self.draws.feedback * (1 + self.branches + self.weighed)
+        return self.draws.respond - 1 + said + self.draws.refine
+
+    @property
+    def answer(self) -> int:
+        """Of the longest answer that may be learnt."""
+        return max(self.respond, self.refine if self.draws.refine else 0)
 
     @property
     def mean_context(self) -> float:

@@ -7,7 +7,7 @@ published peak. Other accelerators were not measured, and are taken to be like i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -101,14 +101,14 @@ def guess_round(
     slots: int,
     machine: Machine,
     steps: tuple[int | None, int | None],
-    evaluated: int,
+    evaluated: Mapping[int, int],
 ) -> Phases | None:
     """The time of a round.
 
     Args:
       lengths: of its texts.
       steps: of meta-skill learning and of a round's fine-tuning; None: not known, and then there is no estimate.
-      evaluated: chains of a checkpoint's evaluation.
+      evaluated: of a checkpoint's evaluation (see `estimate_round`).
     """
     if None in steps:
         return None

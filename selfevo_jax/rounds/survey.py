@@ -101,6 +101,7 @@ def run_phases(bench: Workbench, task: Task) -> list[Phase | Alone]:
     """All that a run samples: evaluations, responses for D_meta, rounds, controls; by its config and rows alone."""
     config, found = bench.config, list[Phase | Alone]()
     number, judges = config.rounds.number, bench.method.judges
+    asks = bench.method.draws.feedback > 0
     for of in task.evaluation().values():
         found += evaluation_phases(bench, of.rows, 1, judge=False) + evaluation_phases(bench, of.rows, 1 + number)
     if (questions := task.questions()) is not None:
@@ -112,7 +113,7 @@ def run_phases(bench: Workbench, task: Task) -> list[Phase | Alone]:
         found.append(Alone([len(format.respond(ask.text)) for ask in first_asks(config, task, section)], len(writing)))
     for round in shown:
         prompts, times = expected(config, task, round), number / len(shown)
-        found.append(Phase(prompts, config.data.samples_per_prompt, judge=judges, times=times))
+        found.append(Phase(prompts, config.data.samples_per_prompt, judge=asks, times=times))
         if judges and config.rounds.controls:
             found.append(Phase(prompts[: config.rounds.controls], times=times, planted=True))
         if judges and (lengths := _judged(bench, prompts)):

@@ -183,9 +183,9 @@ def _cut(config: Config, bench: Workbench, texts: Texts | None, found: Checked) 
     texts of a chain reach their limits is rare, and no fault: what is cut is counted."""
     if texts is None or config.rounds.number == 0:
         return
-    room, s = config.sampling.cache_length, config.sampling
+    room = config.sampling.cache_length
     usual, lengths = texts.prompt.at(0.5), texts.expected(config)
-    turns = config.rounds.turns if bench.method.judges else None
+    turns = lengths.turns if lengths.draws.feedback else None
     likely = (lengths.respond, lengths.feedback, lengths.refine)
     expected, needed = (usual + chain_tokens(config, bench.format, turns, of) for of in (likely, None))
     if expected > room:
@@ -199,7 +199,7 @@ def _cut(config: Config, bench: Workbench, texts: Texts | None, found: Checked) 
             f"a chain: {expected} tokens with texts as long as D_meta's (without D_meta half their limits), {needed} "
             f"with all at their limits; sampling.cache_length holds {room}"
         )
-    answered = usual + max(s.respond.max_new_tokens, s.refine.max_new_tokens if config.rounds.turns else 0)
+    answered = usual + texts.at_most(config).answer
     if answered > config.learn.length:
         found.warnings.append(
             f"a prompt of {usual} tokens, the middle one, with an answer as long as it may be has {answered} tokens, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from selfevo_jax.plan.estimate import Phases
 from selfevo_jax.plan.lengths import Lengths
 from selfevo_jax.plan.measured import ASSUMED, Machine, guess_round
 from selfevo_jax.progress import duration
+from selfevo_jax.rounds.survey import evaluation_phases
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.sample import sampler_memory
 from selfevo_jax.sample.compiling import Compiling, estimate
@@ -70,9 +72,9 @@ def time_of_round(
         return None
     machine = Machine.measure(config, bench.mesh.devices.flatten().tolist())
     memory = sampler_memory(config.sampling, bench.model, bench.mesh)
-    modes = config.evaluate.modes
-    chains = 1 + config.evaluate.k * bool({"consistency", "both"} & set(modes))
-    evaluated = chains * sum(len(of.rows) for of in task.evaluation().values())
+    evaluated = Counter[int]()
+    for phase in (phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)):
+        evaluated[(phase.turns or 0) if phase.judge else 0] += phase.chains
 
     def guess(lengths: Lengths, kept: float, rounds: int) -> Phases | None:
         steps = _meta_steps(config.meta, taught, config.seed), _learn_steps(bench, lengths, taught, kept, rounds)
@@ -113,7 +115,7 @@ def _learn_steps(
     if section.epochs is None:
         return section.steps
     own = max(1, round(kept * rounds * data.prompts_per_round * data.samples_per_prompt))
-    length = min(section.length, lengths.prompt + max(lengths.respond, lengths.refine))
+    length = min(section.length, lengths.prompt + lengths.answer)
     tokens = np.zeros(length, np.int32)
     weights = np.r_[np.zeros(1), np.ones(length - 1)].astype(np.float32)
     groups = {SELF: [Example(str(n), "self", tokens, weights) for n in range(own)]}

@@ -60,7 +60,7 @@ def test_prompts_that_the_model_writes_are_texts_before_the_chains_of_their_roun
 def test_a_likelihood_extends_by_two_words_behind_each_text_of_feedback():
     config = tiny_config(judge={"kind": "likelihood"}, rounds={"number": 3, "controls": 8})
     lengths, usual = Lengths.of(config, prompt=32), Lengths.of(tiny_config(), prompt=32)
-    assert (lengths.drawn, lengths.extends, lengths.beside_extends) == (usual.drawn, usual.extends, 2 * 2)
+    assert (lengths.drawn, lengths.extends, lengths.short_extends) == (usual.drawn, usual.extends, 3 + 2 * 2)
     parts = [compiled(0.0), compiled(0.5, name="extend", kind="extend", rows=4, length=32)]
     parts.append(compiled(0.0, name="decode", kind="decode", rows=16, length=8))
     found = estimate_round(config, lengths, parts, slots=16, chips=4)
@@ -87,6 +87,17 @@ def test_a_batch_judge_s_questions_are_texts_of_the_model_or_are_counted_for_its
     by_server = estimate_round(asked, lengths, parts, slots=16, chips=4)
     assert (by_server.asked, by_server.judging.high) == (64 * 2 + 8, 0)
     assert "judging" not in as_dict(by_server)
+
+
+def test_two_answers_are_compared_by_questions_and_a_checkpoint_is_measured_by_chains_of_its_own():
+    config = tiny_config(method={"name": "debate"}, rounds={"number": 3, "controls": 8})
+    lengths = Lengths.of(config, prompt=32)
+    parts = [compiled(0.0), compiled(0.0, name="extend", kind="extend", rows=4, length=32)]
+    parts.append(compiled(1.0, name="decode", kind="decode", rows=16, length=8))
+    found = estimate_round(config, lengths, parts, slots=16, chips=4, evaluated={0: 160, 1: 32})
+    assert found.sampling.low == pytest.approx(64 / 16 * (2 * 40) / 8)  # and no feedback on what is planted
+    assert found.judging.low == pytest.approx(2 * (64 + 8) / 16 * 30 / 8)
+    assert found.evaluating.low == pytest.approx((160 / 16 * 40 + 32 / 16 * (40 + 30 + 20 + 30)) / 8)
 
 
 def test_with_two_training_programs_each_stage_takes_its_own():

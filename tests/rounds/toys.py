@@ -10,7 +10,7 @@ from selfevo_jax.chains import Candidate, Generated, Rollout, judging
 from selfevo_jax.data import EvaluationRow, MetaRow, PromptRow
 from selfevo_jax.evaluate import EvaluationSet
 from selfevo_jax.judges import Assessment, ChainJudge
-from selfevo_jax.methods import BASE, Learning
+from selfevo_jax.methods import BASE, Draws, Learning
 from selfevo_jax.methods.lessons import self_pool
 from selfevo_jax.methods.selection import select
 from selfevo_jax.sample import DrawKey, Request
@@ -158,6 +158,7 @@ class Twice:
     name: str = "twice"
     reads_labels: bool = True
     judges: bool = True
+    draws: Draws = Draws(respond=3, feedback=1)
     filters: bool = False
     keeps_base: bool = True
 
