@@ -31,5 +31,5 @@ def program(objective, shape):
 def sums_of(objective, params, packed, shape=(1, 1, 1), accumulate=1):
     layout, compiled = program(objective, shape)
     arrays = (packed.tokens, packed.weights, packed.segment_ids, packed.positions, packed.extras)
-    batch = jax.tree.map(lambda x: np.pad(x, ((0, ROWS - len(x)), (0, 0))), Batch(*arrays))
+    batch = jax.tree.map(lambda x: np.pad(x, [(0, ROWS - len(x)), *[(0, 0)] * (x.ndim - 1)]), Batch(*arrays))
     return compiled(jax.device_put(params, layout), batch.micro(accumulate))
