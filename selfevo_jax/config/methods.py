@@ -25,7 +25,12 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "rounds.variant": ON,
         "learn.objective.name": "sft_kl",
     },
-    "list_preferences": {"rounds.turns": 0, "rounds.variant": ON, "learn.objective.name": "copg"},
+    "list_preferences": {
+        "rounds.turns": 0,
+        "rounds.variant": ON,
+        "rounds.per_prompt": None,
+        "learn.objective.name": "copg",
+    },
     "chain_of_hindsight": {"rounds.variant": ON, "learn.objective.name": "hindsight"},
     "sdpo": {
         "rounds.turns": 0,

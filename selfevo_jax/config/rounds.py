@@ -80,6 +80,8 @@ class RoundsSection(Section):
                 raise ValueError(f"rounds.{key}: of {policy}, but rounds.select is {self.select}; leave it out")
         if self.order == "as_given" and self.order_rounds != type(self).model_fields["order_rounds"].default:
             raise ValueError("rounds.order_rounds: of an order, but rounds.order is as_given; leave it out")
+        if self.order != "as_given" and self.prompts == "answered":
+            raise ValueError("rounds.order: of given prompts, but rounds.prompts is answered; leave it out")
         least, most = self.pass_rate
         if least > most:
             raise ValueError(f"rounds.pass_rate: found [{least:g}, {most:g}], expected the lower share first")

@@ -59,6 +59,14 @@ class Config(Section):
     def _rounds_have_prompts_of_one_kind(self) -> Config:
         if self.rounds.prompts == "answered" and self.data.self_written is not None:
             raise ValueError("rounds.prompts: answered stands beside data.self_written; remove one of the two")
+        batch = self.judge.batch
+        if self.rounds.prompts == "answered" and batch is not None and batch.reads_labels:
+            raise ValueError(
+                f"rounds.prompts: found answered, but judge.batch {batch.kind} knows the gold answers of given prompts "
+                "alone; set it to given"
+            )
+        if self.rounds.prompts == "answered" and not self.data.has_meta and self.data.qa is None:
+            raise ValueError("rounds.prompts: found answered, but there is neither D_meta nor D_QA; set it to given")
         return self
 
     @model_validator(mode="after")

@@ -1,13 +1,40 @@
-"""Settings with which a method could do nothing, said before a run."""
+"""Settings with which a method could do nothing, or that it does not read, said before a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
+from typing import Any
 
-from selfevo_jax.config import Config
+from selfevo_jax.config import Config, RoundsSection
 from selfevo_jax.config.methods import DEFAULTS
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.judges import BatchSection, JudgeSection
+from selfevo_jax.section import Section
+from selfevo_jax.train import TrainSection, open_objective
+from selfevo_jax.train.objectives.base import MADE
+
+REPLAY = tuple(
+    f"learn.{key}" for key in ("w_feedback", "w_refine", "w_direct", "direct_share", "qa_share", "meta_share")
+)
+"""Of the examples of D_meta and D_QA that a round learns beside its own."""
+JUDGED = ("rounds.controls", "rounds.controls_warn_above", "judge.batch", "judge.batch.ties")
+"""Of what is judged in a round."""
+BY_METHOD = (
+    *("rounds.turns", "rounds.select", "rounds.pass_rate", "rounds.per_prompt", "judge.top_share"),
+    *JUDGED,
+    *REPLAY,
+)
+"""Keys that some methods read and others do not. All others of `rounds`, `judge` and `learn` are read whatever the
+method is, or are refused by their own section."""
+_SECTIONS: Mapping[str, type[Section]] = {
+    "rounds": RoundsSection,
+    "judge": JudgeSection,
+    "judge.batch": BatchSection,
+    "learn": TrainSection,
+}
+_NOTHING: Mapping[str, tuple[Any, ...]] = {"rounds.controls": (0,), "rounds.per_prompt": (None,)}
+"""Values that ask for nothing, and so are right where a key is not read."""
 
 PAIRS = ("refinement", "samples", "both")
 """What pairs are made of."""
@@ -19,6 +46,48 @@ def check_fixed(config: Config, method: str, keys: Iterable[str]) -> None:
         found, wanted = attrgetter(key)(config), DEFAULTS[method][key]
         if found != wanted:
             raise ConfigError(f"{key}: found {found}, but {method} takes {wanted}; set it to that")
+
+
+def check_read(config: Config, method: str, reads: Mapping[str, str]) -> None:
+    """Raises ConfigError for a key that is set and not read. `reads`: each key of BY_METHOD and of `method.settings`
+    that the method reads -> empty, or in which other setting it does not."""
+    keys = {key: _found(config, key) for key in BY_METHOD}
+    given = {key: found for key, found in keys.items() if found not in (_usual(method, key), *_NOTHING.get(key, ()))}
+    own = {f"method.settings.{key}": value for key, value in config.method.settings.items()}
+    for key, found in (given | own).items():
+        why = reads.get(key, "" if key in own else None)
+        if why == "":
+            continue
+        shown = getattr(found, "kind", list(found) if isinstance(found, tuple) else found)
+        told = f"{method} with {why}" if why else method
+        other = "".join(f" or set it to {'null' if of is None else of}" for of in _NOTHING.get(key, ()))
+        raise ConfigError(f"{key}: found {shown}, but {told} does not read it; leave it out{other}")
+    smoothing = config.learn.objective.settings.get("label_smoothing")
+    if smoothing == "controls" and reads.get("rounds.controls") != "":
+        raise ConfigError(
+            f"learn.objective.settings.label_smoothing: found controls, but {method} plants none; give a number below "
+            "0.5"
+        )
+
+
+def _found(config: Config, key: str) -> Any:
+    section, _, name = key.rpartition(".")
+    of = attrgetter(section)(config)
+    return _default(key) if of is None else getattr(of, name)
+
+
+def _usual(method: str, key: str) -> Any:
+    return DEFAULTS.get(method, {}).get(key, _default(key))
+
+
+def _default(key: str) -> Any:
+    section, _, name = key.rpartition(".")
+    return _SECTIONS[section].model_fields[name].get_default(call_default_factory=True)
+
+
+def without(reads: Mapping[str, str], *keys: str) -> dict[str, str]:
+    """`reads` of a method that does not read these."""
+    return {key: why for key, why in reads.items() if key not in keys}
 
 
 def check_selection(config: Config, method: str, compares: bool) -> None:
@@ -40,6 +109,26 @@ def check_selection(config: Config, method: str, compares: bool) -> None:
         raise ConfigError(
             f"rounds.select: extremes keeps answers that score badly too, and {method} would learn them as good ones; "
             "set it to best_of_n, or take a method that compares answers"
+        )
+
+
+def check_pass_rate(config: Config) -> None:
+    """Raises ConfigError for a window of pass rates that no prompt can be in."""
+    (least, most), samples = config.rounds.pass_rate, config.data.samples_per_prompt
+    if not any(least <= good / read <= most for read in range(1, samples + 1) for good in range(read + 1)):
+        raise ConfigError(
+            f"rounds.pass_rate: found [{least:g}, {most:g}], but of {samples} responses to a prompt no share called "
+            "good is between these; widen it, or raise data.samples_per_prompt"
+        )
+
+
+def check_objective(config: Config, method: str, carries: Collection[str]) -> None:
+    """Raises ConfigError for an objective that reads numbers which the method's examples do not carry."""
+    objective = open_objective(config.learn.objective)
+    if lacking := [name for name in objective.reads if name not in (*MADE, *carries)]:
+        raise ConfigError(
+            f"learn.objective.name: {objective.name} reads '{lacking[0]}' of each example, which those of {method} "
+            "have not; set it to sft, or take a method that makes such examples"
         )
 
 
@@ -67,11 +156,6 @@ def check_batch_judge(config: Config, refines: bool) -> None:
     """Raises ConfigError for a batch judge that would have nothing to judge. `refines`: whether a second answer of a
     chain is a refinement."""
     rounds, batch = config.rounds, config.judge.batch
-    if batch is not None and not rounds.judges:
-        raise ConfigError(
-            f"judge.batch: found {batch.kind}, but with rounds.turns 0 and rounds.select none nothing is judged; set "
-            "it to null"
-        )
     if batch is not None and batch.kind == "pairwise" and rounds.turns == 0 and refines:
         raise ConfigError(
             "judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there is "

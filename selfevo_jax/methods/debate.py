@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from selfevo_jax.chains import RefineChain, Rollout, StageParams, TwoAnswersChain
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import Bench, Draws
+from selfevo_jax.methods.checks import without
 from selfevo_jax.methods.scored import winners
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -29,17 +30,19 @@ class Debate(SelfRefine):
     def __post_init__(self) -> None:
         """Raises ConfigError for a judge that does not compare, and two answers that would be the same."""
         super().__post_init__()
-        batch, found = self.config.judge.batch, self.config.rounds.select
+        batch = self.config.judge.batch
         if batch is None or not batch.compares:
             shown = "none" if batch is None else batch.kind
             raise ConfigError(f"judge.batch.kind: found {shown}, but {self.name} compares answers; set it to pairwise")
-        if found != "feedback":
-            raise ConfigError(f"rounds.select: found {found}, but {self.name} keeps what wins; leave it out")
         if self.config.sampling.respond.temperature == 0:
             raise ConfigError(
                 f"sampling.respond.temperature: found 0, but {self.name} draws two answers to each prompt, which would "
                 "be the same; set it above 0"
             )
+
+    @property
+    def reads(self) -> dict[str, str]:
+        return without(super().reads, "rounds.select", "rounds.pass_rate", "judge.top_share", "judge.batch.ties")
 
     @property
     def draws(self) -> Draws:

@@ -15,7 +15,7 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.answers import Answer, scored_samples
 from selfevo_jax.methods.base import Learning, Made
-from selfevo_jax.methods.checks import check_samples
+from selfevo_jax.methods.checks import check_samples, without
 from selfevo_jax.methods.scored import extreme_weights
 from selfevo_jax.methods.selection import Selection, keeping, within
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -30,6 +30,7 @@ class GroupPolicy(SelfRefine):
 
     name: str = "grpo"
     compares: ClassVar[bool] = True
+    carries: ClassVar[tuple[str, ...]] = (ADVANTAGE, DRAWN)
     fixed: ClassVar[tuple[str, ...]] = ("rounds.turns", "rounds.pool", "rounds.variant", "learn.objective.name")
 
     def __post_init__(self) -> None:
@@ -40,6 +41,10 @@ class GroupPolicy(SelfRefine):
             told = f"found {found}, but {self.name} learns groups; set it to feedback, or to extremes"
             raise ConfigError(f"rounds.select: {told}")
         check_samples(self.config)
+
+    @property
+    def reads(self) -> dict[str, str]:
+        return without(super().reads, "rounds.per_prompt", "judge.top_share")
 
     def groups(self, rollouts: Sequence[Rollout]) -> Iterator[list[tuple[Answer, float]]]:
         """The answers to each prompt with their advantages, in the order of the prompts."""

@@ -33,6 +33,11 @@ class ChainOfHindsight(IterativeDpo):
     settings: ClassVar[tuple[str, ...]] = ("pairs", "markers", "feedback", "worse_weight")
     fixed: ClassVar[tuple[str, ...]] = ("learn.objective.name",)
 
+    @property
+    def reads(self) -> dict[str, str]:
+        said = "method.settings.feedback true" if self.feedback else ""
+        return super().reads | {"method.settings.markers": said}
+
     def _check_compared(self) -> None:
         check_pairs(self.config, self.pairs)
         found = tuple(self.markers) if isinstance(self.markers, list | tuple) else ()

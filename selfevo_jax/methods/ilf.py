@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from selfevo_jax.chains import RefineChain, RefinementsChain, Rollout, StageParams
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import Bench, Draws
+from selfevo_jax.methods.checks import without
 from selfevo_jax.methods.scored import best_refinements
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -31,18 +32,24 @@ class Ilf(SelfRefine):
     def __post_init__(self) -> None:
         """Raises ConfigError where the refinements would be one, or all the same."""
         super().__post_init__()
-        rounds, found = self.config.rounds, self.refinements
+        found = self.refinements
         if isinstance(found, bool) or not isinstance(found, int) or found < 2:
             raise ConfigError(f"method.settings.refinements: found {found!r}, expected a whole number of 2 or more")
-        if rounds.select != "feedback":
+        batch = self.config.judge.batch
+        if batch is not None and batch.kind == "pairwise":
             raise ConfigError(
-                f"rounds.select: found {rounds.select}, but {self.name} takes the best refinement; leave it out"
+                f"judge.batch.kind: pairwise compares one refinement with its response, but {self.name} chooses among "
+                f"{found}; set judge.batch to null"
             )
         if self.config.sampling.refine.temperature == 0:
             raise ConfigError(
                 f"sampling.refine.temperature: found 0, but {self.name} draws {found} refinements of one feedback, "
                 "which would all be the same; set it above 0"
             )
+
+    @property
+    def reads(self) -> dict[str, str]:
+        return without(super().reads, "rounds.select", "judge.top_share")
 
     @property
     def draws(self) -> Draws:
@@ -54,5 +61,4 @@ class Ilf(SelfRefine):
 
     def select(self, rollouts: Sequence[Rollout], round: int) -> Selection:
         rounds, seed = self.config.rounds, self.config.seed_of(round)
-        top_share = self.config.judge.top_share
-        return select(rollouts, rounds.select, seed, rounds.per_prompt, top_share, best_refinements, rounds.pass_rate)
+        return select(rollouts, "feedback", seed, rounds.per_prompt, None, best_refinements, rounds.pass_rate)

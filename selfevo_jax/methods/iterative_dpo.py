@@ -15,13 +15,14 @@ from selfevo_jax.data import Unit
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.base import Learning, Made
-from selfevo_jax.methods.checks import check_pairs
+from selfevo_jax.methods.checks import check_pairs, without
 from selfevo_jax.methods.selection import Selection, keeping, within
 from selfevo_jax.methods.self_refine import SelfRefine
 from selfevo_jax.text import PromptFormat
 from selfevo_jax.train import Objective, open_objective
-from selfevo_jax.train.objectives.kto import VERDICT
+from selfevo_jax.train.objectives.kto import MISMATCHED, VERDICT
 from selfevo_jax.train.objectives.pairs import SIDE
+from selfevo_jax.train.objectives.xpo import OF_REFERENCE
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class IterativeDpo(SelfRefine):
     name: str = "iterative_dpo"
     settings: ClassVar[tuple[str, ...]] = ("pairs",)
     compares: ClassVar[bool] = True
+    carries: ClassVar[tuple[str, ...]] = (SIDE, OF_REFERENCE, VERDICT, MISMATCHED)
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which there is nothing to compare."""
@@ -60,6 +62,20 @@ class IterativeDpo(SelfRefine):
     @property
     def objective(self) -> Objective:
         return open_objective(self.config.learn.objective)
+
+    @property
+    def reads(self) -> dict[str, str]:
+        config, extreme = self.config, self.config.rounds.select == "extremes"
+        single = f"learn.objective.name {self.objective.name}" if VERDICT in self.objective.reads else ""
+        refined = "method.settings.pairs refinement" if self.pairs == "refinement" else ""
+        one = "data.samples_per_prompt 1" if config.data.samples_per_prompt == 1 else ""
+        # of single answers none is chosen, and without samples none is the best or the worst
+        found = {
+            "rounds.select": (single or refined or one) if extreme else "",
+            "rounds.per_prompt": single,
+            "method.settings.pairs": single,
+        }
+        return without(super().reads, "judge.top_share") | found
 
     def found(self, rollouts: Sequence[Rollout]) -> tuple[list[p.Pair], p.LeftOut]:
         """The pairs of a round, in the order of its prompts."""
@@ -88,7 +104,9 @@ class IterativeDpo(SelfRefine):
         rounds, objective = {number: made.rollouts(number) for number in self.pooled(round)}, self.objective
         units: Sequence[Unit]
         if VERDICT in self.objective.reads:
-            answers = [a for n, rows in rounds.items() for a in self.faded(p.judged_answers(rows), n, round)]
+            rate = self.config.rounds.pass_rate
+            judged = {number: p.judged_answers(within(rollouts, rate)) for number, rollouts in rounds.items()}
+            answers = [a for number, of_round in judged.items() for a in self.faded(of_round, number, round)]
             told, both = p.told_of_verdicts(answers)
             if not both:
                 raise EmptySelectionError(f"round {round}: {told}; {objective.name} needs both. Give more prompts")

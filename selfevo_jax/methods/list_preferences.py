@@ -16,7 +16,7 @@ from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.answers import Answer, scored_samples
 from selfevo_jax.methods.base import Learning, Made
-from selfevo_jax.methods.checks import check_samples
+from selfevo_jax.methods.checks import check_samples, without
 from selfevo_jax.methods.selection import Selection, keeping, within
 from selfevo_jax.methods.self_refine import SelfRefine
 from selfevo_jax.text import PromptFormat
@@ -34,28 +34,31 @@ class ListPreferences(SelfRefine):
 
     name: str = "list_preferences"
     compares: ClassVar[bool] = True
+    carries: ClassVar[tuple[str, ...]] = (PLACE, VALUE, SIDE)
     fixed: ClassVar[tuple[str, ...]] = ("rounds.turns", "rounds.variant")
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which there is nothing to compare."""
         super().__post_init__()
-        found = self.config.rounds.select
-        if found != "feedback":
-            raise ConfigError(f"rounds.select: found {found}, but {self.name} learns all that scores; leave it out")
-        if PLACE not in self.reads:
+        if PLACE not in self.compared:
             told = f"found {self.config.learn.objective.name}, but lists are compared; set it to copg, pro or d2o"
             raise ConfigError(f"learn.objective.name: {told}")
         check_samples(self.config)
 
     @property
-    def reads(self) -> tuple[str, ...]:
+    def reads(self) -> dict[str, str]:
+        return without(super().reads, "rounds.select", "rounds.per_prompt", "judge.top_share")
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The numbers of answers that the objective reads."""
         return open_objective(self.config.learn.objective).reads
 
     def lists(self, rollouts: Sequence[Rollout]) -> tuple[list[Scored], int]:
         """The best answer first, of equal ones the earliest; and to how many prompts all score the same."""
         rows = within(rollouts, self.config.rounds.pass_rate)
         found = [sorted(scored, key=lambda of: -of[0]) for scored in scored_samples(rows).values()]
-        if SIDE in self.reads:
+        if SIDE in self.compared:
             apart = [of for of in found if len({answer.good for _, answer in of}) > 1]
         else:
             apart = [of for of in found if of[0][0] > of[-1][0]]
@@ -75,14 +78,14 @@ class ListPreferences(SelfRefine):
         if not learnt:
             raise EmptySelectionError(f"round {round}: {told}; more samples of a prompt, or other prompts, may help")
         units = [self._group(scored, made.format) for scored in learnt]
-        return self.lesson(made, round, units, self.reads, told)
+        return self.lesson(made, round, units, self.compared, told)
 
     def _group(self, scored: Scored, fmt: PromptFormat) -> Group:
         ends = all(fmt.ends(answer.candidate.end) for _, answer in scored)
 
         def extras(place: int, score: float, answer: Answer) -> Mapping[str, float]:
             every = {PLACE: float(place), VALUE: score, SIDE: 1.0 if answer.good else -1.0}
-            return {name: every[name] for name in self.reads if name in every}
+            return {name: every[name] for name in self.compared if name in every}
 
         members = enumerate(scored, start=1)
         return Group(tuple(p.learnt(a, a.rollout.prompt, ends, fmt, extras(n, score, a)) for n, (score, a) in members))

@@ -1,7 +1,7 @@
 """Best of n: of several samples of a prompt the one that scores best is learnt.
 
-Source: Dong et al., "RAFT: Reward rAnked FineTuning", arXiv 2304.06767 (its `local` ranking; `judge.top_share` is its
-`top`, over the whole round). The score is the model's own.
+Source: Dong et al., "RAFT: Reward rAnked FineTuning", arXiv 2304.06767 (its `local` ranking; its `top`, over the whole
+round, is `self_refine` with `judge.top_share`). The score is the model's own.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from selfevo_jax.data import Example, feedback_context, taught_example
 from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods.answers import Answer
 from selfevo_jax.methods.base import Learning, Made
+from selfevo_jax.methods.checks import without
 from selfevo_jax.methods.scored import Taken
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -28,17 +29,19 @@ class Sdpo(SelfRefine):
     before on, which is the teacher."""
 
     name: str = "sdpo"
+    carries: ClassVar[tuple[str, ...]] = (TAUGHT,)
     fixed: ClassVar[tuple[str, ...]] = ("rounds.turns", "rounds.pool", "rounds.variant", "learn.objective.name")
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a selection, and for feedback whose request is not known."""
+        """Raises ConfigError for feedback whose request is not known."""
         super().__post_init__()
-        if (found := self.config.rounds.select) != "feedback":
-            told = f"found {found}, but {self.name} learns all that has feedback; leave it out"
-            raise ConfigError(f"rounds.select: {told}")
         if self.config.judge.ensemble.instructions:
             told = f"{self.name} shows one text of feedback behind format.judge; set samples in their place"
             raise ConfigError(f"judge.ensemble.instructions: {told}")
+
+    @property
+    def reads(self) -> dict[str, str]:
+        return without(super().reads, "rounds.select", "judge.top_share", "judge.batch", "judge.batch.ties")
 
     @property
     def filters(self) -> bool:

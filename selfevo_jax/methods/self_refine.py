@@ -13,7 +13,16 @@ from selfevo_jax.chains import RefineChain, Rollout, StageParams
 from selfevo_jax.config import Config
 from selfevo_jax.data import Example, Unit
 from selfevo_jax.methods.base import BASE, Bench, Draws, Learning, Made
-from selfevo_jax.methods.checks import check_batch_judge, check_fixed, check_selection
+from selfevo_jax.methods.checks import (
+    JUDGED,
+    REPLAY,
+    check_batch_judge,
+    check_fixed,
+    check_objective,
+    check_pass_rate,
+    check_read,
+    check_selection,
+)
 from selfevo_jax.methods.lessons import self_pool, supervised_examples
 from selfevo_jax.methods.mixture import SELF, Row, faded
 from selfevo_jax.methods.scored import by_score
@@ -33,14 +42,52 @@ class SelfRefine:
     """Whether it learns better answers beside worse ones."""
     refines: ClassVar[bool] = True
     """Whether a second answer of a chain is a refinement of the first."""
+    carries: ClassVar[tuple[str, ...]] = ()
+    """Numbers that its examples carry for an objective, beside those that a fine-tuning makes itself."""
     fixed: ClassVar[tuple[str, ...]] = ()
     """Keys of the config that have the value of `selfevo_jax.config.methods`, and no other."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which there is nothing to do."""
         check_fixed(self.config, self.name, self.fixed)
+        if self.config.rounds.number > 0:
+            check_read(self.config, self.name, dict.fromkeys(self.fixed, "") | self.reads)
         check_selection(self.config, self.name, self.compares)
+        check_pass_rate(self.config)
+        check_objective(self.config, self.name, self.carries)
         check_batch_judge(self.config, self.refines)
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """The keys that it reads of those that not every method reads (see `check_read`)."""
+        rounds, batch = self.config.rounds, self.config.judge.batch
+        # a judge that compares says of no response that it is good
+        compared = "judge.batch.kind pairwise" if batch is not None and batch.kind == "pairwise" else ""
+        judged = "" if self.judges else "rounds.turns 0 and rounds.select none"
+        ranked = "" if rounds.select in ("feedback", "random") else f"rounds.select {rounds.select}"
+        return {
+            **dict.fromkeys(("rounds.turns", "rounds.select", "rounds.per_prompt"), ""),
+            "rounds.pass_rate": compared,
+            "judge.top_share": ranked,
+            **dict.fromkeys(JUDGED, judged),
+            "rounds.controls_warn_above": judged or ("rounds.controls 0" if rounds.controls == 0 else ""),
+            **dict.fromkeys((f"method.settings.{key}" for key in self.settings), ""),
+            **self.replay_reads,
+        }
+
+    @property
+    def replay_reads(self) -> dict[str, str]:
+        """Of `reads` those about D_meta and D_QA."""
+        data, variant = self.config.data, self.config.rounds.variant
+        alone = f"rounds.variant {variant}" if variant == "continual_self_only" else ""
+        none = alone or ("learn.meta_share 0" if self.config.learn.meta_share == 0 else "")
+        meta = "" if data.has_meta else "no D_meta"
+        qa = "" if data.qa is not None or data.instructions is not None or data.task is not None else "no D_QA"
+        return {
+            **dict.fromkeys(REPLAY, none or meta),
+            "learn.qa_share": none or meta or qa,
+            "learn.meta_share": alone or (meta and qa),
+        }
 
     @property
     def judges(self) -> bool:

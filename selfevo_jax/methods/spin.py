@@ -27,6 +27,7 @@ class Spin(Unjudged, IterativeDpo):
 
     name: str = "spin"
     settings: ClassVar[tuple[str, ...]] = ()
+    carries: ClassVar[tuple[str, ...]] = (SIDE,)
     fixed: ClassVar[tuple[str, ...]] = ("rounds.turns", "rounds.prompts")
 
     def _check_compared(self) -> None:

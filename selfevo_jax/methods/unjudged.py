@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.chains import Rollout
-from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
 
@@ -15,11 +14,9 @@ from selfevo_jax.methods.self_refine import SelfRefine
 class Unjudged(SelfRefine):
     """Whole first responses are kept, whatever they say."""
 
-    def __post_init__(self) -> None:
-        """Raises ConfigError for a judge, too."""
-        if self.config.judge.batch is not None:
-            raise ConfigError(f"judge.batch: {self.name} has no judge; set it to null")
-        super().__post_init__()
+    @property
+    def reads(self) -> dict[str, str]:
+        return {"rounds.per_prompt": "", **self.replay_reads}
 
     @property
     def judges(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,14 +13,14 @@ from selfevo_jax.accelerators import overlooked
 from selfevo_jax.chains import words_notice
 from selfevo_jax.checkpoint import model_checksum
 from selfevo_jax.config import Config
-from selfevo_jax.data import source_checksum
+from selfevo_jax.data import PromptRow, source_checksum
 from selfevo_jax.data.annotated import format_notice
 from selfevo_jax.errors import ConfigError, Faults
 from selfevo_jax.judges.endpoint import server_notice
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.amounts import little_notices
 from selfevo_jax.rounds.checkpoints import Checkpoints, Told, tell_aside
-from selfevo_jax.rounds.dealing import given
+from selfevo_jax.rounds.dealing import given, gold_of
 from selfevo_jax.rounds.judging import check_judge
 from selfevo_jax.rounds.limits import check_first_round
 from selfevo_jax.rounds.loop import Loop
@@ -34,6 +34,7 @@ from selfevo_jax.run.run_dir import RunDir
 from selfevo_jax.scorers import code_checksums
 from selfevo_jax.tasks import Task, open_task
 from selfevo_jax.train import TrainSection, check_settings, train_settings
+from selfevo_jax.train.objectives.base import MADE
 
 
 def open_loop(config: Config, reporter: Reporter, told: Told) -> Loop:
@@ -108,7 +109,11 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, fau
 
     def settings(name: str, section: TrainSection) -> None:
         try:
-            check_settings(train_settings(section, config.seed), bench.mesh)
+            fine_tuning = train_settings(section, config.seed)
+            check_settings(fine_tuning, bench.mesh)
+            reads = fine_tuning.objective.reads
+            if name == "meta" and (lacking := [extra for extra in reads if extra not in MADE]):
+                raise ConfigError(f"objective.name: rows of D_meta and D_QA have no '{lacking[0]}'; set it to sft")
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
 
@@ -124,6 +129,7 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, fau
     if config.rounds.number > 0:
         lost = faults.of(lambda: check_first_round(config, first, bench.format))
         faults.of(lambda: check_judge(bench, task, first))
+        faults.of(lambda: _check_chain(bench, task, first))
     writing = faults.of(lambda: check_writing(config, task, bench))
     labels = [f"{name} reads labels in its rounds: a baseline, no self-improvement" for name in bench.label_readers]
     platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
@@ -133,6 +139,13 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, fau
     for said in (*task.notices(), other, bench.format.notice(), lost, writing, *labels, words, platform):
         if said is not None:
             reporter.warn(said)
+
+
+def _check_chain(bench: Workbench, task: Task, first: Sequence[PromptRow]) -> None:
+    """Raises SelfevoError where the method can make no chain of the first prompt."""
+    gold = gold_of(bench.config, task, 1) if bench.method.reads_labels else {}
+    for row in first[:1]:
+        bench.method.chain(bench, gold.get(row.id, row), bench.stages(), round=1, sample=0)
 
 
 def _look_at_servers(config: Config, tell: Callable[[str], None]) -> None:

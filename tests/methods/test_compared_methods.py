@@ -149,7 +149,7 @@ def test_superhf_is_raft_that_stays_near_its_start() -> None:
         ("grpo", {"rounds": {"select": "none"}}, r"rounds.select: found none, but grpo learns groups"),
         ("grpo", {"learn": {"objective": {"name": "sft"}}}, r"learn.objective.name: found sft, but grpo takes grpo"),
         ("grpo", {"data": {}}, r"data.samples_per_prompt: found 1"),
-        ("sdpo", {"rounds": {"select": "none"}}, r"rounds.select: found none, but sdpo learns all that has feedback"),
+        ("sdpo", {"rounds": {"select": "none"}}, r"rounds.select: found none, but sdpo does not read it"),
         ("sdpo", {"rounds": {"pool": "all"}}, r"rounds.pool: found all, but sdpo takes last"),
         ("list_preferences", {"learn": {"objective": {"name": "dpo"}}}, r"found dpo, but lists are compared"),
         ("list_preferences", {"data": {}}, r"data.samples_per_prompt: found 1"),

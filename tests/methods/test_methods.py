@@ -40,7 +40,7 @@ def asked(found, batch=None):
 def test_a_judge_that_compares_has_every_response_refined_also_one_called_good() -> None:
     stops = [asked(method(), SimpleNamespace(compares=it))["stop_when_good"] for it in (False, True)]
     assert (asked(method())["stop_when_good"], *stops) == (True, True, False)
-    with pytest.raises(ConfigError, match=r"judge.batch: self_training has no judge; set it to null"):
+    with pytest.raises(ConfigError, match=r"judge.batch: found scorer, but self_training does not read it"):
         method("self_training", judge={"batch": {"kind": "scorer"}})
 
 

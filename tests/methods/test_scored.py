@@ -161,8 +161,9 @@ def method(name="self_refine", data=None, judge=None, **rounds):
         ({"pass_rate": [0.2, 0.8], "turns": 0, "select": "none"}, r"rounds.pass_rate: counts verdicts"),
         (
             {"pass_rate": [0.2, 0.8], "name": "self_training"},
-            r"rounds.pass_rate: found .* self_training has no feedback",
+            r"rounds.pass_rate: found \[0.2, 0.8\], but self_training does not read it; leave it out$",
         ),
+        ({"prompts": "answered", "order": "cyclical"}, r"rounds.order: of given prompts, but rounds.prompts is"),
         ({"decay": 0.5, "pool": "last"}, r"rounds.decay: found 0.5, but the rows of the last round alone are learnt"),
     ],
 )

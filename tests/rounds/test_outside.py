@@ -73,7 +73,7 @@ def test_a_part_of_each_kind_from_outside_makes_a_round(tmp_path: Path) -> None:
         (
             {"method": {"name": "self_training"}},
             open_method,
-            r"rounds.select: found none, but self_train",
+            r"rounds.select: found none, but self_training does not read it; leave it out$",
         ),
         (
             {"judge": {"batch": {"kind": "pairwise"}}, "rounds": {"turns": 0}},
@@ -83,7 +83,7 @@ def test_a_part_of_each_kind_from_outside_makes_a_round(tmp_path: Path) -> None:
         (
             {"judge": {"batch": {"kind": "scorer"}}, "rounds": {"turns": 0, "select": "none"}},
             open_method,
-            r"judge.batch: found scorer, but with rounds.turns 0 and rounds.select none nothing is judged",
+            r"judge.batch: found scorer, but self_refine with rounds.turns 0 and rounds.select none does not read it",
         ),
         (
             {"data": {"task": "toys:Brief"}},

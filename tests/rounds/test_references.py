@@ -24,7 +24,8 @@ def learn(root: Path, stop_after: int | None = None) -> Heard:
     """One round's fine-tuning on pairs, from the base on; perhaps told to end behind a step."""
     heard = Heard()
     settings = {**TRAIN, "batch_rows": 4, "objective": {"name": "dpo"}}
-    c = config(root, learn=settings)
+    rounds = {"number": 2, "variant": "continual_mixed"}
+    c = config(root, learn=settings, rounds=rounds, method={"name": "iterative_dpo"})
 
     def told(name: str, row: dict) -> None:
         if row["step"] == stop_after:

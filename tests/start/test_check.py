@@ -99,12 +99,22 @@ def test_everything_that_would_stop_a_run_is_said_at_once(tmp_path: Path) -> Non
     assert files(tmp_path) == before
 
 
+def test_a_hint_that_names_no_column_is_a_fault_before_the_run(tmp_path: Path) -> None:
+    method = {"name": "star", "settings": {"hint": "{prompt} {nothing}"}}
+    done = CliRunner().invoke(
+        app, ["evolve", written(tmp_path / "c.yaml", good(tmp_path) | {"method": method}), "--check"]
+    )
+    assert done.exit_code == 1
+    assert "method.settings.hint: found {nothing}, but gold rows have prompt, answer" in done.output
+
+
 def test_lengths_and_servers_that_would_stop_a_run_later_are_faults_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openai")
     tree = good(tmp_path)
     tree["meta"]["length"], tree["sampling"]["cache_length"] = 8, 40
+    tree["meta"]["objective"] = {"name": "dpo"}
     tree["judge"] = {"batch": {"kind": "endpoint", "endpoint": {"url": "http://127.0.0.1:1/v1", "model": "m"}}}
     monkeypatch.setattr("selfevo_jax.start.check.available_bytes", lambda _: 1 << 20)
     monkeypatch.setattr("selfevo_jax.storage.disk.Disk.free", lambda *_: 1000)
@@ -112,6 +122,7 @@ def test_lengths_and_servers_that_would_stop_a_run_later_are_faults_now(
     assert done.exit_code == 1
     for said in (
         "meta.length 8: nothing is left to learn from: none of 20 examples",
+        "meta: objective.name: rows of D_meta and D_QA have no 'side'; set it to sft",
         "http://127.0.0.1:1/v1: cannot be reached now",
         "meta: its parameters, moments, gradients and what is held beside them take",
         "a fine-tuning needs 0.01 GB on disk, 0.00 GB are free",
