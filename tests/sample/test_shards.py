@@ -147,7 +147,8 @@ def test_on_a_mesh_whole_chains_and_shared_prompts_say_what_they_say_alone():
         return [*self_chains(10, 1.0), *(Requests(i, row) for i, row in enumerate(rows))]
 
     def run(slots, **on):
-        e = Engine(SHALLOW, ByteTokenizer(), slots=slots, cache_length=64, stream=ByteStream, extend_lengths=(40,), **on)
+        how = {"cache_length": 64, "stream": ByteStream, "extend_lengths": (40,), **on}
+        e = Engine(SHALLOW, ByteTokenizer(), slots=slots, **how)
         chains = all_chains()
         stats = e.run(params, chains)
         return plain([chain.got[0] for chain in chains[10:]], chains[:10]), stats, e
