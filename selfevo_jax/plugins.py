@@ -97,13 +97,13 @@ def built(part: Any, name: str, key: str, like: type, /, *arguments: Any, **sett
 
 def _points(group: str) -> EntryPoints:
     """Of installed packages, which are looked through once, and again where something has been installed."""
-    return _all_points(tuple((place, _changed(place)) for place in sys.path)).select(group=group)
+    return _points_in(group, tuple((place, _changed(place)) for place in sys.path))
 
 
-@functools.lru_cache(maxsize=2)
-def _all_points(places: tuple[tuple[str, int], ...]) -> EntryPoints:
+@functools.lru_cache(maxsize=16)
+def _points_in(group: str, places: tuple[tuple[str, int], ...]) -> EntryPoints:
     """Of the packages in these places, each with the time of its last change."""
-    return entry_points()
+    return entry_points(group=group)
 
 
 def _changed(place: str) -> int:
