@@ -329,8 +329,8 @@ class Engine:
         return self.shards * (self._together(length) if self.shards > 1 and self._fitted_rows else rows)
 
     def _together(self, length: int) -> int:
-        """Rows of one shard that make enough tokens for efficient products."""
-        return shapes.rows_together(length, min(self.slots // self.shards, shapes.ROWS_OF_A_SHARD), self._on_cpu)
+        """Rows of one shard that are computed side by side."""
+        return shapes.rows_of_a_shard(length, self.slots // self.shards, self._on_cpu)
 
     def is_whole(self, rows: int, length: int) -> bool:
         """Whether an extend of so many rows a shard has the slots themselves as its rows."""

@@ -29,10 +29,9 @@ from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.sample.shapes import (
     EXTEND_TOKENS,
     LONGEST_EXTEND,
-    ROWS_OF_A_SHARD,
     decode_rows,
     extend_rows,
-    rows_together,
+    rows_of_a_shard,
 )
 from selfevo_jax.sample.speculation import Speculation
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, ShardingRules
@@ -196,10 +195,7 @@ class SamplerMemory:
         if self.ways == 1:
             rows, tokens = extend_rows(slots), max(EXTEND_TOKENS, extend_rows(slots) * longest)
         else:
-            together = {
-                length: rows_together(length, min(slots, ROWS_OF_A_SHARD), on_cpu)
-                for length in (*range(8, longest, 8), longest)
-            }
+            together = {length: rows_of_a_shard(length, slots, on_cpu) for length in (*range(8, longest, 8), longest)}
             rows, tokens = max(together.values()), max(rows * length for length, rows in together.items())
         extend = rows * self.slot // c.n_layers + 2 * tokens * (heads * self.cache_length * 4 + width * size)
         return max(decode, extend) + (self._widened if on_cpu else 0)

@@ -58,6 +58,14 @@ def rows_together(length: int, most: int, on_cpu: bool) -> int:
     return min(fewest_rows(length, WORTH_TOKENS_CPU if on_cpu else WORTH_TOKENS), most)
 
 
+def rows_of_a_shard(length: int, slots: int, on_cpu: bool) -> int:
+    """Those of one of several shards, with so many slots: on an accelerator the fewest that make half as many tokens. A
+    shard has few texts to extend at a time: with twice the rows most would be empty, and with half of them it would go
+    through the parameters once more for what takes the same time at once (test_shards.py counts the places)."""
+    worth = WORTH_TOKENS_CPU if on_cpu else WORTH_TOKENS // 2
+    return min(-(-worth // length), slots, ROWS_OF_A_SHARD)
+
+
 def cover(count: int, rows: Sequence[int]) -> list[int]:
     """Extends, by their rows, that hold `count` rows at the least cost: rows, filled or not, and dispatches."""
     best: list[tuple[float, list[int]]] = [(0.0, [])]

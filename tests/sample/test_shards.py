@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ from sample_helpers import (
     self_chains,
 )
 
-from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams, Speculation
+from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams, Speculation, shapes
 from selfevo_jax.sample.placing import Placing
 from selfevo_jax.sharding import make_mesh
 
@@ -62,10 +63,15 @@ def questions(number, samples=1):
     return [Stages(i, sample, prompt, instructions) for i, prompt in enumerate(prompts) for sample in range(samples)]
 
 
-def on_paper(shape, chains, slots=32, repeats=False, **options):
-    """What a run of the chains says and costs on a mesh; None is one device."""
+def on_paper(shape, chains, slots=32, repeats=False, accelerator=False, **options):
+    """What a run of the chains says and costs on a mesh; None is one device. `accelerator`: with the shapes that an
+    engine has there."""
     mesh = None if shape is None else make_mesh(*shape)
     e = Engine(LONG, None, slots=slots, cache_length=640, mesh=mesh, stream=ByteStream, **options)
+    if accelerator:
+        e._on_cpu, e._alone_from, e._multiple = False, math.inf, 8
+        e.decode_windows = windows = shapes.cache_windows(e.cache_length)
+        e.extend_windows = shapes.extend_windows(windows)
     e.drawable, e.new_stream = None, lambda: Mute()
     e.fit([n for chain in chains for n in (len(chain.text), 56, 31, 56)])
     stats, programs = run_on_paper(e, chains, repeats)
@@ -95,6 +101,13 @@ def test_a_mesh_computes_no_more_than_one_device_and_its_slots_are_as_busy(shape
     assert stats.full_occupancy >= 0.92
     rows = {n for name, n, _ in programs.calls if name == "decode"}
     assert min(rows) < 32  # the drain goes on with fewer
+
+
+def test_with_an_accelerator_s_shapes_a_mesh_pads_little_more_than_one_device():
+    how = {"slots": 128, "accelerator": True}
+    (said, one, _), (found, stats, _) = (on_paper(shape, questions(512), **how) for shape in (None, (8, 1, 1)))
+    assert found == said
+    assert stats.prefilled + stats.padding <= 1.15 * (one.prefilled + one.padding)
 
 
 @pytest.mark.parametrize("shape", [None, (2, 2, 2)])
