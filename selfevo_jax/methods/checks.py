@@ -112,6 +112,23 @@ def check_selection(config: Config, method: str, compares: bool) -> None:
         )
 
 
+def check_drawn(config: Config, judges: bool) -> None:
+    """Raises ConfigError where texts of which several are drawn would all be the same. `judges`: whether feedback is
+    asked for."""
+    samples, sampling, judge = config.data.samples_per_prompt, config.sampling, config.judge
+    if samples > 1 and sampling.respond.temperature == 0:
+        raise ConfigError(
+            f"sampling.respond.temperature: found 0, but data.samples_per_prompt is {samples}, and all samples of a "
+            "prompt would be the same; set it above 0"
+        )
+    several = judge.kind == "ensemble" and judge.texts > len(set(judge.ensemble.texts))
+    if judges and several and sampling.feedback.temperature == 0:
+        raise ConfigError(
+            "sampling.feedback.temperature: found 0, but judge.ensemble draws several texts of one instruction, which "
+            "would be the same; set it above 0"
+        )
+
+
 def check_pass_rate(config: Config) -> None:
     """Raises ConfigError for a window of pass rates that no prompt can be in."""
     (least, most), samples = config.rounds.pass_rate, config.data.samples_per_prompt

@@ -17,6 +17,7 @@ from selfevo_jax.methods.checks import (
     JUDGED,
     REPLAY,
     check_batch_judge,
+    check_drawn,
     check_fixed,
     check_objective,
     check_pass_rate,
@@ -53,6 +54,7 @@ class SelfRefine:
         if self.config.rounds.number > 0:
             check_read(self.config, self.name, dict.fromkeys(self.fixed, "") | self.reads)
         check_selection(self.config, self.name, self.compares)
+        check_drawn(self.config, self.draws.feedback > 0)
         check_pass_rate(self.config)
         check_objective(self.config, self.name, self.carries)
         check_batch_judge(self.config, self.refines)

@@ -226,6 +226,16 @@ def test_spin_pairs_what_is_written_with_the_model_s_own_answers_to_the_same_pro
             {"rounds": {"pass_rate": [0.3, 0.32]}, "data": {"samples_per_prompt": 4}},
             r"rounds.pass_rate: found \[0.3, 0.32\], but of 4 responses to a prompt no share called good is between",
         ),
+        (
+            "self_rewarding",
+            {"data": {"samples_per_prompt": 4}, "sampling": {"feedback": {"temperature": 0}}},
+            r"sampling.feedback.temperature: found 0, but judge.ensemble draws several texts of one instruction",
+        ),
+        (
+            "raft",
+            {"sampling": {"respond": {"temperature": 0}}},
+            r"sampling.respond.temperature: found 0, but data.samples_per_prompt is 4, and all samples",
+        ),
         ("self_rewarding", {"settings": {"pairs": "both"}}, r"method.settings: self_rewarding has none here"),
         ("self_rewarding", {"data": {}}, r"data.samples_per_prompt: found 1, but pairs of samples need 2"),
     ],
