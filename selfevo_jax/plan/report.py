@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
@@ -36,7 +37,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "faults": list(plan.faults),
         "slots": None if slots is None else {"slots": slots.slots, "fit": slots.fits},
         "programs": {p.program.name: program_dict(p, plan) for p in plan.programs},
-        "lengths": vars(plan.lengths),
+        "lengths": asdict(plan.lengths),
         "round": as_dict(plan.round()),
     }
 
