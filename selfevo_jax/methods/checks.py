@@ -90,6 +90,10 @@ def without(reads: Mapping[str, str], *keys: str) -> dict[str, str]:
     return {key: why for key, why in reads.items() if key not in keys}
 
 
+def _never_refines(method: str) -> bool:
+    return bool(DEFAULTS.get(method, {}).get("rounds.turns") == 0)
+
+
 def check_selection(config: Config, method: str, compares: bool) -> None:
     """Raises ConfigError for a selection that has nothing to select by. `compares`: whether the method learns better
     answers beside worse ones."""
@@ -98,6 +102,10 @@ def check_selection(config: Config, method: str, compares: bool) -> None:
         raise ConfigError(
             f"rounds.select: {rounds.select} ranks by scores, but the judge gives verdicts alone; set judge.kind to "
             "confidence, likelihood, rating or ensemble, or rounds.select to feedback"
+        )
+    if rounds.select == "improvement" and _never_refines(method):
+        raise ConfigError(
+            f"rounds.select: improvement compares refinements, but {method} makes none; set it to feedback"
         )
     if rounds.select == "improvement" and rounds.turns == 0:
         raise ConfigError("rounds.turns: found 0, but improvement compares refinements; set it to 1 or more")
@@ -169,10 +177,15 @@ def check_pairs(config: Config, pairs: str, needed: bool = True) -> None:
         raise ConfigError("rounds.turns: found 0, but pairs with a refinement need 1 or more")
 
 
-def check_batch_judge(config: Config, refines: bool) -> None:
+def check_batch_judge(config: Config, method: str, refines: bool) -> None:
     """Raises ConfigError for a batch judge that would have nothing to judge. `refines`: whether a second answer of a
     chain is a refinement."""
     rounds, batch = config.rounds, config.judge.batch
+    if batch is not None and batch.kind == "pairwise" and refines and _never_refines(method):
+        raise ConfigError(
+            f"judge.batch.kind: pairwise compares a refinement with its response, but {method} makes none; set "
+            "judge.batch to null"
+        )
     if batch is not None and batch.kind == "pairwise" and rounds.turns == 0 and refines:
         raise ConfigError(
             "judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there is "

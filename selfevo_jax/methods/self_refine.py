@@ -57,7 +57,7 @@ class SelfRefine:
         check_drawn(self.config, self.draws.feedback > 0)
         check_pass_rate(self.config)
         check_objective(self.config, self.name, self.carries)
-        check_batch_judge(self.config, self.refines)
+        check_batch_judge(self.config, self.name, self.refines)
 
     @property
     def reads(self) -> dict[str, str]:

@@ -236,6 +236,16 @@ def test_spin_pairs_what_is_written_with_the_model_s_own_answers_to_the_same_pro
             {"sampling": {"respond": {"temperature": 0}}},
             r"sampling.respond.temperature: found 0, but data.samples_per_prompt is 4, and all samples",
         ),
+        (
+            "star",
+            {"rounds": {"select": "improvement"}},
+            r"rounds.select: improvement compares refinements, but star makes none; set it to feedback",
+        ),
+        (
+            "grpo",
+            {"judge": {"batch": {"kind": "pairwise"}}},
+            r"judge.batch.kind: pairwise compares a refinement with its response, but grpo makes none",
+        ),
         ("self_rewarding", {"settings": {"pairs": "both"}}, r"method.settings: self_rewarding has none here"),
         ("self_rewarding", {"data": {}}, r"data.samples_per_prompt: found 1, but pairs of samples need 2"),
     ],
