@@ -135,8 +135,8 @@ def _grids(found: Comparison) -> Iterator[Grid]:
         figures = {key[2:]: figure for key, figure in found.accuracy.items() if key[:2] == measure}
         yield _grid(f"{name}: accuracy in %", names, {key: _share(key[1], figure) for key, figure in figures.items()})
         apart = {key[2:]: figure for key, figure in found.differences.items() if key[:2] == measure}
-        # where every run is as good as the baseline's there is nothing to show
-        told = {column for (_, column), figure in apart.items() if any(figure.seeds.values())}
+        # where every run has the baseline's answers there is nothing to show; as many right ones may be others
+        told = {column for (_, column), figure in apart.items() if any(figure.seeds.values()) or figure.stderr}
         differences = {key: _points(figure) for key, figure in apart.items() if key[1] in told}
         if differences:
             others = [row for row in names if row != found.baseline]

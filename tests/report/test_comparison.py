@@ -57,6 +57,18 @@ def test_two_single_runs_are_compared_whatever_their_seeds() -> None:
     assert figure.stderr == pytest.approx(math.sqrt((0.1 - 0.01) / 100))
 
 
+def test_as_many_right_answers_on_other_rows_are_a_difference_of_nothing_that_is_shown() -> None:
+    first = {str(n): n < 30 for n in range(100)}
+    moved = {str(n): 10 <= n < 40 for n in range(100)}
+    shown = {name: (("s", "direct", name), right) for name, right in (("meta", first), ("round 1", moved))}
+    found = compare_members(
+        [member("a", 1, {key: first for key, _ in shown.values()}), member("b", 1, dict(shown.values()))]
+    )
+    table = as_text(found).split("difference to a in points")[1]
+    assert "+0.0 ± 4.5" in table
+    assert "meta" not in table.split("──")[0]  # the very same answers
+
+
 def test_a_baseline_without_rounds_is_compared_where_the_rounds_of_the_other_end_too() -> None:
     def hits(n: int) -> dict:
         return {str(row): row < n for row in range(100)}
