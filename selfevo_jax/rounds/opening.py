@@ -17,6 +17,7 @@ from selfevo_jax.data import PromptRow, source_checksum
 from selfevo_jax.data.annotated import format_notice
 from selfevo_jax.errors import ConfigError, Faults
 from selfevo_jax.judges.endpoint import server_notice
+from selfevo_jax.model import param_count
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.amounts import little_notices
 from selfevo_jax.rounds.checkpoints import Checkpoints, Told, tell_aside
@@ -35,6 +36,7 @@ from selfevo_jax.scorers import code_checksums
 from selfevo_jax.tasks import Task, open_task
 from selfevo_jax.train import TrainSection, check_settings, train_settings
 from selfevo_jax.train.objectives.base import MADE
+from selfevo_jax.train.rates import rate_notices
 
 
 def open_loop(config: Config, reporter: Reporter, told: Told) -> Loop:
@@ -98,10 +100,20 @@ def look_over(
         counted = {name: len(of.rows) for name, of in task.evaluation().items()}
         counted |= {name: len(of.rows) for name, of in sets.items()}
         said += little_notices(config, len(given(config, task, 1)), counted)
+        said += rate_notices(trained_sections(config), param_count(bench.model))
         for line in (*said, None if ordinary is None else ordinary.notice()):
             if line is not None:
                 reporter.warn(line)
     return task, bench, sets, ordinary
+
+
+def trained_sections(config: Config) -> dict[str, TrainSection]:
+    """`meta` and `learn`, those of them that something is trained with."""
+    return {
+        name: section
+        for name, section, needed in (("meta", config.meta, True), ("learn", config.learn, config.rounds.number > 0))
+        if needed and section.steps != 0
+    }
 
 
 def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, faults: Faults) -> None:

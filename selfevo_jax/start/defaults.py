@@ -1,19 +1,12 @@
-"""Settings that fit a model's size, its machine and its data: a place to begin from, not a tuned one.
-
-Learning rates are those that `configs/` have been run with (0.35 and 135 million parameters), and the usual ones for
-full fine-tuning of larger models; adapters take ten times as much.
-"""
+"""Settings that fit a model's size, its machine and its data: a place to begin from, not a tuned one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from selfevo_jax.model import ModelConfig, param_count
+from selfevo_jax.train.rates import usual_rates
 
-_RATES = ((2e6, 2e-3, 1e-3), (3e7, 6e-4, 3e-4), (3e8, 3e-4, 2e-4), (1.2e9, 2e-5, 2e-5))
-"""Parameters below, learning rate of meta-skill learning, that of a round."""
-_LARGE_RATE = 1e-5
-_LORA_TIMES = 10.0
 TINY, SMALL, LARGE = 2e6, 1.2e9, 3e9
 """Parameters."""
 _USABLE = 0.7
@@ -62,13 +55,11 @@ class Settings:
 def settings_for(model: ModelConfig, machine: Machine, length: int, prompts: int, rounds: int) -> Settings:
     """`length`: tokens of a packed row; `prompts`: how many are given."""
     n = param_count(model)
-    meta_rate, learn_rate = next(((a, b) for most, a, b in _RATES if n < most), (_LARGE_RATE, _LARGE_RATE))
     # fp32 parameters, two moments, gradients, and the copy that is kept beside them, over all devices
     shards = 1 if machine.is_cpu else machine.devices
     whole, room = 20 * n / shards, _USABLE * machine.memory
     lora = whole > room
-    if lora:
-        meta_rate, learn_rate = (min(3e-4, _LORA_TIMES * rate) for rate in (meta_rate, learn_rate))
+    rates = usual_rates(n, lora)
     tiny = n < TINY
     if machine.is_cpu:
         rows = max(16 if tiny else 2, machine.devices)
@@ -76,8 +67,8 @@ def settings_for(model: ModelConfig, machine: Machine, length: int, prompts: int
         rows = machine.devices * max(4, min(64, _TOKENS_A_STEP // length))
     most = 1024 if tiny else 288 if machine.is_cpu else 4096
     return Settings(
-        meta_rate=meta_rate,
-        learn_rate=learn_rate,
+        meta_rate=rates.meta,
+        learn_rate=rates.learn,
         lora=lora,
         dtype="float32" if machine.is_cpu else "bfloat16",
         remat="none" if machine.is_cpu or tiny else "full" if n >= LARGE else "minimal",

@@ -50,7 +50,8 @@ class TrainSection(Section):
     """Passes over the packed rows of all examples. Where shares are set by hand, one pass takes as long as the slowest
     pool needs to be seen once."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = TrainConfig.learning_rate
-    """The peak, after the warm-up."""
+    """The peak, after the warm-up. The default is for models of less than a million parameters; where it is far above
+    what is usual for the model's size, a run warns of it."""
     warmup_steps: Count | None = None
     """Steps of linear rise to the learning rate. None: 20, and at most a fifth of the steps."""
     schedule: Schedule = TrainConfig.schedule
