@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from selfevo_jax.data.fields import our_names, renamed
 from selfevo_jax.data.objects import objects_of
-from selfevo_jax.data.sources import PromptRow, our_names, renamed
+from selfevo_jax.data.sources import PromptRow
 from selfevo_jax.errors import DataError, shown
 from selfevo_jax.text import utf8
 

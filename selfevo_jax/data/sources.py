@@ -1,10 +1,7 @@
 """Rows of the loop, checked strictly: a row that cannot be used is one clear line, before any work.
 
 Where rows come from is said in `objects`: JSON Lines, a JSON list, CSV, TSV, Parquet, and data sets by their names.
-Besides our own field names these are understood: GSM8K's `{question, answer}`, SVAMP's `{ID, Body, Question, Answer}`,
-the `{question_id, turns}` of the Vicuna and MT-bench questions (the first turn is the prompt), Evol-Instruct's `{idx,
-Instruction}`, and `{instruction, input}` or `{instruction, instances}` of Alpaca and Self-Instruct (the instruction, an
-empty line, and the input where there is one).
+What else than our own field names is understood is said in `fields`.
 Fields that a reader does not know are ignored, so one file can serve several readers.
 """
 
@@ -22,10 +19,14 @@ from typing import Annotated, Any, Generic, TypeVar
 from etils import epath
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
+from selfevo_jax.data.fields import our_names, renamed
 from selfevo_jax.data.objects import holds_text_alone, objects_of
 from selfevo_jax.errors import DataError, Faults, shown
 from selfevo_jax.text import number_as_text, utf8
 
+_OR_CHAT = (
+    ", or messages of which the first is the user's and a text; a system message is set once for all, in format.system"
+)
 _NAMED = 3
 """Faulty rows of a file that are named."""
 
@@ -278,6 +279,8 @@ class _Reader(Generic[Row]):
                 problem = str(first["ctx"]["error"])
             else:
                 expected = {"bool_type": "true or false", "int_type": "a whole number"}.get(first["type"], "text")
+                if field == "prompt" and isinstance(first["input"], list):
+                    expected += _OR_CHAT
                 problem = f"found {shown(first['input'])}, expected {expected}"
             raise self._fault(line, field, problem) from None
 
@@ -289,12 +292,6 @@ class _Reader(Generic[Row]):
         return DataError(self._name, line, self._columns.get(field, field), problem)
 
 
-def renamed(fields: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Fields under our names; `columns` as for `numbered_rows`. A name that is not there changes nothing."""
-    ours = {our: fields[theirs] for our, theirs in columns.items() if theirs in fields}
-    return {name: value for name, value in fields.items() if name not in columns.values()} | ours if ours else fields
-
-
 def _from_text(values: dict[str, Any]) -> dict[str, Any]:
     """What texts stand for, where a field is no text: nothing, true or false, a whole number."""
     found = values | {key: None for key in ("id", "error", "step") if values.get(key) == ""}
@@ -304,45 +301,3 @@ def _from_text(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(step, str) and step.isascii() and step.isdigit():
         found["step"] = int(step)
     return found
-
-
-def our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(fields)
-    if "prompt" in values:
-        return values
-    if "Body" in values and "Question" in values:
-        body, question = values["Body"], values["Question"]
-        if isinstance(body, str) and isinstance(question, str):
-            # SVAMP leaves the full stop of some bodies out.
-            body = body.strip()
-            values["prompt"] = body + (" " if body.endswith((".", ",", "?", "!")) else ". ") + question.strip()
-        else:
-            values["prompt"] = None
-        values.update(
-            {
-                ours: values[theirs]
-                for ours, theirs in (("id", "ID"), ("answer", "Answer"), ("equation", "Equation"))
-                if theirs in values
-            }
-        )
-    elif "question" in values:
-        values["prompt"] = values["question"]
-    elif "turns" in values:
-        turns = values["turns"]
-        values["prompt"] = turns[0] if isinstance(turns, list) and turns else None
-        values.setdefault("id", values.get("question_id"))
-    elif "Instruction" in values:
-        values["prompt"] = values["Instruction"]
-        values.setdefault("id", values.get("idx"))
-    elif "instruction" in values:
-        values["prompt"] = _with_input(values["instruction"], values.get("input"), values.get("instances"))
-    return values
-
-
-def _with_input(instruction: object, given: object, instances: object) -> object:
-    """An instruction with its input, which may be that of the first of several instances."""
-    if given is None and isinstance(instances, list) and instances and isinstance(instances[0], dict):
-        given = instances[0].get("input")
-    if isinstance(instruction, str) and isinstance(given, str) and given.strip():
-        return f"{instruction.strip()}\n\n{given.strip()}"
-    return instruction

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from selfevo_jax.data.fields import our_names, renamed
 from selfevo_jax.data.objects import objects_of
-from selfevo_jax.data.sources import our_names, renamed
 from selfevo_jax.errors import DataError
 
 LOOKED_AT = 200
