@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib.metadata
 import importlib.util
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
@@ -33,7 +31,7 @@ from selfevo_jax.model import (
     init_onto,
     preset_shape,
 )
-from selfevo_jax.storage import is_remote, place, storage_of
+from selfevo_jax.storage import did_you_mean, is_remote, place, storage_of
 from selfevo_jax.text.tokenizer import BaseTokenizer, load_tokenizer
 from selfevo_jax.untrusted import is_plain_name, read_object, reading
 
@@ -119,11 +117,7 @@ def _near(source: str, path: Path) -> str:
     if is_remote(source):
         return ""
     if path.parent.is_dir() and path.name:
-        beside = list[str]()
-        with contextlib.suppress(OSError):  # a folder that may be entered need not be listed
-            beside = os.listdir(path.parent)
-        found = difflib.get_close_matches(path.name, beside, n=1)
-        return f" (did you mean {path.parent / found[0]}?)" if found else ""
+        return did_you_mean(path)
     named = source.count("/") == 1 and source[0] not in "./~" and not source.startswith("runs/")
     return f" (of the Hugging Face hub it is {HUB}{source})" if named else ""
 

@@ -22,7 +22,7 @@ from selfevo_jax.config.forms import Location, expected, may_be_null, nearest, s
 from selfevo_jax.config.secrets import hidden, refuse_secrets
 from selfevo_jax.config.sections import Config
 from selfevo_jax.errors import ConfigError, first_line
-from selfevo_jax.storage import place
+from selfevo_jax.storage import did_you_mean, place
 from selfevo_jax.untrusted import read_bounded
 
 MAX_BYTES = 1 << 20
@@ -270,7 +270,7 @@ def read_tree(path: str | Path) -> dict[str, Any]:
     """The sections of a YAML file as plain values. Raises ConfigError where it is missing, malformed, or none."""
     file = place(path)
     if not file.is_file():
-        raise ConfigError(f"{file}: no such config file; see configs/ for examples")
+        raise ConfigError(f"{file}: no such config file{did_you_mean(file)}; see configs/ for examples")
     content = read_bounded(file, MAX_BYTES, ConfigError, "no config is so large")
     try:
         tree = copy.deepcopy(_plain(content.decode("utf-8")))

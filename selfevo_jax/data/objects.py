@@ -21,11 +21,12 @@ from etils import epath
 from selfevo_jax.data import hub_rows, tables, tfds_rows
 from selfevo_jax.errors import DataError, shown
 from selfevo_jax.section import ROW_FILES
-from selfevo_jax.storage import place
+from selfevo_jax.storage import did_you_mean, place
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 BUILTIN = "builtin:"
 _LIST = "found a JSON list, expected one object a line; name a file that is one list of objects .json"
+_OTHER_FILE = ' such as {"prompt": "..."}; a table with commas or tabs needs a name that ends in .csv or .tsv'
 Objects = Iterator[tuple[int, dict[str, Any]]]
 """Rows with their lines, from 1; of a table without lines the number of the row."""
 
@@ -47,7 +48,8 @@ def resolve_source(source: str | os.PathLike[str]) -> epath.Path:
         raise DataError(name, None, None, f"is a folder; name a file ({', '.join(ROW_FILES)})")
     if not found.exists():
         shipped = ", ".join(builtin_sources())
-        raise DataError(name, None, None, f"no such file; name one ({', '.join(ROW_FILES)}), or one of {shipped}")
+        near = did_you_mean(found)
+        raise DataError(name, None, None, f"no such file{near}; name one ({', '.join(ROW_FILES)}), or one of {shipped}")
     return found
 
 
@@ -110,23 +112,24 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _json_lines(name: str, path: epath.Path) -> Objects:
-    begun = False
+    counted = 0
     with path.open("rb") as file:
         for line, raw in enumerate(file, 1):
             text = tables.decoded(name, line, raw).strip(" \t\r\n")
             if not text:
                 continue
-            if text.startswith("[") and not begun:
+            if text.startswith("[") and not counted:
                 raise DataError(name, line, None, _LIST)
-            begun = True
             try:
                 value = _DECODER.decode(text)
             except json.JSONDecodeError as error:
-                torn = "; the line is cut off: it has no line end" if not raw.endswith(b"\n") else ""
+                torn = "; the line is cut off: it has no line end" if raw[-1:] != b"\n" and text[0] == "{" else ""
                 problem = f"is no JSON at column {error.colno}: {error.msg}{torn}; expected one object a line"
-                raise DataError(name, line, None, problem) from None
+                other = _OTHER_FILE if text[0] != "{" and not counted else ""
+                raise DataError(name, line, None, problem + other) from None
             except (ValueError, RecursionError) as error:
                 raise DataError(name, line, None, str(error)) from None
+            counted += 1
             yield line, _expect_object(name, line, value)
 
 

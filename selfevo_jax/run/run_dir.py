@@ -26,7 +26,7 @@ from selfevo_jax.run.lock import Owner, RunLock
 from selfevo_jax.run.names import CHECKPOINTS, CONFIG, FORKING, REMOVED
 from selfevo_jax.run.paths import Paths
 from selfevo_jax.run.same import check_hosts
-from selfevo_jax.storage import place, storage_of
+from selfevo_jax.storage import did_you_mean, place, storage_of
 
 
 class RunDir(Paths):
@@ -341,7 +341,7 @@ class RunDir(Paths):
         """Raises ConfigError where there is no run, or one of another format."""
         self.sums.require_format()
         if not self.config_file.exists() and not self.sums.head.exists():
-            there = "nothing there" if not self.root.exists() else f"{CONFIG} is missing"
+            there = f"{CONFIG} is missing" if self.root.exists() else f"nothing there{did_you_mean(self.root)}"
             raise ConfigError(f"{self.root}: no run directory ({there}); `selfevo evolve CONFIG` makes it")
 
     def read_config(self) -> Config:

@@ -6,6 +6,7 @@ The only place that tells a disk from object storage.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.util
 import os
 import shutil
@@ -27,6 +28,7 @@ __all__ = [
     "Seen",
     "Storage",
     "bring_file",
+    "did_you_mean",
     "is_remote",
     "place",
     "refuse_input",
@@ -61,6 +63,19 @@ def place(path: str | os.PathLike[str]) -> Path:
     # others write too: what was listed once is asked for anew, by epath and Orbax as well
     fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     return cast(Path, epath.Path(name))
+
+
+def did_you_mean(path: str | os.PathLike[str]) -> str:
+    """For a message about a path where nothing is: ` (did you mean FOLDER/NAME?)`, by what is beside it; empty where
+    nothing there has a name like it."""
+    missing = Path(path)
+    if is_remote(path) or not missing.name:
+        return ""
+    beside = list[str]()
+    with contextlib.suppress(OSError):  # a folder that may be entered need not be listed
+        beside = os.listdir(missing.parent)
+    found = difflib.get_close_matches(missing.name, beside, n=1)
+    return f" (did you mean {missing.parent / found[0]}?)" if found else ""
 
 
 def _is_one_file(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:

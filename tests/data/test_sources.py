@@ -75,12 +75,36 @@ def test_gsm8k_and_svamp_rows_are_understood(tmp_path):
     ]
 
 
+USER, REPLY = {"role": "user", "content": "q?"}, {"role": "assistant", "content": "4"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [USER], "completion": [REPLY]},
+        {"prompt": "q?", "completion": "4"},
+        {"messages": [USER, REPLY, {"role": "user", "content": "and then?"}]},
+        {"messages": [USER, {"role": "assistant", "content": "5"}], "answer": 4},
+    ],
+)
+def test_rows_of_trl_are_understood(tmp_path, row):
+    path = _file(tmp_path, _lines(row))
+    assert [(r.prompt, r.answer) for r in read_qa(path)] == [("q?", "4")]
+    assert [r.prompt for r in read_prompts(path)] == ["q?"]
+
+
 def test_an_id_left_out_depends_on_the_text_alone(tmp_path):
     one = read_prompts(_file(tmp_path, _lines({"prompt": "a"}, {"prompt": "b"}), "1.jsonl"))
     two = read_qa(_file(tmp_path, _lines({"question": "b", "answer": 1}, {"question": "a", "answer": 1}), "2.jsonl"))
     assert [row.id for row in one] == [row.id for row in reversed(two)]
     meta = read_meta(_file(tmp_path, _lines(META, META | {"response": "6"}), "3.jsonl"))
     assert len({row.id for row in meta}) == 2
+
+
+def test_a_file_that_is_not_there_is_told_with_the_one_beside_it_that_may_be_meant(tmp_path):
+    _file(tmp_path, "", "prompts.jsonl")
+    with pytest.raises(DataError, match=r"promts.jsonl: no such file .did you mean .*/prompts.jsonl.*; name one"):
+        read_prompts(tmp_path / "promts.jsonl")
 
 
 def test_skip_and_limit_take_a_window(tmp_path):
@@ -105,6 +129,14 @@ def test_skip_and_limit_take_a_window(tmp_path):
         ('{"prompt": " "}\n', read_prompts, ":1, field 'prompt': the text is empty"),
         ('{"prompt": "\\ud800"}\n', read_prompts, ":1, field 'prompt': half of a surrogate pair"),
         ('{"prompt": null}\n', read_prompts, ":1, field 'prompt': found null, expected text"),
+        (
+            _lines({"messages": [{"role": "system", "content": "Be kind."}, USER]}),
+            read_prompts,
+            ":1, field 'prompt': found .*, expected text, or messages of which the first is the user's.*format.system",
+        ),
+        ("What is 1+1?\n", read_prompts, r":1: is no JSON .* one object a line such as .*\.csv or \.tsv$"),
+        ("prompt,answer\na,1\n", read_prompts, r":1: is no JSON .*\.csv or \.tsv$"),
+        ('{"prompt": "a"}\nb\n', read_prompts, "expected one object a line$"),
         ('{"prompt": "a", "id": true}\n', read_prompts, ":1, field 'id': found true, expected text"),
         ('{"prompt": "a", "prompt": "b"}\n', read_prompts, ":1: the field 'prompt' is given twice"),
         ('{"prompt": "a", "answer": NaN}\n', read_qa, ":1: NaN is no JSON number"),

@@ -55,7 +55,7 @@ def test_a_model_alone_has_a_config_that_asks_it(tmp_path: Path, monkeypatch: py
     def kept_secret(_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("selfevo_jax.checkpoint.source.os.listdir", kept_secret)
+    monkeypatch.setattr("selfevo_jax.storage.os.listdir", kept_secret)
     with pytest.raises(ModelError, match="nothing there; expected a folder"):
         target_config(str(tmp_path / "modell"), None)
 
