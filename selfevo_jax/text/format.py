@@ -104,6 +104,12 @@ class PromptFormat:
 
     def notice(self) -> str | None:
         """What is worth a warning about the texts of this format; None where nothing is."""
+        named = self.config.kind == "chat" or "kind" in self.config.model_fields_set
+        if not named and self._tokenizer.chat_template is not None:
+            return (
+                "format.kind is not set, and so plain, but this model has a chat template: set format.kind=chat to ask "
+                "by it, or format.kind=plain to keep the texts that a prompt has around it now"
+            )
         respond, refine = self._texts["respond"], self._texts["refine"]
         apart = bool(space_behind(respond)) != bool(space_behind(refine)) and not respond.endswith("{prompt}")
         if self.config.kind == "chat" or not apart:

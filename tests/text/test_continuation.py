@@ -149,6 +149,11 @@ def test_the_texts_that_ask_end_as_the_prompt_does_since_a_refinement_is_also_an
     assert PromptFormat(FormatSection(kind="chat", refine="Again "), loaded["chatml"]).notice() is None
 
 
+def test_texts_around_a_prompt_that_nobody_chose_are_told_where_the_model_has_a_chat_template(loaded):
+    assert "set format.kind=chat" in PromptFormat(FormatSection(respond="{prompt}\n"), loaded["chatml"]).notice()
+    assert PromptFormat(FormatSection(kind="plain"), loaded["chatml"]).notice() is None
+
+
 def test_a_stop_string_that_is_a_control_token_is_a_stop_id_and_not_looked_for_in_text(loaded):
     for kind in ("plain", "chat"):
         fmt = PromptFormat(FormatSection(kind=kind, stop_strings=("\n\n", "<|im_start|>")), loaded["chatml"])
