@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,6 +24,7 @@ from selfevo_jax.tasks.solutions import build_meta_rows
 _SHORT = 5
 """Words of a gold answer that is to be met as a whole."""
 NUMBER, EXACT, OPEN = "number", "exact", "open_ended"
+_SLICES = ("builtin:", "hf:", "tfds:")
 
 
 @dataclass(frozen=True)
@@ -147,3 +151,21 @@ def judge_of(rows: Sequence[MetaRow]) -> dict[str, Any] | None:
 def _mapped(columns: Mapping[str, str]) -> str:
     told = ", ".join(f"{ours} from '{theirs}'" for ours, theirs in columns.items())
     return f" ({told})" if told else ""
+
+
+def named_sets(found: Sequence[Found]) -> dict[str, Found]:
+    """Evaluation sets by names of their own."""
+    named: dict[str, Found] = {}
+    for of in found:
+        name = _set_name(of.source)
+        free = itertools.chain([name], (f"{name[:56]}-{n}" for n in itertools.count(2)))
+        named[next(one for one in free if one not in named)] = of
+    return named
+
+
+def _set_name(source: str) -> str:
+    """That of the file, or of the slice of a data set."""
+    last = source.rstrip("/").rpartition("/")[2]
+    stem = last.rpartition(":")[2] if source.startswith(_SLICES) else Path(last).stem
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.")[:64]
+    return plain or "held_out"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from selfevo_jax.checkpoint import ModelSource, open_model
@@ -24,7 +21,7 @@ from selfevo_jax.rounds.workbench import positions, select_platform
 from selfevo_jax.sample import available_bytes
 from selfevo_jax.sharding import make_mesh
 from selfevo_jax.start.defaults import BARE, SMALL, Machine, Settings, settings_for
-from selfevo_jax.start.found import EXACT, NUMBER, OPEN, Found, Meta, find_gold, find_meta, find_prompts
+from selfevo_jax.start.found import EXACT, NUMBER, OPEN, Found, Meta, find_gold, find_meta, find_prompts, named_sets
 from selfevo_jax.start.texts import Spread, Texts, measure_texts
 from selfevo_jax.start.written import commented
 from selfevo_jax.text import FormatSection, PromptFormat, fitting_format
@@ -35,14 +32,13 @@ _ROOM = 1.25
 """Of what the longest texts but one in a hundred take, so that few are cut."""
 _MINIMUM_KEPT = 8
 """Rows of a round, of which a quarter of its prompts at most."""
-_SLICES = ("builtin:", "hf:", "tfds:")
 _MULTIPLE, _FEW = 64, 8
 """Of the tokens of rows and slots; of texts."""
 _END = "#### "
 STEPS = f"{{prompt}}\nSolve it step by step. End with a line '{_END}' and the number."
-NO_META = (
-    "no D_meta, so M_meta is the model as it is, and must judge its answers by the instruction alone. To teach it, "
-    "name D_meta in data.meta_skill (`selfevo annotate` makes it with a stronger model on a server, and "
+_NO_META = "D_meta, so M_meta is the model as it is, and must judge its answers by the instruction alone. To teach it, "
+_COMMENT_OF_NO_META = (
+    f"No {_NO_META}name D_meta in data.meta_skill (`selfevo annotate` makes it with a stronger model on a server, and "
     "`selfevo meta-data` from worked solutions), or data.meta_from_solutions, or data.meta_from_equations, with "
     "meta.epochs in place of meta.steps; or run `selfevo init` again with --meta FILE."
 )
@@ -114,11 +110,11 @@ class _Maker:
         """The scorer of the first evaluation set; else that of the prompts' own answers; else OPEN."""
         if self.gold:
             kind = self.gold[0][0].kind
-            self.told.append(f"task: {'open-ended prompts' if kind == OPEN else f'answers that {kind} can grade'}")
+            self.told.append(f"task: {_graded(kind)}")
             return kind
         own = find_gold(self.given.prompts, self.given.columns.get("prompts", {}))[0].kind
-        guessed = "open-ended prompts" if own == OPEN else f"answers that {own} can grade, as in the prompts' own file"
-        self.told.append(f"task: {guessed} (guessed)")
+        of = "" if own == OPEN else ", as in the prompts' own file"
+        self.told.append(f"task: {_graded(own)}{of} (guessed)")
         self.missing.append(
             "no evaluation set: nothing will say whether the model gets better; name one with --evaluation FILE, of "
             "prompts that are not among the others"
@@ -173,7 +169,7 @@ class _Maker:
             | ({} if self.given.tokenizer is None else {"tokenizer": self.given.tokenizer}),
             "format": _set_keys(self.format),
             "judge": self.judge,
-            "data": self._data(),
+            "data": self._data(name),
         }
         room = min(positions(self.source.config), self._room(tree, format, texts, limits))
         length = self._row(format, texts, limits, examples)
@@ -269,13 +265,18 @@ class _Maker:
 
     # --- the sections
 
-    def _data(self) -> dict[str, Any]:
+    def _data(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = {"prompts": self.prompts.section()}
         if self.meta is not None:
             found[self.meta.kind] = self.meta.section()
         else:
-            self.missing.append(NO_META)
-        named = _named([of for of, _ in self.gold])
+            self.missing.append(
+                f"no {_NO_META}have a stronger model on a server write D_meta, about other prompts than those of the "
+                f"rounds (`selfevo annotate META_PROMPTS.jsonl meta.jsonl --endpoint URL --model NAME --base {name}`), "
+                "and run this `selfevo init` again with --meta meta.jsonl --force. A file of worked solutions, or of "
+                "word problems with equations, can be its --meta as it is"
+            )
+        named = named_sets([of for of, _ in self.gold])
         graded = {name: of for name, of in named.items() if of.kind != OPEN}
         opened = {name: of for name, of in named.items() if of.kind == OPEN}
         if graded:
@@ -336,11 +337,11 @@ class _Maker:
             "rounds.minimum_kept": "with fewer kept rows a round is not trained, and the run ends with the counts",
         }
         if self._cut is not None:
-            found["sampling.respond"] = f"of D_meta's {self._of_cut}"
+            found["sampling.respond"] = f"{self._of_cut} when D_meta was made"
         elif texts.response is not None:
             found["sampling.respond"] = f"D_meta's have {texts.response.at(0.99)} tokens but for one in a hundred"
         if self.meta is None:
-            found["meta"] = NO_META[:1].upper() + NO_META[1:]
+            found["meta"] = _COMMENT_OF_NO_META
         else:
             found["meta"] = "meta-skill learning: the model learns from D_meta to judge and to refine"
             found[f"data.{self.meta.kind}"] = "D_meta: how to judge and refine"
@@ -355,6 +356,10 @@ class _Maker:
             f"  selfevo evolve {name}              the run; the same command goes on where it was stopped",
             "Paths are relative to where selfevo is started.",
         ]
+
+
+def _graded(kind: str) -> str:
+    return "open-ended prompts" if kind == OPEN else f"answers that the scorer '{kind}' can grade"
 
 
 def _asked_for(task: str) -> str | None:
@@ -375,21 +380,3 @@ def _set_keys(format: FormatSection) -> dict[str, Any]:
     """The keys of a format that are not those of its kind."""
     usual, found = (of.filled().model_dump(mode="json") for of in (FormatSection(kind=format.kind), format))
     return {"kind": format.kind} | {key: value for key, value in found.items() if value != usual[key]}
-
-
-def _named(found: Sequence[Found]) -> dict[str, Found]:
-    """Evaluation sets by names of their own."""
-    named: dict[str, Found] = {}
-    for of in found:
-        name = _set_name(of.source)
-        free = itertools.chain([name], (f"{name[:56]}-{n}" for n in itertools.count(2)))
-        named[next(one for one in free if one not in named)] = of
-    return named
-
-
-def _set_name(source: str) -> str:
-    """That of the file, or of the slice of a data set."""
-    last = source.rstrip("/").rpartition("/")[2]
-    stem = last.rpartition(":")[2] if source.startswith(_SLICES) else Path(last).stem
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).strip("-.")[:64]
-    return plain or "held_out"

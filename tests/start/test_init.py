@@ -14,6 +14,7 @@ from selfevo_jax.cli import app
 from selfevo_jax.config import load_config, read_tree
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.model import preset_shape
+from selfevo_jax.start import found as found_in
 from selfevo_jax.start import init as make_config
 from selfevo_jax.start.check import _of_exact as warned
 from selfevo_jax.start.defaults import Machine, settings_for
@@ -36,7 +37,7 @@ def init(*words: str):
 def test_the_config_of_a_model_and_files_loads_and_passes_the_check(files: Path) -> None:
     done = init("mine.yaml", "--evaluation", "test.jsonl", "--meta", "meta.jsonl")
     assert done.exit_code == 0, done.output
-    assert "task: answers that number can grade" in done.output
+    assert "task: answers that the scorer 'number' can grade" in done.output
     assert "meta.jsonl: 20 rows of D_meta, with verdicts" in done.output
     assert "missing" not in done.output
     found = load_config("mine.yaml")
@@ -70,7 +71,7 @@ def test_without_feedback_examples_it_names_the_ways_to_get_some(files: Path) ->
     assert done.exit_code == 0, done.output
     found = load_config(Path("folder/evolve.yaml"))
     assert (found.run_dir, found.meta.steps, found.data.has_meta) == ("runs/folder", 0, False)
-    for said in ("no evaluation set", "no D_meta", "selfevo annotate", "selfevo meta-data", "meta_from_equations"):
+    for said in ("no evaluation set", "no D_meta", "--base folder/evolve.yaml`", "worked solutions", "equations"):
         assert said in done.output
     assert "annotate" in Path("folder/evolve.yaml").read_text()
 
@@ -137,7 +138,7 @@ def test_a_chat_model_is_asked_for_the_bare_answer_that_exact_wants(files: Path,
     ],
 )
 def test_a_set_has_the_name_of_its_file_or_slice(source: str, name: str) -> None:
-    assert make_config._set_name(source) == name
+    assert found_in._set_name(source) == name
 
 
 def test_sets_of_one_name_are_numbered(files: Path) -> None:
