@@ -59,9 +59,9 @@ def responses(
     found, rejected = [], []
     for row, sample in drawn:
         id = row.id if of.number == 1 else f"{row.id}-{sample}"
-        text, why = texts[f"{row.id}/{sample}"]
+        text, why, said = texts[f"{row.id}/{sample}"]
         if text is None:
-            rejected.append(Rejected(id, row.prompt, STAGE, why))
+            rejected.append(Rejected(id, row.prompt, STAGE, why, said))
         else:
             found.append(Responded(id, row.prompt, text, row.reference))
     return found, rejected
@@ -96,8 +96,8 @@ def unique(found: Sequence[Responded]) -> tuple[list[Responded], int]:
     return kept, len(found) - len(kept)
 
 
-Texts = dict[str, tuple[str | None, str]]
-"""`ID/SAMPLE` -> the text; or None, and why there is none."""
+Texts = dict[str, tuple[str | None, str, str]]
+"""`ID/SAMPLE` -> the response, or None and why there is none; last what the model said."""
 
 
 def server_of(section: AnnotateSection) -> EndpointSection | None:
@@ -121,7 +121,7 @@ def _asked(section: AnnotateSection, drawn: Sequence[tuple[Prompt, int]], asker:
     asks = {f"{row.id}/{sample}": (ask(row.prompt), sample) for row, sample in drawn}
     known = None if price is None else price.price()
     answers = asker.ask(STAGE, server, known, asks, has_text)
-    return {key: read_text(answer) for key, answer in answers.items()}
+    return {key: (*read_text(answer), answer.text) for key, answer in answers.items()}
 
 
 def _sampled(of: ResponsesSection, source: str, columns: Mapping[str, str], limit: int | None, base: Base) -> Texts:
@@ -132,9 +132,10 @@ def _sampled(of: ResponsesSection, source: str, columns: Mapping[str, str], limi
     return {f"{row['id']}/{row['sample']}": _read(row) for row in rows}
 
 
-def _read(row: Mapping[str, Any]) -> tuple[str | None, str]:
+def _read(row: Mapping[str, Any]) -> tuple[str | None, str, str]:
     if row.get("error") is not None:
-        return None, row["error"]
+        return None, row["error"], ""
+    said = row["response"]
     if not is_whole(row["finish"]):
-        return None, CUT
-    return (row["response"], "") if row["response"] else (None, EMPTY)
+        return None, CUT, said
+    return (said, "", said) if said else (None, EMPTY, said)

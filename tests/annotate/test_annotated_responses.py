@@ -90,6 +90,8 @@ def test_cut_responses_are_said_before_feedback_is_paid_for_and_noted_for_those_
     )
     assert "raise --response-tokens (now 40), so that not only short responses stay; see" in said
     assert beside(str(out)) == Annotated(drawn=4, cut=3, limit=40)
+    cut = rows_of(tmp_path / "meta.annotate" / "rejected.jsonl")
+    assert [(one["reason"], one["text"]) for one in cut] == [("cut at the limit", "I add.\nIt is 1.")] * 3
     assert beside(str(prompts)) is None
 
 
