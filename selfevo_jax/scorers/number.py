@@ -33,7 +33,7 @@ class Number(ScorerSection):
             self.column("answer"),
             f"found {shown(self.value(row, 'answer'))}, expected one number (18, -3/4, $1,250.50) or a worked solution "
             "that ends in '#### 18': answers are compared as numbers, and none would be right here; correct the row or "
-            "remove it, or name another scorer",
+            "remove it, or name another scorer: of texts `{source: FILE, scorers: [exact]}`",
         )
 
     def grade(self, row: ScoredRow, text: str) -> Grade:

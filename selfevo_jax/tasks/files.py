@@ -101,12 +101,13 @@ class Files:
         copies = len(self._prompts) - len({plain(row.prompt) for row in self._prompts})
         if copies:
             found.append(f"{copies} of the {len(self._prompts)} rows of data.prompts are copies of others")
-        each = self._data.prompts_per_round
+        each, size = self._data.prompts_per_round, len(self._prompts)
         rounds = sum(self._data.to_write(number) < each for number in range(1, self._rounds + 1))
-        if (wanted := each * rounds) > len(self._prompts):
+        if (wanted := min(each, size) * rounds) > size:
             found.append(
                 f"{rounds} rounds with given prompts (rounds.number {self._rounds}) and data.prompts_per_round {each} "
-                f"take {wanted} prompts, but data.prompts has {len(self._prompts)}: prompts come up again"
+                f"take {wanted} prompts, but data.prompts has {size}: prompts come up again. "
+                "More prompts, or a lower data.prompts_per_round, give each round new ones"
             )
         return found
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selfevo_jax.config import parse_config
+from selfevo_jax.config import RoundsSection, parse_config
 from selfevo_jax.errors import DataError
 from selfevo_jax.tasks import cut_of, open_task
 from selfevo_jax.tasks.stories import generate as stories
@@ -155,6 +155,8 @@ def test_prompts_that_are_also_trained_on_or_copies_of_others_are_counted_aloud(
         "2 of the 6 rows of data.prompts are copies of others",
     ]
     assert open_task(config(tmp_path, ["e"], prompts_per_round=1)).notices() == []
+    more = config(tmp_path, ["e"], prompts_per_round=1024)
+    assert open_task(more.model_copy(update={"rounds": RoundsSection(number=1)})).notices() == []
     assert "prompts come up again" in open_task(config(tmp_path, ["e"], prompts_per_round=2)).notices()[0]
 
 
