@@ -16,6 +16,7 @@ import selfevo_jax
 from selfevo_jax import cli, process
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.cli import app
+from selfevo_jax.cli.common import ORDER
 from selfevo_jax.data import read_meta
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.lazy import install
@@ -59,6 +60,13 @@ def test_every_commands_help_has_an_example(command: str) -> None:
     assert shown.exit_code == 0
     assert "Example:" in shown.output
     assert f"selfevo {command} " in shown.output
+
+
+def test_help_lists_every_command_in_the_order_in_which_one_meets_them() -> None:
+    shown = runner.invoke(app, ["--help"]).output
+    at = [shown.index(f"│ {command} ") for command in ORDER]
+    assert at == sorted(at)
+    assert set(ORDER) == set(typer.main.get_command(app).commands)
 
 
 def test_a_users_error_is_one_clear_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_a_name_of_nothing_is_refused_with_what_lists_all() -> None:
         ("learn.stepz", "learn.steps"),
         ("scorer exat", "scorer exact"),
         ("exat", "exact"),
+        ("bach_size", "batch_size"),
     ],
 )
 def test_a_slip_in_a_name_is_told_with_the_name_that_was_meant(name: str, meant: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from selfevo_jax.annotate.section import AnnotateSection
 from selfevo_jax.config import Config
-from selfevo_jax.config.forms import fields, other_names, section_at
+from selfevo_jax.config.forms import fields, names_elsewhere, other_names, section_at
 from selfevo_jax.config.keys import NAME, Key, described, key_at, keys, own_keys, sections
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.scorers import ScorerSection
@@ -112,5 +112,6 @@ def _near(name: str, known: Iterable[Key]) -> str:
     """The name that a slip of the hand may have missed: whole, or its last part."""
     names = [*(full for full, _ in fields()), *(key.name for key in known), *_BESIDE, *(title for title, _ in _kinds())]
     names += [re.split("[. ]", full)[-1] for full in names]
+    names += names_elsewhere()
     near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1, cutoff=0.7)
     return f" did you mean '{near[0]}'?" if near else ""

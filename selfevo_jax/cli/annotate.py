@@ -87,15 +87,10 @@ def annotate_command(
     Example:
 
         selfevo annotate prompts.jsonl meta.jsonl --endpoint http://127.0.0.1:8000/v1 --model big --base ./SmolLM2
-
         selfevo annotate answered.jsonl meta.jsonl --endpoint https://HOST/v1 --model big --aspects all --good-rating 4
-
         selfevo annotate answered.jsonl meta.jsonl --settings annotate.yaml --max-cost 5 --dry-run
-
         selfevo annotate answered.jsonl meta.jsonl --model big --write-requests ask.jsonl
-
         vllm run-batch -i ask.jsonl -o said.jsonl --model big
-
         selfevo annotate answered.jsonl meta.jsonl --model big --read-results said.jsonl --write-requests ask2.jsonl
     """
     flags = {

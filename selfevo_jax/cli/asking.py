@@ -33,9 +33,7 @@ def chat(
     Example:
 
         selfevo chat runs/quickstart
-
         selfevo chat runs/quickstart@meta --direct
-
         selfevo chat configs/quickstart.yaml --direct --prompt "Mia has 7 shells. Then Mia finds 5. How many now?"
     """
     loaded = target_config(target, overrides, model)
@@ -122,9 +120,7 @@ def generate_command(
     Example:
 
         selfevo generate runs/mine --prompts prompts.jsonl --out answers.jsonl
-
         selfevo generate runs/mine@2 --prompts questions.csv --column prompt=question --out answers.jsonl --refined
-
         selfevo generate ./SmolLM2-135M-Instruct --prompts prompts.jsonl --out drawn.jsonl --samples 4 --max-tokens 200
     """
     from selfevo_jax.storage import place

@@ -18,8 +18,18 @@ from selfevo_jax.progress import plain
 # JAX is imported inside the commands: `--help` answers at once, and `--platform` is set before JAX starts.
 
 
+ORDER = (
+    *("init", "annotate", "meta-data", "evolve", "status", "report", "show", "compare", "export", "chat", "generate"),
+    *("eval", "winrate", "fork", "study", "log", "verify", "plan", "keys", "doctor", "import"),
+)
+"""The commands as one meets them: from files to a run, what it gave, and what is needed now and then."""
+
+
 class Commands(typer.core.TyperGroup):
     """The commands. A key of the config that is written as an option is refused with the form that it wants."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, command, rest = super().resolve_command(ctx, args)

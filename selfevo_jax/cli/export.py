@@ -37,7 +37,6 @@ def export_command(
     Example:
 
         selfevo export runs/quickstart exported/stories --dtype bfloat16
-
         selfevo export runs/mine@2 gs://bucket/mine-2 --gguf
     """
     from selfevo_jax.errors import ConfigError

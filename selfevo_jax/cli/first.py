@@ -47,7 +47,6 @@ def init_command(
     Example:
 
         selfevo init mine.yaml --model ./SmolLM2-135M-Instruct --prompts prompts.jsonl --evaluation test.jsonl
-
         selfevo init mine.yaml --model hub:Qwen/Qwen2.5-0.5B-Instruct --prompts prompts.csv --meta meta.jsonl
     """
     from selfevo_jax.config.secrets import refuse_secrets

@@ -25,9 +25,7 @@ def fork_command(
     Examples:
 
         selfevo fork runs/first runs/second --from meta learn.steps=400 sampling.respond.temperature=1.0
-
         selfevo fork runs/first runs/third --from 2 rounds.select=none
-
         selfevo evolve runs/third/config.yaml
     """
     from selfevo_jax.config import load_config

@@ -27,11 +27,8 @@ def keys_command(
     Example:
 
         selfevo keys
-
         selfevo keys data.stories
-
         selfevo keys learn.steps
-
         selfevo keys batch_size
     """
     from selfevo_jax.api.keys import listed

@@ -49,9 +49,7 @@ def evaluate_command(
     Example:
 
         selfevo eval runs/quickstart@3 evaluate.modes=[direct,both]
-
         selfevo eval configs/quickstart.yaml --model runs/quickstart/checkpoints/meta --out figures.json
-
         selfevo eval mine.yaml --model runs/mine/checkpoints/0003 --harness gsm8k,my_task.yaml --out harness.json
     """
     with group.together(lambda: target_config(target, overrides, model).run_dir):

@@ -73,9 +73,7 @@ def report(
     Example:
 
         selfevo report runs/quickstart --json
-
         selfevo report runs/quickstart --html quickstart.html
-
         selfevo report runs/self-1 runs/plain-1 --html both.html
     """
     from selfevo_jax.report import summarize
@@ -144,9 +142,7 @@ def show(
     Example:
 
         selfevo show runs/quickstart --round 3 --wrong
-
         selfevo show runs/quickstart --verdict "good but wrong" --limit 3
-
         selfevo show runs/quickstart --set stories --prompt "Leo has 19 shells"
     """
     from selfevo_jax.report import KINDS, VERDICTS, Wanted, transcript

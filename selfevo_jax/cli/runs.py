@@ -47,9 +47,7 @@ def evolve(
     Example:
 
         selfevo evolve configs/quickstart.yaml seed=2 run_dir=runs/second
-
         selfevo evolve mine.yaml --check
-
         selfevo evolve mine.yaml --coordinator 10.0.0.2:8482 --processes 2 --process-id 0
     """
     if check:
@@ -125,7 +123,6 @@ def status_command(
     Example:
 
         selfevo status runs/quickstart
-
         selfevo status runs/quickstart --watch
     """
     import time

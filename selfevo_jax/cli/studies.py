@@ -38,7 +38,6 @@ def study_command(
     Example:
 
         selfevo study studies/quickstart.yaml
-
         selfevo study studies/quickstart.yaml seeds=[1] out=runs/short rounds.number=1
     """
     from selfevo_jax.study import read_study

@@ -135,11 +135,8 @@ def plan_command(
     Examples:
 
         selfevo plan configs/quickstart.yaml --topology v5e:2x2
-
         selfevo plan mine.yaml --topology v5e:4x4 --topology v5p:2x2x4 --json
-
         selfevo plan mine.yaml --topology v6e:4x4 --search learn.batch_rows=64
-
         selfevo plan configs/smollm2_1_7b_h100.yaml --devices 8
     """
     from selfevo_jax.plan.chips import prepare_compiler

@@ -29,7 +29,6 @@ def log_command(
     Example:
 
         selfevo log runs/quickstart --to tensorboard && tensorboard --logdir runs
-
         selfevo log runs/mine --to wandb project=mine entity=my-team
     """
     from selfevo_jax.run import RunDir, replay

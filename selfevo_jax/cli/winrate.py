@@ -70,7 +70,6 @@ def winrate_command(
     Examples:
 
         selfevo winrate runs/mine@3 --against runs/mine@meta
-
         selfevo winrate mine.yaml --against answers.jsonl --judge http://127.0.0.1:8000/v1 --judge-model big
     """
     from selfevo_jax.config.secrets import refuse_secrets

@@ -82,6 +82,11 @@ for _key, _names in _OTHER_NAMES.items():
         _OURS.setdefault(_name, []).append(_key)
 
 
+def names_elsewhere() -> list[str]:
+    """All that users of other programs call our keys."""
+    return list(_OURS)
+
+
 def other_names(name: str) -> list[str]:
     """Our keys that users of other programs know by this name."""
     return _OURS.get(name.lower().replace("-", "_"), [])

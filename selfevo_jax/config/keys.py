@@ -48,7 +48,8 @@ class Key:
 
 @cache
 def meanings(section: type[Section]) -> dict[str, str]:
-    """Key -> the docstring below it, by the class that declares it; a subclass's own goes first."""
+    """Key -> the docstring below it, with YAML's `null` for None, by the class that declares it; a subclass's own goes
+    first."""
     found: dict[str, str] = {}
     for of in reversed(section.__mro__):
         if not issubclass(of, Section) or of is Section:
@@ -63,7 +64,7 @@ def meanings(section: type[Section]) -> dict[str, str]:
                 and isinstance(below.value, ast.Constant)
                 and isinstance(below.value.value, str)
             ):
-                found[line.target.id] = " ".join(below.value.value.split())
+                found[line.target.id] = re.sub(r"\bNone\b", "null", " ".join(below.value.value.split()))
     return found
 
 
