@@ -46,6 +46,13 @@ class EvaluationSet:
         rows, texts = [by_id[id] for id, _ in unique], [text for _, text in unique]
         return {s.name: dict(zip(unique, grades_of(s, rows, texts), strict=True)) for s in self.scorers}
 
+    def hint(self, rollouts: Sequence[Rollout]) -> str | None:
+        """What the primary scorer has to say of the first responses."""
+        by_id = {row.id: row for row in self.rows}
+        pairs = [(by_id[r.id], r.candidates[0].text) for r in rollouts if r.candidates[0].finish != "error"]
+        ask = getattr(self.scorers[0], "hint", None)
+        return None if ask is None else ask([row for row, _ in pairs], [text for _, text in pairs])
+
 
 @dataclass(frozen=True)
 class Accuracy(Proportion):

@@ -26,7 +26,8 @@ def measure(
     the greedy texts with columns and grades (see `score`). `judge=False` leaves modes with feedback out.
 
     Self-refinement takes at least one turn here, also when the rounds of the run refine nothing. Rows that could not be
-    run and texts that were cut are warned of; raises ConfigError, naming the limit, where no row could be run.
+    run, texts that were cut and the scorer's hint are warned of; raises ConfigError, naming the limit, where no row
+    could be run.
     """
     settings = bench.config.evaluate
     modes = [mode for mode in settings.modes if judge or mode in UNJUDGED]
@@ -49,7 +50,7 @@ def measure(
         _warn(bench, drawn, sampled, reporter)
     texts: list[dict[str, Any]] = []
 
-    def figures() -> dict[str, Any]:
+    def figures() -> tuple[dict[str, Any], str | None]:
         evaluation, rows = score(of, rollouts)
         texts.extend(rows)
         found = asdict(evaluation) | {"scorers": list(evaluation.scorers)}
@@ -59,9 +60,12 @@ def measure(
             found[mode], *others = (asdict(by_scorer[name]) for name in evaluation.scorers)
             for name, accuracy in zip(evaluation.scorers[1:], others, strict=True):
                 found["further"][name][mode] = accuracy
-        return found
+        return found, of.hint(rollouts)
 
-    return hosts.agree(f"scoring {title}", figures), texts
+    found, hint = hosts.agree(f"scoring {title}", figures)
+    if hint is not None:
+        reporter.warn(f"{title}: {hint}")
+    return found, texts
 
 
 def _warn(bench: Workbench, rollouts: Sequence[Rollout], title: str, reporter: Reporter) -> None:

@@ -61,7 +61,7 @@ class Scorer(Protocol):
     """Grades texts. It reads labels, so that nothing inside a round may ask it but a method that says so.
 
     It takes many rows at once, so that it may work on them side by side; what is at one place belongs together. It may
-    have `notice(rows)`, too (see `ScorerSection`).
+    have `notice(rows)` and `hint(rows, texts)`, too (see `ScorerSection`).
     """
 
     @property
@@ -182,6 +182,11 @@ class ScorerSection(Section):
 
     def notice(self, rows: Sequence[ScoredRow]) -> str | None:
         """What the user should know before any work, with the counts (what cannot be scored here)."""
+        return None
+
+    def hint(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> str | None:
+        """What the user should know of a checkpoint's answers, with the counts: that they are graded otherwise than is
+        likely to be meant."""
         return None
 
     def grade(self, row: ScoredRow, text: str) -> Grade:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Literal
 
 from selfevo_jax.errors import shown
@@ -26,8 +26,11 @@ class Compared(ScorerSection):
 
     def golds(self, row: ScoredRow) -> list[str]:
         """In the form in which they are compared."""
+        return [self.form(text) for text in self._golds(row)]
+
+    def _golds(self, row: ScoredRow) -> list[str]:
         found = self.value(row, "answer")
-        return [self.form(str(number_as_text(one))) for one in (found if isinstance(found, list) else [found])]
+        return [str(number_as_text(one)) for one in (found if isinstance(found, list) else [found])]
 
     def fault(self, row: ScoredRow) -> Fault | None:
         if (missing := self.missing(row, "answer")) is not None:
@@ -56,3 +59,27 @@ class Exact(Compared):
 
     def key(self, row: ScoredRow, text: str) -> Hashable | None:
         return self.form(text) or None
+
+    def hint(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> str | None:
+        """Where more answers are wrong that have a gold text in them than are right, and these are a quarter of all."""
+        right = inside = alone = 0
+        for row, text in zip(rows, texts, strict=True):
+            said, golds = self._words(text), [self._words(gold) for gold in self._golds(row)]
+            if self.grade(row, text).right:
+                right += 1
+            elif said in golds:
+                alone += 1
+            else:
+                inside += any(gold and f" {gold} " in f" {said} " for gold in golds)
+        lost = inside + alone
+        if lost <= right or 4 * lost < len(texts):
+            return None
+        of = f" ({alone} of them by their punctuation alone, which `punctuation: false` leaves out)" if alone else ""
+        return (
+            f"{lost} of {len(texts)} answers have the gold answer in them and count as wrong{of}, since the scorer "
+            f"'{self.name}' takes the bare answer alone for right. Ask for it in format.respond and let D_meta's "
+            "refinements be bare answers, or take a scorer that finds the answer in a sentence, such as regex"
+        )
+
+    def _words(self, text: str) -> str:
+        return normal(text, self.case, False, self.articles)

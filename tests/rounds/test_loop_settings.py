@@ -219,19 +219,25 @@ def test_a_removal_that_a_kill_broke_off_is_finished_at_the_next_start(
     assert verify(RunDir(root)).faults == []
 
 
+class Hinting(Number):
+    def hint(self, rows, texts):
+        return f"of {len(texts)} answers"
+
+
 @slow
 def test_rows_that_do_not_fit_in_the_cache_are_told_with_their_counts_and_are_in_no_figure(tmp_path: Path) -> None:
     bench, heard = open_workbench(config(tmp_path / "run")), Heard()
     question = "Mia has {} shells. Then Mia finds 5. How many now?"
     short = [EvaluationRow(f"s{i}", question.format(i), {"answer": i + 5}) for i in range(2)]
     long = [EvaluationRow(f"l{i}", f"Mia has {i} shells." * 60, {"answer": 1}) for i in range(6)]
-    both, alone = (EvaluationSet(rows, [Number()]) for rows in ([*short, *long], long))
+    both, alone = (EvaluationSet(rows, [Hinting()]) for rows in ([*short, *long], long))
     fit_lengths(bench, evaluation_phases(bench, short, 1, judge=False))
     found, _ = measure(bench, bench.base_params(), both, "held", heard, judge=False)
     assert (found["direct"]["n"], found["direct"]["failed"]) == (2, 6)
     assert found["right"]["direct"].keys() == {row.id for row in [*short, *long]}
     told = "6 of 8 rows could not be run; sampling.cache_length is 128; the first: prompt 'l0'"
     assert any(line.startswith(f"warning: held: {told}") for line in heard.lines)
+    assert "warning: held: of 2 answers" in heard.lines
     with pytest.raises(ConfigError, match="6 of 6 rows could not be run.*raise sampling.cache_length"):
         measure(bench, bench.base_params(), alone, "held", heard, judge=False)
 

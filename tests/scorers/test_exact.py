@@ -1,5 +1,6 @@
 """Texts that are compared as a whole."""
 
+import re
 import string
 
 import pytest
@@ -30,6 +31,25 @@ LOOSE = {"punctuation": False, "articles": False}
 )
 def test_texts_are_equal_but_for_what_the_settings_say_does_not_count(how, gold, text, right) -> None:
     assert grade(Exact(**how), row(answer=gold), text).right is right
+
+
+@pytest.mark.parametrize(
+    ("how", "texts", "said"),
+    [
+        (
+            {},
+            ["It is good.", "good", "Good!", "bad", "no"],
+            "2 of 5 .* wrong .1 of them by their punctuation alone",
+        ),
+        ({}, ["The review is good", "It is a good one", "bad"], "2 of 3 answers .* wrong, since the scorer 'exact'"),
+        (LOOSE, ["good.", "Good!", "The good"], None),
+        ({}, ["good", "it is good"], None),  # no more than are right
+        ({}, ["goodness", "badly", "no", "it is good", "?"], None),  # fewer than a quarter
+    ],
+)
+def test_answers_that_hold_the_gold_text_in_a_sentence_are_counted_aloud(how, texts, said) -> None:
+    found = Exact(**how).hint([row(answer=["good", "fine"])] * len(texts), texts)
+    assert found is None if said is None else re.match(said, found), found
 
 
 def squad(text: str) -> str:
