@@ -15,6 +15,11 @@ LINE_EVERY_SECONDS = 10.0
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+def hanging(text: str) -> str:
+    """A text of several lines for a place behind its name: the further lines stand two columns to the right of it."""
+    return text.strip().replace("\n", "\n  ")
+
+
 def plain(text: str) -> str:
     """Text that does no more to a terminal than to stand there: a model or a file may have written it."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)

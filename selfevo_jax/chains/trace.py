@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from textwrap import indent
 from typing import Any
 
 from selfevo_jax.errors import SelfevoError
 from selfevo_jax.judges import Assessment
+from selfevo_jax.progress import hanging
 from selfevo_jax.sample import Finish, is_whole
 
 CUT: Finish = "cut"
@@ -48,12 +50,12 @@ class Feedback:
         """For people: each text, and the score where there is more to it than one text says."""
         if not self.members:
             score = "" if self.rating is None else f" ({self.rating:g})"
-            return [f"feedback{score}: {self.text.strip()}"]
+            return [f"feedback{score}: {hanging(self.text)}"]
         said = {None: "cannot be read", True: "good", False: "bad"}
         score = said[self.good] if self.rating is None else f"{said[self.good]}, {self.rating:g}"
         return [
             f"feedback of {len(self.members)} texts: {score}",
-            *(f"  {said[text.good]}: {text.text.strip()}" for text in self.members),
+            *(indent(f"{said[text.good]}: {hanging(text.text)}", "  ") for text in self.members),
         ]
 
 

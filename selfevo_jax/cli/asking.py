@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from selfevo_jax.cli.common import Force, Overrides, app, check_output, console,
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import Target, length_of, target_config
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.progress import counted
+from selfevo_jax.progress import counted, hanging
 
 if TYPE_CHECKING:
     from selfevo_jax.chains import Candidate
@@ -58,11 +59,11 @@ def chat(
             continue
         for index, candidate in enumerate(done.candidates):
             name = "answer" if index == 0 else "refined"
-            say(f"{name}: {candidate.text.strip()}")
+            say(f"{name}: {hanging(candidate.text)}")
             for line in feedback_lines(candidate, index):
-                say(f"  {line}", "dim")
+                say(indent(line, "  "), "dim")
         if len(done.candidates) > 1:
-            say(f"final: {done.candidates[done.chosen].text.strip()}")
+            say(f"final: {hanging(done.candidates[done.chosen].text)}")
         if refine:
             for line in judged_aloud(bench, params, done):
                 say(f"  {line}", "dim")

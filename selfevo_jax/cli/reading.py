@@ -160,7 +160,7 @@ def show(
         prompt,
         search,
     )
-    found, told = _found(_entries(run_of(run), number, set_name), wanted, limit)
+    found, told = _found(_entries(run_of(run), number, set_name), wanted, limit, set_name is None)
     if as_json:
         print(json.dumps([entry.to_dict() for entry in found], indent=2))
         return
@@ -169,8 +169,8 @@ def show(
     say(told, "dim")
 
 
-def _found(entries: Iterator[Entry], wanted: Wanted, limit: int) -> tuple[list[Entry], str]:
-    """The first entries that are wanted; and how many there are, in words."""
+def _found(entries: Iterator[Entry], wanted: Wanted, limit: int, of_rounds: bool) -> tuple[list[Entry], str]:
+    """The first entries that are wanted; and how many there are, in words. `of_rounds`: no evaluation set's."""
     found: list[Entry] = []
     seen = fitting = ungraded = 0
     for entry in entries:
@@ -183,7 +183,10 @@ def _found(entries: Iterator[Entry], wanted: Wanted, limit: int) -> tuple[list[E
     told = f"{fitting:,} of {seen:,} chains"
     if len(found) < fitting:
         told += f", the first {len(found):,} are shown (--limit)"
-    return found, told + (f"; {ungraded:,} of all have no grade" if ungraded else "")
+    if not ungraded:
+        return found, told
+    cure = "; --set NAME shows the answers of an evaluation set" if of_rounds and ungraded == seen else ""
+    return found, f"{told}; {ungraded:,} of all have no grade{cure}"
 
 
 def _entries(run: RunDir, number: int | None, set_name: str | None) -> Iterator[Entry]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from textwrap import indent
 
 from selfevo_jax.chains import Rollout
+from selfevo_jax.progress import hanging
 from selfevo_jax.report.entries import LEFT_RIGHT, PUT_RIGHT, SPOILT, UNJUDGED, Entry, answers_of
 from selfevo_jax.run.names import name_of
 from selfevo_jax.run.run_dir import RunDir
@@ -22,11 +24,12 @@ class Transcript:
     def text(self) -> str:
         who = f"{self.checkpoint}: " if self.checkpoint else ""
         gold = f"  (gold: {self.gold})" if self.gold else ""
-        lines = [f"[{who}{self.kind}] {self.rollout.prompt}{gold}"]
+        lines = [f"[{who}{self.kind}] {hanging(self.rollout.prompt)}{gold}"]
         for index, candidate in enumerate(self.rollout.candidates):
-            lines.append(f"  {'response' if index == 0 else 'refinement'}: {candidate.text.strip()}")
+            name = "response" if index == 0 else "refinement"
+            lines.append(indent(f"{name}: {hanging(candidate.text)}", "  "))
             if candidate.feedback is not None:
-                lines += [f"  {line}" for line in candidate.feedback.lines()]
+                lines += [indent(line, "  ") for line in candidate.feedback.lines()]
             if (said := candidate.assessment) is not None and (said.good is not None or said.unread is not None):
                 lines.append(f"  judge: {said.in_words()}")
         return "\n".join(lines)

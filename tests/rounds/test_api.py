@@ -83,6 +83,8 @@ def test_a_chat_says_of_feedback_without_a_verdict_that_the_answer_was_not_refin
     assert feedback_lines(asked[0], 0) == ["feedback: Hm.", "no verdict could be read; not refined"]
     assert feedback_lines(asked[0], 1)[-1] == "no verdict could be read; not refined further"
     assert feedback_lines(asked[1], 0) == ["feedback: Hm."]
+    lines = se.Feedback("Step 1: right.\nVerdict: correct", "stop", True, None).lines()
+    assert lines == ["feedback: Step 1: right.\n  Verdict: correct"]
     assert feedback_lines(se.Candidate("5", "stop", ()), 0) == []
 
 
