@@ -20,10 +20,13 @@ from selfevo_jax.scorers import faults_of, open_scorers
 from selfevo_jax.scorers.section import EvaluationSection
 from selfevo_jax.start.columns import ANSWER, META, PROMPT, Fields
 from selfevo_jax.tasks.solutions import build_meta_rows
+from selfevo_jax.text import normal
 
 _SHORT = 5
 """Words of a gold answer that is to be met as a whole."""
 NUMBER, EXACT, OPEN = "number", "exact", "open_ended"
+LOOSE = {"kind": EXACT, "punctuation": False}
+"""Takes "Paris." for "Paris", too."""
 _SLICES = ("builtin:", "hf:", "tfds:")
 
 
@@ -39,6 +42,8 @@ class Found:
     """Of gold answers the scorer, or OPEN where nothing can grade them; of D_meta the config's key."""
     told: str
     """In words."""
+    scorer: Any = None
+    """What grades gold answers, as the config names it."""
 
     def section(self, **more: Any) -> Any:
         """As the config names it."""
@@ -76,10 +81,11 @@ def find_gold(source: str, given: Mapping[str, str]) -> tuple[Found, list[Evalua
     kind = _grader(rows)
     if kind == OPEN:
         columns = {ours: theirs for ours, theirs in columns.items() if ours == PROMPT}
+    scorer = LOOSE if kind == EXACT and not _punctuated(rows) else kind
     graded = "without gold answers: judged by the base" if kind == OPEN else f"with gold answers for '{kind}'"
-    return Found(
-        source, columns, len(rows), kind, f"{source}: {counted(len(rows), 'row')} {graded}{_mapped(columns)}"
-    ), rows
+    graded += ", punctuation apart" if scorer == LOOSE else ""
+    told = f"{source}: {counted(len(rows), 'row')} {graded}{_mapped(columns)}"
+    return Found(source, columns, len(rows), kind, told, scorer), rows
 
 
 def _grader(rows: Sequence[EvaluationRow]) -> str:
@@ -94,6 +100,13 @@ def _grader(rows: Sequence[EvaluationRow]) -> str:
         return "choice"
     short = all(answers) and median(len(answer.split()) for answer in answers) <= _SHORT
     return EXACT if short and _scores(EXACT, rows) else OPEN
+
+
+def _punctuated(rows: Sequence[EvaluationRow]) -> bool:
+    """Whether a gold answer has punctuation, so that it may count."""
+    answers = (row.columns.get(ANSWER) for row in rows)
+    golds = (str(one) for found in answers for one in (found if isinstance(found, list) else [found]))
+    return any(normal(gold) != normal(gold, punctuation=False) for gold in golds)
 
 
 def _scores(kind: str, rows: Sequence[EvaluationRow]) -> bool:
@@ -113,7 +126,7 @@ def find_meta(source: str, given: Mapping[str, str], seed: int) -> Meta:
         judge = judge_of(rows)
         read = "ratings" if judge is not None and judge["kind"] == "rating" else "verdicts"
         told = f"{source}: {counted(len(rows), 'row')} of D_meta, with {read}{_mapped(columns)}"
-        return Meta(source, columns, len(rows), "meta_skill", told, rows, judge)
+        return Meta(source, columns, len(rows), "meta_skill", told, examples=rows, judge=judge)
     columns = fields.columns([PROMPT, ANSWER], given)
     if fields.has("equation", columns=columns):
         told = f"{source}: word problems with equations: D_meta is made of the base's own answers{_mapped(columns)}"
@@ -122,7 +135,7 @@ def find_meta(source: str, given: Mapping[str, str], seed: int) -> Meta:
         with contextlib.suppress(EmptySelectionError):
             made = build_meta_rows(read_qa(source, columns=columns), seed)
             told = f"{source}: worked solutions, of which {len(made):,} rows of D_meta are made{_mapped(columns)}"
-            return Meta(source, columns, len(made), "meta_from_solutions", told, made)
+            return Meta(source, columns, len(made), "meta_from_solutions", told, examples=made)
     raise DataError(
         source,
         None,

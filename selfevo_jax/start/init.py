@@ -281,7 +281,8 @@ class _Maker:
         opened = {name: of for name, of in named.items() if of.kind == OPEN}
         if graded:
             found["evaluation"] = {
-                name: of.section(**({} if of.kind == NUMBER else {"scorers": [of.kind]})) for name, of in graded.items()
+                name: of.section(**({} if of.kind == NUMBER else {"scorers": [of.scorer]}))
+                for name, of in graded.items()
             }
         if opened:
             small = {"brief": True} if param_count(self.source.config) < SMALL else {}

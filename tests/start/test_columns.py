@@ -76,6 +76,20 @@ def test_gold_answers_say_what_can_grade_them(tmp_path: Path, rows: list, kind: 
     assert (found.kind, found.columns) == (kind, columns)
 
 
+@pytest.mark.parametrize(
+    ("answers", "scorer"),
+    [
+        (["Paris", "New York"], {"kind": "exact", "punctuation": False}),
+        ([["Paris", "City of Light"]], {"kind": "exact", "punctuation": False}),
+        (["Paris", "St. Gallen"], "exact"),
+        ([4, 5], "number"),
+    ],
+)
+def test_punctuation_counts_only_where_a_gold_answer_has_some(tmp_path: Path, answers: list, scorer: object) -> None:
+    rows = [{"prompt": str(n), "answer": answer} for n, answer in enumerate(answers)]
+    assert find_gold(jsonl(tmp_path / "e.jsonl", *rows), {})[0].scorer == scorer
+
+
 META_ROW = {"prompt": "p", "response": "5", "feedback": "No. Verdict: incorrect", "refinement": "4", "good": False}
 
 

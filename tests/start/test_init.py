@@ -119,6 +119,7 @@ def test_a_chat_model_is_asked_for_the_bare_answer_that_exact_wants(files: Path,
         assert init("mine.yaml", "--evaluation", "test.jsonl", *meta, "--force").exit_code == 0
     assert asked == [{"respond": "{prompt}\nReply with the answer alone, without a sentence or a full stop."}] * 2
     config = load_config("mine.yaml")
+    assert config.data.evaluation["test"].scorers[0].punctuation is False
     assert list(warned(config)) == []  # plain: no chat model
     chat = config.model_copy(update={"format": FormatSection(kind="chat")})
     (said,) = warned(chat)
