@@ -104,6 +104,16 @@ def drawable_ids(tokenizer: Any, vocab_size: int) -> np.ndarray | None:
     return None if found.all() else found
 
 
+def first_largest(scores: jax.Array) -> jax.Array:
+    """i32[B]: the index of the first of the largest scores of each row f32[B, V]; of a row with a NaN any index.
+
+    What `jnp.argmax` gives of numbers. That is a reduction of pairs, which XLA on a CPU computes element by element.
+    """
+    last = scores.shape[-1] - 1
+    largest = scores == jnp.max(scores, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(largest, jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1), last), axis=-1)
+
+
 def draw(
     logits: jax.Array,
     keys: jax.Array,
@@ -127,13 +137,13 @@ def draw(
     """
     if allowed is not None:
         logits = jnp.where(allowed, logits, -jnp.inf)
-    greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    greedy = first_largest(logits)
 
     def drawn(_: None) -> jax.Array:
         kept = filter_logits(logits, settings.temperature, settings.top_k, settings.top_p, settings.min_p)
         here = jax.vmap(jax.random.fold_in)(keys, positions)
         noise = jax.vmap(lambda key: jax.random.gumbel(key, (logits.shape[-1],), jnp.float32))(here)
-        return jnp.where(settings.temperature > 0, jnp.argmax(kept + noise, axis=-1).astype(jnp.int32), greedy)
+        return jnp.where(settings.temperature > 0, first_largest(kept + noise), greedy)
 
     tokens = jax.lax.cond(jnp.any(settings.temperature > 0), drawn, lambda _: greedy, None)
     if forced is not None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.sample import SamplingParams
-from selfevo_jax.sample.methods import draw, filter_logits, key_words, make_keys, settings_of
+from selfevo_jax.sample.methods import draw, filter_logits, first_largest, key_words, make_keys, settings_of
 
 
 def kept(probabilities, **kw):
@@ -24,6 +25,9 @@ def kept(probabilities, **kw):
 
 def keys(n, seed=0):
     return make_keys(jnp.asarray(np.stack([key_words(seed, 0, "s", str(i), 0) for i in range(n)])))
+
+
+_first_largest = jax.jit(first_largest)
 
 
 def test_top_p_keeps_the_token_that_crosses_the_mass():
@@ -97,6 +101,16 @@ def test_temperature_zero_is_the_maximum_on_every_seed():
         tokens, logprobs = jax.jit(draw)(logits, keys(4, seed), jnp.zeros(4, jnp.int32), s)
         assert tokens.tolist() == [1] * 4
         np.testing.assert_allclose(logprobs, -np.log1p(np.exp(-1.5)), rtol=1e-6)
+
+
+@settings(max_examples=25)
+@given(arrays(np.float32, (4, 9), elements=st.sampled_from([-np.inf, -2.5, -0.0, 0.0, 1e-30, 3.0, np.inf])))
+def test_the_first_of_equal_largest_scores_is_taken(scores):
+    np.testing.assert_array_equal(_first_largest(scores), np.argmax(scores, axis=-1))
+
+
+def test_a_row_that_is_no_number_still_gives_an_index():
+    assert 0 <= int(_first_largest(np.full((4, 9), np.nan, np.float32))[0]) < 9
 
 
 def test_mixed_temperatures_leave_greedy_rows_greedy_and_all_finite():
