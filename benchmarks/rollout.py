@@ -22,17 +22,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, tell_turn, use_threads
+from sampling_common import MODEL, QUESTIONS, CallsAllBad, One, conclude, load, spread, table, tell_turn, use_threads
 
 from selfevo_jax.chains import RefineChain
 from selfevo_jax.config import load_config
 from selfevo_jax.data import read_qa
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Completion, Engine, EngineStats, Request
-from selfevo_jax.text import Verdict
 
 ROOT = Path(__file__).parent.parent
 WARM = 4
@@ -74,9 +72,8 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
     rows = read_qa(QUESTIONS, limit=args.prompts)
     for slots in args.slots:
         config = load_config(ROOT / "configs" / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",))
-        bench: Any = replace(
-            open_workbench(config), judge=cast(Any, SimpleNamespace(read=lambda _: Verdict(False, None)))
-        )
+        bench: Any = open_workbench(config)
+        bench = replace(bench, judge=CallsAllBad(bench.judge))
         make = functools.partial(
             Engine, model, bench.tokenizer, cache_length=config.sampling.cache_length, slots=slots, seed=config.seed
         )

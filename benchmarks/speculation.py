@@ -24,7 +24,7 @@ from typing import Any, cast
 
 import jax
 import numpy as np
-from sampling_common import MODEL, QUESTIONS, conclude, load, table, use_threads
+from sampling_common import MODEL, QUESTIONS, CallsAllBad, conclude, load, table, use_threads
 
 from selfevo_jax.chains import RefineChain, Rollout
 from selfevo_jax.checkpoint import open_model
@@ -34,7 +34,7 @@ from selfevo_jax.judges import format_for, open_judge
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Completion, Engine, Request, Speculation
 from selfevo_jax.sample.draft import proposed
-from selfevo_jax.text import PromptFormat, Verdict
+from selfevo_jax.text import PromptFormat
 
 ROOT = Path(__file__).parent.parent
 _proposed = jax.jit(proposed, static_argnums=2)
@@ -90,25 +90,12 @@ class Told:
         return request
 
 
-class _Bad:
-    """The judge of a config, to whom every answer is a bad one."""
-
-    def __init__(self, judge: Any) -> None:
-        self._judge = judge
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._judge, name)
-
-    def read(self, _: str) -> Verdict:
-        return Verdict(False, None)
-
-
 def draw_texts(args: argparse.Namespace) -> tuple[list[Text], dict[str, Any]]:
     """Four-stage rollouts with drafts, and what the sampler has counted."""
     model, params = load(args.layers)
     config = load_config(ROOT / "configs" / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",))
     bench = open_workbench(config)
-    bench = replace(bench, judge=cast(Any, _Bad(bench.judge)))
+    bench = replace(bench, judge=cast(Any, CallsAllBad(bench.judge)))
     engine = Engine(
         model,
         bench.tokenizer,
