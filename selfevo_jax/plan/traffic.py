@@ -80,7 +80,7 @@ def _fusion(module: Module, c: Computation, i: Instruction) -> int:
         if made.space != 0 or (number if i.is_tuple else None) in aliased:
             continue
         source = elements[number] if len(elements) == len(i.arrays) else root.name
-        written += _written(inner, source, made)
+        written += _written(module, inner, source, made)
     return read + written
 
 
@@ -128,28 +128,33 @@ def _passes_through(inner: Computation, targets: set[str | None]) -> bool:
     return '"AsyncCollectiveDone"' in targets or inner.name.startswith("async_collective_fusion")
 
 
-def _written(inner: Computation, source: str, made: Array) -> int:
+def _written(module: Module, inner: Computation, source: str, made: Array) -> int:
     """Bytes of one result that a fused computation writes."""
     i = inner[source]
     while i.opcode in _VIEWS and i.operands:
         i = inner[i.operands[0]]
     if i.opcode == "parameter" and inner[source].opcode in ("parameter", "bitcast"):
         return 0  # handed on as it is
+    if i.opcode == "fusion" and not i.is_tuple:
+        nested = module.computations[i.called("calls")[0]]
+        updated = _updated(nested, nested.root)
+        if updated is not None and _updated(inner, i.operands[nested.parameters.index(updated)]) is not None:
+            return _written(module, nested, nested.root, made)
     if i.opcode in ("dynamic-update-slice", "scatter"):
         update = inner[i.operands[1 if i.opcode == "dynamic-update-slice" else 2]].arrays[0]
-        if _in_place(inner, i.operands[0]):
+        if _updated(inner, i.operands[0]) is not None:
             return min(update.bytes, made.stored)
     if i.opcode in _COLLECTIVES and _passes_through(inner, set()):
         return 0  # the fusion that ends it hands its result on
     return made.stored
 
 
-def _in_place(inner: Computation, name: str) -> bool:
-    """Whether an updated array is an operand of the fusion, so that only the update is written."""
+def _updated(inner: Computation, name: str) -> Instruction | None:
+    """The operand of the fusion that an array is, updated or not: of it only the updates are written."""
     i = inner[name]
     while i.opcode in ("bitcast", "reshape", "dynamic-update-slice", "scatter"):
         i = inner[i.operands[0]]
-    return i.opcode == "parameter"
+    return i if i.opcode == "parameter" else None
 
 
 def _aliased(i: Instruction) -> set[int | None]:

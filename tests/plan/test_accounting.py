@@ -197,7 +197,7 @@ MOVES = (Path(__file__).parent / "hlo" / "moves.hlo").read_text()
 
 def test_updates_in_place_slices_and_vmem_move_no_more_than_they_touch():
     found = account(parse(MOVES), ONE)
-    update = 128 * 2  # in place: the new position alone
+    update = 128 * 2 * 2  # in place: the new position alone, twice
     sliced = 128 * 512 * 2  # read from HBM into VMEM, and copied out
     padded = 256 * 128 * 4  # 100 columns are stored as 128
     assert found.hbm_bytes == update + sliced + sliced + 2 * padded + 3 * padded
