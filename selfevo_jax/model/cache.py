@@ -24,7 +24,8 @@ CacheLayer = tuple[CachePart, ...]
 
 @flax.struct.dataclass
 class KVCache:
-    """Keys and values, `[B, K, C, head_dim]` a layer: positions inside heads, as attention reads them.
+    """Keys and values, `[B, K, C, head_dim]` a layer: positions inside heads, as attention reads them; or, for a scan
+    over N layers, `[B, N, K, C, head_dim]` of them all.
 
     A cache index is a position: a row's token at position p is written at index p, and a query at position q reads
     the indices up to q. Rolling a row back or forking it is just going on from a smaller position.
@@ -43,14 +44,19 @@ class KVCache:
     """Of each layer."""
 
     @property
+    def stacked(self) -> bool:
+        """Whether the arrays have the layers as an axis."""
+        return self.k[0].ndim == 5
+
+    @property
     def length(self) -> int:
         """C, the positions a row can hold."""
-        return sum(part.shape[2] for part in self.k[: self.n_parts])
+        return sum(part.shape[-2] for part in self.k[: self.n_parts])
 
     @property
     def starts(self) -> tuple[int, ...]:
         """The first position of each part."""
-        return tuple(accumulate((part.shape[2] for part in self.k[: self.n_parts - 1]), initial=0))
+        return tuple(accumulate((part.shape[-2] for part in self.k[: self.n_parts - 1]), initial=0))
 
     @property
     def layers(self) -> tuple[CacheLayer, ...]:
@@ -73,17 +79,27 @@ class KVCache:
         return KVCache.of_layers([ours + theirs[new.n_parts :] for ours, theirs in pairs])
 
 
-def init_cache(config: ModelConfig, batch: int, length: int | Sequence[int], dtype: Any = jnp.float32) -> KVCache:
+def init_cache(
+    config: ModelConfig,
+    batch: int,
+    length: int | Sequence[int],
+    dtype: Any = jnp.float32,
+    *,
+    stacked: bool = False,
+    width: int | None = None,
+) -> KVCache:
     """An empty cache for `batch` rows of `length` positions, or of parts of these lengths; int8 brings its scales
-    along."""
+    along. `stacked` for a scan over the layers; `width` numbers for each head and position where they are more than
+    head_dim."""
+    layers, width = (config.n_layers,) if stacked else (), width or config.head_dim
 
     def part(positions: int) -> CachePart:
-        shape = (batch, config.n_kv_heads, positions, config.head_dim)
-        shapes = [(shape, dtype)] * 2 + [(shape[:3], jnp.float32)] * (2 if is_int8(dtype) else 0)
+        shape = (batch, *layers, config.n_kv_heads, positions, width)
+        shapes = [(shape, dtype)] * 2 + [(shape[:-1], jnp.float32)] * (2 if is_int8(dtype) else 0)
         return tuple(jnp.zeros(s, d) for s, d in shapes)
 
     lengths = [length] if isinstance(length, int) else length
-    return KVCache.of_layers([tuple(map(part, lengths)) for _ in range(config.n_layers)])
+    return KVCache.of_layers([tuple(map(part, lengths)) for _ in range(1 if stacked else config.n_layers)])
 
 
 @dataclass(frozen=True)
@@ -98,10 +114,12 @@ class HeadMesh:
     """Axes of the mesh that the program is mapped over already."""
 
     @classmethod
-    def of(cls, layout: KVCache, outer: tuple[str, ...] = ()) -> HeadMesh | None:
-        """Of a cache laid out by these shardings; None where no device has heads that another one has not."""
+    def of(cls, layout: KVCache, stacked: bool, outer: tuple[str, ...] = ()) -> HeadMesh | None:
+        """Of a cache, stacked or not, laid out by these shardings; None where no device has heads that another one has
+        not."""
         found: Any = layout.k[0]
-        axes = found.spec[1] if len(found.spec) > 1 else None
+        heads = 2 if stacked else 1
+        axes = found.spec[heads] if len(found.spec) > heads else None
         axes = () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
         divided = any(found.mesh.shape[axis] > 1 for axis in axes)
         return cls(found.mesh, axes, outer) if divided else None
@@ -122,8 +140,10 @@ def write(
     positions: jax.Array,
     slots: jax.Array | None = None,
     on: HeadMesh | None = None,
+    number: jax.Array | None = None,
 ) -> CacheLayer:
-    """The layer with keys and values `[B, L, K, head_dim]` at positions `[B, L]` of its rows, or of rows `slots [B]`.
+    """The layer with keys and values `[B, L, K, head_dim]` at positions `[B, L]` of its rows, or of rows `slots [B]`;
+    of a stacked cache the layer `number`.
 
     A position or a slot out of range is written nowhere. Each position is quantized by itself, so what a row holds does
     not depend on how its tokens were batched. With all rows they are a batch axis of the write: on a mesh each device
@@ -135,23 +155,25 @@ def write(
     if is_int8(layer[0][0].dtype):
         (k, k_scale), (v, v_scale) = quantize(k, (3,)), quantize(v, (3,))
         new = (k, v, k_scale, v_scale)
+    of = () if number is None else (number,)
 
     def put(row: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
-        return row.at[jnp.arange(row.shape[0]), at[:, None]].set(x.astype(row.dtype), mode="drop")
+        return row.at[*of, jnp.arange(row.shape[len(of)]), at[:, None]].set(x.astype(row.dtype), mode="drop")
 
-    def put_some(old: jax.Array, at: jax.Array, x: jax.Array, slots: jax.Array) -> jax.Array:
-        heads = jnp.arange(old.shape[1])
-        return old.at[slots[:, None, None], heads, at[:, :, None]].set(x.astype(old.dtype), mode="drop")
+    def put_some(old: jax.Array, at: jax.Array, x: jax.Array, slots: jax.Array, *of: jax.Array) -> jax.Array:
+        heads = jnp.arange(old.shape[1 + len(of)])
+        return old.at[slots[:, None, None], *of, heads, at[:, :, None]].set(x.astype(old.dtype), mode="drop")
 
     def put_all(old: jax.Array, at: jax.Array, x: jax.Array) -> jax.Array:
         if slots is None:
             return jax.vmap(put)(old, at, x)
-        here = put_some if on is None else on.each(put_some, (1, None, 2, None), 1)
-        return here(old, at, x, slots)
+        heads = 1 + len(of)
+        here = put_some if on is None else on.each(put_some, (heads, None, 2, None, *[None] * len(of)), heads)
+        return here(old, at, x, slots, *of)
 
     written, start = [], 0
     for part in layer:
-        size = part[0].shape[2]
+        size = part[0].shape[-2]
         # an index below 0 would count from the end
         at = positions if start == 0 else jnp.where(positions < start, size, positions - start)
         written.append(tuple(put_all(old, at, x) for old, x in zip(part, new, strict=True)))
@@ -159,23 +181,48 @@ def write(
     return tuple(written)
 
 
-def take_rows(part: CachePart, slots: jax.Array | None, positions: int, on: HeadMesh | None = None) -> CachePart:
-    """The first `positions` at most of a part, of all its rows or of the rows `slots [B]` (clipped into range).
+def take_rows(
+    part: CachePart,
+    slots: jax.Array | None,
+    positions: int,
+    on: HeadMesh | None = None,
+    number: jax.Array | None = None,
+) -> CachePart:
+    """The first `positions` at most of a part, of all its rows or of the rows `slots [B]` (clipped into range); of a
+    stacked cache those of the layer `number`.
 
     Head by head, as XLA on TPU moves whole rows by way of a transposed cache.
     """
+    of = () if number is None else (number,)
 
     def take(leaf: jax.Array) -> jax.Array:
-        end = min(positions, leaf.shape[2])
+        end = min(positions, leaf.shape[2 + len(of)])
         if slots is None:
-            return leaf[:, :, :end]
+            own = leaf if number is None else jax.lax.dynamic_index_in_dim(leaf, number, 1, keepdims=False)
+            return own[:, :, :end]
 
-        def some(leaf: jax.Array, slots: jax.Array) -> jax.Array:
-            return leaf.at[slots[:, None], jnp.arange(leaf.shape[1]), :end].get(mode="clip")
+        def some(leaf: jax.Array, slots: jax.Array, *of: jax.Array) -> jax.Array:
+            return leaf.at[slots[:, None], *of, jnp.arange(leaf.shape[1 + len(of)]), :end].get(mode="clip")
 
-        return (some if on is None else on.each(some, (1, None), 1))(leaf, slots)
+        heads = 1 + len(of)
+        here = some if on is None else on.each(some, (heads, None, *[None] * len(of)), 1)
+        return here(leaf, slots, *of)
 
     return tuple(map(take, part))
+
+
+def copy_rows(cache: KVCache, sources: jax.Array, targets: jax.Array, on: HeadMesh | None = None) -> KVCache:
+    """The cache with its rows `sources [R]` in those of `targets [R]` too; a target out of range is left out."""
+    heads = 2 if cache.stacked else 1
+
+    def copy(leaf: jax.Array, sources: jax.Array, targets: jax.Array) -> jax.Array:
+        flat = leaf.reshape(leaf.shape[0], -1, *leaf.shape[heads + 1 :])
+        (rows,) = take_rows((flat,), sources, flat.shape[2])
+        put = flat.at[targets[:, None], jnp.arange(flat.shape[1])].set(rows, mode="drop")  # head by head too
+        return put.reshape(leaf.shape)
+
+    here = copy if on is None else on.each(copy, (heads, None, None), heads)
+    return jax.tree.map(lambda leaf: here(leaf, sources, targets), cache)
 
 
 CACHE_AXES = ("batch", "kv_heads", None, None)
@@ -184,4 +231,5 @@ CACHE_AXES = ("batch", "kv_heads", None, None)
 
 def cache_shardings(cache: KVCache, mesh: Mesh, rules: ShardingRules) -> KVCache:
     """The layout of a cache (or of its shapes): a KVCache of NamedSharding."""
-    return jax.tree.map(lambda x: NamedSharding(mesh, rules.spec(CACHE_AXES[: x.ndim], x.shape, mesh)), cache)
+    axes = (CACHE_AXES[0], None, *CACHE_AXES[1:]) if cache.stacked else CACHE_AXES
+    return jax.tree.map(lambda x: NamedSharding(mesh, rules.spec(axes[: x.ndim], x.shape, mesh)), cache)

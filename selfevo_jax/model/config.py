@@ -169,6 +169,12 @@ class ModelConfig:
         """The different kinds of layers, in the order of the first of each."""
         return tuple(dict.fromkeys(self.layers))
 
+    @property
+    def period(self) -> int:
+        """The fewest layers whose kinds, repeated, are those of all; `n_layers` where they do not repeat."""
+        kinds, n = self.layers, self.n_layers
+        return next(p for p in range(1, n + 1) if n % p == 0 and kinds == kinds[:p] * (n // p))
+
     def of_layers(self, n_layers: int) -> ModelConfig:
         """The same with its first layers alone."""
         return dataclasses.replace(self, n_layers=n_layers, local_layers=self.local_layers[:n_layers])

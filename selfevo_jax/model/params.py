@@ -33,9 +33,14 @@ def _declared(config: ModelConfig, param_dtype: Any) -> Any:
     return declared | {f"{STACKED}_{i}": declared[f"{STACKED}_0"] for i in range(config.n_layers)}
 
 
-def abstract_params(config: ModelConfig, param_dtype: Any = jnp.float32) -> Any:
-    """Nested dict of ShapeDtypeStruct; int8 brings the scales along."""
-    return nn.unbox(_declared(config, jnp.dtype(param_dtype)))
+def abstract_params(config: ModelConfig, param_dtype: Any = jnp.float32, stacked: bool = False) -> Any:
+    """Nested dict of ShapeDtypeStruct; int8 brings the scales along. `stacked`: as `stack_layers` makes them."""
+    apart = nn.unbox(_declared(config, jnp.dtype(param_dtype)))
+
+    def stack(*layers: Any) -> Any:
+        return jax.ShapeDtypeStruct((len(layers), *layers[0].shape), layers[0].dtype)
+
+    return stack_layers(apart, stack) if stacked else apart
 
 
 def logical_axes(config: ModelConfig, param_dtype: Any = jnp.float32) -> Any:
@@ -46,9 +51,13 @@ def logical_axes(config: ModelConfig, param_dtype: Any = jnp.float32) -> Any:
     )
 
 
-def param_shardings(config: ModelConfig, mesh: Mesh, rules: ShardingRules, param_dtype: Any = jnp.float32) -> Any:
-    """Nested dict of NamedSharding of the parameters."""
-    return shardings(logical_axes(config, param_dtype), mesh, rules, abstract_params(config, param_dtype))
+def param_shardings(
+    config: ModelConfig, mesh: Mesh, rules: ShardingRules, param_dtype: Any = jnp.float32, stacked: bool = False
+) -> Any:
+    """Nested dict of NamedSharding of the parameters, or as `stack_layers` makes them."""
+    axes = logical_axes(config, param_dtype)
+    shapes = abstract_params(config, param_dtype, stacked)
+    return shardings(stack_axes(axes) if stacked else axes, mesh, rules, shapes)
 
 
 def layer_names(params: Any) -> list[str]:

@@ -1,4 +1,5 @@
-"""The layers of a training step: one after the other or scanned, with as much recomputed as the memory asks for."""
+"""The layers one after the other or scanned: of a training step, with as much recomputed as the memory asks for, and
+of the sampler."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from selfevo_jax.model.attention import Scoring, causal_mask
+from selfevo_jax.model.cache import CacheLayer, KVCache
 from selfevo_jax.model.learning import Remat
 from selfevo_jax.model.params import STACKED, layer_names
 from selfevo_jax.model.transformer import Attend, Block, Rope, Transformer, attend_masked, ropes_of
@@ -103,6 +105,55 @@ def hidden_states(
             x = layers[kind](x, (params[name], adapters.get(name)))
     normed: Any = model.apply({"params": params}, x, method=Transformer.normed)
     return constrain(normed)
+
+
+def cached_logits(
+    model: Transformer,
+    params: Any,
+    tokens: jax.Array,
+    positions: jax.Array,
+    *,
+    cache: KVCache,
+    slots: jax.Array | None = None,
+    window: int | None = None,
+    take: jax.Array | None = None,
+) -> tuple[jax.Array, KVCache]:
+    """`Transformer.__call__` with a cache, for the sampler.
+
+    `params` with `layers_0`, `layers_1`, ... are unrolled, those with `layers` (`stack_layers`) and a stacked cache are
+    scanned, as many layers at a time as their kinds repeat after. The scan carries the cache: each layer writes into it
+    where it lies and reads its own part.
+    """
+
+    def apply(*args: Any, **named: Any) -> Any:
+        return model.apply({"params": params}, *args, **named)
+
+    if STACKED not in params:
+        found: tuple[jax.Array, KVCache] = apply(tokens, positions, cache=cache, slots=slots, window=window, take=take)
+        return found
+    config = model.config
+    block = Block(config, dtype=model.dtype, param_dtype=model.param_dtype, experts=model.experts)
+    of_layer = model.attend_cached(cache, positions, slots, window or cache.length)
+    ropes = dict(zip(config.kinds, ropes_of(config, positions), strict=True))
+
+    def of_number(number: jax.Array) -> Any:
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), params[STACKED])
+
+    def some(carry: tuple[jax.Array, CacheLayer], first: jax.Array) -> tuple[tuple[jax.Array, CacheLayer], None]:
+        for i, kind in enumerate(config.layers[: config.period]):
+            x, held = carry
+            attend = of_layer(held, kind, first + i)
+            out: Any = block.apply({"params": of_number(first + i)}, x, ropes[kind], attend)
+            carry = out
+        return carry, None
+
+    (held,) = cache.layers
+    start = (apply(tokens, method=Transformer.embed), held)
+    (x, held), _ = jax.lax.scan(some, start, jnp.arange(0, config.n_layers, config.period))
+    if take is not None:
+        x = jnp.take_along_axis(x, take[:, None, None], axis=1)[:, 0]
+    logits: jax.Array = apply(apply(x, method=Transformer.normed), method=Transformer.unembed)
+    return logits, KVCache.of_layers([held])
 
 
 def _chosen(by_kind: list[tuple[Rope, Attend]], kind: jax.Array) -> tuple[Rope, Attend]:

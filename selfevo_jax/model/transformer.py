@@ -264,17 +264,19 @@ class Transformer(nn.Module):
             masks = {kind: causal_mask(segment_ids, tokens.shape[1], kind.window) for kind in c.kinds}
             attends = [attend_masked(masks[kind], Scoring.of(c)) for kind in c.layers]
         else:
-            attends = self._attend_cached(cache, positions, slots, window or cache.length)
+            of_layer = self.attend_cached(cache, positions, slots, window or cache.length)
+            attends = [of_layer(*each) for each in zip(cache.layers, c.layers, strict=True)]
         for layer, kind, to in zip(self.layers, c.layers, attends, strict=True):
             x, cached = layer(x, ropes[kind], to)
             if cached is not None:
                 written.append(cached)
         return self.normed(x), None if cache is None else KVCache.of_layers(written)
 
-    def _attend_cached(
+    def attend_cached(
         self, cache: KVCache, positions: jax.Array, slots: jax.Array | None, window: int
-    ) -> list[Attend]:
-        """For each layer: writes the new keys and values, and attends to the first `window` positions."""
+    ) -> Callable[..., Attend]:
+        """Gives for a layer of the cache, its kind and, of a stacked cache, its number: what writes the new keys and
+        values, and attends to the first `window` positions."""
         config, starts = self.config, [start for start in cache.starts if start < window]
         scoring = Scoring.of(config)
         seen = {kind: cache_mask(positions, window, kind.window) for kind in config.kinds}
@@ -282,21 +284,30 @@ class Transformer(nn.Module):
         masks = {kind: jnp.split(mask, starts[1:], axis=2) for kind, mask in seen.items()}
         reached = [deepest >= start if self.skips and start else None for start in starts]
 
-        def of_layer(layer: CacheLayer, kind: LayerKind) -> Attend:
+        def of_layer(layer: CacheLayer, kind: LayerKind, number: jax.Array | None = None) -> Attend:
             def to(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, CacheLayer]:
-                cached = write(layer, k, v, positions, slots, self.heads)
+                # zeros behind head_dim change no score
+                room = [(0, 0)] * 3 + [(0, layer[0][0].shape[-1] - config.head_dim)]
+                out, cached = attended(*(jnp.pad(x, room) if room[-1][1] else x for x in (q, k, v)))
+                return out[..., : config.head_dim], cached
+
+            def attended(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, CacheLayer]:
+                cached = write(layer, k, v, positions, slots, self.heads, number)
 
                 def read(part: CachePart, start: int) -> CachePart:
-                    return take_rows(part, slots, window - start, self.heads)
+                    return take_rows(part, slots, window - start, self.heads, number)
 
                 def widened(part: CachePart, start: int) -> CachePart:
                     k, v, *scales = read(part, start)
                     return k.astype(self.dtype), v.astype(self.dtype), *scales
 
                 held = list(zip(cached, starts, strict=False))
-                first = cached[0][0]
-                whole = jax.ShapeDtypeStruct((*first.shape[:2], window, first.shape[3]), first.dtype)
-                if self.tpu is not None and self.tpu.serves(q, whole):
+                whole = jax.ShapeDtypeStruct((k.shape[0], k.shape[2], window, k.shape[3]), cached[0][0].dtype)
+                among = number is not None and slots is None
+                if self.tpu is not None and self.tpu.serves(q, whole, among):
+                    if among and q.shape[1] == len(held) == 1:
+                        keys, values, *_ = cached[0]
+                        return self.tpu.attend(q, keys, values, positions, kind.window, number), cached
                     parts = [read(*part) for part in held]
                     keys, values, *_ = (jnp.concatenate(part, axis=2) for part in zip(*parts, strict=True))
                     return self.tpu.attend(q, keys, values, positions, kind.window), cached
@@ -306,7 +317,7 @@ class Transformer(nn.Module):
 
             return to
 
-        return [of_layer(*each) for each in zip(cache.layers, config.layers, strict=True)]
+        return of_layer
 
     def unembed(self, x: jax.Array) -> jax.Array:
         """fp32 logits `[..., V]` of states `[..., D]`."""

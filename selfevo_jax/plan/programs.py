@@ -151,8 +151,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     engine, mesh = sampler.engine, sampler.mesh
     state_shapes = jax.eval_shape(engine.new_state)
     state = laid_out(state_shapes, engine.state_layout)
-    declared = abstract_params(model, engine.param_dtype)
-    params = laid_out(declared, param_shardings(model, mesh, engine.rules, engine.param_dtype))
+    params = engine.weights.shapes
     common: dict[str, Any] = {
         "mesh": mesh,
         "parameters": shard_bytes(params),
@@ -164,25 +163,25 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
     }
     dtypes = f"{engine.dtype.name}, parameters {engine.param_dtype.name}, cache {engine.cache_dtype.name}"
 
-    def kinds(queries: int) -> str:
-        return f"{dtypes}, attention {'by a kernel' if engine.by_kernel(queries) else 'plain'}"
+    def kinds(queries: int, whole: bool) -> str:
+        return f"{dtypes}, attention {'by a kernel' if engine.by_kernel(queries, whole) else 'plain'}"
 
     length = lengths.extend_bucket(engine.extend_lengths)
     each = engine.rows_of(length)[-1]
-    given, rows = engine.shards * each, engine.at_once(each, length)
+    given, rows, whole = engine.shards * each, engine.at_once(each, length), engine.is_whole(each, length)
     window = next((w for w in engine.extend_windows if w >= min(lengths.prompt, engine.cache_length)), None)
     window = window or engine.extend_windows[-1]
     tokens, ids = np.zeros((given, length), np.int32), np.zeros(given, np.int32)
     extend = Program(
         name=EXTEND,
         kind=EXTEND,
-        shape=f"{rows} rows x {length} tokens of {engine.slots} slots x {state.cache.length}, {kinds(length)}",
+        shape=f"{rows} rows x {length} tokens of {engine.slots} slots x {state.cache.length}, {kinds(length, whole)}",
         lower=lambda: engine.programs.lower(
             "extend",
             (
                 params,
                 state,
-                None if engine.is_whole(each, length) else ids,
+                None if whole else ids,
                 empty_rows(given, _STOPS),
                 tokens,
                 ids,
@@ -206,7 +205,7 @@ def sampler_programs(sampler: Sampler, model: ModelConfig, lengths: Lengths) -> 
         return Program(
             name=f"{DECODE} (drafts)" if drafts else DECODE,
             kind=DECODE,
-            shape=f"{steps} steps of {slots} slots x {state.cache.length}{checked}, {kinds(1 + drafts)}",
+            shape=f"{steps} steps of {slots} slots x {state.cache.length}{checked}, {kinds(1 + drafts, whole=True)}",
             lower=lambda: engine.programs.lower(
                 "decode_many",
                 (params, state, empty_rows(slots, _STOPS), np.int32(0), np.int32(0), engine.drawable),

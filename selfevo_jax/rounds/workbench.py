@@ -241,7 +241,8 @@ class Workbench:
         reporter.line(f"  {self.slots}")
         jobs = self.engine.compilations(params, n_stops=len(self.format.stop_ids))
         at_once = self.compiled_at_once(len(jobs))
-        watch, begin = Watch(self.mesh.devices.flat[0], self.model.n_layers, len(jobs), at_once), time.perf_counter()
+        watch = Watch(self.mesh.devices.flat[0], self.engine.compiled_layers, len(jobs), at_once)
+        begin = time.perf_counter()
         pool = ThreadPoolExecutor(at_once)
         try:
             with reporter.task("compiling the sampler", len(jobs), "programs") as meter:

@@ -20,7 +20,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from selfevo_jax.model import ExpertMesh, KVCache, ModelConfig, TpuAttention, Transformer
-from selfevo_jax.model.cache import HeadMesh, take_rows
+from selfevo_jax.model.cache import HeadMesh, copy_rows
+from selfevo_jax.model.stack import cached_logits
 from selfevo_jax.sample.draft import Grown, proposed, written
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
 from selfevo_jax.sample.programs import NARROW, Programs
@@ -209,17 +210,19 @@ def make_programs(
     skips: bool = False,
     experts: ExpertMesh | None = None,
     shards: Shards | None = None,
+    scan: bool = False,
 ) -> Programs:
     """The jitted programs. With shardings given: those of the slots, of what an extend draws in each row, and of what
-    decoding does, which every host reads (replicated). `shards` are what the slots lie on where they are several."""
+    decoding does, which every host reads (replicated). `shards` are what the slots lie on where they are several.
+    `scan`: parameters and cache have their layers stacked."""
     kinds: Any = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype)}
     if shards is not None:
         tpu = None if tpu is None else tpu.inside(shards.axes)
         experts = None if experts is None else experts.inside(shards.axes)
     outer = () if shards is None else shards.axes
-    heads = None if state_layout is None else HeadMesh.of(state_layout.cache, outer)
+    heads = None if state_layout is None else HeadMesh.of(state_layout.cache, scan, outer)
     model = Transformer(config, **kinds, tpu=tpu, skips=skips, experts=experts, heads=heads)
-    apply: Any = model.apply
+    apply: Any = functools.partial(cached_logits, model)
     everywhere = (lambda count: count) if shards is None else shards.likely_total
 
     def ended(rows: Rows, token: jax.Array, logprob: jax.Array, count: jax.Array) -> jax.Array:
@@ -243,7 +246,7 @@ def make_programs(
         real = offsets < lengths[:, None]
         positions = jnp.where(real, starts[:, None] + offsets, state.cache.length)  # written nowhere
         logits, cache = apply(
-            {"params": params},
+            params,
             tokens,
             positions,
             cache=state.cache,
@@ -326,7 +329,7 @@ def make_programs(
                 asked = jnp.concatenate([asked, guesses], axis=1)
             where = grown.position[:, None] + jnp.arange(1 + drafts)
             where = jnp.where(grown.active[:, None], where, cache.length)
-            logits, cache = apply({"params": params}, asked, where, cache=cache, window=window)
+            logits, cache = apply(params, asked, where, cache=cache, window=window)
 
             def take(i: Any, carry: Any) -> Any:
                 going, grown = carry
@@ -368,16 +371,9 @@ def make_programs(
         return state, grown.drawn, grown.logprobs, grown.made, step, drafted
 
     def fork(state: SlotState, sources: jax.Array, targets: jax.Array) -> SlotState:
-        def put(leaf: jax.Array, rows: jax.Array, targets: jax.Array) -> jax.Array:
-            return leaf.at[targets[:, None], jnp.arange(leaf.shape[1])].set(rows, mode="drop")  # head by head too
-
-        def copy(leaf: jax.Array) -> jax.Array:
-            (rows,) = take_rows((leaf,), sources, leaf.shape[2], heads)
-            return (put if heads is None else heads.each(put, (1, 1, None), 1))(leaf, rows, targets)
-
         known = (state.token, state.active, state.position, state.count, state.text)
         known = jax.tree.map(lambda x: x.at[targets].set(x[sources], mode="drop"), known)
-        return SlotState(jax.tree.map(copy, state.cache), *known)
+        return SlotState(copy_rows(state.cache, sources, targets, heads), *known)
 
     if shards is not None:
         extend, decode_many, fork = shards.extend(extend), shards.decode_many(decode_many), shards.fork(fork)

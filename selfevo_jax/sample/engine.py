@@ -22,15 +22,13 @@ from selfevo_jax.model import (
     abstract_params,
     cache_shardings,
     init_cache,
-    param_shardings,
-    quantize_params,
     used_params,
 )
 from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
-from selfevo_jax.sample.memory import reads_by_kernel, tree_bytes
+from selfevo_jax.sample.memory import kernel_width, reads_by_kernel, tree_bytes
 from selfevo_jax.sample.methods import drawable_ids
 from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request, Single
@@ -39,6 +37,7 @@ from selfevo_jax.sample.shards import Shards
 from selfevo_jax.sample.speculation import Pace, Speculation
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
+from selfevo_jax.sample.weights import Weights
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, replicated, reshard, spans_processes
 
 Progress = Callable[[EngineStats], None]
@@ -87,6 +86,9 @@ class Engine:
       speculation: drafts that decode steps check, in each slot's own text; None: none.
       overlap_steps: steps launched behind a dispatch, which the device runs while the host reads what was drawn and
         readies the next one; None: none on a CPU, whose cores do the host's work too, and `OVERLAP_STEPS` elsewhere.
+      scan_layers: whether programs scan over the layers (where their kinds repeat), which takes a fraction of the time
+        to compile; None: where a step was found to take no longer so: on TPU with the paged kernel, for dense
+        parameters that are not int8.
 
     Raises ConfigError for sizes that cannot work.
     """
@@ -112,6 +114,7 @@ class Engine:
         stream: Callable[[Any], Stream] | None = None,
         speculation: Speculation | None = None,
         overlap_steps: int | None = None,
+        scan_layers: bool | None = None,
     ) -> None:
         if slots < 1:
             raise ConfigError(f"slots is {slots}; expected at least 1")
@@ -153,8 +156,12 @@ class Engine:
         multiple, capacity = 64, cache_length
         if tpu is not None:
             multiple, capacity = LANES, -(-cache_length // LANES) * LANES
-        keys = (slots, model_config.n_kv_heads, capacity, model_config.head_dim)
         by_kernel = reads_by_kernel(model_config, mesh, self.rules, cache_length, self.dtype, self.cache_dtype)
+        compared = by_kernel and not model_config.n_experts and not is_int8(self.param_dtype)
+        repeats = model_config.period < model_config.n_layers
+        self.scan_layers = repeats and (compared if scan_layers is None else scan_layers)
+        width = kernel_width(model_config) if by_kernel else model_config.head_dim
+        keys = (slots, model_config.n_kv_heads, capacity, width)
         self.decode_rows = tuple(sorted({-(-rows // self.shards) for rows in shapes.decode_rows(slots, by_kernel)}))
         self._tpu, self._keys = tpu, jax.ShapeDtypeStruct(keys, self.cache_dtype)
         windows = ends = shapes.cache_windows(capacity, multiple)
@@ -168,22 +175,19 @@ class Engine:
         drafting = any(map(self.drafts_of, self.decode_rows))
 
         def make_state() -> SlotState:
-            cache = init_cache(self.config, self.slots, parts, self.cache_dtype)
+            cache = init_cache(self.config, self.slots, parts, self.cache_dtype, stacked=self.scan_layers, width=width)
             token, position, count = jnp.zeros((3, self.slots), jnp.int32)
             text = jnp.zeros((self.slots, self.decode_windows[-1]), jnp.int32) if drafting else None
             return SlotState(cache, token, jnp.zeros(self.slots, bool), position, count, text)
 
         self._abstract_cache: KVCache = jax.eval_shape(make_state).cache
         self.state_layout: SlotState | None = None
-        self._layout = None
         if mesh is not None:
             caches = cache_shardings(self._abstract_cache, mesh, self.rules)
             by_slot: Any = host_sharding if on_shards is None else on_shards.layout
             self.state_layout = SlotState(caches, by_slot, by_slot, by_slot, by_slot, by_slot if drafting else None)
-            self._layout = param_shardings(model_config, mesh, self.rules, self.param_dtype)
         self._make_state = jax.jit(make_state, out_shardings=self.state_layout)
-        declared = abstract_params(model_config, self.param_dtype)
-        self._quantize = jax.jit(functools.partial(quantize_params, declared=declared), out_shardings=self._layout)
+        self.weights = Weights(model_config, self.param_dtype, mesh, self.rules, self.scan_layers)
         self.programs: Programs = make_programs(
             model_config,
             self.dtype.name,
@@ -195,16 +199,23 @@ class Engine:
             on_cpu,
             ExpertMesh.of(model_config, mesh, self.rules),
             on_shards,
+            self.scan_layers,
         )
+
+    @property
+    def compiled_layers(self) -> int:
+        """Layers that a program has, where it does not go through the same ones again."""
+        return self.config.period if self.scan_layers else self.config.n_layers
 
     def drafts_of(self, rows: int) -> int:
         """Drafts that a step of so many rows of a shard may check for each."""
         return 0 if self._speculation is None else self._speculation.drafts_of(rows)
 
-    def by_kernel(self, queries: int) -> bool:
-        """Whether a kernel attends to the cache for so many queries of each slot; else the plain path does."""
-        query = jax.ShapeDtypeStruct((self.slots, queries, self.config.n_heads, self.config.head_dim), self.dtype)
-        return self._tpu is not None and self._tpu.serves(query, self._keys)
+    def by_kernel(self, queries: int, whole: bool) -> bool:
+        """Whether a kernel attends to the cache for so many queries of each slot, of all slots (`whole`) or of some;
+        else the plain path does."""
+        query = jax.ShapeDtypeStruct((self.slots, queries, self.config.n_heads, self._keys.shape[3]), self.dtype)
+        return self._tpu is not None and self._tpu.serves(query, self._keys, whole and self.scan_layers)
 
     def new_state(self) -> SlotState:
         """Slots with empty caches [slots, K, C, head_dim] a layer, laid out for this engine's mesh; on TPU C in whole
@@ -227,23 +238,9 @@ class Engine:
         return jax.make_array_from_callback(mask.shape, replicated(self.mesh), lambda index: mask[index])
 
     def place(self, params: Any) -> Any:
-        """The parameters laid out and cast (to int8: quantized) for decoding, on the device; as they are where nothing
-        changes."""
-        leaves = jax.tree.leaves(params)
-        declared = jax.tree.leaves(abstract_params(self.config, self.param_dtype))
-        same = len(leaves) == len(declared) and all(
-            isinstance(x, jax.Array) and x.dtype == d.dtype for x, d in zip(leaves, declared, strict=True)
-        )
-        if self._layout is not None:
-            wanted = jax.tree.leaves(self._layout)
-            same = same and all(x.sharding.is_equivalent_to(s, x.ndim) for x, s in zip(leaves, wanted, strict=True))
-        if same:
-            return params
-        if is_int8(self.param_dtype):
-            return self._quantize(params)
-        if self._layout is None:
-            return jax.tree.map(lambda x: jnp.asarray(x, self.param_dtype), params)
-        return reshard(params, self._layout, self.param_dtype)
+        """The parameters laid out and cast (to int8: quantized) for decoding, on the device, with their layers stacked
+        where programs scan over them; as they are where nothing changes."""
+        return self.weights.place(params)
 
     def fit(self, lengths: Iterable[int], each: float | None = None) -> None:
         """Chooses the lengths that `extend` is compiled for by the token counts of extends to expect (prompts,

@@ -81,11 +81,19 @@ def reads_by_kernel(
     config: ModelConfig, mesh: Mesh | None, rules: ShardingRules, cache_length: int, dtype: Any, cache_dtype: Any
 ) -> bool:
     """Whether a decode step reads the cache by a kernel, as far as each slot is filled."""
-    tpu = TpuAttention.choose(config, mesh, rules)
-    query = jax.ShapeDtypeStruct((1, 1, config.n_heads, config.head_dim), dtype)
+    tpu, width = TpuAttention.choose(config, mesh, rules), kernel_width(config)
+    query = jax.ShapeDtypeStruct((1, 1, config.n_heads, width), dtype)
     capacity = -(-cache_length // LANES) * LANES
-    keys = jax.ShapeDtypeStruct((1, config.n_kv_heads, capacity, config.head_dim), cache_dtype)
+    keys = jax.ShapeDtypeStruct((1, config.n_kv_heads, capacity, width), cache_dtype)
     return tpu is not None and tpu.serves(query, keys)
+
+
+def kernel_width(config: ModelConfig) -> int:
+    """Numbers of a head and position in a cache that the kernel reads: head_dim, filled up to whole lanes where that is
+    no more than twice as many. A TPU pads them anyway to write one position; left to its compiler, each program copies
+    the whole cache into that layout and back."""
+    whole = -(-config.head_dim // LANES) * LANES
+    return whole if whole <= 2 * config.head_dim else config.head_dim
 
 
 def released_while_sampling(mesh: Mesh) -> bool:
@@ -132,7 +140,10 @@ class SamplerMemory:
     @functools.cached_property
     def slot(self) -> int:
         """The cache of one slot, scales included; over `tensor` its heads are split."""
-        cache = jax.eval_shape(lambda: init_cache(self.config, self.ways, self.cache_length, self.cache_dtype))
+        width = kernel_width(self.config) if self.by_kernel else None
+        cache = jax.eval_shape(
+            lambda: init_cache(self.config, self.ways, self.cache_length, self.cache_dtype, width=width)
+        )
         return device_bytes(cache, cache_shardings(cache, self.mesh, self.rules))
 
     def params(self, param_dtype: Any, rules: ShardingRules, mesh: Mesh | None = None) -> int:

@@ -98,7 +98,7 @@ def _compiling(bench: Workbench) -> Compiling:
         if s.steps != 0 and is_run
     }
     at_once = bench.compiled_at_once(sampler)
-    return estimate(bench.mesh.devices.flat[0], bench.model.n_layers, sampler + len(shapes), at_once)
+    return estimate(bench.mesh.devices.flat[0], bench.engine.compiled_layers, sampler + len(shapes), at_once)
 
 
 def _meta_steps(section: TrainSection, taught: Mapping[str, Sequence[Unit]], seed: int) -> int | None:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from random_params import random_params
 
-from selfevo_jax.model import ModelConfig, TpuAttention, Transformer, init_cache
+from selfevo_jax.model import ModelConfig, TpuAttention, Transformer, init_cache, stack_layers
 from selfevo_jax.model.attention import Part, Scoring, attend, cache_mask
+from selfevo_jax.model.stack import cached_logits
 from selfevo_jax.sharding import DECODE_RULES, make_mesh
 
 CAPPED, PLAIN = Scoring(0.2, 1.5), Scoring(128**-0.5)
-CONFIG = ModelConfig(64, 64, 1, 6, 2, 128, 96)
+CONFIG = ModelConfig(64, 64, 1, 6, 2, 64, 96)
 INTERPRETED = TpuAttention(Scoring.of(CONFIG), interpret=True)
 
 
@@ -81,24 +82,25 @@ def model_case():
 
 def logits_of(dtype, tpu):
     """Logits of two extends, the second at an offset and padded, and of two decode steps after them."""
-    apply = jax.jit(Transformer(CONFIG, dtype=dtype, tpu=tpu).apply)
+    apply = jax.jit(functools.partial(cached_logits, Transformer(CONFIG, dtype=dtype, tpu=tpu)))
     params, tokens = model_case()
-    cache = init_cache(CONFIG, 2, 128, dtype)
+    cache = init_cache(CONFIG, 2, 128, dtype, stacked=tpu is not None, width=None if tpu is None else 128)
+    params = params if tpu is None else stack_layers(params)
     lengths = np.array([16, 11])
     out = []
     for begin, end in itertools.pairwise((0, 8, 16)):
         index = np.arange(begin, end)[None]
         where = np.where(index < lengths[:, None], index, 128)
-        logits, cache = apply({"params": params}, tokens[:, begin:end], where, cache=cache)
+        logits, cache = apply(params, tokens[:, begin:end], where, cache=cache, slots=np.arange(2))
         out.append(np.asarray(logits)[where < 128])
     for step in range(2):
         at = (lengths + step)[:, None]
-        logits, cache = apply({"params": params}, np.take_along_axis(tokens, at, 1), at, cache=cache)
+        logits, cache = apply(params, np.take_along_axis(tokens, at, 1), at, cache=cache)
         out.append(np.asarray(logits)[:, 0])
     return np.concatenate(out)
 
 
-def test_a_model_with_the_kernels_is_as_near_to_float32_as_without():
+def test_a_scanned_model_with_the_kernels_and_wider_heads_is_as_near_to_float32_as_without():
     exact, plain = logits_of(jnp.float32, None), logits_of(jnp.bfloat16, None)
     error = np.abs(logits_of(jnp.bfloat16, INTERPRETED) - exact).max()
     rounding = np.abs(plain - exact).max()
@@ -109,9 +111,13 @@ def test_a_model_with_the_kernels_is_as_near_to_float32_as_without():
 def test_on_a_mesh_each_device_attends_with_its_slots_and_kv_heads(length):
     mesh = make_mesh(2, 2, 2)
     sharded = TpuAttention(PLAIN, mesh, ("data", "fsdp"), ("tensor",), interpret=True)
-    case = random_case(4, length, 2, 2, 128, 128, jnp.bfloat16)
+    q, k, v = case = random_case(4, length, 2, 2, 128, 128, jnp.bfloat16)
     at = jnp.asarray([[0], [120], [64], [17]]) + jnp.arange(length)
-    got = jax.jit(sharded.attend)(*case, at)
+    if length == 1:  # of the layers of a stacked cache it reads one
+        k, v = (jnp.stack([jnp.zeros_like(x), x], axis=1) for x in (k, v))
+        got = jax.jit(sharded.attend)(q, k, v, at, number=1)
+    else:
+        got = jax.jit(sharded.attend)(*case, at)
     assert got.sharding.is_equivalent_to(jax.NamedSharding(mesh, jax.P(("data", "fsdp"), None, "tensor")), 4)
     close(got, reference(*case, at), jnp.bfloat16)
 

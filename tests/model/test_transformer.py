@@ -20,7 +20,9 @@ from selfevo_jax.model import (
     init_params,
     param_count,
     quantize_params,
+    stack_layers,
 )
+from selfevo_jax.model.stack import cached_logits
 from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 
 CONFIG = PRESETS["tiny"]
@@ -75,6 +77,24 @@ def test_rows_of_a_cache_in_parts_have_the_logits_of_one_in_one_piece(config: Mo
         np.testing.assert_allclose(logits, whole[:, start:end], atol=1e-5)
     untouched = [np.abs(np.asarray(leaf)[[1, 2, 4]]).max() for leaf in jax.tree.leaves(cache)]
     assert max(untouched) == 0
+
+
+def test_a_scan_over_layers_of_two_kinds_in_turn_has_the_logits_of_one_after_the_other() -> None:
+    config = dataclasses.replace(WINDOWED, n_layers=4, local_layers=(True, False) * 2)
+    params, tokens, whole = case_of(config)
+    apply = jax.jit(functools.partial(cached_logits, Transformer(config)))
+    params, slots = stack_layers(params), np.array([3, 0])
+    cache = init_cache(config, 5, (4, 4, 8), stacked=True)
+    given = (tokens[:, :7], positions(2, 16)[:, :7])
+    logits, cache = apply(params, *given, cache=cache, slots=slots)
+    np.testing.assert_allclose(logits, whole[:, :7], atol=1e-5)
+    where = np.full((5, 2), 16)  # at rest
+    where[slots] = [7, 8]
+    asked = np.zeros((5, 2), int)
+    asked[slots] = tokens[:, 7:9]
+    logits, cache = apply(params, asked, where, cache=cache)
+    np.testing.assert_allclose(logits[slots], whole[:, 7:9], atol=1e-5)
+    assert max(np.abs(np.asarray(leaf)[[1, 2, 4]]).max() for leaf in jax.tree.leaves(cache)) == 0
 
 
 @pytest.mark.parametrize("tied", [True, False])

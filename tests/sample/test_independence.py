@@ -39,6 +39,12 @@ def test_results_do_not_depend_on_the_mesh(shape, temperature):
     assert told(on_mesh, random_params(), temperature) == lone(temperature)
 
 
+def test_results_do_not_depend_on_a_scan_over_the_layers():
+    scanned = engine(slots=5, mesh=make_mesh(2, 2, 2), scan_layers=True)
+    assert scanned.new_state().cache.stacked
+    assert told(scanned, random_params(), 1.0) == lone(1.0)
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_results_do_not_depend_on_steps_that_go_on_while_the_host_reads(temperature):
     assert told(engine(slots=3, overlap_steps=2), random_params(), temperature) == lone(temperature)

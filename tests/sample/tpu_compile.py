@@ -1,7 +1,7 @@
 """Compiles the engine's programs for TPU topologies, with no TPU, and prints what the compiler made of them as JSON.
 
-Run as `python tpu_compile.py v5e:2x2=1x2x2 ...`, in a process of its own: the TPU compiler reads its settings when it
-starts.
+Run as `python tpu_compile.py v5e:2x2=1x2x2=128 ...` (topology, mesh, head_dim), in a process of its own: the TPU
+compiler reads its settings when it starts.
 """
 
 import json
@@ -49,12 +49,12 @@ def facts(compiled):
     }
 
 
-def main(topology, mesh_shape):
+def main(topology, mesh_shape, head_dim):
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    from selfevo_jax.model import ModelConfig, abstract_params, param_shardings
+    from selfevo_jax.model import ModelConfig
     from selfevo_jax.sample import Engine
     from selfevo_jax.sample.decode import empty_rows
     from selfevo_jax.sharding import laid_out, make_mesh
@@ -62,12 +62,12 @@ def main(topology, mesh_shape):
     devices = find_topology(topology).devices
     shape = tuple(map(int, mesh_shape.split("x")))
     mesh = make_mesh(*shape, devices=devices[: int(np.prod(shape))])
-    config = ModelConfig(128, 128, 1, 4, 2, 128, 256, max_position=8192)
+    config = ModelConfig(128, 128, 2, 4, 2, int(head_dim), 256, max_position=8192)
     engine = Engine(config, None, slots=64, cache_length=4000, mesh=mesh, dtype=jnp.bfloat16, stream=lambda _: None)
 
     made = engine._make_state.lower().compile()
     state = laid_out(jax.eval_shape(engine.new_state), made.output_shardings)
-    params = laid_out(abstract_params(config, jnp.bfloat16), param_shardings(config, mesh, engine.rules))
+    params = engine.weights.shapes
     each = engine.rows_of(8)[-1]
     n_rows = engine.shards * each
     slots = None if engine.is_whole(each, 8) else np.zeros(n_rows, np.int32)
@@ -85,13 +85,15 @@ def main(topology, mesh_shape):
             at_once=engine.at_once(each, 8),
         ),
     }
+    programs["fork"] = engine.programs.compiled("fork", 0, (state, *[np.zeros(n_rows, np.int32)] * 2))
     leaf = state.cache.k[0]
     shard = int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
-    matrix = min(np.prod(x.shape) * 2 for x in jax.tree.leaves(params) if len(x.shape) > 1)
+    matrix = min(np.prod(x.shape[1:]) * 2 for x in jax.tree.leaves(params["layers"]) if len(x.shape) > 2)
     return {
         "device": devices[0].device_kind,
         "windows": engine.decode_windows,
         "cache_layer": shard,
+        "scanned": engine.scan_layers,
         "smallest_matrix": int(matrix),
         **{name: facts(program) for name, program in programs.items()},
     }

@@ -1,0 +1,71 @@
+"""The parameters as the sampler takes them: cast or quantized, laid out for decoding, and stacked for a scan."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from selfevo_jax.model import ModelConfig, abstract_params, param_shardings, quantize_params, stack_layers
+from selfevo_jax.model.int8 import is_int8
+from selfevo_jax.sharding import ShardingRules, laid_out, reshard
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What they are made of and made into, by way of their shapes."""
+
+    config: ModelConfig
+    dtype: Any
+    """int8: matrices quantized, with float32 scales."""
+    mesh: Mesh | None
+    rules: ShardingRules
+    stacked: bool
+    """Whether the layers are stacked (`stack_layers`)."""
+
+    @functools.cached_property
+    def layout(self) -> Any:
+        """Nested dict of NamedSharding; None without a mesh."""
+        if self.mesh is None:
+            return None
+        return param_shardings(self.config, self.mesh, self.rules, self.dtype, self.stacked)
+
+    @functools.cached_property
+    def shapes(self) -> Any:
+        """Nested dict of ShapeDtypeStruct, with their shardings where there is a mesh."""
+        shapes = abstract_params(self.config, self.dtype, self.stacked)
+        return shapes if self.layout is None else laid_out(shapes, self.layout)
+
+    def place(self, params: Any) -> Any:
+        """Of parameters with their layers apart, on the device; as they are where nothing changes."""
+        leaves, wanted = jax.tree.leaves(params), jax.tree.leaves(self.shapes)
+        if len(leaves) == len(wanted) and all(map(_is_already, leaves, wanted)):
+            return params
+        if self.stacked or is_int8(self.dtype):
+            return self._made(params)
+        if self.layout is None:
+            return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
+        return reshard(params, self.layout, self.dtype)
+
+    @functools.cached_property
+    def _made(self) -> Any:
+        apart = abstract_params(self.config, self.dtype)
+
+        def made(params: Any) -> Any:
+            if is_int8(self.dtype):
+                cast = quantize_params(params, declared=apart)
+            else:
+                cast = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
+            return stack_layers(cast) if self.stacked else cast
+
+        return jax.jit(made, out_shardings=self.layout)
+
+
+def _is_already(leaf: Any, wanted: jax.ShapeDtypeStruct) -> bool:
+    if not isinstance(leaf, jax.Array) or leaf.dtype != wanted.dtype:
+        return False
+    return wanted.sharding is None or bool(leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim))
