@@ -24,7 +24,6 @@ from selfevo_jax.model import (
     init_cache,
     used_params,
 )
-from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
@@ -37,7 +36,7 @@ from selfevo_jax.sample.shards import Shards
 from selfevo_jax.sample.speculation import Pace, Speculation
 from selfevo_jax.sample.stats import EngineStats
 from selfevo_jax.sample.stops import Stream, TextTokenizer
-from selfevo_jax.sample.weights import Weights
+from selfevo_jax.sample.weights import Weights, scanning_pays
 from selfevo_jax.sharding import DECODE_RULES, ShardingRules, replicated, reshard, spans_processes
 
 Progress = Callable[[EngineStats], None]
@@ -87,8 +86,7 @@ class Engine:
       overlap_steps: steps launched behind a dispatch, which the device runs while the host reads what was drawn and
         readies the next one; None: none on a CPU, whose cores do the host's work too, and `OVERLAP_STEPS` elsewhere.
       scan_layers: whether programs scan over the layers (where their kinds repeat), which takes a fraction of the time
-        to compile; None: where a step was found to take no longer so: on TPU with the paged kernel, for dense
-        parameters that are not int8.
+        to compile; None: where a TPU's paged kernel reads the cache and a step takes no longer so (`scanning_pays`).
 
     Raises ConfigError for sizes that cannot work.
     """
@@ -157,9 +155,9 @@ class Engine:
         if tpu is not None:
             multiple, capacity = LANES, -(-cache_length // LANES) * LANES
         by_kernel = reads_by_kernel(model_config, mesh, self.rules, cache_length, self.dtype, self.cache_dtype)
-        compared = by_kernel and not model_config.n_experts and not is_int8(self.param_dtype)
+        pays = by_kernel and scanning_pays(model_config, mesh, self.rules, self.param_dtype)
         repeats = model_config.period < model_config.n_layers
-        self.scan_layers = repeats and (compared if scan_layers is None else scan_layers)
+        self.scan_layers = repeats and (pays if scan_layers is None else scan_layers)
         width = kernel_width(model_config) if by_kernel else model_config.head_dim
         keys = (slots, model_config.n_kv_heads, capacity, width)
         self.decode_rows = tuple(sorted({-(-rows // self.shards) for rows in shapes.decode_rows(slots, by_kernel)}))

@@ -12,7 +12,22 @@ from jax.sharding import Mesh
 
 from selfevo_jax.model import ModelConfig, abstract_params, param_shardings, quantize_params, stack_layers
 from selfevo_jax.model.int8 import is_int8
+from selfevo_jax.sample.memory import device_bytes, tree_bytes
 from selfevo_jax.sharding import ShardingRules, laid_out, reshard
+
+_SCANNED_FROM = 2 * 2**30
+"""Bytes of a device: with its layers unrolled the compiler keeps up to some 80 MB of them in a TPU's VMEM from step to
+step, which makes a twentieth of fewer."""
+
+
+def scanning_pays(config: ModelConfig, mesh: Mesh | None, rules: ShardingRules, dtype: Any) -> bool:
+    """Whether a decode step on TPU takes no longer with its layers scanned, by the TPU compiler: of many parameters,
+    dense and not int8, in layers all alike. Of int8 ones, and of layers of two kinds in turn, it makes copies."""
+    if config.n_experts or config.period > 1 or is_int8(dtype):
+        return False
+    whole = abstract_params(config, dtype)
+    layout = None if mesh is None else param_shardings(config, mesh, rules, dtype)
+    return (tree_bytes(whole) if layout is None else device_bytes(whole, layout)) >= _SCANNED_FROM
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,8 @@ def main(topology, mesh_shape, head_dim):
     shape = tuple(map(int, mesh_shape.split("x")))
     mesh = make_mesh(*shape, devices=devices[: int(np.prod(shape))])
     config = ModelConfig(128, 128, 2, 4, 2, int(head_dim), 256, max_position=8192)
-    engine = Engine(config, None, slots=64, cache_length=4000, mesh=mesh, dtype=jnp.bfloat16, stream=lambda _: None)
+    how = {"mesh": mesh, "dtype": jnp.bfloat16, "stream": lambda _: None, "scan_layers": True}
+    engine = Engine(config, None, slots=64, cache_length=4000, **how)
 
     made = engine._make_state.lower().compile()
     state = laid_out(jax.eval_shape(engine.new_state), made.output_shardings)
