@@ -11,10 +11,10 @@ from selfevo_jax.annotate.section import AnnotateSection
 from selfevo_jax.annotate.steps import read_steps
 from selfevo_jax.judges import ChainJudge
 from selfevo_jax.judges.endpoint import Answer
+from selfevo_jax.text import behind_thinking
 
-CUT, EMPTY = "cut at the limit", "empty"
+CUT, EMPTY, THOUGHT = "cut at the limit", "empty", "thinking alone"
 """Why a text is no row."""
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 _REFERENCE = re.compile(r"\breference (?:answer|solution)\b", re.IGNORECASE)
 
 
@@ -34,7 +34,10 @@ def read_text(answer: Answer) -> tuple[str | None, str]:
         return None, answer.error
     if not answer.whole:
         return None, CUT if answer.finish == "length" else f"ended by {answer.finish}"
-    text = _THOUGHT.sub("", answer.text).strip()
+    begin = behind_thinking(answer.text)
+    if begin is None:
+        return None, THOUGHT
+    text = answer.text[begin:].strip()
     return (text, "") if text else (None, EMPTY)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from selfevo_jax.judges.base import Reply
 from selfevo_jax.judges.mt_bench import JudgePrompt
+from selfevo_jax.text import behind_thinking
 
 Slot = Literal["A", "B", "C"]
 """What a judge says: the first answer is better, the second one is, or neither."""
@@ -36,7 +37,7 @@ PAIR_VERDICTS = """What is read as the verdict of a pair.
    without "but", "though", "or", "perhaps" and the like.
 4. Behind it nothing takes it back: no "wait", "actually", "on second thought", no other verdict in words, no "B is
    better" behind [[A]].
-5. The text came to its own end.
+5. The text came to its own end. What is only thought before the answer (<think>...</think>) is not read.
 """
 
 _MARK = re.compile(r"\[\[([ABC])\]\]")
@@ -80,6 +81,8 @@ def read_pair_verdict(text: str, whole: bool = True) -> PairVerdict:
     """Reads by PAIR_VERDICTS; `whole` says whether the text came to its own end."""
     if not whole:
         return PairVerdict(None, "clipped")
+    begin = behind_thinking(text)
+    text = "" if begin is None else text[begin:]
     marks = list(_MARK.finditer(text))
     if not marks:
         return PairVerdict(None, "none")

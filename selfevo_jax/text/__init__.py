@@ -26,6 +26,7 @@ from selfevo_jax.text.rating import RATINGS
 from selfevo_jax.text.section import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatSection
 from selfevo_jax.text.stream import StreamDecoder, first_stop
 from selfevo_jax.text.templates import ChatTemplate
+from selfevo_jax.text.thinking import behind_thinking
 from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
 from selfevo_jax.text.verdict import VERDICTS, Verdict, VerdictRule, parse_verdict
 
@@ -47,6 +48,7 @@ __all__ = [
     "Verdict",
     "VerdictRule",
     "before_next_question",
+    "behind_thinking",
     "boxed",
     "check_exported",
     "checked_texts",

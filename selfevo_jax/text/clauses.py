@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from selfevo_jax.text.thinking import behind_thinking
+
 EMPHASIS = r"[ *_`]*"
 """What may stand between the words of a clause without a meaning of its own."""
 GAP = r"[ *_`]+"
@@ -49,7 +51,8 @@ the square of such a run, and a model that has lost itself writes nothing else."
 
 class Plain:
     """A text in plain letters: compatibility forms, dashes, quotes and blanks made alike, invisible signs left out, and
-    of long runs without a word their middle, but for an empty line or a line end.
+    of long runs without a word their middle, but for an empty line or a line end. What is only thought before the
+    answer is no part of it.
 
     `text` is what is searched; `origin[i]` is the place in the given text of its letter i, with one more for the end.
     """
@@ -57,7 +60,9 @@ class Plain:
     def __init__(self, given: str) -> None:
         letters: list[str] = []
         origin: list[int] = []
-        for at, letter in enumerate(given):
+        begin = behind_thinking(given)
+        for at in range(len(given) if begin is None else begin, len(given)):
+            letter = given[at]
             for plain in _plain(letter, given[at + 1 : at + 2]):
                 letters.append(plain)
                 origin.append(at)

@@ -24,7 +24,7 @@ RATINGS = r"""The clauses that are read as a rating. Any other text is unparseab
    second thought with a lower number ("Actually 3/10"). No other rating may follow in the part
    that is the feedback's own; behind a full mark only praise may follow (helpful, true, clear, complete, ...), since
    anything else could take it back.
-5. What runs on: as in VERDICTS.
+5. What runs on, and what is only thought: as in VERDICTS.
 """
 
 _NUMBER = r"(?P<{0}>-?(?<!\d)\d++(?:[.,]\d++)?)"  # a long run of digits is read once, not from each of them

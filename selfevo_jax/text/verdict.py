@@ -38,6 +38,7 @@ VERDICTS = r"""The clauses that are read as a verdict. Any other text is unparse
 6. What runs on. The feedback ends with the line of its verdict; where nothing stood before the verdict, it goes on to
    what opens another text: "Revision:", "Feedback:", "Question:", a speaker, an instruction to write again. Where such
    a text opens before any verdict, there is none.
+7. What is only thought before the answer (<think>...</think>) is not read; thinking that does not end has no verdict.
 """
 
 

@@ -5,7 +5,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfevo_jax.annotate.aspects import ASPECTS, read_marks
+from selfevo_jax.annotate.reading import read_text
 from selfevo_jax.annotate.steps import StepReading, numbered, read_steps, steps_of
+from selfevo_jax.judges.endpoint import Answer
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("<think>Is it 5?</think>\n\nIt is 6.", ("It is 6.", "")),
+        ("Is it 5?\n</think>\n\nIt is 6.", ("It is 6.", "")),
+        ("<thinking>Is it 5?</thinking>It is 6.", ("It is 6.", "")),
+        ("[THINK]Is it 5?[/THINK]It is 6.", ("It is 6.", "")),
+        ("<think></think>It is <b>6</b>, I think.", ("It is <b>6</b>, I think.", "")),
+        ("<think>Is it 5?", (None, "thinking alone")),
+        ("<think>Is it 5?</think>\n", (None, "empty")),
+    ],
+)
+def test_what_an_annotator_only_thought_is_in_no_row(said, read):
+    assert read_text(Answer("a", said, "stop")) == read
 
 
 @pytest.mark.parametrize(

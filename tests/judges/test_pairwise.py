@@ -19,6 +19,8 @@ from selfevo_jax.judges import (
 
 READ = {
     "[[A]]": "A",
+    "<think>[[A]] or [[B]]?</think>\n\n[[B]]": "B",
+    "I would say [[A]].\n</think>\n\n[[C]]": "C",
     "[[C]]\n": "C",
     "Both are fine, the second is deeper.\n\n[[B]]": "B",
     "Assistant A did not follow the question. Therefore, [[B]].": "B",
@@ -37,6 +39,7 @@ READ = {
 }
 UNREAD = {
     "": "none",
+    "<think>It is [[A]]": "none",
     "Assistant A is better.": "none",
     "[A]": "none",
     "[[a]]": "none",

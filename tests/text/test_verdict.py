@@ -13,6 +13,7 @@ from selfevo_jax.tasks.stories import generate as stories
 from selfevo_jax.text import VerdictRule, parse_verdict
 
 RULE = VerdictRule()
+RATED = VerdictRule(kind="rating", good_rating=9)
 
 
 def one_of(*forms: str) -> st.SearchStrategy[str]:
@@ -212,6 +213,34 @@ def test_the_first_verdict_of_the_own_part_decides_and_what_runs_on_is_marked(ow
 def test_the_end_counts_characters_of_the_text_as_it_was_given():
     own = "½ ﬁne\u200b\r\nVerdict: incorrect…"
     assert parse_verdict(own.replace("…", ".") + "\r\nRevision: 1", RULE).end == len(own)
+    thought = "<think>\nVerdict: correct\n</think>\n\n"
+    assert parse_verdict(f"{thought}{own.replace('…', '.')}\r\nRevision: 1", RULE).end == len(thought + own)
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "<think>{}</think>",
+        "\n<think>\n{}\n</think>\n\n",
+        "{}\n</think>\n",
+        "<thinking>{}</thinking>\n",
+        "[THINK]{}[/THINK]",
+    ],
+)
+@pytest.mark.parametrize(("said", "good"), [("Verdict: correct", True), ("Verdict: incorrect", False), ("", None)])
+def test_what_is_only_thought_before_the_feedback_is_no_verdict(thought, said, good):
+    before = thought.format("Is the verdict right?\nVerdict: incorrect\nNo.\nVerdict: correct\nIs it?")
+    assert parse_verdict(before + said, RULE).good is good
+    mark = {True: "9", False: "3", None: "none"}[good]
+    rated = before.replace("incorrect", "2/10").replace("correct", "10/10").replace("Verdict", "Rating")
+    assert parse_verdict(f"{rated}Rating: {mark}", RATED).good is good
+
+
+@pytest.mark.parametrize("opened", ["<think>", " <thinking>\n", "[THINK]\n"])
+def test_thinking_that_does_not_end_has_no_verdict(opened):
+    assert parse_verdict(f"{opened}\nVerdict: correct\n", RULE).good is None
+    assert parse_verdict(f"{opened}\nRating: 10/10\n", RATED).good is None
+    assert parse_verdict("[Reasoning]\n2 + 3 = 5.\nVerdict: correct", RULE).good is True
 
 
 # --- clauses made by a grammar
