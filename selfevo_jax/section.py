@@ -64,7 +64,7 @@ ROW_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 def names_rows(text: str) -> bool:
     """Whether a text that may name a model names rows: a file of them, or a data set."""
-    return text.endswith(ROW_FILES) or text.startswith(("hf:", "tfds:"))
+    return text.lower().endswith(ROW_FILES) or text.startswith(("hf:", "tfds:"))
 
 
 class RowsSection(Section):

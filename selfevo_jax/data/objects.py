@@ -77,7 +77,7 @@ def objects_of(source: str | os.PathLike[str]) -> tuple[str, Objects]:
         return name, hub_rows.rows(name)
     path = resolve_source(source)
     readers = {".json": _json_list, ".csv": tables.csv_rows, ".tsv": tables.tsv_rows, ".parquet": tables.parquet_rows}
-    return name, readers.get(path.suffix, _json_lines)(name, path)
+    return name, readers.get(path.suffix.lower(), _json_lines)(name, path)
 
 
 def fields_at(source: str | os.PathLike[str], line: int) -> str:
@@ -93,7 +93,7 @@ def lacking(source: str | os.PathLike[str], line: int, column: str) -> str:
 
 def holds_text_alone(source: str | os.PathLike[str]) -> bool:
     """Whether the rows of a source have no other values than texts, whatever these stand for."""
-    return os.fspath(source).endswith((".csv", ".tsv"))
+    return os.fspath(source).lower().endswith((".csv", ".tsv"))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -162,6 +162,9 @@ def _json_list(name: str, path: epath.Path) -> Objects:
             at = skip_space(at + 1)
         elif not text.startswith("]", at):
             raise DataError(name, line, None, "the list is cut off after this row; expected ',' or ']'")
+    if (end := skip_space(at + 1)) < len(text):
+        line = text.count("\n", 0, end) + 1
+        raise DataError(name, line, None, "something stands behind the list; put all rows into one list")
 
 
 def _expect_object(name: str, line: int, value: object) -> dict[str, Any]:

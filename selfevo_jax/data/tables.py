@@ -23,6 +23,15 @@ _NAME = re.compile(r'("?)[\w.-]+(?: [\w.-]+)*\1')
 """Of a column."""
 _BATCH = 1024
 """Rows of a Parquet file that are plain values at once."""
+_NO_TEXT = {
+    b"\x1f\x8b": "is compressed by gzip; unpack it, and name the file in it",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd; unpack it, and name the file in it",
+    b"PK\x03\x04": "is a zip archive or a spreadsheet; save its rows as CSV in UTF-8",
+    b"PAR1": "is a Parquet file; name it .parquet",
+    b"\xff\xfe": "is UTF-16; save the file as UTF-8",
+    b"\xfe\xff": "is UTF-16; save the file as UTF-8",
+}
+"""What files of other kinds begin with."""
 
 
 def decoded(name: str, line: int, raw: bytes) -> str:
@@ -31,7 +40,8 @@ def decoded(name: str, line: int, raw: bytes) -> str:
         return (raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw).decode("utf-8")
     except UnicodeDecodeError as error:
         problem = f"byte {error.start + 1} of the line is not UTF-8; save the file as UTF-8"
-        raise DataError(name, line, None, problem) from None
+        other = (said for begin, said in _NO_TEXT.items() if line == 1 and raw.startswith(begin))
+        raise DataError(name, line, None, next(other, problem)) from None
 
 
 def csv_rows(name: str, path: epath.Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """Rows in: what is accepted, and the one clear line for each row that is not."""
 
+import gzip
 import json
 
 import pytest
@@ -171,11 +172,30 @@ def test_a_bad_row_is_named_by_file_line_and_field(tmp_path, content, read, mess
         ('[{"prompt": "a"},\n {"prompt": "b"}', ":2: the list is cut off"),
         ('[{"prompt": "a"},\n\n {"prompt": "b', ":3: is no JSON"),
         ("[]", "has no rows"),
+        ('[{"prompt": "a"}]\n\n[{"prompt": "b"}]', ":3: something stands behind the list"),
+        ('[{"prompt": "a"}] # all', ":1: something stands behind the list"),
     ],
 )
 def test_a_bad_row_of_a_json_list_is_named_by_its_line(tmp_path, content, message):
     with pytest.raises(DataError, match=message):
         read_prompts(_file(tmp_path, content, "rows.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b'{"prompt": "a"}', mtime=0), "is compressed by gzip; unpack it"),
+        (b"PK\x03\x04\x14\x00\x9f\n", "is a zip archive or a spreadsheet"),
+        (b"PAR1\x15\xff", "is a Parquet file; name it .parquet"),
+        ('{"prompt": "a"}'.encode("utf-16"), "is UTF-16; save the file as UTF-8"),
+        (b'{"prompt": "\xe9"}', "byte 13 of the line is not UTF-8"),
+    ],
+    ids=["gzip", "zip", "parquet", "UTF-16", "Latin-1"],
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.CSV"])
+def test_a_file_of_another_kind_is_told_by_what_it_begins_with(tmp_path, content, message, name):
+    with pytest.raises(DataError, match=f"{name}:1: {message}"):
+        read_prompts(_file(tmp_path, content, name))
 
 
 def test_a_source_that_is_not_there_is_named_with_what_there_is(tmp_path):

@@ -51,6 +51,9 @@ def test_rows_are_the_same_from_every_kind_of_file_with_columns_of_any_name(tmp_
     files = {kind: written(tmp_path, kind, META) for kind in KINDS}
     found = [read_meta(file, columns=META_COLUMNS) for file in files.values()]
     assert found == [found[0]] * len(KINDS)
+    capitals = [file.rename(file.with_name(f"CAPITALS.{kind.upper()}")) for kind, file in files.items()]
+    assert [read_meta(file, columns=META_COLUMNS) for file in capitals] == found
+    files = {kind: capital.rename(files[kind]) for kind, capital in zip(files, capitals, strict=True)}
     assert [(row.good, row.error, row.step) for row in found[0]] == [(False, "wrong", 1), (True, None, None)]
     pairs = {"prompt": "p", "answer": "r"}
     assert len({tuple(read_qa(file, columns=pairs)) for file in files.values()}) == 1
