@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -72,7 +73,8 @@ def init_command(
     show(found)
     for line in made.missing:
         say(f"missing: {line}", "yellow")
-    say(f"{file} is written. Read it, then: selfevo evolve {file} --check, and selfevo evolve {file}")
+    named = shlex.quote(str(file))
+    say(f"{file} is written. Read it, then: selfevo evolve {named} --check, and selfevo evolve {named}")
 
 
 def _columns(pairs: list[str]) -> dict[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated
 
 import typer
@@ -41,4 +42,4 @@ def fork_command(
         say(f"  {line}")
     if made.measured_again:
         say("  figures of the kept checkpoints rest on a changed key: they are measured again")
-    say(f"Go on with: selfevo evolve {new.rstrip('/')}/config.yaml")
+    say(f"Go on with: selfevo evolve {shlex.quote(new.rstrip('/') + '/config.yaml')}")

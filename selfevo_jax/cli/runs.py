@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -165,4 +166,5 @@ def verify_command(run: RunTarget) -> None:
     )
     if found.absent:
         say(f"Not here, and nothing rests on it: {', '.join(found.absent)}")
-        say(f"`selfevo report {run}` shows the same: with --html FILE as a page, with --json as figures")
+        named = shlex.quote(str(run))
+        say(f"`selfevo report {named}` shows the same: with --html FILE as a page, with --json as figures")

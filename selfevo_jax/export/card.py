@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,10 +80,10 @@ def _base(chosen: Chosen) -> str:
 def _what(chosen: Chosen, adapters: Adapters | None) -> str:
     what = "Low-rank adapters" if adapters is not None else "A causal language model"
     if chosen.run is None or chosen.name == "base":
-        return f"{what}, `{_base(chosen)}`."
+        return f"{what}, {_code(_base(chosen))}."
     return (
-        f"{what}: {chosen.shown} of the run `{chosen.run.root.name}`, trained from `{_base(chosen)}` by its own "
-        "language feedback (SELF, [arXiv 2310.00533](https://arxiv.org/abs/2310.00533))."
+        f"{what}: {chosen.shown} of the run {_code(chosen.run.root.name)}, trained from {_code(_base(chosen))} by its "
+        "own language feedback (SELF, [arXiv 2310.00533](https://arxiv.org/abs/2310.00533))."
     )
 
 
@@ -97,7 +99,7 @@ def _facts(chosen: Chosen, model: ModelSource, form: Form, format: PromptFormat 
         }
     if chosen.run is not None and is_complete(path := chosen.run.checkpoint(chosen.name or "")):
         rows |= _training(read_metadata(path).get("training") or {})
-    rows["texts end by"] = ", ".join(f"`{texts.get(id, '')}` ({id})" for id in ends) or "no token"
+    rows["texts end by"] = ", ".join(f"{_code(texts.get(id, ''))} ({id})" for id in ends) or "no token"
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in rows.items())])
 
 
@@ -150,17 +152,18 @@ def _prompts(model: ModelSource, format: PromptFormat | None) -> Iterator[str]:
     if section.kind == "plain":
         system = "" if section.system is None else section.system + "\n"
         yield "A prompt is written as below, the question in place of `{prompt}`; there is no chat template to it."
-        yield f"```\n{system}{section.respond}\n```"
+        yield _fenced(f"{system}{section.respond}")
     else:
         yield "The model's own chat template (`chat_template.jinja`)."
         if section.respond != "{prompt}":
-            yield f"The user's turn is written as below.\n\n```\n{section.respond}\n```"
+            yield f"The user's turn is written as below.\n\n{_fenced(str(section.respond))}"
         if section.system is not None:
-            yield f"The system's text:\n\n```\n{section.system}\n```"
+            yield f"The system's text:\n\n{_fenced(section.system)}"
         if section.template:
-            yield f"Settings of the template: `{section.template}`."
+            yield f"Settings of the template: {_code(str(section.template))}."
     if format.stop_strings:
-        yield f"An answer also ends at one of these texts: {', '.join(f'`{text!r}`' for text in format.stop_strings)}."
+        stops = ", ".join(_code(repr(text)) for text in format.stop_strings)
+        yield f"An answer also ends at one of these texts: {stops}."
 
 
 def _serving(name: str, form: Form, format: PromptFormat | None, adapters: Adapters | None) -> Iterator[str]:
@@ -173,17 +176,34 @@ def _serving(name: str, form: Form, format: PromptFormat | None, adapters: Adapt
             f"--lora-modules {shlex.quote(f'{name}=./{name}')}\n```\n\nBASE is what `adapter_config.json` names, or "
             f"`./{name}/base`."
         )
-    where = f'"model": "{name if adapters is not None else "./" + name}"'
-    if format is not None and format.config.kind == "chat":
-        path, body = "chat/completions", f'{where}, "messages": [{{"role": "user", "content": "{ask}"}}]'
-    else:
-        path, body = "completions", f'{where}, "prompt": "{ask}"'
+    asked: dict[str, Any] = {"prompt": ask}
+    if chat := format is not None and format.config.kind == "chat":
+        asked = {"messages": [{"role": "user", "content": ask}]}
+    body = {"model": name if adapters is not None else f"./{name}", **asked, "temperature": 0, "max_tokens": 256}
+    url = f"http://127.0.0.1:8000/v1/{'chat/' if chat else ''}completions"
     yield (
-        f"```\ncurl http://127.0.0.1:8000/v1/{path} -H 'Content-Type: application/json' \\\n"
-        f'  -d \'{{{body}, "temperature": 0, "max_tokens": 256}}\'\n```'
+        f"```\ncurl {url} -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}\n```"
     )
     if form.gguf:
         yield f"```\nllama-server -m {shlex.quote(f'{name}.gguf')}\n```"
+
+
+def _fenced(text: str) -> str:
+    """A block of code, whatever is in it."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _code(text: str) -> str:
+    """The same within a line."""
+    fence = "`" * (_longest_run(text) + 1)
+    return f"`{text}`" if fence == "`" else f"{fence} {text} {fence}"
+
+
+def _longest_run(text: str) -> int:
+    """Backticks side by side."""
+    return max(map(len, re.findall("`+", text)), default=0)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -47,7 +48,8 @@ class Loop:
     def way_on(self, round: int) -> str:
         """The command that goes on from before a round with other settings."""
         start = META if round == 1 else str(round - 1)
-        return f"`selfevo fork {self.dir.root} NEW --from {start} KEY=VALUE` goes on from there with other settings"
+        run = shlex.quote(str(self.dir.root))
+        return f"`selfevo fork {run} NEW --from {start} KEY=VALUE` goes on from there with other settings"
 
     def tell_notes(self) -> None:
         """What was put in order in the run directory."""

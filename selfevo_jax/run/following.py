@@ -7,6 +7,7 @@ import collections
 import contextlib
 import hashlib
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,7 +142,7 @@ class Follower:
         kind = self._section.kind
         self._reporter.warn(
             f"{self._key}: {kind}: {why}. The run goes on; what is not shown now is shown by: selfevo log "
-            f"{self._run.root} --to {kind}"
+            f"{shlex.quote(str(self._run.root))} --to {kind}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -351,6 +352,7 @@ class _Maker:
         return found
 
     def _head(self, name: str) -> list[str]:
+        name = shlex.quote(name)
         return [
             f"Written by `selfevo init` for {self.given.model}. Settings to begin with: change what you know better.",
             f"  selfevo evolve {name} --check      what would stop the run, and how long a round takes",

@@ -17,7 +17,7 @@ _FLOW = 2
 
 def commented(tree: Mapping[str, Any], comments: Mapping[str, str], head: Sequence[str]) -> str:
     """YAML of a tree. `comments`: dotted key -> what stands beside it; `head`: lines at the top."""
-    lines = [f"# {line}".rstrip() for line in head]
+    lines = [f"# {line}".rstrip() for text in head for line in text.splitlines()]
     for key, value in tree.items():
         if isinstance(value, dict):
             lines.append("")

@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from selfevo_jax.checkpoint import huggingface_export, open_model, save_adapters
 from selfevo_jax.checkpoint.weights import flatten
 from selfevo_jax.cli import app
 from selfevo_jax.errors import ConfigError, ModelError, SelfevoError
-from selfevo_jax.export import Form, export, writing
+from selfevo_jax.export import Form, card, export, writing
 from selfevo_jax.export.check import logits_of
 from selfevo_jax.model import LoraConfig, init_adapters
 from selfevo_jax.progress import Reporter
@@ -99,6 +101,25 @@ def test_the_folder_says_what_servers_ask_for(folder, finished):
         "`</s>` (2)",
     ):
         assert part in card, part
+
+
+@pytest.mark.parametrize("name", ["stories", 'it\'s "mine" ünd $HOME'])
+@pytest.mark.parametrize("adapters", [None, SimpleNamespace(lora=SimpleNamespace(rank=4))])
+def test_what_the_card_says_to_type_is_one_command_whatever_the_name(name, adapters):
+    chat = SimpleNamespace(config=SimpleNamespace(kind="chat"))
+    for format, path in ((None, "completions"), (chat, "chat/completions")):
+        blocks = card._serving(name, Form("float32", gguf=adapters is None), format, adapters)
+        commands = [shlex.split(block.split("```")[1].replace("\\\n", " ")) for block in blocks]
+        (curl,) = (words for words in commands if words[0] == "curl")
+        assert curl[1].endswith(f"/v1/{path}")
+        assert json.loads(curl[-1])["model"] == (f"./{name}" if adapters is None else name)
+        assert any(f"./{name}" in word or word == f"{name}.gguf" for words in commands for word in words)
+
+
+def test_what_a_card_quotes_stays_a_block_whatever_is_in_it():
+    assert card._fenced("a") == "```\na\n```"
+    assert card._fenced("```py\n{prompt}\n```") == "````\n```py\n{prompt}\n```\n````"
+    assert [card._code("a"), card._code("'```'")] == ["`a`", "```` '```' ````"]
 
 
 def test_a_run_gives_its_newest_checkpoint_or_the_one_that_is_named(finished, tmp_path):
