@@ -35,6 +35,8 @@ _LOOK_SECONDS = 5.0
 _CONNECT_SECONDS = 10.0
 """For a connection, of the time that a try has; half of that where it is short, so that it is known which of the two
 was up."""
+_MOST_TOKENS = 10**9
+"""Of one text: a server that says more has not counted."""
 _SHORTEST_SECRET = 12
 """Characters of a key that is hidden in answers: a shorter one may be a word, as EMPTY, and is no secret."""
 
@@ -348,7 +350,7 @@ def read_answer(id: str, found: Any, key: str) -> Answer:
     if message is None or not isinstance(finish, str) or not isinstance(text, str | None):
         raise Broken("the answer cannot be read (it has no message with its finish_reason)")
     counts = [getattr(getattr(found, "usage", None), kind, 0) for kind in ("prompt_tokens", "completion_tokens")]
-    read, written = (count if isinstance(count, int) else 0 for count in counts)
+    read, written = (count if isinstance(count, int) and 0 < count < _MOST_TOKENS else 0 for count in counts)
     said = (text or "").encode("utf-8", "replace").decode("utf-8")  # half a character could not be written down
     return Answer(id, said if len(key) < _SHORTEST_SECRET else _hidden(said, key), finish, read, written)
 

@@ -5,6 +5,7 @@ import json
 import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from quick_processes import start
 
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.judges import EndpointSection, asking, endpoint
-from selfevo_jax.judges.endpoint import Question, ask_endpoint
+from selfevo_jax.judges.endpoint import NO_KEY, Question, ask_endpoint, read_answer
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.journal import Journal
 
@@ -283,3 +284,11 @@ def test_a_server_is_looked_at_before_it_is_asked(monkeypatch):
         assert server.asked.total() == 0
     said = endpoint.server_notice(EndpointSection(url="http://127.0.0.1:1/v1", model="big"))
     assert said.startswith("http://127.0.0.1:1/v1: cannot be reached now (")
+
+
+@pytest.mark.parametrize("count", [-5, 0, 10**400, 1.5, "7", None])
+def test_a_count_of_tokens_that_is_none_costs_nothing_and_is_told_as_not_counted(count) -> None:
+    choice = SimpleNamespace(message=SimpleNamespace(content="a"), finish_reason="stop")
+    usage = SimpleNamespace(prompt_tokens=count, completion_tokens=count)
+    found = read_answer("a", SimpleNamespace(choices=[choice], usage=usage), NO_KEY)
+    assert (found.prompt_tokens, found.completion_tokens) == (0, 0)
