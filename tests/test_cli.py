@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import quick_processes
 import typer
+from lock_helpers import owned_by_a_living_process
 from typer.testing import CliRunner
 
 import selfevo_jax
@@ -168,6 +169,27 @@ def test_every_command_that_writes_what_a_user_names_asks_for_force_to_write_ove
     writing = {name for name, params in names.items() if params & {"out", "html"}} - set(GOES_ON)
     assert writing >= {"import", "export", "meta-data", "eval", "winrate", "generate", "report"}
     assert {name for name in {*writing, "init"} if "force" not in names[name]} == set()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["import", "builtin:stories", "OUT"],
+        ["export", "builtin:stories", "OUT"],
+        ["eval", QUICKSTART, "--out", "OUT"],
+        ["eval", QUICKSTART, "--harness", "gsm8k", "--out", "OUT"],
+        ["winrate", QUICKSTART, "--against", "builtin:stories", "--out", "OUT"],
+    ],
+    ids=lambda command: f"{command[0]}{len(command)}",
+)
+def test_of_two_calls_that_write_one_place_the_second_is_refused_before_any_work(
+    tmp_path: Path, command: list[str]
+) -> None:
+    other = owned_by_a_living_process(tmp_path / ".out.lock")
+    said = refused(*[str(tmp_path / "out") if word == "OUT" else word for word in command])
+    assert said.startswith(f"{tmp_path / 'out'}: process {other.pid} on ")
+    assert "is writing this file" in said
+    assert [file.name for file in tmp_path.iterdir()] == [".out.lock"]
 
 
 def test_weights_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:

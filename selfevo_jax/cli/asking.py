@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfevo_jax.cli.common import Force, Overrides, app, check_output, console, say
+from selfevo_jax.cli.common import Force, Overrides, alone_at, app, check_output, console, say
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import Target, length_of, target_config
 from selfevo_jax.errors import ConfigError
@@ -140,24 +140,24 @@ def generate_command(
     with group.together(lambda: file.parent):
         from selfevo_jax import hosts, notice
 
-        hosts.agree("looking at the output", lambda: check_output(file, force, [prompts]))
+        def check() -> None:
+            check_output(file, force, [prompts])
+
+        hosts.agree("looking at the output", check)
         loaded = target_config(target, given)
         from selfevo_jax.data import jsonl_lines
         from selfevo_jax.progress import Reporter
         from selfevo_jax.rounds.generate import UNFINISHED, Batch, Length, generate
-        from selfevo_jax.run.lock import alone
+        from selfevo_jax.rounds.texts import discard
         from selfevo_jax.storage import storage_of
 
         fixed = any(text.startswith(("sampling.cache_length=", "sampling=")) for text in given)
         length: Length = "keep" if fixed else length_of(target)
         batch = Batch(prompts, dict(names), limit, samples, refined, temperature)
-        with notice.heeded(), alone(file):
-            hosts.agree("looking at the output again", lambda: check_output(file, force, [prompts]))
+        with notice.heeded(), alone_at(file, check):
             rows = generate(loaded, batch, file, Reporter(console, quiet=console.quiet), length)
             if hosts.is_writer():
                 storage_of(file).write(file, b"".join(jsonl_lines(rows)))
-                unfinished = place(f"{file}{UNFINISHED}")
-                storage_of(unfinished).lines(unfinished).replaced()
-                unfinished.unlink(missing_ok=True)
+                discard(place(f"{file}{UNFINISHED}"))
         failed = sum("error" in row for row in rows)
         say(f"{file}: {counted(len(rows), 'row')}" + (f", {failed} of them with an error" if failed else ""))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,6 +106,19 @@ def check_output(out: Path, force: bool, reads: Iterable[str | None] = ()) -> No
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{out}: its folder cannot be made ({first_line(error)}); name another file") from error
+
+
+@contextmanager
+def alone_at(out: Path | None, check: Callable[[], None]) -> Iterator[None]:
+    """One call at a time makes `out`. `check`, whether it may be written, comes before the lock and behind it: the call
+    before may have written it. Raises LockError, and what `check` raises."""
+    from selfevo_jax import hosts
+    from selfevo_jax.run.lock import alone
+
+    hosts.agree("looking at the output", check)
+    with nullcontext() if out is None else alone(out):
+        hosts.agree("looking at the output again", check)
+        yield
 
 
 def check_folder(out: Path, source: str, force: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from selfevo_jax.cli.common import Force, app, check_folder, console, make_room, say
+from selfevo_jax.cli.common import Force, alone_at, app, check_folder, console, make_room, say
 
 
 @app.command("export")
@@ -52,13 +52,13 @@ def export_command(
     folder, chosen = place(out), choose(checkpoint)
     if not is_remote(folder) and folder.is_symlink():  # the link stays, and what it leads to is written
         folder = folder.resolve()
-    check_folder(folder, chosen.source, force)
 
     def room() -> None:
         if (moved := make_room(folder)) is not None:
             say(f"{folder}: what was there is now in {moved}")
 
-    made = export(chosen, folder, Form(dtype, adapters, gguf), Reporter(console, quiet=console.quiet), room)
+    with alone_at(folder, lambda: check_folder(folder, chosen.source, force)):
+        made = export(chosen, folder, Form(dtype, adapters, gguf), Reporter(console, quiet=console.quiet), room)
     checked = made.checked
     say(
         f"{folder}: {chosen.shown} in {dtype}, {len(made.files)} files; opened again: the ids of "

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfevo_jax.cli.common import check_output, console, say
+from selfevo_jax.cli.common import alone_at, check_output, console, say
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.progress import counted
 
@@ -36,15 +36,15 @@ def harness_command(config: Config, harness: str, out: Path | None, force: bool)
             if file is not None:
                 check_output(file, force, names)
 
-    hosts.agree("looking at the output", check)
-    found = measure_tasks(config, names, Reporter(console, quiet=console.quiet))
-    for one in found:
-        _say(one)
-    if out is not None and texts is not None and hosts.is_writer():
-        rows = (_row(one, sample) for one in found for sample in one.samples)
-        storage_of(texts).write(texts, b"".join(jsonl_lines(rows)))
-        figures = [_plain({key: value for key, value in vars(one).items() if key != "samples"}) for one in found]
-        storage_of(out).write(out, (json.dumps(figures, indent=2) + "\n").encode())
+    with alone_at(out, check):
+        found = measure_tasks(config, names, Reporter(console, quiet=console.quiet))
+        for one in found:
+            _say(one)
+        if out is not None and texts is not None and hosts.is_writer():
+            rows = (_row(one, sample) for one in found for sample in one.samples)
+            storage_of(texts).write(texts, b"".join(jsonl_lines(rows)))
+            figures = [_plain({key: value for key, value in vars(one).items() if key != "samples"}) for one in found]
+            storage_of(out).write(out, (json.dumps(figures, indent=2) + "\n").encode())
 
 
 def _say(one: Measured) -> None:

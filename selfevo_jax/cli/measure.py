@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from selfevo_jax.cli.common import Force, Overrides, app, check_output, console, say
+from selfevo_jax.cli.common import Force, Overrides, alone_at, app, check_output, console, say
 from selfevo_jax.cli.harness import harness_command
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import Target, target_config
@@ -87,24 +87,24 @@ def _evaluate(loaded: Config, target: str, out: Path | None, force: bool) -> Non
         for file in (out, *texts.values()) if out is not None else ():
             check_output(file, force, [target, *task.files().values()])
 
-    hosts.agree("looking at the output", check)
-    bench = open_workbench(loaded)
-    ordinary = Ordinary.of(answers, bench)
-    phases = [phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
-    fit_lengths(bench, phases)
-    masters, found = Masters(bench.mesh), {}
-    params = bench.engine.place(masters.get(target, bench.base_params))
-    masters.rest()
-    for name, of in task.evaluation().items():
-        found[name], rows = measure(bench, params, of, name, reporter)
-        _say_figures(name, found[name])
-        if name in texts and hosts.is_writer():
-            storage_of(texts[name]).write(texts[name], b"".join(jsonl_lines(rows)))
-    if ordinary is not None:
-        found[ORDINARY] = ordinary.measure(bench, masters.get(target, bench.base_params), ORDINARY, reporter)
-        say(f"{ORDINARY}: log-likelihood {ordinary_line(found[ORDINARY])}")
-    if out is not None and hosts.is_writer():
-        storage_of(out).write(out, (json.dumps(found, indent=2) + "\n").encode())
+    with alone_at(out, check):
+        bench = open_workbench(loaded)
+        ordinary = Ordinary.of(answers, bench)
+        phases = [phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
+        fit_lengths(bench, phases)
+        masters, found = Masters(bench.mesh), {}
+        params = bench.engine.place(masters.get(target, bench.base_params))
+        masters.rest()
+        for name, of in task.evaluation().items():
+            found[name], rows = measure(bench, params, of, name, reporter)
+            _say_figures(name, found[name])
+            if name in texts and hosts.is_writer():
+                storage_of(texts[name]).write(texts[name], b"".join(jsonl_lines(rows)))
+        if ordinary is not None:
+            found[ORDINARY] = ordinary.measure(bench, masters.get(target, bench.base_params), ORDINARY, reporter)
+            say(f"{ORDINARY}: log-likelihood {ordinary_line(found[ORDINARY])}")
+        if out is not None and hosts.is_writer():
+            storage_of(out).write(out, (json.dumps(found, indent=2) + "\n").encode())
 
 
 def _say_figures(name: str, figures: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from selfevo_jax.cli.common import (
     ConfigFile,
     Force,
     Overrides,
+    alone_at,
     app,
     check_folder,
     check_output,
@@ -62,14 +63,14 @@ def _import(source: str, out: Path, tokenizer: str | None, force: bool) -> None:
     from selfevo_jax.run.sources import require_unchanged
     from selfevo_jax.sharding import TRAIN_RULES, make_mesh
 
-    hosts.agree("looking at the folder", lambda: check_folder(out, source, force))
-    require_unchanged(source)
-    found = open_model(source, tokenizer)
-    layout = param_shardings(found.config, make_mesh(), TRAIN_RULES)
-    params = require_finite(found.load(layout, jnp.float32), found.origin)
-    if (moved := hosts.agree("making room", lambda: make_room(out))) is not None:
-        say(f"{out}: what was there is now in {moved}")
-    save_model(out, params, found.config, found.tokenizer.files(), {"origin": found.origin})
+    with alone_at(out, lambda: check_folder(out, source, force)):
+        require_unchanged(source)
+        found = open_model(source, tokenizer)
+        layout = param_shardings(found.config, make_mesh(), TRAIN_RULES)
+        params = require_finite(found.load(layout, jnp.float32), found.origin)
+        if (moved := hosts.agree("making room", lambda: make_room(out))) is not None:
+            say(f"{out}: what was there is now in {moved}")
+        save_model(out, params, found.config, found.tokenizer.files(), {"origin": found.origin})
     say(f"{out}: {param_count(found.config):,} parameters from {found.origin}")
 
 

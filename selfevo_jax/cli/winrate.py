@@ -14,6 +14,7 @@ from rich.console import Console
 from selfevo_jax.cli.common import (
     Force,
     Overrides,
+    alone_at,
     app,
     check_output,
     console,
@@ -85,9 +86,12 @@ def winrate_command(
     with group.together(lambda: loaded.run_dir):
         from selfevo_jax import hosts
 
-        if file is not None:
-            hosts.agree("looking at the output", lambda: check_output(file, force, [prompts, against, model]))
-        figures, marks = _compare(loaded, call, Console(stderr=True, quiet=console.quiet) if as_json else console)
+        def check() -> None:
+            if file is not None:
+                check_output(file, force, [prompts, against, model])
+
+        with alone_at(file, check):
+            figures, marks = _compare(loaded, call, Console(stderr=True, quiet=console.quiet) if as_json else console)
         if hosts.is_writer():
             _show(call, figures, marks, as_json)
 
@@ -146,7 +150,7 @@ def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list
     from selfevo_jax.judges import mt_bench_pair, mt_bench_single
     from selfevo_jax.progress import Reporter
     from selfevo_jax.rounds import winrate
-    from selfevo_jax.rounds.texts import Kept, Models, Said, journal_of, settings_of
+    from selfevo_jax.rounds.texts import Kept, Models, Said, discard, journal_of, settings_of
     from selfevo_jax.rounds.workbench import select_platform
     from selfevo_jax.section import names_rows
     from selfevo_jax.storage import storage_of
@@ -192,7 +196,7 @@ def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list
         marks = [winrate.rated(judge, rows, texts[s], s) for s in (model, against)] if call.ratings else []
     if call.out is not None and unfinished is not None and hosts.is_writer():
         storage_of(call.out).write(call.out, b"".join(jsonl_lines(winrate.to_row(pair, marks) for pair in pairs)))
-        unfinished.unlink(missing_ok=True)
+        discard(unfinished)
     return win_rate(pairs), [mean_rating([one.rating for one in side.values()]) for side in marks]
 
 

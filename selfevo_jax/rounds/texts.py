@@ -23,6 +23,7 @@ from selfevo_jax.run.files import write_file
 from selfevo_jax.run.journal import Journal, Row
 from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.sample import Chain, Request, Single, is_whole
+from selfevo_jax.storage import storage_of
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,12 @@ def journal_of(path: Path | None, belongs: str, reporter: Reporter) -> Any:
     elif journal.rows:
         reporter.line(f"{path}: going on; {len(journal.rows)} texts of an earlier call are there")
     return journal
+
+
+def discard(path: Path) -> None:
+    """Takes a journal away, with all that it has on a bucket: its texts are in another file now."""
+    storage_of(path).lines(path).replaced()
+    path.unlink(missing_ok=True)
 
 
 def settings_of(config: Config) -> str:

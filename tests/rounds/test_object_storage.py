@@ -27,6 +27,7 @@ from selfevo_jax.cli import app
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
+from selfevo_jax.rounds.texts import discard
 from selfevo_jax.run import RunDir, records, share, verify
 from selfevo_jax.run.checksums import Checksums
 from selfevo_jax.run.files import write_file
@@ -192,6 +193,8 @@ def test_a_whole_file_holds_everything_and_goes_on_growing(bucket: FakeBucket, r
         "rows.jsonl.d/00000002.jsonl": third,
     }
     assert Journal(path).rows == rows
+    discard(path)
+    assert bucket.texts(f"{root.name}/") == {}
 
 
 def test_a_changed_byte_is_found_and_a_line_is_there_before_its_file(bucket: FakeBucket, root: Path) -> None:
