@@ -20,7 +20,8 @@ def narrow_options() -> dict[str, str]:
     XLA hands products to the YNNPACK library or to Eigen. With a weight matrix and up to about 48 tokens Eigen is the
     faster one: 1.2 times for 16 and for 32. Attention to the cache is faster in YNNPACK, which takes it with the
     softmax around it: 2.3 times for one query of each of 32 slots that reads 768 positions, and 1.4 times as fast as
-    with its products in YNNPACK by themselves too (benchmarks/narrow_products.py).
+    with its products in YNNPACK by themselves too (benchmarks/narrow_products.py). In a whole step most products end up
+    in YNNPACK all the same, within fusions that begin at the elementwise work beside them.
     """
     zero = jax.device_put(0.0, jax.local_devices(backend="cpu")[0])
     for options in ({_YNNPACK: _WITHOUT_PRODUCTS}, {_YNNPACK: ""}):
