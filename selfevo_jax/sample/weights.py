@@ -15,16 +15,19 @@ from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.sample.memory import device_bytes, tree_bytes
 from selfevo_jax.sharding import ShardingRules, laid_out, reshard
 
+_COMPARED = "TPU v5 lite"
+"""The kind of device. On v6e a scanned extend copies the cache (benchmarks/scanned_layers.py); v5p was not compared."""
 _SCANNED_FROM = 2 * 2**30
 """Bytes of a device. A scanned step of Qwen 2.5 0.5B (0.92 GiB) moves 78 MB (2.7 %) more in HBM than an unrolled
 one, one of Vicuna 7B (3.1 GiB of it on each chip) 25 MB less (benchmarks/scanned_layers.py)."""
 
 
 def scanning_pays(config: ModelConfig, mesh: Mesh | None, rules: ShardingRules, dtype: Any) -> bool:
-    """Whether a decode step on TPU takes no longer with its layers scanned, by the TPU compiler: of many parameters,
-    dense and not int8, in layers all alike. It copies int8 parameters, and in an extend a cache of wider heads (those
-    of a layer alone where layers are unrolled); mixtures and layers of several kinds in turn were not compared."""
-    if config.n_experts or config.period > 1 or config.head_dim > LANES or is_int8(dtype):
+    """Whether programs on TPU take no longer with their layers scanned, by its compiler: on v5e, of many parameters,
+    dense and not int8, in layers all alike. It copies int8 parameters, and in an extend a cache of wider heads (that of
+    one layer where layers are unrolled); mixtures and layers of several kinds in turn were not compared."""
+    kind = (jax.devices()[0] if mesh is None else mesh.devices.flat[0]).device_kind
+    if kind != _COMPARED or config.n_experts or config.period > 1 or config.head_dim > LANES or is_int8(dtype):
         return False
     whole = abstract_params(config, dtype)
     layout = None if mesh is None else param_shardings(config, mesh, rules, dtype)
