@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from selfevo_jax.api.settings import as_overrides, as_tree
 from selfevo_jax.config import (
     dump_config,
     forms,
@@ -75,6 +77,30 @@ def test_a_text_is_written_so_that_it_is_read_back_as_a_text(tmp_path: Path, tex
     config = load_config(write(tmp_path, MINIMAL + f"format: {{system: {json.dumps(text)}}}\n"))
     assert config.format.system == text
     assert load_config(write(tmp_path, dump_config(config))) == config
+
+
+def test_a_character_that_json_writes_as_two_is_one(tmp_path: Path) -> None:
+    text = "You are \U0001f600, \u2028 and \x7f"
+    assert override(f"format.system={json.dumps(text)}") == ("format.system", text)
+    assert as_overrides({"format.system": text}) == [f"format.system={json.dumps(text)}"]
+    tree = {text[8]: text}
+    assert read_tree(write(tmp_path, f"x: {json.dumps(tree)}\n")) == {"x": tree}
+    with pytest.raises(ConfigError, match=r"config.yaml: line 4: half of a surrogate pair"):
+        load_config(write(tmp_path, MINIMAL + 'format: {system: "\\ud83d"}\n'))
+    with pytest.raises(ConfigError, match="override of 'format.system': line 1: half of a surrogate pair"):
+        override('format.system="\\ude00\\ud83d"')
+
+
+def test_settings_of_python_are_those_of_a_config_or_refused_by_their_key() -> None:
+    given = {"a": Path("/x"), "b": np.int64(3), "c": np.float32(0.5), "d": np.bool_(True), "e": 1e-5, "f": [1, None]}
+    plain = {"a": "/x", "b": 3, "c": 0.5, "d": True, "e": 1e-5, "f": [1, None]}
+    assert dict(map(override, as_overrides(given))) == plain
+    assert as_tree({"a": given, 1: ()}) == {"a": plain, "1": []}
+    for value in ({1, 2}, b"x", np.zeros(2), object()):
+        with pytest.raises(ConfigError, match=r"settings\['a.b'\]: found a value of type"):
+            as_overrides({"a.b": value})
+        with pytest.raises(ConfigError, match=r"config\['a'\]: found a value of type (?!dict)"):
+            as_tree({"a": {"b": value}})
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(

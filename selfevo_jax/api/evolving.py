@@ -11,7 +11,7 @@ from typing import Any
 from selfevo_jax import hosts, notice
 from selfevo_jax.api.given import path_text, require_settings
 from selfevo_jax.api.records import Run
-from selfevo_jax.api.settings import as_overrides
+from selfevo_jax.api.settings import as_overrides, as_tree
 from selfevo_jax.config import Config, load_config, override, parse_config, set_key
 from selfevo_jax.errors import EmptySelectionError, SelfevoError
 from selfevo_jax.progress import Reporter
@@ -58,7 +58,7 @@ def _loaded(config: str | Path | Mapping[str, Any] | Config, settings: Mapping[s
     given = as_overrides(settings)
     if not isinstance(config, Mapping | Config):
         return load_config(path_text("config", config), given)
-    tree = config.model_dump(mode="json") if isinstance(config, Config) else dict(config)
+    tree = config.model_dump(mode="json") if isinstance(config, Config) else as_tree(config)
     for text in given:
         set_key(tree, *override(text))
     return parse_config(tree)

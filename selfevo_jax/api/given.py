@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.text import utf8
 
 _SHOWN = 60
 """Characters of a value in a message."""
@@ -16,14 +17,22 @@ _SHOWN = 60
 def texts(name: str, given: Any) -> list[str]:
     """A text, or several, as a list. Raises ConfigError for what is neither, naming the argument and the place."""
     if isinstance(given, str):
-        return [given]
+        return [_written(name, given)]
     if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
         raise ConfigError(f"{name}: found {_shown(given)}, expected a text or a list of texts")
     found = list(given)
     for at, one in enumerate(found):
         if not isinstance(one, str):
             raise ConfigError(f"{name}[{at}]: found {_shown(one)}, expected a text")
+        _written(f"{name}[{at}]", one)
     return found
+
+
+def _written(name: str, text: str) -> str:
+    try:
+        return utf8(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def require_whole(least: int, *, must: bool = False, **given: Any) -> None:

@@ -50,6 +50,22 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+        """Joins a character that is written as two, which JSON does: YAML would make two halves of it."""
+        text = super().construct_scalar(node)
+        if not _HALF.search(text):
+            return text
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise ConfigError(
+                f"line {node.start_mark.line + 1}: half of a surrogate pair, which is no character; write the text as "
+                "UTF-8"
+            ) from None
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
 
 _NUMBERS = {
     "tag:yaml.org,2002:int": r"[-+]?(?:0|[1-9][\d_]*)|0x[\da-fA-F]+",

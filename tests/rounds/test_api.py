@@ -53,6 +53,8 @@ def test_its_names_are_completed_before_anything_is_imported() -> None:
         (lambda model: model.sample(["a", 3]), r"prompts\[1\]: found 3 \(int\), expected a text"),
         (lambda model: model.sample({"prompt": "x"}), r"prompts: found {'prompt': 'x'} \(dict\), expected a text or"),
         (lambda model: model.refine(None), "prompts: found None"),
+        (lambda model: model.sample("a \ud800"), "prompts: half of a surrogate pair"),
+        (lambda model: model.judge([PROMPT], ["\udc00"]), r"answers\[0\]: half of a surrogate pair"),
         (lambda model: model.judge(PROMPT, 12), r"answers: found 12 \(int\), expected a text"),
         (lambda model: model.score([PROMPT], [12]), r"answers\[0\]: found 12 \(int\), expected a text"),
         (lambda model: model.sample(PROMPT, temperature="hot"), r"temperature: found 'hot' \(str\), expected a number"),
