@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_SECONDS = 10.0
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def hanging(text: str) -> str:
@@ -65,7 +65,7 @@ class Meter:
     def __init__(self, reporter: Reporter, title: str, total: int, unit: str, bar: Progress | None) -> None:
         self._reporter, self._title, self._total, self._unit, self._bar = reporter, title, total, unit, bar
         self._begin = self._last_line = time.monotonic()
-        self._task = bar.add_task(title, total=total, note="") if bar else None
+        self._task = bar.add_task(plain(title), total=total, note="") if bar else None
         reporter.on_task(Task(title, 0, total, unit))
 
     def set(self, done: int, note: str = "") -> None:
@@ -76,7 +76,7 @@ class Meter:
         told = [rate(done / spent, self._unit)] if done else []
         told += [note] if note else []
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, note="  ".join(told))
+            self._bar.update(self._task, completed=done, note=plain("  ".join(told)))
         elif now - self._last_line >= LINE_EVERY_SECONDS and done < self._total:
             self._last_line = now
             told += [f"{duration(spent / done * (self._total - done))} left"] if done else []
@@ -112,11 +112,11 @@ class Reporter:
         """Shows the progress of a task, and one line with its time at the end."""
         if self.console.is_terminal and not self.quiet:
             columns = (
-                TextColumn("  {task.description}"),
+                TextColumn("  {task.description}", markup=False),
                 BarColumn(bar_width=28),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             with Progress(*columns, console=self.console, transient=True) as bar:
                 meter = Meter(self, title, total, unit, bar)

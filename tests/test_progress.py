@@ -1,5 +1,7 @@
 """What work says of itself on its way."""
 
+import io
+
 import pytest
 from rich.console import Console
 
@@ -31,3 +33,11 @@ def test_before_the_first_is_done_no_rate_and_no_end_is_told(monkeypatch: pytest
     first, second, _ = shown.get().splitlines()
     assert first == "  compiling: 0/4"
     assert second == "  compiling: 2/4 (40.0 s a program, small ones, 1m 20s left)"
+
+
+def test_what_a_server_or_a_file_is_called_is_no_markup_of_a_terminal() -> None:
+    console = Console(width=200, force_terminal=True, file=io.StringIO())
+    with console.capture() as shown, Reporter(console).task("by [/x] [red]m[/]\x1b[2J", 4, "answers") as meter:
+        meter.set(2, "no answer yet: [/bold] \x1b]0;t")
+    assert "\x1b[2J" not in shown.get()
+    assert "by [/x] [red]m[/]\N{REPLACEMENT CHARACTER}[2J" in shown.get()

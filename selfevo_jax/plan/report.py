@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from selfevo_jax.plan.chips import Topology
 from selfevo_jax.plan.compiled import Compiled
@@ -14,7 +15,7 @@ from selfevo_jax.plan.estimate import ASSUMED, Phases, as_dict
 from selfevo_jax.plan.planner import NOTE, Plan
 from selfevo_jax.plan.roofline import Span
 from selfevo_jax.plan.search import Tried
-from selfevo_jax.progress import counted
+from selfevo_jax.progress import counted, plain
 from selfevo_jax.sample.memory import gib
 from selfevo_jax.sharding import sizes_of
 
@@ -282,7 +283,7 @@ def search_table(tried: Sequence[Tried], topology: Topology) -> Table:
         c, found = t.candidate, t.compiled
         cells = [" x ".join(map(str, c.mesh)), str(c.batch_rows), c.remat]
         if found is None:
-            table.add_row(*cells, "-", "-", "-", t.fault or "")
+            table.add_row(*cells, "-", "-", "-", Text(plain(t.fault or "")))
         elif not t.fits:
             assert found.refusal is not None
             over = "" if found.refusal.over is None else f", {gib(found.refusal.over)} over"

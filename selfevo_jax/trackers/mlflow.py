@@ -18,7 +18,7 @@ _METRICS, _PARAMS = 1000, 100
 """Of one request at most."""
 _PARAM_LENGTH = 6000
 _REFUSED = re.compile(r"[^\w\-. /]")
-"""Letters that names of figures may not have."""
+"""Letters that names of figures and parameters may not have."""
 
 
 class MlflowSection(TrackSection):
@@ -58,8 +58,8 @@ class Mlflow:
     def settings(self, events: Sequence[Settings]) -> None:
         param = self._package.entities.Param
         for event in events:
-            values = {key: str(value)[:_PARAM_LENGTH] for key, value in event.values.items() if key not in self._known}
-            params = [param(key, value) for key, value in values.items()]
+            values = {_REFUSED.sub("_", key): str(value)[:_PARAM_LENGTH] for key, value in event.values.items()}
+            params = [param(key, value) for key, value in values.items() if key not in self._known]
             for first in range(0, len(params), _PARAMS):
                 self._client.log_batch(self._id, params=params[first : first + _PARAMS])
             self._count(1)

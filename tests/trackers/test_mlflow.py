@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from tracker_helpers import EVENTS, about, section, told
 
-from selfevo_jax.trackers import Scalars
+from selfevo_jax.trackers import Scalars, Settings
 
 Metric = namedtuple("Metric", "key value timestamp step")
 Param = namedtuple("Param", "key value")
@@ -51,6 +51,7 @@ class Server:
         assert len(params) <= 100
         data = self.runs[0].data
         for key, value in params:
+            assert re.fullmatch(r"[\w\-. /]+", key)
             assert data.params.setdefault(key, value) == value, "MLflow lets no parameter change"
         assert all(re.fullmatch(r"[\w\-. /]+", metric.key) for metric in metrics)
         data.tags |= dict(tags)
@@ -87,6 +88,16 @@ def test_what_a_killed_process_has_sent_is_not_sent_again(monkeypatch, tmp_path)
     assert there.runs[0].data.params == {"seed": "1", "model.source": "builtin:stories", "mesh.data": "None"}
     assert there.files["chains/1.txt"] == EVENTS[6].values["chains/1"]
     assert (len(there.runs), there.runs[0].info.experiment_id, there.ended) == (1, "7", "mine")
+
+
+def test_a_key_of_the_users_own_is_shown_with_the_letters_that_a_server_takes(monkeypatch, tmp_path) -> None:
+    there = server(monkeypatch)
+    for _ in range(2):
+        mine = tracker()
+        mine.start(about(tmp_path))
+        mine.settings([Settings({"format.template.to what?": "x" * 9000, "judge.settings.größe": 1})])
+    params = there.runs[0].data.params
+    assert (len(params["format.template.to what_"]), params["judge.settings.größe"]) == (6000, "1")
 
 
 def test_a_request_that_fails_counts_nothing(monkeypatch, tmp_path) -> None:
