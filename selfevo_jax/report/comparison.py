@@ -107,17 +107,27 @@ def compare(
       sets: the evaluation sets to compare; default: all.
       scorer: whose grades are compared, by its name, on the sets that have it; default: the primary one of each set.
 
-    Raises ConfigError where no run is, no such row or scorer, or evaluation rows or scorers of one set differ;
+    Raises ConfigError where no run is, no such row, set or scorer, or evaluation rows or scorers of one set differ;
     SelfevoError for what no run has written.
     """
     begun = [run for run in runs if run.root.exists()]
     members = [member_of(run, (ended or {}).get(str(run.root)), sets, scorer) for run in begun]
     if not members:
         raise ConfigError("no run has begun; name run directories")
+    there = dict.fromkeys(name for run in begun for name in _sets_of(run))
+    if unknown := [name for name in sets if name not in there]:
+        raise ConfigError(
+            f"--set {unknown[0]}: no run has such an evaluation set; there are {', '.join(there) or 'none'}"
+        )
     if scorer is not None and not any(member.right for member in members):
         known = dict.fromkeys(name for run in begun for name in scorers_of(run, sets))
         raise ConfigError(f"--scorer {scorer}: no set was graded by it; there are {', '.join(known) or 'none'}")
     return replace(compare_members(members, baseline, names), scorer=scorer)
+
+
+def _sets_of(run: RunDir) -> list[str]:
+    data = run.read_config().data
+    return [*data.set_names, *data.open_ended, *([] if data.ordinary is None else [ORDINARY])]
 
 
 def compare_members(

@@ -13,6 +13,7 @@ from selfevo_jax.evaluate import wilson
 from selfevo_jax.report.cells import WIDTH, p_value, plain_table
 from selfevo_jax.report.comparison import DATA, GAIN, Comparison
 from selfevo_jax.report.figures import Figure
+from selfevo_jax.report.members import CONTENT
 from selfevo_jax.report.open_comparison import MARK
 from selfevo_jax.report.texts import LIKELIHOOD
 
@@ -116,7 +117,13 @@ def _lacking(found: Comparison, row: str) -> Iterator[str]:
 
 def _otherwise(found: Comparison) -> Iterator[str]:
     for name, keys in found.config.items():
-        told = [f"{key} {_value(here)} ({found.baseline}: {_value(there)})" for key, (there, here) in keys.items()]
+        told = [
+            f"{key} {_value(here)} ({found.baseline}: {_value(there)})"
+            for key, (there, here) in keys.items()
+            if not key.startswith(CONTENT)
+        ]
+        # a digest says nothing to people; where one side has none, the key of what it lacks is among the others
+        told += [key for key, sides in keys.items() if key.startswith(CONTENT) and None not in sides]
         yield f"{name} differs from {found.baseline} in: {'; '.join(told) or 'nothing'}"
 
 

@@ -47,11 +47,16 @@ def config_differences(old: Config, new: Config) -> list[str]:
     """`key: old -> new` for every key that differs and may not change on resume."""
     before, after = dict(flat(old.model_dump(mode="json"))), dict(flat(new.model_dump(mode="json")))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and not is_safe_to_change(key)]
-    found = [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys]
+    found = [f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}" for key in keys]
     sets, others = list(old.data.evaluation), list(new.data.evaluation)
     if sorted(sets) == sorted(others) and sets != others:
         found.append(f"data.evaluation: the order of the sets, {', '.join(sets)} -> {', '.join(others)}")
     return found
+
+
+def _shown(value: Any) -> str:
+    """As a config would have it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def identity(config: Config, fingerprints: Mapping[str, str]) -> str:

@@ -148,7 +148,7 @@ class Joining:
             raise ConfigError(
                 f"{self.root}: a run with another config is here:\n  "
                 + "\n  ".join(differences)
-                + "\nUse its config, or another run_dir"
+                + "\nUse its config, another run_dir, or `selfevo fork` with the change"
             )
 
     def _known(self, record: dict[str, str]) -> dict[str, str] | None:

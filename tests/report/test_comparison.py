@@ -57,6 +57,14 @@ def test_two_single_runs_are_compared_whatever_their_seeds() -> None:
     assert figure.stderr == pytest.approx(math.sqrt((0.1 - 0.01) / 100))
 
 
+def test_other_content_is_said_without_its_digest_and_only_where_both_sides_have_some() -> None:
+    key, right = ("s", "direct", "meta"), {"1": True}
+    told = [{"data.qa": "q", "content of data.qa": "a" * 40, "content of model": "b" * 40}, {"content of model": "c"}]
+    found = as_text(compare_members([member(name, 1, {key: right}, of) for name, of in zip("ab", told, strict=True)]))
+    said = " ".join(found[found.index("b differs from a") :].split())
+    assert said.startswith("b differs from a in: rounds.select b (a: a); data.qa null (a: q); content of model ")
+
+
 def test_as_many_right_answers_on_other_rows_are_a_difference_of_nothing_that_is_shown() -> None:
     first = {str(n): n < 30 for n in range(100)}
     moved = {str(n): 10 <= n < 40 for n in range(100)}

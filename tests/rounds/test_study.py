@@ -180,6 +180,8 @@ def test_runs_that_are_there_are_compared_by_the_command_and_others_refused(stud
     tree = yaml.safe_load((other / "config.yaml").read_text())
     tree["data"]["stories"]["evaluation_split"] = "development"
     (other / "config.yaml").write_text(yaml.safe_dump(tree))
+    lost = CliRunner().invoke(app, ["compare", runs[0], "--set", "nope"])
+    assert str(lost.exception) == "--set nope: no run has such an evaluation set; there are stories"
     refused = CliRunner().invoke(app, ["compare", runs[0], str(other)])
     assert isinstance(refused.exception, ConfigError)
     assert "'stories' is not the same" in str(refused.exception)

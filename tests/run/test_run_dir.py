@@ -109,6 +109,8 @@ def test_keys_that_change_what_is_computed_are_named() -> None:
     old = parse_config(TREE)
     new = parse_config({**TREE, "seed": 3, "rounds": {"number": 9}, "sampling": {"slots": 2}, "mesh": {"fsdp": 2}})
     assert config_differences(old, new) == ["seed: 0 -> 3"]
+    system = parse_config({**TREE, "format": {"system": "Be kind."}})
+    assert config_differences(old, system) == ['format.system: null -> "Be kind."']
 
 
 def test_a_run_is_joined_with_its_own_config_and_refused_with_another(tmp_path: Path) -> None:
