@@ -19,6 +19,7 @@ from selfevo_jax.config import Config
 from selfevo_jax.data import PromptRow
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.harness.likelihood import Likelihood, asked, beginning, scoring
+from selfevo_jax.model import param_count
 from selfevo_jax.progress import counted
 from selfevo_jax.rounds.workbench import Workbench, open_workbench, sampling_params
 from selfevo_jax.sample import Chain, Completion, DrawKey, Request, Single
@@ -65,6 +66,9 @@ class Model:
     def __init__(self, bench: Workbench, params: Any) -> None:
         self._bench, self._params = bench, params
         self._calls = count()
+
+    def __repr__(self) -> str:
+        return f"<Model {self.source}: {param_count(self._bench.model):,} parameters, format {self.config.format.kind}>"
 
     @property
     def config(self) -> Config:

@@ -261,5 +261,5 @@ class SamplerMemory:
             return SlotPlan(asked, fits, memory)
         cap = MOST_SLOTS_CPU if platform == "cpu" else MOST_SLOTS
         why = f"; more than {cap} do not help on a {platform}" if cap <= min(fits, chains) else ""
-        why = f"; a round has {chains} chains" if chains < min(fits, cap) else why
+        why = "; one for each chain" if chains < min(fits, cap) else why
         return SlotPlan(max(ways, min(fits, -(-min(cap, chains) // ways) * ways)), fits, memory, why)

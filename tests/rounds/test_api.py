@@ -113,6 +113,7 @@ def test_every_name_that_a_run_gives_to_a_checkpoint_is_taken_by_its_methods(fin
 
 
 def test_five_requests_are_five_different_texts_that_end_with_the_turn(model: se.Model) -> None:
+    assert repr(model).endswith(": 348,192 parameters, format plain>")
     together = model.sample(PROMPT, n=5, temperature=30.0)
     apart = [model.sample(PROMPT, temperature=30.0)[0] for _ in range(5)]
     listed = [texts[0] for texts in model.sample([PROMPT] * 5, temperature=30.0)]

@@ -97,7 +97,7 @@ def test_as_many_slots_are_chosen_as_fit_help_and_have_a_chain():
     assert m.plan(None, chains=1000, available=ten).slots == 10
     assert m.plan(None, chains=1000, available=ten - 1000).slots == 9
     assert str(m.plan(None, chains=7, available=ten)) == (
-        f"slots: 7 (of 10 that fit in {ten / 2**20:.1f} MiB; a round has 7 chains)"
+        f"slots: 7 (of 10 that fit in {ten / 2**20:.1f} MiB; one for each chain)"
     )
     plenty = m.plan(None, chains=1000, available=2**34)
     assert plenty.slots == 32
