@@ -32,7 +32,7 @@ class Outcome:
     rows: Sequence[MetaRow | QARow]
     rejected: Sequence[Rejected]
     copies: int = 0
-    """Responses that a prompt had already: each is asked about once."""
+    """Responses that a prompt had already, or prompts that came before: each is asked about once."""
     drawn: int = 0
     """Responses that there should be: so many to each prompt."""
     responses: int = 0
@@ -59,17 +59,20 @@ def annotate(
 
 
 def _answers(section: AnnotateSection, prompts: Sequence[Prompt], asker: Asker) -> Outcome:
-    asks = {row.id: (Questions(section).answer(row.prompt), 0) for row in prompts}
+    first: dict[str, Prompt] = {}
+    for row in prompts:
+        first.setdefault(row.prompt, row)
+    asks = {row.id: (Questions(section).answer(row.prompt), 0) for row in first.values()}
     answers = asker.ask(ANSWER, section.endpoint, price_of(section), asks, has_text)
     rows: list[QARow] = []
     rejected = []
-    for row in prompts:
+    for row in first.values():
         text, why = read_text(answers[row.id])
         if text is None:
             rejected.append(Rejected(row.id, row.prompt, ANSWER, why, answers[row.id].text))
         else:
             rows.append(QARow(row.id, row.prompt, text))
-    return Outcome(rows, rejected)
+    return Outcome(rows, rejected, len(prompts) - len(first))
 
 
 class Passes:

@@ -12,6 +12,7 @@ from selfevo_jax.annotate.reading import Feedback
 from selfevo_jax.annotate.responses import STAGE, responses, unique
 from selfevo_jax.annotate.rows import Prompt, Responded
 from selfevo_jax.annotate.section import AnnotateSection
+from selfevo_jax.progress import counted
 
 CHARACTERS = 4
 """Of a token, about, in English."""
@@ -36,7 +37,7 @@ class StageEstimate:
     def __str__(self) -> str:
         cost = "" if self.cost is None else f", cost about {self.cost:.4f} at most"
         return (
-            f"{self.stage} by {self.model}: {self.questions:,} questions, about {self.read:,} tokens read, "
+            f"{self.stage} by {self.model}: {counted(self.questions, 'question')}, about {self.read:,} tokens read, "
             f"{self.written:,} written at most{cost}"
         )
 

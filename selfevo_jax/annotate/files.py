@@ -24,7 +24,7 @@ class Files:
 
     def __init__(self, out: str) -> None:
         self.out: Path = place(out)
-        if self.out.suffix != SUFFIX:
+        if self.out.suffix.lower() != SUFFIX:
             raise ConfigError(f"{out}: expected the name of a file of rows that ends in {SUFFIX}")
         self.folder = folder_of(self.out)
         self.asked = self.folder / "asked.jsonl"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from selfevo_jax.annotate.aspects import ASPECTS, SCALE
 from selfevo_jax.annotate.cost import Price
+from selfevo_jax.config.forms import in_words, section_at
 from selfevo_jax.config.secrets import refuse_secrets
 from selfevo_jax.errors import ConfigError, shown
 from selfevo_jax.judges import ChainJudge, EndpointSection, RatingJudge, VerdictJudge
@@ -114,6 +115,8 @@ class AnnotateSection(Section):
     def _are_known(cls, value: Any) -> Any:
         """`all`, a text with commas, or a list."""
         names = list(ASPECTS) if value == "all" else value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple):
+            raise ValueError(f"found {shown(value)}, expected all, or some of {', '.join(ASPECTS)}")
         names = [name.strip() if isinstance(name, str) else name for name in names]
         if unknown := [name for name in names if name not in ASPECTS]:
             raise ValueError(f"found {shown(unknown[0])}, expected all, or some of {', '.join(ASPECTS)}")
@@ -173,17 +176,28 @@ def annotation(tree: Mapping[str, Any], origin: str) -> AnnotateSection:
         return AnnotateSection.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(
-            "\n".join(f"{origin}: {_said(fault)}" for fault in error.errors(include_url=False))
+            "\n".join(f"{origin}: {_said(fault, tree)}" for fault in error.errors(include_url=False))
         ) from error
 
 
-def _said(fault: Any) -> str:
-    key = ".".join(map(str, fault["loc"]))
+def _said(fault: Any, tree: Any) -> str:
+    location = fault["loc"]
+    key = ".".join(map(str, location))
     where = f"{key}: " if key else ""
     if fault["type"] == "value_error":
         return f"{where}{fault['ctx']['error']}"
     if fault["type"] == "missing":
         return f"{where}missing"
     if fault["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; the keys are those of `selfevo_jax/annotate/section.py`"
-    return f"{where}found {shown(fault['input'])}, {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+        return f"unknown key '{key}'; `selfevo keys annotate` lists all"
+    return f"{where}found {shown(fault['input'])}, expected {_expected(location, tree)}"
+
+
+def _expected(location: Sequence[str | int], tree: Any) -> str:
+    """The form of the key that a fault lies in."""
+    for size in range(len(location), 0, -1):
+        section = section_at(tuple(location[: size - 1]), tree, AnnotateSection)
+        field = None if section is None else section.model_fields.get(str(location[size - 1]))
+        if field is not None:
+            return in_words(field)
+    return "settings such as endpoint: {url: ..., model: NAME}"

@@ -69,6 +69,8 @@ def _remedies(section: AnnotateSection, base: Config | None, found: Outcome, unu
 def usage_lines(section: AnnotateSection, found: Outcome, files: Files) -> Iterator[str]:
     """How D_meta divides, and the keys of a config that uses the rows."""
     if section.kind == "qa":
+        if found.copies:
+            yield f"prompts that came before, and were left out: {found.copies:,}"
         yield f"to use them: data.qa: {files.out}"
         return
     balance = meta_balance([row for row in found.rows if isinstance(row, MetaRow)])

@@ -158,6 +158,8 @@ def _section(settings: Path | None, flags: dict[str, Any], offline: bool) -> Ann
             inner = tree.get(name)
             tree[name] = {**(inner if isinstance(inner, dict) else {}), below: value} if below else value
     server = tree.get("endpoint") or {}
+    if not isinstance(server, dict):
+        return annotation(tree, f"{settings}")  # which names the fault
     missing = [flag for flag in ("url", "model") if flag not in server and not (flag == "url" and offline)]
     if missing:
         flag = "--endpoint URL" if missing[0] == "url" else "--model NAME"

@@ -285,7 +285,14 @@ def test_a_changed_row_is_asked_again_and_a_higher_limit_asks_only_for_what_was_
             'found "beauty", expected all, or some of',
         ),
         (["--endpoint", "http://h/v1", "--model", "m", "--good-rating", "3"], "a verdict is no rating"),
-        (["--endpoint", "http://h/v1", "--model", "m", "--form", "stars"], 'form: found "stars", input should be'),
+        (
+            ["--endpoint", "http://h/v1", "--model", "m", "--form", "stars"],
+            'found "stars", expected verdict or rating',
+        ),
+        (
+            ["--endpoint", "http://h/v1", "--model", "m", "--limit", 0],
+            "limit: found 0, expected a whole number above",
+        ),
         (["--endpoint", "http://h/v1", "--model", "m", "--column", "x"], "expected NAME=FIELD"),
         (["--endpoint", "http://h/v1", "--model", "m"], "no row has a 'response'; name who gives the responses"),
         (
@@ -320,8 +327,17 @@ def test_settings_come_from_a_file_and_flags_go_before_it(tmp_path):
     }
     settings.write_text("endpoint: {model: big}\ntemplates: {feedback: 'Q {prompt}'}\n")
     assert "templates.feedback: found no {response} in it, expected one" in annotated(*words, "--force", fails=True)
-    settings.write_text("endpoint: {model: big}\nbudget: 3\n")
-    assert "unknown key 'budget'" in annotated(*words, fails=True)
+    for text, said in (
+        ("endpoint: {model: big}\nbudget: 3", "unknown key 'budget'; `selfevo keys annotate` lists all"),
+        ("endpoint: {model: big}\naspects: 5", "aspects: found 5, expected all, or some of instruction_following"),
+        ("endpoint: {model: big}\naspects: [5]", "aspects: found 5, expected all, or some of"),
+        ("endpoint: {model: yes}", "endpoint.model: found true, expected a text"),
+        ("endpoint: [big]", 'endpoint: found ["big"], expected a section with keys such as url, model'),
+        ("endpoint: {model: big}\ncolumns: {prompt: 3}", "columns.prompt: found 3, expected a section of names"),
+        ("endpoint: {model: big}\nprice: {read: -1, written: .nan}", "price.read: found -1, expected a number from 0"),
+    ):
+        settings.write_text(f"{text}\n")
+        assert said in annotated(*words, fails=True)
 
 
 def test_again_asks_for_what_cannot_be_used_and_for_nothing_else_and_all_askings_are_paid_for(tmp_path):

@@ -135,8 +135,12 @@ def test_d_qa_is_the_annotator_s_own_answers(tmp_path):
     with serving(lambda asks, n: "clipped" if "2 + 1" in asks else None) as server:
         server.says = lambda asks: f"To {asks}: so and so."
         said = annotated(prompts, out, "--endpoint", server.url, "--model", "big", "--kind", "qa")
-    assert [row.answer for row in read_qa(out)] == [f"To What is {i} + 1?: so and so." for i in range(2)]
-    assert "1 answer: cut at the limit" in said
+        assert [row.answer for row in read_qa(out)] == [f"To What is {i} + 1?: so and so." for i in range(2)]
+        assert "1 answer: cut at the limit" in said
+        written(prompts, [row | {"id": f"{row['id']}-{n}"} for n in range(3) for row in rows_of(prompts)[:2]])
+        said = annotated(prompts, out, "--endpoint", server.url, "--model", "big", "--kind", "qa", "--force")
+    assert [row.id for row in read_qa(out)] == ["r0-0", "r1-0"]
+    assert "prompts that came before, and were left out: 4" in said
 
 
 def test_again_with_batch_files_asks_and_takes_the_second_answers(tmp_path):
