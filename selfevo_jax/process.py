@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import glob
+import io
 import os
 import signal
 import sys
@@ -22,6 +23,13 @@ def prepare() -> None:
     """Called once, before anything imports JAX; what the environment says already stands."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", GPU_MEMORY)
     keep_freed_memory()
+    print_what_can_be_printed()
+
+
+def print_what_can_be_printed() -> None:
+    """Has a sign that the terminal's encoding lacks (Latin-1 has no arrow) shown as "?": no run ends for it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def keep_freed_memory() -> bool:

@@ -17,11 +17,13 @@ import selfevo_jax
 from selfevo_jax import cli, process
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.cli import app
+from selfevo_jax.cli.asking import _asked
 from selfevo_jax.cli.common import ORDER
 from selfevo_jax.data import read_meta
-from selfevo_jax.errors import SelfevoError
+from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.lazy import install
 from selfevo_jax.run import RunDir
+from selfevo_jax.storage import disk
 from selfevo_jax.storage.disk import told
 
 COMMANDS = [
@@ -134,8 +136,9 @@ def test_a_file_that_exists_is_written_over_by_force_alone(tmp_path: Path) -> No
     assert out.read_text() == "mine"
     assert runner.invoke(app, [*command, "--force"]).exit_code == 0
     assert len(read_meta(out)) == 4
-    assert "a folder" in refused("meta-data", "builtin:gsm8k/train", str(tmp_path), "--force")
-    assert "its folder cannot be made" in refused("meta-data", "builtin:gsm8k/train", str(out / "x" / "y"))
+    (folder := tmp_path / "folder.jsonl").mkdir()
+    assert "a folder" in refused("meta-data", "builtin:gsm8k/train", str(folder), "--force")
+    assert "its folder cannot be made" in refused("meta-data", "builtin:gsm8k/train", str(out / "x" / "y.jsonl"))
     out.write_text("mine")
     assert "exists already" in refused("eval", QUICKSTART, "--out", str(out))
     assert out.read_text() == "mine"
@@ -185,11 +188,25 @@ def test_every_command_that_writes_what_a_user_names_asks_for_force_to_write_ove
 def test_of_two_calls_that_write_one_place_the_second_is_refused_before_any_work(
     tmp_path: Path, command: list[str]
 ) -> None:
-    other = owned_by_a_living_process(tmp_path / ".out.lock")
-    said = refused(*[str(tmp_path / "out") if word == "OUT" else word for word in command])
-    assert said.startswith(f"{tmp_path / 'out'}: process {other.pid} on ")
+    out, lock = tmp_path / "out.jsonl", tmp_path / ".out.jsonl.lock"
+    other = owned_by_a_living_process(lock)
+    said = refused(*[str(out) if word == "OUT" else word for word in command])
+    assert said.startswith(f"{out}: process {other.pid} on ")
     assert "is writing this file" in said
-    assert [file.name for file in tmp_path.iterdir()] == [".out.lock"]
+    assert list(tmp_path.iterdir()) == [lock]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.json", "rows"])
+def test_rows_are_written_to_no_file_that_would_be_read_in_another_form(tmp_path: Path, name: str) -> None:
+    out = str(tmp_path / name)
+    for command in (
+        ["meta-data", "builtin:gsm8k/train", out],
+        ["generate", QUICKSTART, "--prompts", "builtin:gsm8k/train", "--out", out],
+        ["winrate", QUICKSTART, "--against", "builtin:stories", "--out", out],
+        ["annotate", "builtin:gsm8k/train", out, "--kind", "qa", "--endpoint", "http://127.0.0.1:9/v1", "--model", "m"],
+    ):
+        assert "ends in .jsonl" in refused(*command)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:
@@ -291,6 +308,42 @@ def test_a_run_directory_that_is_a_file_or_below_one_is_refused_by_the_files_nam
 def test_a_failed_write_names_the_remedy_for_its_cause(tmp_path: Path, number: int, remedy: str) -> None:
     with pytest.raises(SelfevoError, match=remedy), told(tmp_path):
         raise OSError(number, os.strerror(number))
+
+
+def test_a_disk_that_is_full_is_one_line_and_leaves_neither_rows_nor_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as of a write: without a name
+
+    monkeypatch.setattr(disk, "put", full)
+    for command in (["meta-data", "builtin:gsm8k/train"], ["import", "builtin:stories"]):
+        assert "Make room" in refused(*command, str(tmp_path / "out.jsonl"))
+        assert list(tmp_path.iterdir()) == []
+    for name, value in (("leave_now", sys.exit), ("prepare", lambda: None)):
+        monkeypatch.setattr(process, name, value)
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert capsys.readouterr().err.startswith(f"error: a file: {os.strerror(errno.ENOSPC)}; look at the disk")
+
+
+def test_an_argument_and_a_prompt_that_are_not_utf_8_are_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(process, "leave_now", sys.exit)
+    monkeypatch.setattr(process, "prepare", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["selfevo", "status", "runs/caf\udce9"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: runs/caf\ufffd: not UTF-8; write texts and names of files as UTF-8\n"
+    monkeypatch.setattr("builtins.input", lambda: "caf\udce9")
+    with pytest.raises(ConfigError, match="the prompt: half of a surrogate pair"):
+        list(_asked())
+    monkeypatch.setattr("builtins.input", lambda: b"caf\xe9".decode("utf-8"))
+    with pytest.raises(ConfigError, match="the prompt: .* can't decode byte 0xe9"):
+        list(_asked())
 
 
 def test_most_of_a_gpu_is_taken_unless_the_environment_says_another_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,3 +69,10 @@ def test_nothing_is_changed_where_there_is_an_accelerator(monkeypatch: pytest.Mo
     monkeypatch.setattr(process, "_ACCELERATORS", ("/dev/null",))
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     assert not process.keep_freed_memory()
+
+
+def test_a_sign_that_the_terminal_lacks_ends_nothing() -> None:
+    code = r"from selfevo_jax import process; process.prepare(); print('a \u2192 b \xb1 1 \ud800')"
+    environ = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environ)
+    assert done.stdout == b"a ? b \xb1 1 ?\n"

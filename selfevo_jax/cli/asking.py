@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfevo_jax.cli.common import Force, Overrides, alone_at, app, check_output, console, say
+from selfevo_jax.cli.common import Force, Overrides, alone_at, app, check_output, console, rows_file, say
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import Target, length_of, target_config
 from selfevo_jax.errors import ConfigError
@@ -78,12 +78,17 @@ def feedback_lines(candidate: Candidate, index: int) -> list[str]:
 
 
 def _asked() -> Iterator[str]:
-    """Prompts from the terminal or a pipe, up to an empty line or the end."""
+    """Prompts from the terminal or a pipe, up to an empty line or the end. Raises ConfigError for one that is not
+    UTF-8."""
+    from selfevo_jax.text import utf8
+
     while True:
         try:
-            text = console.input("[bold]you:[/bold] ") if sys.stdin.isatty() else input()
+            text = utf8(console.input("[bold]you:[/bold] ") if sys.stdin.isatty() else input())
         except EOFError:
             return
+        except ValueError as error:
+            raise ConfigError(f"the prompt: {error}") from None
         if not text.strip():
             return
         yield text
@@ -134,9 +139,7 @@ def generate_command(
     names = [pair.partition("=")[::2] for pair in column or []]
     if wrong := next((name for name, field in names if not name or not field), None):
         raise ConfigError(f"--column {wrong}: expected NAME=FIELD, such as --column prompt=question")
-    file = place(out)
-    if file.suffix != ".jsonl":
-        raise ConfigError(f"--out {out}: expected a name that ends in .jsonl; rows are JSON Lines")
+    file = rows_file("--out", out)
     with group.together(lambda: file.parent):
         from selfevo_jax import hosts, notice
 

@@ -19,6 +19,7 @@ from selfevo_jax.cli.common import (
     check_output,
     console,
     make_room,
+    rows_file,
     say,
 )
 from selfevo_jax.cli.several import Hosts, with_hosts
@@ -93,10 +94,9 @@ def meta_data(
         selfevo meta-data builtin:gsm8k/train meta.jsonl --limit 200
     """
     from selfevo_jax.data import meta_balance, read_qa, write_jsonl
-    from selfevo_jax.storage import place
     from selfevo_jax.tasks.solutions import build_meta_rows
 
-    file = place(out)
+    file = rows_file("OUT", out)
     check_output(file, force, [solutions])
     questions = read_qa(solutions)
     rows = build_meta_rows(questions, seed, per_row, right_share=right_share, limit=limit)

@@ -18,6 +18,7 @@ from selfevo_jax.cli.common import (
     app,
     check_output,
     console,
+    rows_file,
     say,
 )
 from selfevo_jax.cli.several import Hosts, with_hosts
@@ -79,9 +80,7 @@ def winrate_command(
     loaded = target_config(target, overrides)
     model, against = None if model is None else source_of(model), source_of(against)
     server = _server(judge, judge_model, judge_key_variable, judge_concurrency)
-    from selfevo_jax.storage import place
-
-    file = None if out is None else place(out)
+    file = None if out is None else rows_file("--out", out)
     call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, file)
     with group.together(lambda: loaded.run_dir):
         from selfevo_jax import hosts

@@ -43,13 +43,16 @@ def resolve_source(source: str | os.PathLike[str]) -> epath.Path:
         if name not in known:
             raise DataError(name, None, None, f"no such slice is shipped; there are {', '.join(known)}")
         return epath.Path(ASSETS / (name.removeprefix(BUILTIN) + ".jsonl"))
-    found = epath.Path(place(name))
+    there = place(name)
+    found = epath.Path(there)
     if found.is_dir():
         raise DataError(name, None, None, f"is a folder; name a file ({', '.join(ROW_FILES)})")
     if not found.exists():
         shipped = ", ".join(builtin_sources())
         near = did_you_mean(found)
         raise DataError(name, None, None, f"no such file{near}; name one ({', '.join(ROW_FILES)}), or one of {shipped}")
+    if not there.is_file():
+        raise DataError(name, None, None, "is a pipe or a device, and rows are read again later; save them as a file")
     return found
 
 

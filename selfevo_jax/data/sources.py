@@ -16,12 +16,12 @@ from dataclasses import fields as fields_of
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, TypeVar
 
-from etils import epath
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
 from selfevo_jax.data.fields import our_names, renamed
 from selfevo_jax.data.objects import holds_text_alone, objects_of
 from selfevo_jax.errors import DataError, Faults, shown
+from selfevo_jax.storage import place, storage_of
 from selfevo_jax.text import number_as_text, utf8
 
 _OR_CHAT = (
@@ -158,17 +158,9 @@ def jsonl_lines(rows: Iterable[Any]) -> Iterator[bytes]:
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
-    """Writes JSON Lines under a temporary name first: no reader sees half a file."""
-    target = epath.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            file.writelines(jsonl_lines(rows))
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Writes JSON Lines, of which no reader sees half. Raises SelfevoError where the file cannot be written."""
+    file = place(path)
+    storage_of(file).write(file, b"".join(jsonl_lines(rows)))
 
 
 def numbered_rows(

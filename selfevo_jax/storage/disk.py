@@ -140,10 +140,16 @@ class DiskLockFile:
 
     def _make(self, path: Path, content: bytes) -> bool:
         try:
-            with path.open("xb") as out:
-                put(out, content)
+            made = path.open("xb")
         except FileExistsError:
             return False
+        try:
+            with made as out:
+                put(out, content)
+        except OSError:  # an empty lock would hold the next process up
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
         return True
 
     def look(self) -> Seen | None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import pytest
 
@@ -203,6 +204,9 @@ def test_a_source_that_is_not_there_is_named_with_what_there_is(tmp_path):
         read_prompts(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="is a folder"):
         read_prompts(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="rows are read again later; save them as a file"):
+        read_prompts(tmp_path / "pipe")
     with pytest.raises(DataError, match="builtin:gsm8k/test"):
         read_prompts("builtin:gsm8k/nothing")
     with pytest.raises(DataError, match="no such slice"):
