@@ -27,7 +27,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from sampling_common import MODEL, QUESTIONS, CallsAllBad, conclude, table, use_threads
+from sampling_common import QUESTIONS, ROOT, Whole, conclude, gsm8k_bench, table, use_threads
 from speculation import draw_texts, lines_of
 
 from selfevo_jax.chains import RefineChain
@@ -36,12 +36,11 @@ from selfevo_jax.data import read_qa
 from selfevo_jax.model import ModelConfig, init_params
 from selfevo_jax.plan.chips import SETTINGS, find_topology
 from selfevo_jax.plan.planner import open_setting
-from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Completion, Engine, EngineStats, Request, SamplerMemory, sampler_memory
 from selfevo_jax.sharding import make_mesh
 from selfevo_jax.sharding.torus import arrange, ring_hops
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = ROOT / "configs"
 DEVICES, MESHES = 8, ((8, 1, 1), (2, 2, 2), (4, 1, 2))
 PLANS = (("vicuna_7b_v5e_16", "v5e:4x4"), ("vicuna_7b_v5e_64", "v5e:8x8"), ("llama_3_1_8b_v6e_16", "v6e:4x4"))
 TORI = (("v5e:8x8", (16, 4)), ("v5e:4x4", (2, 8)))
@@ -50,19 +49,16 @@ Line = tuple[str, str, str]
 """What is counted, without the measure and with it."""
 
 
-class Cut:
-    """A chain whose texts end at limits drawn for each, and count as finished."""
+class Cut(Whole):
+    """A chain whose texts end at limits drawn for each."""
 
     def __init__(self, chain: RefineChain) -> None:
-        self.chain, self.id, self.said = chain, chain.id, list[tuple[int, ...]]()
-        self.draw = random.Random(chain.id)
+        super().__init__(chain)
+        self.said, self.draw = list[tuple[int, ...]](), random.Random(chain.id)
 
     def next(self, last: Completion | None) -> Request | None:
-        if last is not None:
-            if last.finish == "error":
-                raise RuntimeError(last.error)
-            self.said.append(last.tokens)
-        request = self.chain.next(last and replace(last, finish="stop"))
+        request = super().next(last)
+        self.said += [] if last is None else [last.tokens]
         if request is None:
             return None
         most = request.params.max_new_tokens
@@ -78,9 +74,7 @@ class Counting:
     """Runs of the same chains on one device and on meshes."""
 
     def __init__(self, prompts: int) -> None:
-        config = load_config(CONFIGS / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",))
-        bench: Any = open_workbench(config)
-        self.config, self.bench = config, replace(bench, judge=CallsAllBad(bench.judge))
+        self.bench = gsm8k_bench()
         self.rows, self.model = read_qa(QUESTIONS, limit=prompts), small(self.bench.model)
         self.params = init_params(self.model, jax.random.key(0))
 
@@ -90,9 +84,9 @@ class Counting:
         engine = Engine(
             self.model,
             self.bench.tokenizer,
-            cache_length=self.config.sampling.cache_length,
+            cache_length=self.bench.config.sampling.cache_length,
             slots=slots,
-            seed=self.config.seed,
+            seed=self.bench.config.seed,
             mesh=mesh,
             **options,
         )

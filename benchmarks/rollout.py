@@ -20,33 +20,28 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sampling_common import MODEL, QUESTIONS, CallsAllBad, One, conclude, load, spread, table, tell_turn, use_threads
+from sampling_common import QUESTIONS, One, Whole, conclude, gsm8k_bench, load, spread, table, tell_turn, use_threads
 
 from selfevo_jax.chains import RefineChain
-from selfevo_jax.config import load_config
 from selfevo_jax.data import read_qa
-from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Completion, Engine, EngineStats, Request
 
-ROOT = Path(__file__).parent.parent
 WARM = 4
 """Chains of an untimed run; all is compiled before it."""
 
 
-class Full:
-    """A chain whose clipped feedback counts as finished, and the lengths of the texts that it has asked for."""
+class Full(Whole):
+    """A chain, and the lengths of the texts that it has asked for."""
 
     def __init__(self, chain: RefineChain) -> None:
-        self.chain, self.id, self.lengths = chain, chain.id, list[int]()
+        super().__init__(chain)
+        self.lengths = list[int]()
 
     def next(self, last: Completion | None) -> Request | None:
-        if last is not None and last.finish == "error":
-            raise RuntimeError(last.error)
-        request = self.chain.next(last and replace(last, finish="stop"))
+        request = super().next(last)
         self.lengths += [] if request is None else [len(request.tokens)]
         return request
 
@@ -71,9 +66,8 @@ def rollout(args: argparse.Namespace) -> dict[str, Any]:
     (model, params), results = load(args.layers), list[dict[str, Any]]()
     rows = read_qa(QUESTIONS, limit=args.prompts)
     for slots in args.slots:
-        config = load_config(ROOT / "configs" / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",))
-        bench: Any = open_workbench(config)
-        bench = replace(bench, judge=CallsAllBad(bench.judge))
+        bench = gsm8k_bench()
+        config = bench.config
         make = functools.partial(
             Engine, model, bench.tokenizer, cache_length=config.sampling.cache_length, slots=slots, seed=config.seed
         )

