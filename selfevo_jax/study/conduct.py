@@ -55,13 +55,13 @@ def _make(study: Study, run: StudyRun, title: str, reporter: Reporter) -> None:
     reporter.line(f"\n== {title}")
     there = RunDir(run.config.run_dir)
     begun = hosts.agree("whether the run is begun", there.is_begun)
+    hosts.agree("forgetting how a run before it ended", lambda: _forget(study, run))
     taken = hosts.agree("what other runs have for this one", lambda: _share(study, run, reporter))
     for source, names in taken.items():
         reporter.line(f"  from {source}: {', '.join(names)}")
     began = time.monotonic()
     with contextlib.closing(Controller(run.config, reporter)) as controller:
-        with told(controller.dir, reporter):
-            ended = _ran(controller)
+        ended = _ran(controller, reporter)
         found = controller.dir
         found.write(found.report_file, lambda: to_json(summarize(found).to_dict()))
         if ended != COMPLETE:
@@ -85,10 +85,11 @@ def _put_page(run: RunDir, reporter: Reporter) -> None:
         reporter.warn(f"{run.page_file}: not written ({error})")
 
 
-def _ran(controller: Controller) -> str:
+def _ran(controller: Controller, reporter: Reporter) -> str:
     """How a run came to its end."""
     try:
-        controller.run()
+        with told(controller.dir, reporter):
+            controller.run()
     except _HONEST as error:
         return str(error)
     return COMPLETE
@@ -117,6 +118,13 @@ def _records(study: Study) -> dict[str, Any]:
 def _note(study: Study, run: StudyRun, ended: str, seconds: float | None) -> None:
     record = {"ended": ended, "seconds": seconds}
     write_file(study.out / RECORD, to_json({"runs": {**_records(study), run.name: record}}))
+
+
+def _forget(study: Study, run: StudyRun) -> None:
+    """How a run ended is not true of the one that is made in its place, or gone on with: it may be broken off."""
+    records = _records(study)
+    if records.pop(run.name, None) is not None:
+        write_file(study.out / RECORD, to_json({"runs": records}))
 
 
 def _ended(study: Study, run: StudyRun) -> bool:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from loop_helpers import Heard, config, run
 from typer.testing import CliRunner
 
 from selfevo_jax.cli import app
-from selfevo_jax.config import dump_config
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.config import Config, dump_config
+from selfevo_jax.errors import ConfigError, EmptySelectionError, NonFiniteLossError, Preempted
+from selfevo_jax.progress import Reporter
 from selfevo_jax.report import status
 from selfevo_jax.run import RunDir, records, shared, verify
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.study import conduct, read_study
+
+conducting = sys.modules[conduct.__module__]  # the room names the function as the module
 
 pytestmark = pytest.mark.slow
 
@@ -125,6 +129,39 @@ def test_a_variant_that_ends_early_is_a_row_with_its_reason(studied: Path) -> No
     assert '"at":"round 1"' in (studied / "out/strict/seed-0/report.html").read_text()
     assert max(map(len, text.splitlines())) <= 80
     assert "strict differs from mixed in: rounds.select feedback (mixed: none);" in text
+
+
+def test_how_a_run_ended_is_said_by_its_status_and_forgotten_where_it_is_made_anew(tmp_path: Path, monkeypatch) -> None:
+    class Ending:
+        """A run that is begun, and ends as `how` says."""
+
+        how: Exception = EmptySelectionError("round 1: 0 of 16 rows passed. Raise something")
+
+        def __init__(self, config: Config, _: Reporter) -> None:
+            self.dir = RunDir(config.run_dir)
+            self.dir.open(config, {"model": "x"})
+
+        def run(self) -> None:
+            raise self.how
+
+        def close(self) -> None:
+            self.dir.close()
+
+    monkeypatch.setattr(conducting, "Controller", Ending)
+    monkeypatch.setattr(conducting, "_check", lambda _: None)
+    study = read_study(written(tmp_path, {"mixed": {}}))
+    root, record = tmp_path / "out/mixed/seed-0", tmp_path / "out/study.json"
+    assert conduct(study, Heard())
+    assert "round 1: 0 of 16 rows passed" in str(status(RunDir(root)).last_stop)
+    assert not conduct(study, Heard())
+    shutil.rmtree(root)
+    monkeypatch.setattr(Ending, "how", Preempted("told to end"))
+    with pytest.raises(Preempted):
+        conduct(study, Heard())
+    assert json.loads(record.read_text()) == {"runs": {}}
+    monkeypatch.setattr(Ending, "how", NonFiniteLossError("the loss is NaN"))
+    assert conduct(study, Heard())
+    assert "seed 0 ended early: the loss is NaN" in (tmp_path / "out/table.txt").read_text()
 
 
 def test_the_second_call_does_nothing(studied: Path) -> None:
