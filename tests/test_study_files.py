@@ -74,9 +74,18 @@ def test_every_faulty_variant_is_named_with_its_keys(tmp_path: Path) -> None:
         ({"variants": {"a": [1]}}, "variant a: found list, expected the keys that differ"),
         ({"variants": {"a": {"seed": 3}}}, "variant a: seed: set by the study; list it in `seeds`"),
         ({"variants": {"a": {}}, "baseline": "b"}, "baseline: 'b' is no variant; expected one of a"),
+        ({"variants": {"a": {}}, "baseline": ["a"]}, "baseline: '['a']' is no variant; expected one of a"),
         (
             {"variants": {"a": {"data.evaluation": {"s": "1"}}, "b": {"data.evaluation": {"s": "2"}}}},
             "variant b: data.evaluation.s: found '2', '1' in variant a; variants are compared on the same rows",
+        ),
+        (
+            {"variants": {"a": {}, "b": {"data.ordinary": "o.jsonl"}, "c": {"data.ordinary": "q.jsonl"}}},
+            "variant c: data.ordinary: found 'q.jsonl', 'o.jsonl' in variant b",
+        ),
+        (
+            {"variants": {name: {"data.open_ended.v": "v.jsonl", "model.source": name} for name in "ab"}},
+            "variant b: model.source: found 'b', 'a' in variant a; of the open-ended set 'v' the base is a side or",
         ),
         ({"variants": {"a": {}, "b": {"data.evaluation_rows": 3}}}, "data.evaluation_rows: found 3, None in variant a"),
         ({"variants": {"a": {}, "b": {"platform": "cpu"}}}, "platform: all runs are made by one process"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ from typing import Any
 
 from selfevo_jax.config import Config, override, parse_config, read_tree, set_key
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, is_read_by
+from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, ORDINARY, below, is_read_by
 from selfevo_jax.run.identity import flat
 from selfevo_jax.storage import is_remote, place
 
 _KEYS = ("base", "out", "seeds", "variants", "baseline")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 _SET_BY_STUDY = {"seed": "list it in `seeds`", "run_dir": "a run's folder is OUT/VARIANT/seed-N"}
+_ORDINARY = "data.ordinary"
 _EXAMPLE = "such as {self: {}, no_filter: {rounds.select: none}}"
 
 
@@ -70,7 +72,7 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     base, out, seeds, variants = _base(file, tree), tree["out"], tree.get("seeds"), _variants(file, tree)
     seeds = _seeds(file, [base.get("seed", 0)] if seeds is None else seeds)
     baseline = tree.get("baseline") or next(iter(variants))
-    if baseline not in variants:
+    if not isinstance(baseline, str) or baseline not in variants:
         raise ConfigError(f"{file}: baseline: '{baseline}' is no variant; expected one of {', '.join(variants)}")
     faults, runs = list[str](), list[StudyRun]()
     for seed in seeds:
@@ -102,9 +104,18 @@ def _config(file: Path, variant: str, base: Mapping[str, Any], changes: Sequence
 
 
 def _check_compared(file: Path, configs: Mapping[str, Config]) -> None:
-    """Raises ConfigError where one evaluation set would have other rows, or another scorer, in two variants."""
-    (first, before), *others = ((name, _evaluated(config)) for name, config in configs.items())
-    for name, after in others:
+    """Raises ConfigError where one evaluation set would have other rows, another scorer, or another base beside it, in
+    two variants: their table would be refused when all is done."""
+    known = {name: _evaluated(config) for name, config in configs.items()}
+    for (first, before), (name, after) in itertools.combinations(known.items(), 2):
+        own, its = configs[first], configs[name]
+        judged = [of for of in its.data.open_ended if of in own.data.open_ended]
+        if judged and its.model.source != own.model.source:
+            raise ConfigError(
+                f"{file}: variant {name}: model.source: found {its.model.source!r}, {own.model.source!r} in variant "
+                f"{first}; of the open-ended set '{judged[0]}' the base is a side or the judge, so give another set "
+                "another name"
+            )
         shared = {_set_of(key) for key in before} & {_set_of(key) for key in after}
         keys = [key for key in {**before, **after} if _set_of(key) in shared and before.get(key) != after.get(key)]
         if keys:
@@ -117,11 +128,14 @@ def _check_compared(file: Path, configs: Mapping[str, Config]) -> None:
 def _evaluated(config: Config) -> dict[str, Any]:
     """The keys that say which rows the evaluation sets have, and how they are scored."""
     keys = flat({"data": config.data.model_dump(mode="json")})
-    return {key: value for key, value in keys if is_read_by(key, (EVALUATION, OPEN_ENDED))}
+    read = {key: value for key, value in keys if is_read_by(key, (EVALUATION, OPEN_ENDED, ORDINARY))}
+    return {key: value for key, value in read.items() if (key, value) != (_ORDINARY, None)}
 
 
 def _set_of(key: str) -> str:
     """The evaluation set that a key is of; `data` for keys of all of them."""
+    if below(key, (_ORDINARY,)):
+        return _ORDINARY
     return key.split(".")[2] if key.startswith(("data.evaluation.", "data.open_ended.")) else "data"
 
 
