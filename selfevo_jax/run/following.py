@@ -201,6 +201,10 @@ def about(run: RunDir, section: TrackSection, key: str) -> About:
     name = section.name or run.root.name
     record = read_json(run.root / PRINTS)["config"]
     id = hashlib.sha256(f"{name}\n{record}".encode()).hexdigest()[:16]
+    if section.dir is not None and is_remote(section.dir):
+        raise ConfigError(
+            f"{key}.dir: {section.dir} is no folder of this machine, which {section.kind} needs; name one"
+        )
     if section.dir is not None:
         # runs of one name, as those of a study with one seed, may share `dir`
         folder = Path(os.path.expanduser(section.dir)) / f"{name}-{id[:8]}"

@@ -76,8 +76,8 @@ class Mlflow:
 
     def texts(self, events: Sequence[Texts]) -> None:
         for event in events:
-            for name, text in event.values.items():
-                self._client.log_text(self._id, text, f"{_REFUSED.sub('_', name)}.txt")
+            for name, text in event.values.items():  # a file has no steps, as figures have: each round has its own
+                self._client.log_text(self._id, text, f"round-{event.at}/{_REFUSED.sub('_', name)}.txt")
             self._count(1)
 
     def finish(self) -> None:

@@ -298,12 +298,16 @@ def test_process_0_alone_has_trackers(finished: Path, tmp_path, monkeypatch) -> 
 
 def test_a_run_on_a_bucket_wants_a_folder_of_this_machine(finished: Path, monkeypatch) -> None:
     run = RunDir(finished)
-    (near, far) = sections({"kind": "tensorboard", "dir": "~/logs"}, "tensorboard")
-    monkeypatch.setattr(following, "is_remote", lambda path: True)
+    (near, far, away) = sections(
+        {"kind": "tensorboard", "dir": "~/logs"}, "tensorboard", {"kind": "tensorboard", "dir": "gs://bucket/logs"}
+    )
+    monkeypatch.setattr(following, "is_remote", lambda path: path == run.root or str(path).startswith("gs:"))
     found = about(run, near, "track.0")
     assert found.dir == Path.home() / "logs" / f"{finished.name}-{found.id[:8]}"
     with pytest.raises(ConfigError, match=r"track.1.dir: .*run is no folder of this machine, which tensorboard needs"):
         about(run, far, "track.1")
+    with pytest.raises(ConfigError, match=r"track.2.dir: gs://bucket/logs is no folder of this machine, which tensor"):
+        about(run, away, "track.2")
 
 
 @pytest.mark.parametrize(

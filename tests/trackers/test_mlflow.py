@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from tracker_helpers import EVENTS, about, section, told
 
-from selfevo_jax.trackers import Scalars, Settings
+from selfevo_jax.trackers import Scalars, Settings, Texts
 
 Metric = namedtuple("Metric", "key value timestamp step")
 Param = namedtuple("Param", "key value")
@@ -86,7 +86,7 @@ def test_what_a_killed_process_has_sent_is_not_sent_again(monkeypatch, tmp_path)
         (key, value, event.at) for event in wanted for key, value in event.values.items()
     ]
     assert there.runs[0].data.params == {"seed": "1", "model.source": "builtin:stories", "mesh.data": "None"}
-    assert there.files["chains/1.txt"] == EVENTS[6].values["chains/1"]
+    assert there.files["round-1/chains/1.txt"] == EVENTS[6].values["chains/1"]
     assert (len(there.runs), there.runs[0].info.experiment_id, there.ended) == (1, "7", "mine")
 
 
@@ -98,6 +98,14 @@ def test_a_key_of_the_users_own_is_shown_with_the_letters_that_a_server_takes(mo
         mine.settings([Settings({"format.template.to what?": "x" * 9000, "judge.settings.größe": 1})])
     params = there.runs[0].data.params
     assert (len(params["format.template.to what_"]), params["judge.settings.größe"]) == (6000, "1")
+
+
+def test_the_texts_of_a_round_stay_when_the_next_one_has_some(monkeypatch, tmp_path) -> None:
+    there = server(monkeypatch)
+    mine = tracker()
+    mine.start(about(tmp_path))
+    mine.texts([Texts(n, {"chains/1": f"of round {n}"}) for n in (1, 2)])
+    assert sorted(there.files.values()) == ["of round 1", "of round 2"]
 
 
 def test_a_request_that_fails_counts_nothing(monkeypatch, tmp_path) -> None:
