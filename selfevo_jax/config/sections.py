@@ -50,6 +50,12 @@ class Config(Section):
         """Of what a round draws on the host."""
         return self.seed * 1000 + round
 
+    @property
+    def trained(self) -> dict[str, TrainSection]:
+        """`meta` and `learn`, those of them that something is trained with."""
+        found = {"meta": self.meta, "learn": self.learn} if self.rounds.number > 0 else {"meta": self.meta}
+        return {name: section for name, section in found.items() if section.steps != 0}
+
     @model_validator(mode="before")
     @classmethod
     def _as_the_method_is(cls, tree: Any) -> Any:

@@ -69,13 +69,14 @@ class Program:
 
 
 def train_programs(config: Config, model: ModelConfig, mesh: Mesh) -> list[Program]:
-    """The step of meta-skill learning and that of the rounds; one where they are the same program."""
-    sections = {"meta": config.meta, "learn": config.learn}
-    settings = {name: train_settings(section, config.seed) for name, section in sections.items()}
+    """The step of meta-skill learning and that of the rounds, as far as a run has them; one where they are the same
+    program."""
+    settings = {name: train_settings(section, config.seed) for name, section in config.trained.items()}
     neutral: dict[str, Any] = {"steps": 1, "warmup_steps": 0, "learning_rate": 1e-9, "schedule": "cosine"}
     compiled = {name: dataclasses.replace(s, **neutral, end_fraction=1.0) for name, s in settings.items()}
-    if compiled["meta"] == compiled["learn"]:
-        return [train_program(TRAIN, config, model, settings["learn"], mesh)]
+    kinds = list(compiled.values())
+    if kinds and kinds.count(kinds[0]) == len(kinds):
+        return [train_program(TRAIN, config, model, [*settings.values()][-1], mesh)]
     return [train_program(f"{TRAIN} ({name})", config, model, s, mesh) for name, s in settings.items()]
 
 

@@ -13,7 +13,7 @@ from selfevo_jax.train import TrainSection
 def remedies(program: Program, config: Config) -> list[str]:
     """Overrides, in the order to try them in, each with what it does."""
     if program.kind == TRAIN:
-        names = [name for name in ("meta", "learn") if program.name in (TRAIN, f"{TRAIN} ({name})")]
+        names = [name for name in config.trained if program.name in (TRAIN, f"{TRAIN} ({name})")]
         return training_remedies(names, getattr(config, names[-1]), program.mesh.shape)
     return _of_sampling(config, program.mesh.shape)
 

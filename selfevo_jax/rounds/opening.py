@@ -100,20 +100,11 @@ def look_over(
         counted = {name: len(of.rows) for name, of in task.evaluation().items()}
         counted |= {name: len(of.rows) for name, of in sets.items()}
         said += little_notices(config, len(given(config, task, 1)), counted)
-        said += rate_notices(trained_sections(config), param_count(bench.model))
+        said += rate_notices(config.trained, param_count(bench.model))
         for line in (*said, None if ordinary is None else ordinary.notice()):
             if line is not None:
                 reporter.warn(line)
     return task, bench, sets, ordinary
-
-
-def trained_sections(config: Config) -> dict[str, TrainSection]:
-    """`meta` and `learn`, those of them that something is trained with."""
-    return {
-        name: section
-        for name, section, needed in (("meta", config.meta, True), ("learn", config.learn, config.rounds.number > 0))
-        if needed and section.steps != 0
-    }
 
 
 def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, faults: Faults) -> None:

@@ -19,7 +19,7 @@ from selfevo_jax.plan.remedies import training_remedies
 from selfevo_jax.progress import Reporter, counted
 from selfevo_jax.rounds.dealing import given
 from selfevo_jax.rounds.generate import chain_tokens
-from selfevo_jax.rounds.opening import fingerprints, fit_to_run, look_over, trained_sections
+from selfevo_jax.rounds.opening import fingerprints, fit_to_run, look_over
 from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.run.look import require_joinable
 from selfevo_jax.run.retention import require_room, training_room
@@ -209,7 +209,7 @@ def _memory(bench: Workbench, faults: Faults, found: Checked) -> None:
     """A fine-tuning whose parameters, moments and gradients alone do not fit cannot run."""
     config, available = bench.config, available_bytes(bench.mesh)
     needed = {}
-    for name, section in trained_sections(config).items():
+    for name, section in config.trained.items():
         if _settings(config, section) is None:
             continue
         needed[name] = sum(training_bytes(config, section, bench.model, bench.mesh).values())
@@ -229,7 +229,7 @@ def _memory(bench: Workbench, faults: Faults, found: Checked) -> None:
 def _disk(bench: Workbench, run: RunDir, faults: Faults, found: Checked) -> None:
     config, free = bench.config, storage_of(run.root).free(run.root)
     rooms = {}
-    for name, section in trained_sections(config).items():
+    for name, section in config.trained.items():
         alone = section.lora is not None and section.lora.save == "adapters"
         if (settings := _settings(config, section)) is not None:
             rooms[name] = training_room(bench.model, settings.lora, alone)

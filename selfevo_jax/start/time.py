@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from selfevo_jax.config import RoundsSection
 from selfevo_jax.data import Batches, Example, Unit
 from selfevo_jax.methods.mixture import SELF, mixture
 from selfevo_jax.plan.estimate import Phases
@@ -81,8 +82,7 @@ def time_of_round(
         return guess_round(config, lengths, memory, bench.slots.slots, machine, steps, evaluated)
 
     usual = guess(texts.expected(config), _KEPT, 1)
-    pooled = config.rounds.number if config.rounds.pool == "all" or config.rounds.variant == "restart" else 1
-    most = guess(texts.at_most(config), 1.0, max(1, pooled))
+    most = guess(texts.at_most(config), 1.0, _rounds_learnt(config.rounds))
     if usual is None or most is None:
         return None
     return TimeOfRound(usual, most, str(machine), _compiling(bench))
@@ -91,11 +91,8 @@ def time_of_round(
 def _compiling(bench: Workbench) -> Compiling:
     """Of the sampler and the fine-tunings of a whole run."""
     config, sampler = bench.config, bench.engine.n_programs
-    trainings = [(config.meta, True), (config.learn, config.rounds.number > 0)]
     shapes = {
-        repr((s.batch_rows, s.length, s.accumulate, s.lora, s.remat, s.compute_dtype))
-        for s, is_run in trainings
-        if s.steps != 0 and is_run
+        repr((s.batch_rows, s.length, s.accumulate, s.lora, s.remat, s.compute_dtype)) for s in config.trained.values()
     }
     at_once = bench.compiled_at_once(sampler)
     return estimate(bench.mesh.devices.flat[0], bench.engine.compiled_layers, sampler + len(shapes), at_once)
@@ -107,14 +104,21 @@ def _meta_steps(section: TrainSection, taught: Mapping[str, Sequence[Unit]], see
     return _steps(section, taught, seed) if taught else None
 
 
+def _rounds_learnt(rounds: RoundsSection) -> int:
+    """Of how many rounds the last one learns the rows."""
+    return max(1, rounds.number) if rounds.pools_all else 1
+
+
 def _learn_steps(
     bench: Workbench, lengths: Lengths, taught: Mapping[str, Sequence[Unit]], kept: float, rounds: int
 ) -> int | None:
-    """Of a round whose chains are kept to this share, and which learns from those of so many rounds."""
+    """Of a round whose chains are kept to this share, as far as the config keeps so many of a prompt, and which learns
+    from those of so many rounds."""
     section, data = bench.config.learn, bench.config.data
     if section.epochs is None:
         return section.steps
-    own = max(1, round(kept * rounds * data.prompts_per_round * data.samples_per_prompt))
+    of_prompt = bench.config.rounds.most_of_prompt(data.samples_per_prompt)
+    own = max(1, round(min(kept * data.samples_per_prompt, of_prompt) * rounds * data.prompts_per_round))
     length = min(section.length, lengths.prompt + lengths.answer)
     tokens = np.zeros(length, np.int32)
     weights = np.r_[np.zeros(1), np.ones(length - 1)].astype(np.float32)

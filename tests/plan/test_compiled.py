@@ -6,6 +6,7 @@ import jax
 import pytest
 from plan_helpers import RATES, program, stats, tiny_config
 
+from selfevo_jax.plan import programs
 from selfevo_jax.plan.compiled import compile_program, memory_of, read_refusal
 from selfevo_jax.plan.remedies import remedies
 from selfevo_jax.sharding import make_mesh
@@ -68,6 +69,21 @@ def test_other_errors_are_no_refusals_and_unknown_wordings_keep_theirs():
     assert found.needed is None
     assert found.over is None
     assert "vmem" in found.why
+
+
+def test_what_a_run_never_trains_is_neither_compiled_nor_in_a_remedy(monkeypatch):
+    monkeypatch.setattr(programs, "train_program", lambda name, *_: name)
+
+    def made(**changes):
+        config = tiny_config(**changes)
+        return programs.train_programs(config, None, None), remedies(program(), config)[0].split(" (")[0]
+
+    none, wide = {"steps": 0}, {"steps": 50, "batch_rows": 64}
+    assert made() == (["train"], "meta.remat=full learn.remat=full")
+    assert made(learn=wide)[0] == ["train (meta)", "train (learn)"]
+    assert made(meta=none, learn=wide) == (["train"], "learn.compute_dtype=bfloat16")
+    assert made(rounds={"number": 0}) == (["train"], "meta.remat=full")
+    assert programs.train_programs(tiny_config(meta=none, rounds={"number": 0}), None, None) == []
 
 
 def test_remedies_are_overrides_of_the_section_that_does_not_fit():

@@ -4,6 +4,8 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -11,10 +13,12 @@ from small_files import good
 from typer.testing import CliRunner
 
 from selfevo_jax.cli import app
+from selfevo_jax.config import parse_config
 from selfevo_jax.lazy import install
 from selfevo_jax.plan.measured import Machine
 from selfevo_jax.run.lock import LOCK, Owner
 from selfevo_jax.sample.floor import MachineRates
+from selfevo_jax.start.time import _learn_steps, _rounds_learnt
 
 CPU = Machine(MachineRates(2e11, 3e10), MachineRates(2e11, 3e10), Machine.measure.__globals__["_CPU"], 1)
 
@@ -57,6 +61,22 @@ def test_a_run_that_can_be_begun_is_said_to_take_so_much_time_memory_and_disk(tm
     ):
         assert said in done.output, said
     assert files(tmp_path) == before
+
+
+def test_a_round_is_said_to_learn_as_many_rows_as_its_settings_let_it(tmp_path: Path) -> None:
+    def learnt(samples: int, **rounds: object) -> tuple[int, int]:
+        """Rounds whose rows the last one learns; steps of a round that keeps all that it may."""
+        tree = good(tmp_path)
+        tree["data"]["samples_per_prompt"], tree["rounds"] = samples, {"number": 3, "minimum_kept": 1, **rounds}
+        bench: Any = SimpleNamespace(config=parse_config(tree))
+        lengths: Any = SimpleNamespace(prompt=20, answer=44)
+        return _rounds_learnt(bench.config.rounds), _learn_steps(bench, lengths, {}, 1.0, 1)
+
+    assert learnt(1) == (3, 3)  # two rows of 64 tokens in one of 128, and two of these in a step
+    assert learnt(1, pool="last") == (1, 3)
+    assert learnt(8) == learnt(4) == (3, 10)
+    assert learnt(8, per_prompt=None) == (3, 20)
+    assert learnt(8, select="best_of_n") == (3, 3)
 
 
 def test_the_quickstart_has_nothing_to_be_warned_of(tmp_path: Path) -> None:
