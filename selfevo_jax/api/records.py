@@ -11,7 +11,7 @@ from selfevo_jax.chains import Rollout
 from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.progress import counted
-from selfevo_jax.report import MODES, Summary, summarize, verdict_on_run
+from selfevo_jax.report import MODES, Summary, rollouts_of, summarize, verdict_on_run
 from selfevo_jax.run import Cost, RunDir, costs
 from selfevo_jax.run.chosen import point_named, run_named
 from selfevo_jax.run.costs import finished_rounds
@@ -135,7 +135,8 @@ class Run:
         return found
 
     def chains(self, round: int | str) -> Iterator[Rollout]:
-        """Every chain of a finished rollout, by prompt and sample.
+        """Every chain of a finished rollout, by prompt and sample; of a round with a batch judge, when it has judged,
+        each with what it says (`assessment`), and `chosen` by that.
 
         Raises ConfigError where the round has not sampled all of its chains.
         """
@@ -143,15 +144,9 @@ class Run:
         if name in (BASE, META):
             raise ConfigError(f"{self.path}: found '{name}', but only rounds have chains; expected 1 and so on")
         number = int(name)
-        part = self._run.round(number, "rollouts/part-00000.jsonl")
         if not self._run.round(number, "rollouts/manifest.json").exists():
             raise ConfigError(f"{self.path}: round {number} has no finished chains; see `selfevo status {self.path}`")
-
-        def rows() -> Iterator[Rollout]:
-            with understood(part):
-                yield from map(Rollout.from_dict, read_rows(part))
-
-        return rows()
+        return rollouts_of(self._run, number)
 
     def steps(self, checkpoint: int | str) -> list[Step]:
         """Of the fine-tuning that made a checkpoint; none where nothing was trained, as of `base`, or by a version that

@@ -3,7 +3,7 @@
 from selfevo_jax.report.cells import WIDTH, estimate, percent
 from selfevo_jax.report.comparison import Comparison, compare
 from selfevo_jax.report.comparison_table import as_markdown, as_text
-from selfevo_jax.report.entries import KINDS, VERDICTS, Entry, Wanted, answers_of, chains_of
+from selfevo_jax.report.entries import KINDS, VERDICTS, Entry, Wanted, answers_of, chains_of, rollouts_of
 from selfevo_jax.report.legend import legend
 from selfevo_jax.report.open_ended import OpenRow, open_transcripts, verdict_on_open
 from selfevo_jax.report.page import Limits, page_of, write_page
@@ -45,6 +45,7 @@ __all__ = [
     "page_of",
     "percent",
     "pick",
+    "rollouts_of",
     "sentences",
     "status",
     "summarize",

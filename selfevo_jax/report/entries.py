@@ -203,23 +203,27 @@ def answers_of(run: RunDir, name: str, shown: str, set_name: str) -> Iterator[En
 
 
 def chains_of(run: RunDir, number: int) -> Iterator[Entry]:
-    """The chains of a round, in the order of its record; none where they are not finished. Gold and grades are known
-    when the round has learnt."""
-    if not run.round(number, "rollouts/manifest.json").exists():
-        return
-    path = run.round(number, "rollouts/part-00000.jsonl")
+    """The chains of a round (see `rollouts_of`). Gold and grades are known when the round has learnt."""
     kept = _keys(run.round(number, CURATED))
     graded = _graded(run.round(number, GRADES))
-    judged = run.round(number, "judged/part-00000.jsonl") if _is_judged(run, number) else None
+    for rollout in rollouts_of(run, number):
+        key = rollout.id, rollout.sample
+        gold, right = graded.get(key, (None, (None, None)))
+        yield Entry(f"round {number}", None, rollout, gold, right, None if kept is None else key in kept)
+
+
+def rollouts_of(run: RunDir, number: int) -> Iterator[Rollout]:
+    """The chains of a round in the order of its record, with what a batch judge has said of them and what it chooses by
+    that, where there is one; none where they are not finished."""
+    if not run.round(number, "rollouts/manifest.json").exists():
+        return
+    path, judged = (run.round(number, f"{folder}/part-00000.jsonl") for folder in ("rollouts", "judged"))
     with understood(path):
-        said = None if judged is None else _each(judged)
-        for row in _each(path):
-            rollout = Rollout.from_dict(row)
-            if said is not None:
-                rollout = rollout.assessed([Assessment(**a) for a in next(said)["candidates"]])
-            key = rollout.id, rollout.sample
-            gold, right = graded.get(key, (None, (None, None)))
-            yield Entry(f"round {number}", None, rollout, gold, right, None if kept is None else key in kept)
+        if not _is_judged(run, number):
+            yield from map(Rollout.from_dict, _each(path))
+            return
+        for row, said in zip(_each(path), _each(judged), strict=True):
+            yield Rollout.from_dict(row).assessed([Assessment(**one) for one in said["candidates"]])
 
 
 def _is_judged(run: RunDir, number: int) -> bool:

@@ -10,12 +10,13 @@ import pytest
 from completions_server import serving
 from loop_helpers import Heard, config, run, texts
 
+from selfevo_jax import read_run
 from selfevo_jax.chains import Rollout
 from selfevo_jax.config import Config
 from selfevo_jax.data import EvaluationRow, PromptRow
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import JudgePrompt, VerdictJudge, asking, by_pairs, endpoint
-from selfevo_jax.report import status, summarize, verdict_on_run
+from selfevo_jax.report import chains_of, status, summarize, verdict_on_run
 from selfevo_jax.rounds.judging import require_gold
 from selfevo_jax.run import RunDir, share, verify
 from selfevo_jax.run.files import read_rows
@@ -129,6 +130,9 @@ def test_labels_are_a_baseline_that_says_so_everywhere(finished: Path, tmp_path:
     summary = summarize(root)
     assert summary.labels == "judge scorer"
     assert "The rounds read labels, by judge scorer" in verdict_on_run(summary)
+    chains = list(read_run(c.run_dir).chains(1))
+    assert [chain.chosen for chain in chains] == [entry.rollout.chosen for entry in chains_of(root, 1)]
+    assert all(one.assessment is not None for chain in chains for one in chain.candidates)
     metrics = json.loads((root.root / ROUND / "metrics.json").read_text())
     assert metrics["data_accuracy"]["kept"]["share"] == 1.0
     assert metrics["counts"]["judged_good"] > 0
