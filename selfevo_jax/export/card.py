@@ -14,6 +14,7 @@ from selfevo_jax import __version__
 from selfevo_jax.checkpoint import Adapters, ModelSource, is_complete, read_metadata
 from selfevo_jax.checkpoint.from_hub import HUB
 from selfevo_jax.export.form import Form
+from selfevo_jax.methods.self_refine import SelfRefine
 from selfevo_jax.model import param_count
 from selfevo_jax.report import MODES, OpenRow, Row, beside, estimate, percent, summarize
 from selfevo_jax.run.chosen import Chosen
@@ -81,10 +82,19 @@ def _what(chosen: Chosen, adapters: Adapters | None) -> str:
     what = "Low-rank adapters" if adapters is not None else "A causal language model"
     if chosen.run is None or chosen.name == "base":
         return f"{what}, {_code(_base(chosen))}."
-    return (
-        f"{what}: {chosen.shown} of the run {_code(chosen.run.root.name)}, trained from {_code(_base(chosen))} by its "
-        "own language feedback (SELF, [arXiv 2310.00533](https://arxiv.org/abs/2310.00533))."
-    )
+    return f"{what}: {chosen.shown} of the run {_code(chosen.run.root.name)}, {_made(chosen)}."
+
+
+def _made(chosen: Chosen) -> str:
+    """From what a checkpoint of a run was made, and how."""
+    base, paper = _code(_base(chosen)), "[arXiv 2310.00533](https://arxiv.org/abs/2310.00533)"
+    config = chosen.config
+    if config is None or chosen.name == "meta":
+        return f"made from {base} before its rounds (M_meta of SELF, {paper})"
+    if config.method.name == SelfRefine.name and config.rounds.judges and config.judge.batch is None:
+        return f"trained from {base} by its own language feedback (SELF, {paper})"
+    batch = "" if config.judge.batch is None else f" with the judge {config.judge.batch.by}"
+    return f"trained from {base} in rounds of the method {config.method.name}{batch}"
 
 
 def _facts(chosen: Chosen, model: ModelSource, form: Form, format: PromptFormat | None) -> str:

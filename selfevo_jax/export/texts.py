@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from selfevo_jax.errors import ConfigError, ModelError
@@ -47,10 +46,11 @@ def said(chosen: Chosen) -> Said:
 
 
 def _rows(run: RunDir) -> Iterator[dict[str, Any]]:
-    """Of D_meta, of the rounds' chains, and of the answers that were measured: of each the newest file."""
-    rounds = sorted((run.root / ROUNDS).glob("*/rollouts/part-00000.jsonl"))
+    """Of D_meta, of the rounds' finished chains, and of the answers that were measured: of each the newest file."""
+    # rows of a round that is being sampled, or was killed so, may end in the middle of one
+    sampled = sorted((run.root / ROUNDS).glob("*/rollouts/manifest.json"))
     measured = sorted((run.root / EVALUATIONS).glob("*/*.jsonl"))
-    files: list[Path] = [run.meta("meta_skill.jsonl"), *rounds[-1:], *measured[-1:]]
+    files = [run.meta("meta_skill.jsonl"), *(of.with_name("part-00000.jsonl") for of in sampled[-1:]), *measured[-1:]]
     for file in files:
         if file.exists():
             yield from read_rows(file)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fake_bucket import serve
+from loop_helpers import config, unfinished
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
@@ -22,6 +24,7 @@ from selfevo_jax.cli import app
 from selfevo_jax.errors import ConfigError, ModelError, SelfevoError
 from selfevo_jax.export import Form, card, export, writing
 from selfevo_jax.export.check import logits_of
+from selfevo_jax.export.texts import said
 from selfevo_jax.model import LoraConfig, init_adapters
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.chosen import choose
@@ -122,6 +125,19 @@ def test_what_a_card_quotes_stays_a_block_whatever_is_in_it():
     assert [card._code("a"), card._code("'```'")] == ["`a`", "```` '```' ````"]
 
 
+def test_the_card_names_feedback_of_the_model_s_own_where_that_is_what_the_rounds_learn_by(finished):
+    def told(name, **changes):
+        chosen = choose(f"{finished}@{name}")
+        return card._what(replace(chosen, config=config(finished, **changes)), None)
+
+    scorer = {"batch": {"kind": "scorer"}}
+    assert "`builtin:stories` by its own language feedback (SELF" in told("1")
+    assert "made from `builtin:stories` before its rounds (M_meta of SELF" in told("meta")
+    assert "in rounds of the method star" in told("1", method={"name": "star"})
+    assert "method self_refine with the judge scorer, which reads labels." in told("1", judge=scorer)
+    assert "in rounds of the method self_refine." in told("1", rounds={"turns": 0, "select": "none"})
+
+
 def test_a_run_gives_its_newest_checkpoint_or_the_one_that_is_named(finished, tmp_path):
     assert choose(str(finished)).source == str(finished / "checkpoints" / "0002")
     assert choose(f"{finished}@1").name == "0001"
@@ -141,6 +157,14 @@ def test_a_run_gives_its_newest_checkpoint_or_the_one_that_is_named(finished, tm
     (copied / "checkpoints" / "0001" / "REMOVED").write_text("{}")
     with pytest.raises(ConfigError, match="was removed"):
         choose(f"{copied}@1")
+
+
+def test_a_round_that_was_killed_while_it_sampled_keeps_no_checkpoint_from_being_exported(finished, tmp_path):
+    copied = shutil.copytree(finished, tmp_path / "run")
+    unfinished(copied, 2, 3)
+    read, whole = (said(choose(f"{root}@1")) for root in (copied, finished))
+    assert read.prompts == whole.prompts
+    assert len(read.texts) > 3
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
