@@ -17,6 +17,7 @@ from selfevo_jax.evaluate import paired
 from selfevo_jax.report.figures import Figure, over_seeds
 from selfevo_jax.report.members import CONTENT, DATA, Member, Right, member_of, scorers_of
 from selfevo_jax.report.open_comparison import EQUAL_LENGTHS, compared
+from selfevo_jax.report.status import evaluation_sets
 from selfevo_jax.report.texts import ORDINARY
 from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, below, is_read_by
 from selfevo_jax.run.identity import is_safe_to_change
@@ -126,8 +127,9 @@ def compare(
 
 
 def _sets_of(run: RunDir) -> list[str]:
-    data = run.read_config().data
-    return [*data.set_names, *data.open_ended, *([] if data.ordinary is None else [ORDINARY])]
+    config = run.read_config()
+    data = config.data
+    return [*evaluation_sets(run, config), *data.open_ended, *([] if data.ordinary is None else [ORDINARY])]
 
 
 def compare_members(

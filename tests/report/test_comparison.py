@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import paired
 from selfevo_jax.report import WIDTH, as_markdown, as_text
-from selfevo_jax.report.comparison import GAIN, LAST, MODES, compare_members
+from selfevo_jax.report.comparison import GAIN, LAST, MODES, _sets_of, compare_members
 from selfevo_jax.report.members import Member, right_by
 from selfevo_jax.report.texts import LIKELIHOOD, ORDINARY
 from selfevo_jax.run import RunDir
@@ -220,6 +221,16 @@ def test_faults_and_ordinary_answers_are_compared_row_by_row_and_faults_that_no_
 def test_other_prompts_of_one_open_ended_set_are_refused() -> None:
     with pytest.raises(ConfigError, match="evaluation set 'open' is not the same in .*4 and 3 rows"):
         compare_members([judged("a", 1, [1.0] * 4, [5.0] * 4), judged("b", 1, [1.0] * 3, [5.0] * 3)])
+
+
+def test_the_sets_of_a_task_from_outside_are_those_that_its_run_has_measured(tmp_path) -> None:
+    run = RunDir(tmp_path / "run")
+    tree = {"run_dir": str(run.root), "model": {"source": "x"}, "data": {"task": "mine:Task"}}
+    run.open(parse_config(tree), {"model": "x"})
+    run.close()
+    run.evaluation("base").parent.mkdir(parents=True)
+    run.evaluation("base").write_text('{"loud": {}}')
+    assert _sets_of(run) == ["loud"]
 
 
 def test_rows_are_right_by_the_scorer_that_is_asked_for(tmp_path) -> None:

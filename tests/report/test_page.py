@@ -2,6 +2,8 @@ import base64
 import hashlib
 import json
 import re
+import shutil
+import subprocess
 import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -185,6 +187,33 @@ def test_texts_fill_a_page_up_to_its_room_and_a_long_one_says_how_much_more_ther
     assert [of["id"] for of in group.entries] == ["a", "b"]
     assert (group.shown, group.of) == (2, 3)
     assert group.entries[0]["prompt"].endswith("x … [1,000 more characters]")
+
+
+NODE = shutil.which("node")
+
+
+@pytest.mark.skipif(NODE is None, reason="no node here")
+def test_the_page_has_the_difference_where_rounds_end_and_minutes_of_60_seconds_at_most() -> None:
+    found = {
+        "baseline": "self",
+        "rows": [{"name": "self"}, {"name": "plain"}],
+        "accuracy": [
+            {"set": "s", "mode": "direct", "row": "self", "checkpoint": at, "mean": 0.5, "seeds": {}}
+            for at in ("meta", "round 1")
+        ],
+        "differences": [
+            {"set": "s", "mode": "direct", "row": "plain", "checkpoint": "last", "mean": -0.15, "stderr": 0.036}
+        ],
+    }
+    stand_ins = "const SHARES = {}, lineChart = () => null, table = (caption, head, rows) => ({ caption, head, rows });"
+    told = f'console.log(JSON.stringify([overlaid({json.dumps(found)}, "s", "direct")[1], duration(119.7)]))'
+    script = "\n".join([stand_ins, *((ASSETS / "js" / f"{name}.js").read_text() for name in ("dom", "compare")), told])
+    done = subprocess.run([str(NODE), "-e", script], capture_output=True, text=True, timeout=60, check=True)
+    shown, time = json.loads(done.stdout)
+    assert shown["head"] == ["", "meta", "round 1", "last"]
+    assert shown["rows"] == [["plain", "–", "–", ["\u221215.0 ± 3.6", None]]]
+    assert "last: where the rounds of both end" in shown["caption"]
+    assert time == "2 min 00 s"
 
 
 def test_runs_are_named_by_as_much_of_their_paths_as_tells_them_apart() -> None:

@@ -22,9 +22,10 @@ function overlaid(found, set, mode) {
     .map((of) => ({ x: x.indexOf(of.checkpoint), y: of.mean, low: known(of.stderr) ? of.mean - of.stderr : null, high: known(of.stderr) ? of.mean + of.stderr : null, note: share(of) })).sort((a, b) => a.x - b.x) })).filter((of) => of.points.length);
   const apart = found.differences.filter((of) => of.set === set && of.mode === mode);
   const rows = found.rows.filter(({ name }) => apart.some((of) => of.row === name));
+  const last = apart.some((of) => of.checkpoint === "last") ? ["last"] : [], columns = [...x, ...last];
   return [
     lineChart({ title: `${set}, ${COMPARED[mode]}: right in %`, x, y: SHARES, height: 320, series, table: true }),
-    apart.length ? table(`difference to ${found.baseline}, in points`, ["", ...x], rows.map(({ name }) => [name, ...x.map((checkpoint) => {
+    apart.length ? table(`difference to ${found.baseline}, in points${last.length ? "; last: where the rounds of both end" : ""}`, ["", ...columns], rows.map(({ name }) => [name, ...columns.map((checkpoint) => {
       const of = apart.find((one) => one.row === name && one.checkpoint === checkpoint);
       return of ? [`${signed(100 * of.mean)}${known(of.stderr) ? ` ± ${fixed(100 * of.stderr)}` : ""}`, known(of.p) ? [el("br"), el("span", { class: "p" }, pValue(of.p))] : null] : "–";
     })])) : null,

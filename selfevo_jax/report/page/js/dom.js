@@ -38,7 +38,8 @@ function estimate(figure, digits = 1, times = 1) {
 function duration(seconds) {
   if (seconds < 10) return `${fixed(seconds)} s`;
   if (seconds < 90) return `${fixed(seconds, 0)} s`;
-  if (seconds < 5400) return `${Math.floor(seconds / 60)} min ${String(Math.round(seconds % 60)).padStart(2, "0")} s`;
+  const whole = Math.round(seconds);
+  if (whole < 5400) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
   return `${fixed(seconds / 3600)} h`;
 }
 
