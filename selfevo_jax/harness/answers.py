@@ -44,7 +44,7 @@ class Settings:
         temperature = float(given.get("temperature") or 0.0)
         if given.get("do_sample") is False:
             temperature = 0.0
-        elif given.get("do_sample") and not given.get("temperature"):
+        elif given.get("do_sample") and given.get("temperature") is None:
             temperature = 1.0
         drawn = tuple((key, given[key]) for key in _GREEDY_TOO if given.get(key) is not None) if temperature else ()
         return cls(tuple(text for text in until if text), given.get("max_gen_toks"), temperature, drawn)

@@ -83,6 +83,7 @@ def test_what_a_task_asks_of_its_texts_is_read_or_refused_by_its_key() -> None:
     assert Settings.of({"until": "\n", "max_gen_toks": 5}) == Settings(("\n",), 5)
     assert Settings.of({"until": ["a", ""], "do_sample": False, "temperature": 0.7, "top_p": 0.9}) == Settings(("a",))
     assert Settings.of({"do_sample": True}).temperature == 1.0
+    assert Settings.of({"do_sample": True, "temperature": 0.0}).temperature == 0.0
     assert Settings.of({"temperature": 0.5, "top_k": 3}) == Settings(temperature=0.5, others=(("top_k", 3),))
     with pytest.raises(ConfigError, match=r"generation_kwargs\.num_beams is 4; this engine has until, .*remove it"):
         Settings.of({"num_beams": 4})
