@@ -214,6 +214,7 @@ warn_run_dir() {
   local run_dir word
   run_dir=$(sed -n 's/^run_dir:[[:space:]]*//p' "$CONFIG")
   for word in "${OVERRIDES[@]}"; do if [[ $word == run_dir=* ]]; then run_dir=${word#*=}; fi; done
+  run_dir=${run_dir#[\"\']} run_dir=${run_dir%%[\"\']*} # YAML's quotes, and what stands behind them
   if [[ $run_dir == gs://* ]]; then return; fi
   if several_hosts "$ACCELERATOR"; then
     say "warning: run_dir ${run_dir@Q} is not on gs://, and each worker of $ACCELERATOR would keep another one"

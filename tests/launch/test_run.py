@@ -170,7 +170,10 @@ def test_run_without_install_is_refused(cloud):
     assert "run install" in cloud.tpu("run", "config.yaml", code=10).stderr
 
 
-@pytest.mark.parametrize(("words", "warned"), [(["run_dir=gs://b/r"], False), (["run_dir=runs/x"], True), ([], True)])
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [(["run_dir=gs://b/r"], False), (["run_dir='gs://b/r' # mine"], False), (["run_dir=runs/x"], True), ([], True)],
+)
 def test_a_local_run_dir_on_a_spot_pod_is_warned_of(cloud, words, warned):
     cloud.installed()
     done = cloud.tpu("run", "config.yaml", *words)
