@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -13,21 +15,24 @@ from jax.sharding import Mesh, PartitionSpec
 from selfevo_jax.model.attention import Scoring, causal_mask
 from selfevo_jax.model.blocked_attention import Blocks, blocked_attention
 from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.model.packed_attention import Packing, cudnn_packed, packed_attention, takes_packed_rows
 from selfevo_jax.model.stack import ATTENDED
 from selfevo_jax.model.tpu_attention import LANES
 from selfevo_jax.model.transformer import Attend
-from selfevo_jax.sharding import ShardingRules
+from selfevo_jax.sharding import ShardingRules, on_each_device
 
 _BLOCK = 512  # positions of a block at most; not tuned on a chip
 _CUDNN_HEAD_DIM = 128
 _WORTH_BLOCKS = 512
+PLAIN = "plain"
+"""The name of the path without a kernel."""
 
 
 @dataclass(frozen=True)
 class TrainAttention:
     """Causal attention within segments by a kernel; under `shard_map` (rows and heads apart) where one needs it."""
 
-    kernel: Literal["splash", "cudnn", "blocked"]
+    kernel: Literal["splash", "cudnn", "cudnn_packed", "blocked"]
     mesh: Mesh
     scoring: Scoring
     row_axes: tuple[str, ...] = ()
@@ -36,30 +41,48 @@ class TrainAttention:
     """Interprets the splash kernel, on any platform and slowly: for tests."""
 
     @classmethod
-    def choose(
+    def choices(
         cls, config: ModelConfig, mesh: Mesh, rules: ShardingRules, dtype: Any, length: int
-    ) -> TrainAttention | None:
-        """The kernel of the mesh's platform, or None where the plain path has to do.
+    ) -> list[TrainAttention]:
+        """The kernels that the mesh's platform has for such rows, the default first; none where the plain path has to
+        do.
 
         Splash takes bfloat16 rows of a multiple of 128 tokens, and kv heads that divide over their mesh axes; cuDNN
         bfloat16 heads of a multiple of 8, at most 128, and no bounded scores; blocks on a single CPU are worth it from
-        512 tokens on.
+        512 tokens on. `cudnn_packed`, for heads that divide on newer GPUs, has not been measured.
         """
-        scoring = Scoring.of(config)
-        platform = mesh.devices.flat[0].platform
+        scoring, device = Scoring.of(config), mesh.devices.flat[0]
         rows, heads = rules.mesh_axes("batch"), rules.mesh_axes("kv_heads")
-        if platform == "cpu" and mesh.size == 1 and length >= _WORTH_BLOCKS and length % LANES == 0:
-            return cls("blocked", mesh, scoring)
+        if device.platform == "cpu" and mesh.size == 1 and length >= _WORTH_BLOCKS and length % LANES == 0:
+            return [cls("blocked", mesh, scoring)]
         if jnp.dtype(dtype) != jnp.bfloat16:
-            return None
-        if platform == "tpu" and length % LANES == 0 and config.n_kv_heads % rules.ways("kv_heads", mesh) == 0:
-            return cls("splash", mesh, scoring, rows, heads)
+            return []
+        divides = config.n_kv_heads % rules.ways("kv_heads", mesh) == 0
+        if device.platform == "tpu" and length % LANES == 0 and divides:
+            return [cls("splash", mesh, scoring, rows, heads)]
         fits = config.head_dim % 8 == 0 and config.head_dim <= _CUDNN_HEAD_DIM and scoring.softcap is None
-        return cls("cudnn", mesh, scoring, rows, heads) if platform == "gpu" and fits else None
+        if device.platform != "gpu" or not fits:
+            return []
+        masked = cls("cudnn", mesh, scoring, rows, heads)
+        return [masked, replace(masked, kernel="cudnn_packed")] if divides and takes_packed_rows(device) else [masked]
+
+    @classmethod
+    def choose(
+        cls, config: ModelConfig, mesh: Mesh, rules: ShardingRules, dtype: Any, length: int, named: str | None = None
+    ) -> TrainAttention | None:
+        """The default of `choices`, or the one that is named; None for the plain path. Raises KeyError for a name that
+        is not among them."""
+        kernels: dict[str, TrainAttention | None] = {
+            one.kernel: one for one in cls.choices(config, mesh, rules, dtype, length)
+        }
+        kernels[PLAIN] = None
+        return next(iter(kernels.values())) if named is None else kernels[named]
 
     def within(self, segment_ids: jax.Array, window: int | None = None) -> Attend:
         """Attention of rows with these `segment_ids [B, L]` to their last `window` tokens (None: all); padding attends
         to padding, and means nothing."""
+
+        packing = Packing.of(segment_ids) if self.kernel == "cudnn_packed" else None
 
         def attended(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
             if self.kernel == "blocked":
@@ -67,10 +90,36 @@ class TrainAttention:
                 return blocked_attention(q, k, v, segment_ids, Blocks(window, block, self.scoring))
             if self.kernel == "splash":
                 return self._splash(q, k, v, segment_ids, window)
-            mask = causal_mask(segment_ids, segment_ids.shape[1], window)[:, None]
-            return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=self.scoring.scale, implementation="cudnn")
+            if packing is not None:
+                return self._packed(q, k, v, segment_ids, packing, window)
+            return self._masked(q, k, v, segment_ids, window)
 
         return lambda q, k, v: (attended(q, k, v), None)
+
+    def _masked(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, window: int | None
+    ) -> jax.Array:
+        mask = causal_mask(segment_ids, segment_ids.shape[1], window)[:, None]
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=self.scoring.scale, implementation="cudnn")
+
+    def _packed(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, packing: Packing, window: int | None
+    ) -> jax.Array:
+        by_offsets = functools.partial(cudnn_packed, scale=self.scoring.scale, window=window)
+
+        def local(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array, packing: Packing) -> jax.Array:
+            by_mask = functools.partial(self._masked, segment_ids=segments, window=window)
+            return packed_attention(q, k, v, packing, by_mask, by_offsets)
+
+        return self._on_each_device(local, q, k, v, segment_ids, packing)
+
+    def _on_each_device(
+        self, local: Callable[..., jax.Array], q: jax.Array, k: jax.Array, v: jax.Array, *of_rows: Any
+    ) -> jax.Array:
+        states, rows = PartitionSpec(self.row_axes, None, self.head_axes), PartitionSpec(self.row_axes)
+        given = (states, states, states, *(rows for _ in of_rows))
+        out: jax.Array = on_each_device(local, self.mesh, given, states)(q, k, v, *of_rows)
+        return out
 
     def _splash(
         self, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, window: int | None
@@ -87,11 +136,7 @@ class TrainAttention:
             out: jax.Array = jax.vmap(kernel)(*heads_first, SegmentIds(segments, segments))
             return out.swapaxes(1, 2)
 
-        states = PartitionSpec(self.row_axes, None, self.head_axes)
-        specs = (states, states, states, PartitionSpec(self.row_axes))
-        return jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=states, check_vma=False)(
-            q, k, v, segment_ids
-        )
+        return self._on_each_device(local, q, k, v, segment_ids)
 
     def _kernel(self, heads: int, length: int, window: int | None) -> Any:
         from jax.experimental.pallas.ops.tpu.splash_attention import (

@@ -56,6 +56,8 @@ class Form:
     replicate_uneven: frozenset[str]
     across: str | None = None
     """The mesh axis that other devices' rows lie over, where this is the form of one device's rows alone."""
+    attention: str | None = None
+    """A kernel in place of the default one (`TrainAttention.choose`)."""
 
     @classmethod
     def of(cls, config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules) -> Form:

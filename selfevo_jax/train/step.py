@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -74,7 +75,7 @@ def states(form: Form, by: Any, learnt: Any, frozen: Any, micro: Batch) -> tuple
     masters, params, adapters = (learnt, by, None) if lora is None else (frozen, frozen, scaled_adapters(by, lora))
     params = {n: (masters[n], part) if n.startswith(STACKED) else part for n, part in params.items()}
     model = Transformer(form.config, dtype=dtype, experts=ExpertMesh.of(form.config, mesh, rules))
-    kernel = TrainAttention.choose(form.config, mesh, rules, dtype, micro.tokens.shape[1])
+    kernel = TrainAttention.choose(form.config, mesh, rules, dtype, micro.tokens.shape[1], form.attention)
     alone = mesh.size == 1
     whole_rows = batch_sharding(mesh, rules)
 
@@ -167,16 +168,22 @@ TrainStep = Callable[[TrainState, Batch, Any], tuple[TrainState, dict[str, jax.A
 
 
 def make_train_step(
-    config: ModelConfig, settings: TrainConfig, mesh: Mesh, rules: ShardingRules = TRAIN_RULES
+    config: ModelConfig,
+    settings: TrainConfig,
+    mesh: Mesh,
+    rules: ShardingRules = TRAIN_RULES,
+    attention: str | None = None,
 ) -> TrainStep:
     """Compiled `(state, batch [A, B, L], learning rate) -> (state, metrics)`. The state is donated.
 
     Metrics are fp32 scalars on the device: `loss` (of the objective, over the whole batch), `grad_norm` (before
     clipping), `targets` (number of target tokens), and the figures of the objective, NaN where there is nothing to take
-    a mean of. Programs are kept and shared by calls that differ in schedule or seed alone.
+    a mean of. Programs are kept and shared by calls that differ in schedule or seed alone. `attention` names one of
+    `TrainAttention.choices`, or the plain path, in place of the default.
     """
     check_settings(settings, mesh, rules)
-    step: TrainStep = _train_step(Form.of(config, settings, mesh, rules))
+    form = dataclasses.replace(Form.of(config, settings, mesh, rules), attention=attention)
+    step: TrainStep = _train_step(form)
     return step
 
 
