@@ -90,8 +90,8 @@ def _evaluate(loaded: Config, target: str, out: Path | None, force: bool) -> Non
     with alone_at(out, check):
         bench = open_workbench(loaded)
         ordinary = Ordinary.of(answers, bench)
-        phases = [phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)]
-        fit_lengths(bench, phases)
+        sets = task.evaluation().values()
+        fit_lengths(bench, [phase for of in sets for phase in evaluation_phases(bench, of.rows, 1, votes=of.votes)])
         masters, found = Masters(bench.mesh), {}
         params = bench.engine.place(masters.get(target, bench.base_params))
         masters.rest()

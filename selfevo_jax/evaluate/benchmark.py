@@ -46,6 +46,11 @@ class EvaluationSet:
         rows, texts = [by_id[id] for id, _ in unique], [text for _, text in unique]
         return {s.name: dict(zip(unique, grades_of(s, rows, texts), strict=True)) for s in self.scorers}
 
+    @property
+    def votes(self) -> bool:
+        """Whether answers can vote, by the primary scorer: there is no majority of those that cannot."""
+        return bool(getattr(self.scorers[0], "votes", True))
+
     def hint(self, rollouts: Sequence[Rollout]) -> str | None:
         """What the primary scorer has to say of the first responses."""
         by_id = {row.id: row for row in self.rows}

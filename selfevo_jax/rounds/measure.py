@@ -17,6 +17,8 @@ from selfevo_jax.rounds.workbench import Workbench
 
 UNJUDGED = ("direct", "consistency")
 """The modes that need no feedback: a base cannot judge yet."""
+VOTING = ("consistency", "both")
+"""The modes in which several answers to a row vote."""
 
 
 def measure(
@@ -26,8 +28,8 @@ def measure(
     the greedy texts with columns and grades (see `score`). `judge=False` leaves modes with feedback out.
 
     Self-refinement takes at least one turn here, also when the rounds of the run refine nothing. Rows that could not be
-    run, texts that were cut and the scorer's hint are warned of; raises ConfigError, naming the limit, where no row
-    could be run.
+    run, texts that were cut, modes that are left out since no answer votes, and the scorer's hint are warned of; raises
+    ConfigError, naming the limit, where no row could be run.
     """
     settings = bench.config.evaluate
     modes = [mode for mode in settings.modes if judge or mode in UNJUDGED]
@@ -36,7 +38,14 @@ def measure(
     chains = [bench.chain(row, greedy, round=0, judge="refined" in modes, turns=turns) for row in of.rows]
     rollouts = bench.roll_out(params, chains, reporter, title)
     _warn(bench, rollouts, title, reporter)
-    voting = [mode for mode in ("consistency", "both") if mode in modes]
+    voting = [mode for mode in VOTING if mode in modes]
+    if voting and not of.votes:
+        reporter.warn(
+            f"{title}: not measured: {', '.join(voting)}, the majority of several answers; answers graded by the "
+            f"scorer '{of.scorers[0].name}' cast no vote. Leave it out of evaluate.modes, or name a scorer with votes "
+            "first"
+        )
+        voting = []
     drawn: list[Rollout] = []
     if voting:
         stages = bench.stages(temperature=settings.temperature)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.judges import Case
-from selfevo_jax.rounds.measure import UNJUDGED
+from selfevo_jax.rounds.measure import UNJUDGED, VOTING
 from selfevo_jax.rounds.open_sets import OpenSet
 from selfevo_jax.rounds.prompts import Writing, expected, first_asks, writing_rounds
 from selfevo_jax.rounds.winrate import judge_requests, judged_lengths
@@ -88,13 +88,15 @@ def open_phases(bench: Workbench, sets: Iterable[OpenSet]) -> list[Alone]:
     return found
 
 
-def evaluation_phases(bench: Workbench, rows: Sequence[Prompt], times: float, judge: bool = True) -> list[Phase]:
-    """What `measure` samples of an evaluation set, so many times."""
+def evaluation_phases(
+    bench: Workbench, rows: Sequence[Prompt], times: float, judge: bool = True, votes: bool = True
+) -> list[Phase]:
+    """What `measure` samples of an evaluation set, so many times; `votes`: whether its answers can vote."""
     settings, turns = bench.config.evaluate, max(1, bench.config.rounds.turns)
     modes = [mode for mode in settings.modes if judge or mode in UNJUDGED]
     greedy = Phase(rows, judge="refined" in modes, turns=turns, times=times)
     voting = Phase(rows, settings.k, judge="both" in modes, turns=turns, times=times)
-    return [greedy, voting] if {"consistency", "both"} & set(modes) else [greedy]
+    return [greedy, voting] if votes and set(VOTING) & set(modes) else [greedy]
 
 
 def run_phases(bench: Workbench, task: Task) -> list[Phase | Alone]:
@@ -103,7 +105,8 @@ def run_phases(bench: Workbench, task: Task) -> list[Phase | Alone]:
     number, judges = config.rounds.number, bench.method.judges
     asks = bench.method.draws.feedback > 0
     for of in task.evaluation().values():
-        found += evaluation_phases(bench, of.rows, 1, judge=False) + evaluation_phases(bench, of.rows, 1 + number)
+        found += evaluation_phases(bench, of.rows, 1, judge=False, votes=of.votes)
+        found += evaluation_phases(bench, of.rows, 1 + number, votes=of.votes)
     if (questions := task.questions()) is not None:
         found.append(Phase(questions.rows, questions.samples, judge=False))
     shown = sorted({1 + i * number // min(number, _ROUNDS) for i in range(min(number, _ROUNDS))})

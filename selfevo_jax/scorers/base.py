@@ -61,7 +61,7 @@ class Scorer(Protocol):
     """Grades texts. It reads labels, so that nothing inside a round may ask it but a method that says so.
 
     It takes many rows at once, so that it may work on them side by side; what is at one place belongs together. It may
-    have `notice(rows)` and `hint(rows, texts)`, too (see `ScorerSection`).
+    have `votes`, `notice(rows)` and `hint(rows, texts)`, too (see `ScorerSection`).
     """
 
     @property
@@ -145,6 +145,12 @@ class ScorerSection(Section):
     def cut(self) -> Callable[[str], str] | None:
         """What cuts off what runs on behind the end of an answer (an invented next question); None: nothing does."""
         return None
+
+    @property
+    def votes(self) -> bool:
+        """Whether answers can vote: a kind without keys has none that do."""
+        own = type(self)
+        return own.key is not ScorerSection.key or own.keys is not ScorerSection.keys
 
     @property
     def code(self) -> str | None:

@@ -74,8 +74,9 @@ def time_of_round(
     machine = Machine.measure(config, bench.mesh.devices.flatten().tolist())
     memory = sampler_memory(config.sampling, bench.model, bench.mesh)
     evaluated = Counter[int]()
-    for phase in (phase for of in task.evaluation().values() for phase in evaluation_phases(bench, of.rows, 1)):
-        evaluated[(phase.turns or 0) if phase.judge else 0] += phase.chains
+    for of in task.evaluation().values():
+        for phase in evaluation_phases(bench, of.rows, 1, votes=of.votes):
+            evaluated[(phase.turns or 0) if phase.judge else 0] += phase.chains
 
     def guess(lengths: Lengths, kept: float, rounds: int) -> Phases | None:
         steps = _meta_steps(config.meta, taught, config.seed), _learn_steps(bench, lengths, taught, kept, rounds)

@@ -82,7 +82,9 @@ def test_a_survey_holds_lengths_of_all_phases_and_repeats_itself(bench):
     short = [QARow(f"q{i}", "How many?", "1") for i in range(900)]
     long = [PromptRow(f"p{i}", "Mia has 7 shells. " * 4) for i in range(300)]
     task = SimpleNamespace(
-        evaluation=lambda: {"x": SimpleNamespace(rows=short)}, prompts=lambda round: long, questions=lambda: None
+        evaluation=lambda: {"x": SimpleNamespace(rows=short, votes=True)},
+        prompts=lambda round: long,
+        questions=lambda: None,
     )
     found = survey(bench, run_phases(bench, task))
     brief, wide = (len(bench.format.respond(row.prompt)) for row in (short[0], long[0]))
