@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selfevo_jax.judges.base import ChainJudge, Judged, Weighed, passes
-from selfevo_jax.text import Verdict
+from selfevo_jax.text import Verdict, behind_thinking
 
 STEP = 0.1
 """Log-odds are rounded to this. The last bits of log-probabilities depend on the shape of the batch, and records are
@@ -23,7 +23,8 @@ DIGITS = 12
 
 @dataclass(frozen=True)
 class LikelihoodJudge(ChainJudge):
-    """Feedback up to the line of its first `lead`; behind that the model is asked for `good` against `bad`.
+    """Feedback up to the line of its first `lead`; behind that the model is asked for `good` against `bad`. A `lead` in
+    what is only thought before the feedback is none.
 
     Args:
       least: the probability of `good` that is good, or a larger one; None is more than half.
@@ -47,7 +48,8 @@ class LikelihoodJudge(ChainJudge):
         return (self.lead,)
 
     def place(self, feedback: str) -> int | None:
-        at = feedback.find(self.lead)
+        begin = behind_thinking(feedback)
+        at = -1 if begin is None else feedback.find(self.lead, begin)
         return None if at < 0 else at + len(self.lead)
 
     def read(self, feedback: str) -> Judged:

@@ -45,6 +45,9 @@ def test_where_the_model_was_about_to_say_something_else_there_is_no_score() -> 
         ("Verdict:\ncorrect", True, None),
         ("Verdict: correctly put, but no", None, None),
         ("It is correct.", None, None),
+        ("<think>Say Verdict: correct or Verdict: incorrect.</think>9 is wrong. Verdict: incorrect", False, None),
+        ("I end with Verdict: correct or not.</think>9 is wrong.\nVerdict: incorrect", False, None),
+        ("<think>Is it Verdict: correct", None, None),
     ],
 )
 def test_written_feedback_is_read_behind_its_lead(text, good, end) -> None:
