@@ -112,6 +112,13 @@ class RoundsSection(Section):
         limits = (samples, self.per_prompt or samples, self.keep if self.select == "best_of_n" else samples)
         return min(limits)
 
+    def together(self, round: int) -> range:
+        """The rounds whose given prompts are put in order together, and dealt out among them."""
+        if self.order == "as_given":
+            return range(round, round + 1)
+        first = round - (round - 1) % self.order_rounds
+        return range(first, first + self.order_rounds)
+
     def quantile(self, round: int) -> float:
         """With `threshold`: of a round."""
         return self.quantiles[min(round, len(self.quantiles)) - 1]

@@ -29,7 +29,7 @@ def dealt(
     if rounds.order == "as_given":
         return list(own)
     cycle, place = divmod(round - 1, rounds.order_rounds)
-    rows = {row.id: row for number in _together(round, rounds) for row in of(number)}
+    rows = {row.id: row for number in rounds.together(round) for row in of(number)}
     falls = rounds.order == "hard_to_easy" or (rounds.order == "cyclical" and cycle % 2 == 1)
     ordered = sorted(rows.values(), key=difficulty, reverse=falls)
     start = place * (len(ordered) - len(own)) // max(1, rounds.order_rounds - 1)
@@ -45,12 +45,4 @@ def given(config: Config, task: Task, round: int) -> list[PromptRow]:
 
 def gold_of(config: Config, task: Task, round: int) -> dict[str, EvaluationRow]:
     """Prompt id -> row, where the gold answer of a prompt that the round may ask is known."""
-    return {id: row for number in _together(round, config.rounds) for id, row in task.gold(number).items()}
-
-
-def _together(round: int, rounds: RoundsSection) -> range:
-    """The rounds whose prompts are dealt out together."""
-    if rounds.order == "as_given":
-        return range(round, round + 1)
-    first = round - (round - 1) % rounds.order_rounds
-    return range(first, first + rounds.order_rounds)
+    return {id: row for number in config.rounds.together(round) for id, row in task.gold(number).items()}

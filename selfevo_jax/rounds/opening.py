@@ -89,7 +89,7 @@ def look_over(
     sets = faults.of(lambda: open_sets(config)) or {}
     rows = faults.of(lambda: ordinary_rows(config)) or []
     if task is not None:
-        faults.of(lambda: check_ordinary(rows, task, config.rounds.number))
+        faults.of(lambda: check_ordinary(rows, task, config.rounds))
     bench = faults.of(lambda: open_workbench(config, record))
     faults.of(lambda: _look_at_servers(config, on_server))
     ordinary = None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from selfevo_jax import notice
-from selfevo_jax.config import Config
+from selfevo_jax.config import Config, RoundsSection
 from selfevo_jax.data import Example, QARow, qa_example, read_qa, source_checksum
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import ordinary_figures
@@ -33,13 +33,15 @@ def ordinary_print(config: Config) -> dict[str, str]:
     return {} if section is None else {KEY: source_checksum(section.source)}
 
 
-def check_ordinary(rows: Sequence[QARow], task: Task, rounds: int) -> None:
-    """Raises DataError where a run of so many rounds is trained on a prompt of these rows."""
+def check_ordinary(rows: Sequence[QARow], task: Task, rounds: RoundsSection) -> None:
+    """Raises DataError where a run of these rounds is trained on a prompt of these rows."""
     if not rows:
         return
     asked = task.questions()
     meta = asked.rows if asked is not None else task.meta_rows(()).rows if task.has_meta else ()
-    given = [row for number in range(1, rounds + 1) for row in task.prompts(number)]
+    # a round may ask what is given to one that comes after it, or never does
+    last = rounds.together(rounds.number)[-1]
+    given = [row for number in range(1, last + 1) for row in task.prompts(number)]
     check_held_out("ordinary", rows, {"prompts": given, "meta_skill": meta, "qa": task.qa_rows()})
 
 

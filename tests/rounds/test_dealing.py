@@ -1,15 +1,17 @@
 """Which round asks which prompts, in order of difficulty."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfevo_jax.config import RoundsSection, parse_config
-from selfevo_jax.data import EvaluationRow, PromptRow
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.data import EvaluationRow, PromptRow, QARow
+from selfevo_jax.errors import ConfigError, DataError
 from selfevo_jax.rounds import dealing
+from selfevo_jax.rounds.ordinary import check_ordinary
 
 
 def rows(*names):
@@ -78,5 +80,11 @@ def test_gold_answers_and_given_prompts_are_those_of_the_rounds_that_are_dealt_o
     assert ids(dealing.given(ordered, task, 2)) == "53"
     assert set(dealing.gold_of(plain, task, 2)) == {"1", "8"}
     assert set(dealing.gold_of(ordered, task, 2)) == {"3", "9", "1", "8", "5", "2"}
+    held: Any = SimpleNamespace(**vars(task), questions=lambda: None, has_meta=False, qa_rows=list)
+    two, ordered_two = RoundsSection(number=2), RoundsSection(number=2, order="hard_to_easy")
+    answers = [QARow("5", "?????", "!")]  # a prompt of the third round, which the second one asks in that order
+    check_ordinary(answers, held, two)
+    with pytest.raises(DataError, match=r"data.ordinary, field 'prompt': 1 of its 1 prompts are also in data.prompts"):
+        check_ordinary(answers, held, ordered_two)
     with pytest.raises(ConfigError, match=r"rounds.order_rounds: of an order, but rounds.order is as_given"):
         parse_config({**tree, "rounds": {"order_rounds": 4}})

@@ -1,6 +1,7 @@
 """The task of verifiable instructions: prompts, what is set apart, feedback that quotes."""
 
 import itertools
+import json
 import random
 from collections import Counter
 
@@ -10,10 +11,11 @@ from hypothesis import given, settings
 from instruction_helpers import EVERY, TEXTS, instructions_config, rows_of
 from pydantic import ValidationError
 
-from selfevo_jax.config import parse_config
+from selfevo_jax.config import RoundsSection, parse_config
 from selfevo_jax.data import PromptRow, read_prompts
 from selfevo_jax.data.instructions_section import TAUGHT, InstructionsSection
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, DataError
+from selfevo_jax.rounds.dealing import given as given_prompts
 from selfevo_jax.scorers.checks import KINDS, letters
 from selfevo_jax.scorers.constraints import Constraints
 from selfevo_jax.tasks import open_task
@@ -310,6 +312,25 @@ def test_a_run_gets_its_prompts_questions_and_sets_and_official_prompts_of_a_fil
     assert "data.instructions.source" in task.files()
     assert any("'ifeval': 1 of 1 instructions are not scored" in said for said in task.notices())
     assert task.cut_for(config) is None
+
+
+def test_where_prompts_come_in_an_order_a_round_that_never_comes_has_its_share_of_it(tmp_path):
+    plain = instructions_config(tmp_path)
+    two = plain.model_copy(update={"rounds": RoundsSection(number=2, order="easy_to_hard")})
+    task, usual = open_task(two), open_task(plain)
+    assert [task.prompts(round) for round in (1, 2, 3, 4)] == [*map(usual.prompts, (1, 2, 3)), []]
+    first, second = ({row.id for row in given_prompts(two, task, round)} for round in (1, 2))
+    assert first.isdisjoint(second)
+    assert set(task.gold(3)) == {row.id for row in task.prompts(3)}
+
+
+def test_a_prompt_of_a_file_is_none_of_those_whose_own_answers_are_taught(tmp_path):
+    config = instructions_config(tmp_path, meta={"own_prompts": 2})
+    own = open_task(config).questions().rows[-1].prompt
+    file = tmp_path / "ifeval.jsonl"
+    file.write_text(file.read_text().replace("Say it.", json.dumps(own)[1:-1]))
+    with pytest.raises(DataError, match=r"evaluation.ifeval.*1 of its 1 prompts are also in data.instructions"):
+        open_task(config)
 
 
 def test_other_seeds_are_measured_on_the_same_rows_and_draw_other_prompts(tmp_path):
