@@ -231,12 +231,18 @@ def _drawn_by_lot(usable: Sequence[Rollout], passed: Sequence[Rollout], least: f
 
 
 FEW_KEPT, MANY_UNPARSEABLE = 0.1, 0.25
-"""A round is weak where less of its rows is kept, or (with a filter) the feedback of more of them cannot be read."""
+"""A round is weak where less of the rows that may be kept is kept, or (with a filter) the feedback of more of all its
+rows cannot be read."""
 
 
-def weakness(counts: Counts, filtered: bool) -> str | None:
-    """Why a round has little to learn from, with the counts; None where it has enough. `filtered`: by feedback."""
-    few = counts.kept < FEW_KEPT * counts.sampled
+def weakness(counts: Counts, filtered: bool, most: float = 1.0) -> str | None:
+    """Why a round has little to learn from, with the counts; None where it has enough.
+
+    Args:
+      filtered: by feedback.
+      most: the share of its rows that may be kept at all, by what a prompt may have of them.
+    """
+    few = counts.kept < FEW_KEPT * most * counts.sampled
     blind = filtered and counts.unparseable > MANY_UNPARSEABLE * counts.sampled
     return _summary(counts) if few or blind else None
 

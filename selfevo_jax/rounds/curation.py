@@ -21,7 +21,9 @@ def curate(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> Selection:
     require(chosen, loop.config.rounds.minimum_kept, round, lost, loop.way_on(round))
     if lost is not None:
         reporter.warn(f"round {round}: {lost}")
-    if (weak := weakness(chosen.counts, method.filters)) is not None:
+    samples = loop.config.data.samples_per_prompt
+    most = loop.config.rounds.most_of_prompt(samples) / samples
+    if (weak := weakness(chosen.counts, method.filters, most)) is not None:
         reporter.warn(f"round {round} is weak: {weak}; it is trained on all the same. {loop.way_on(round)}")
     let_through = chosen.counts.kept + chosen.counts.duplicates + chosen.counts.over_cap
     if method.filters and chosen.counts.judged_good == let_through == chosen.counts.sampled:

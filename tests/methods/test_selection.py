@@ -1,9 +1,13 @@
 """The filter keeps what the model's own feedback lets through, and says what became of the rest."""
 
+from dataclasses import replace
+
 import pytest
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
+from selfevo_jax.config import RoundsSection
 from selfevo_jax.errors import EmptySelectionError
+from selfevo_jax.methods.scored import best_of_n
 from selfevo_jax.methods.selection import require, select, weakness
 from selfevo_jax.rounds.limits import not_run
 from selfevo_jax.sample import SamplingSection
@@ -106,6 +110,16 @@ def test_a_weak_round_is_named_with_its_counts() -> None:
     fine = select([*unread[:4], *(r for i in range(16) for r in samples(f"{i}", ["So 1."]))], "feedback", 0)
     assert weakness(fine.counts, filtered=True) is None
     assert weakness(select(unread, "none", 0).counts, filtered=False) is None
+
+
+def test_a_round_is_not_weak_by_rows_that_no_prompt_may_keep() -> None:
+    section = RoundsSection(select="best_of_n")
+    rows = [r for name in "abcde" for r in samples(name, [f"So {n}." for n in range(16)])]
+    found = select(rows, "best_of_n", 0, None, None, lambda rows: best_of_n(rows, section.keep))
+    assert (found.counts.kept, found.counts.sampled) == (5, 80)
+    assert weakness(found.counts, True, section.most_of_prompt(16) / 16) is None
+    few = select(rows[:16], "best_of_n", 0, None, None, lambda rows: best_of_n(rows, section.keep))
+    assert weakness(replace(few.counts, sampled=320), True, section.most_of_prompt(16) / 16) is not None
 
 
 @pytest.mark.parametrize(
