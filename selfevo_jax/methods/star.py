@@ -14,6 +14,7 @@ from selfevo_jax.chains import RefineChain, StageParams, TwoAnswersChain
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods.base import Bench, Draws
 from selfevo_jax.methods.self_refine import SelfRefine
+from selfevo_jax.text import without_working
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Star(SelfRefine):
     chains are there. What is learnt is the same."""
 
     hint: str | None = "{prompt}\n(Hint: the answer is {answer}.)"
-    """The text that is answered the second time: `{prompt}`, and columns of the gold row in braces. None: there is no
-    second time."""
+    """The text that is answered the second time: `{prompt}`, and columns of the gold row in braces, of a worked
+    solution the answer that it ends in ("#### 18"). None: there is no second time."""
     name: str = "star"
     reads_labels: bool = True
     settings: ClassVar[tuple[str, ...]] = ("hint",)
@@ -59,7 +60,8 @@ class Star(SelfRefine):
                 f"prompt '{row.id}' has no gold answer that can be scored, but {self.name} shows it as a hint; add it, "
                 "or set method.settings.hint=null"
             )
-        hinted = filled(self.hint, {"prompt": row.prompt, **gold})
+        bare = {name: without_working(of) if isinstance(of, str) else of for name, of in gold.items()}
+        hinted = filled(self.hint, {"prompt": row.prompt, **bare})
         kind, stage = TwoAnswersChain, "hinted"
         return bench.chain(row, stages, round=round, sample=sample, judge=False, kind=kind, second=hinted, stage=stage)
 

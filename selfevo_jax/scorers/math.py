@@ -15,6 +15,7 @@ from selfevo_jax.errors import ConfigError, shown
 from selfevo_jax.lazy import install
 from selfevo_jax.scorers.base import NO_ANSWER, NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
 from selfevo_jax.scorers.workers import Late, workers
+from selfevo_jax.text import without_working
 
 _CHILD = Path(__file__).with_name("math_child.py")
 _MARKED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\begin")
@@ -68,7 +69,7 @@ class Math(ScorerSection):
         gold = self.answer(row)
         if isinstance(gold, Fault):
             return gold
-        text = gold.rpartition("####")[2].strip() if isinstance(gold, str) else ""
+        text = without_working(gold) if isinstance(gold, str) else ""
         if not text or (not _MARKED.search(text) and _WORD.search(_IN_WORDS.sub("", text))):
             return self._no_expression(row)
         return text if _MARKED.search(text) else f"${text}$"

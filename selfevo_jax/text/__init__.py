@@ -8,6 +8,7 @@ from selfevo_jax.text.answers import (
     extract_answer,
     is_scorable,
     same_answer,
+    without_working,
 )
 from selfevo_jax.text.export import (
     CHECKED_TEXTS,
@@ -67,4 +68,5 @@ __all__ = [
     "read_gguf_fields",
     "same_answer",
     "utf8",
+    "without_working",
 ]

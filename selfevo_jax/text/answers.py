@@ -106,6 +106,11 @@ def is_scorable(gold: str) -> bool:
     return answer is not None and ("\n" in gold.strip() or _marked(gold) is not None or _stated(gold) == answer)
 
 
+def without_working(gold: str) -> str:
+    """What a worked solution that ends in "#### 18" ends in; any other text as it is."""
+    return gold.rpartition("####")[2].strip()
+
+
 def same_answer(a: str, b: str) -> bool:
     """Whether two texts give the same number (rule 9); symmetric, so gold and answer may change places."""
     left, right = extract_answer(a), extract_answer(b)

@@ -117,6 +117,8 @@ def test_star_shows_the_gold_answer_in_its_hint_and_only_there() -> None:
     how = asked(method("star"), gold)
     assert (how["kind"], how["second"], how["judge"]) == (TwoAnswersChain, "How many?\n(Hint: the answer is 8.)", False)
     assert "second" not in asked(method("star", settings={"hint": None}), gold)
+    worked = EvaluationRow("i", "How many?", {"answer": "He has 3 + 5 = <<3+5=8>>8.\n#### 8"})
+    assert asked(method("star"), worked)["second"] == how["second"]
     with pytest.raises(ConfigError, match=r"prompt 'i' has no gold answer that can be scored, but star"):
         asked(method("star"), PromptRow("i", "How many?"))
     with pytest.raises(ConfigError, match=r"method.settings.hint: found {level}, but gold rows have prompt, answer"):
