@@ -157,6 +157,13 @@ def check_objective(config: Config, method: str, carries: Collection[str]) -> No
         )
 
 
+def check_shown(config: Config, method: str) -> None:
+    """Raises ConfigError where feedback would be shown behind other words than those that it was asked for by."""
+    if config.judge.ensemble.instructions:
+        told = f"{method} shows one text of feedback behind format.judge; set samples in their place"
+        raise ConfigError(f"judge.ensemble.instructions: {told}")
+
+
 def check_samples(config: Config) -> None:
     """Raises ConfigError where the samples of a prompt are to be compared, and there is one."""
     if config.data.samples_per_prompt < 2:
@@ -173,6 +180,11 @@ def check_pairs(config: Config, pairs: str, needed: bool = True) -> None:
         return
     if pairs == "samples" and samples < 2:
         raise ConfigError("data.samples_per_prompt: found 1, but pairs of samples need 2 or more")
+    if pairs == "samples" and (batch := config.judge.batch) is not None and batch.kind == "pairwise":
+        raise ConfigError(
+            "method.settings.pairs: found samples, but judge.batch.kind pairwise compares a response with its "
+            "refinement, and no samples with each other; set it to refinement, or judge.batch to null"
+        )
     if turns == 0 and (pairs == "refinement" or samples < 2):
         raise ConfigError("rounds.turns: found 0, but pairs with a refinement need 1 or more")
 

@@ -13,7 +13,7 @@ from selfevo_jax.data import Unit, hindsight_example
 from selfevo_jax.data.of_chains import MARKERS
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.methods import preferences as p
-from selfevo_jax.methods.checks import check_pairs
+from selfevo_jax.methods.checks import check_pairs, check_shown
 from selfevo_jax.methods.iterative_dpo import IterativeDpo
 from selfevo_jax.text import PromptFormat
 
@@ -45,6 +45,8 @@ class ChainOfHindsight(IterativeDpo):
             raise ConfigError(f"method.settings.markers: found {self.markers!r}, expected two texts: worse, better")
         if self.feedback and self.pairs != "refinement":
             raise ConfigError("method.settings.pairs: feedback stands before refinements alone; set it to refinement")
+        if self.feedback:
+            check_shown(self.config, self.name)
         if not isinstance(self.worse_weight, int | float) or not 0 <= self.worse_weight <= 1:
             told = f"found {self.worse_weight!r}, expected a number from 0 to 1"
             raise ConfigError(f"method.settings.worse_weight: {told}")

@@ -29,7 +29,10 @@ from selfevo_jax.train.objectives.xpo import OF_REFERENCE
 class IterativeDpo(SelfRefine):
     """As `self_refine`, but what is learnt are pairs: a refinement called good over the response called bad, and the
     best over the worst of a prompt's samples. With an objective on single answers (`kto`) every answer with a verdict
-    is learnt. D_meta is learnt beside them as it is, so that the critic is not forgotten."""
+    is learnt. D_meta is learnt beside them as it is, so that the critic is not forgotten.
+
+    With `judge.batch.kind: pairwise` there are no pairs of samples: a response is held against its own refinement, and
+    not against the others."""
 
     pairs: str = "both"
     name: str = "iterative_dpo"
@@ -68,21 +71,29 @@ class IterativeDpo(SelfRefine):
         config, extreme = self.config, self.config.rounds.select == "extremes"
         single = f"learn.objective.name {self.objective.name}" if VERDICT in self.objective.reads else ""
         refined = "method.settings.pairs refinement" if self.pairs == "refinement" else ""
+        beside = "" if self._samples_compare else "judge.batch.kind pairwise"
         one = "data.samples_per_prompt 1" if config.data.samples_per_prompt == 1 else ""
         # of single answers none is chosen, and without samples none is the best or the worst
         found = {
-            "rounds.select": (single or refined or one) if extreme else "",
+            "rounds.select": (single or refined or beside or one) if extreme else "",
             "rounds.per_prompt": single,
             "method.settings.pairs": single,
         }
         return without(super().reads, "judge.top_share") | found
+
+    @property
+    def _samples_compare(self) -> bool:
+        """Whether the scores of responses to one prompt can be held against each other."""
+        batch = self.config.judge.batch
+        return batch is None or batch.kind != "pairwise"
 
     def found(self, rollouts: Sequence[Rollout]) -> tuple[list[p.Pair], p.LeftOut]:
         """The pairs of a round, in the order of its prompts."""
         rounds = self.config.rounds
         rows = within(rollouts, rounds.pass_rate)
         refined = p.refinement_pairs(rows) if self.pairs != "samples" else ()
-        sampled = p.sample_pairs(rows, rounds.extremes, self.config.seed) if self.pairs != "refinement" else ()
+        samples = self.pairs != "refinement" and self._samples_compare
+        sampled = p.sample_pairs(rows, rounds.extremes, self.config.seed) if samples else ()
         return p.usable_pairs([*refined, *sampled], rounds.per_prompt)
 
     def units(self, pairs: Sequence[p.Pair], fmt: PromptFormat) -> Sequence[Unit]:

@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from selfevo_jax.chains import Rollout
 from selfevo_jax.data import Example, feedback_context, taught_example
-from selfevo_jax.errors import ConfigError, EmptySelectionError
+from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.methods.answers import Answer
 from selfevo_jax.methods.base import Learning, Made
-from selfevo_jax.methods.checks import without
+from selfevo_jax.methods.checks import check_shown, without
 from selfevo_jax.methods.scored import Taken
 from selfevo_jax.methods.selection import Selection, select
 from selfevo_jax.methods.self_refine import SelfRefine
@@ -35,9 +35,7 @@ class Sdpo(SelfRefine):
     def __post_init__(self) -> None:
         """Raises ConfigError for feedback whose request is not known."""
         super().__post_init__()
-        if self.config.judge.ensemble.instructions:
-            told = f"{self.name} shows one text of feedback behind format.judge; set samples in their place"
-            raise ConfigError(f"judge.ensemble.instructions: {told}")
+        check_shown(self.config, self.name)
 
     @property
     def reads(self) -> dict[str, str]:

@@ -137,6 +137,9 @@ def test_superhf_is_raft_that_stays_near_its_start() -> None:
     assert [e.id for e in found.learning(made(rows), 1).groups["self"]] == ["p/1"]
 
 
+IN_OTHER_WORDS = {"kind": "ensemble", "ensemble": {"instructions": ["Is it true?", "Is it whole?"]}}
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
@@ -157,6 +160,12 @@ def test_superhf_is_raft_that_stays_near_its_start() -> None:
         ("chain_of_hindsight", {"settings": {"markers": ["a"]}}, r"method.settings.markers: found"),
         ("chain_of_hindsight", {"settings": {"feedback": True}}, r"method.settings.pairs: feedback stands before"),
         ("chain_of_hindsight", {"settings": {"worse_weight": 2}}, r"method.settings.worse_weight: found 2"),
+        (
+            "chain_of_hindsight",
+            {"settings": {"pairs": "refinement", "feedback": True}, "judge": IN_OTHER_WORDS},
+            r"judge.ensemble.instructions: chain_of_hindsight shows one text of feedback behind format.judge",
+        ),
+        ("sdpo", {"judge": IN_OTHER_WORDS}, r"judge.ensemble.instructions: sdpo shows one text of feedback"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(name, changes, message) -> None:

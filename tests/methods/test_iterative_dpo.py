@@ -85,9 +85,13 @@ def config(**changes):
         "data": {"stories": {}, **changes.pop("data", {})},
         "method": {"name": "iterative_dpo", "settings": changes.pop("settings", {})},
         "rounds": {"variant": "continual_mixed", **changes.pop("rounds", {})},
+        "judge": changes.pop("judge", {}),
         "learn": {"objective": {"name": changes.pop("objective", "dpo")}, **changes},
     }
     return parse_config(tree)
+
+
+PAIRWISE = {"batch": {"kind": "pairwise"}}
 
 
 def method(**changes):
@@ -133,6 +137,8 @@ def test_pairs_are_of_the_kind_that_is_asked_for_and_of_the_rounds_in_the_pool()
     assert ids(settings={"pairs": "refinement"}) == ["a/0/1", "b/0/1"]
     assert ids(rounds={"pool": "all"}) == ["a/0/1", "b/0/1", "c/1/0", "z/0/1"]
     assert set(method(rounds={"variant": "continual_self_only"}).learning(made(ROUND), 1).groups) == {"self"}
+    # what compares a response with its refinement does not compare it with the other samples
+    assert ids(judge=PAIRWISE) == ["a/0/1", "b/0/1"]
 
 
 def test_what_a_round_keeps_are_its_better_answers() -> None:
@@ -170,6 +176,14 @@ def test_kto_learns_every_verdict_beside_the_answer_to_another_prompt() -> None:
         ({"objective": "sft"}, r"learn.objective.name: found sft, but iterative_dpo learns pairs; set it to dpo"),
         ({"settings": {"pairs": "samples"}}, r"data.samples_per_prompt: found 1, but pairs of samples need 2"),
         ({"rounds": {"turns": 0}}, r"rounds.turns: found 0, but pairs with a refinement need 1"),
+        (
+            {"settings": {"pairs": "samples"}, "data": {"samples_per_prompt": 2}, "judge": PAIRWISE},
+            r"method.settings.pairs: found samples, but judge.batch.kind pairwise compares a response with its",
+        ),
+        (
+            {"rounds": {"select": "extremes"}, "data": {"samples_per_prompt": 2}, "judge": PAIRWISE},
+            r"rounds.select: found extremes, but iterative_dpo with judge.batch.kind pairwise does not read it",
+        ),
     ],
 )
 def test_settings_with_which_nothing_can_be_compared_are_refused(changes, message) -> None:
