@@ -35,7 +35,7 @@ _LEGEND = (
         "kept: rows of the round that passed the filter (by the model's own feedback, or judge.batch). first, "
         "candidates, kept right: how many of the round's first responses, of its chosen answers before the filter, "
         "and of the kept ones are right (gold is read after the round). controls: planted wrong answers that the "
-        "judge called good.",
+        "judge called good; unread: those on which its feedback cannot be read.",
     ),
     (
         r"^written$",

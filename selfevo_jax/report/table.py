@@ -148,6 +148,8 @@ def _rounds(rows: Sequence[Row]) -> Table:
         lost += [f"{told} {counts[what]}" for what, told in others.items() if counts.get(what)]
         data = [percent(share, "\n") for share in (row.data_first, row.data_candidates, row.data_kept)]
         controls = "-" if row.controls is None else f"{row.controls['passed']}/{row.controls['rows']}"
+        if unread := (row.controls or {}).get("unread"):
+            controls += f"\nunread {unread}"
         cells.append([row.checkpoint, "\n".join([f"{row.kept}/{row.sampled}", *lost]), *data, controls])
     headers = ["rounds", "kept", "first", "candidates", "kept right", "controls"]
     return plain_table("rows of the rounds, and how many of them are right in %", headers, cells)

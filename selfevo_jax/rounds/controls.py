@@ -99,7 +99,8 @@ def _another(
 
 
 def judge_planted(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> dict[str, Any] | None:
-    """How many planted wrong answers the critic lets through; None where there is no critic, or none is planted."""
+    """How many planted wrong answers the critic lets through, and (`unread`, where there are any) of how many it says
+    nothing that can be read; None where there is no critic, or none is planted."""
     settings, file = loop.config.rounds, loop.dir.round(round, "controls.json")
     if settings.controls == 0 or not loop.method.judges:
         return None
@@ -111,13 +112,16 @@ def judge_planted(loop: Loop, round: int, rollouts: Sequence[Rollout]) -> dict[s
         passed = sum(lets_through(row["good"], row["rating"], least) for row in rows)
         found = {"rows": len(rows), "passed": passed, "controls": rows}
         loop.dir.write_json(file, found)
-    share = found["passed"] / max(1, found["rows"])
+    unread = sum(row["good"] is None for row in found["controls"])
+    read = found["rows"] - unread
+    share = found["passed"] / max(1, read)
     if share > settings.controls_warn_above:
+        others = f"; {unread} more have feedback that cannot be read" if unread else ""
         loop.reporter.warn(
-            f"round {round}: the critic calls {found['passed']} of {found['rows']} planted wrong answers good "
-            f"({share:.0%}); its filter does not discriminate"
+            f"round {round}: the critic calls {found['passed']} of {read} planted wrong answers good ({share:.0%}); "
+            f"its filter does not discriminate{others}"
         )
-    return {"rows": found["rows"], "passed": found["passed"]}
+    return {"rows": found["rows"], "passed": found["passed"]} | ({"unread": unread} if unread else {})
 
 
 def _in_chains(loop: Loop, round: int, planted: Sequence[tuple[Rollout, str]]) -> list[dict[str, Any]]:

@@ -1,12 +1,16 @@
 import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selfevo_jax.chains import Candidate, Feedback, Rollout
+from selfevo_jax.config import RoundsSection
 from selfevo_jax.data import EvaluationRow
-from selfevo_jax.rounds.controls import plan_controls
+from selfevo_jax.rounds.controls import judge_planted, plan_controls
 from selfevo_jax.scorers.choice import Choice
 from selfevo_jax.scorers.number import Number, spoil
 from selfevo_jax.text import extract_answer
@@ -71,6 +75,24 @@ def test_controls_are_made_of_what_the_critic_called_good() -> None:
     planned = plan_controls([row("bad", False), row("good1", True), row("good2", True)], 2, 0, Number())
     assert [r.id for r, _ in planned] == ["good1", "good2"]
     assert all(text != r.candidates[0].text for r, text in planned)
+
+
+def test_a_planted_answer_whose_feedback_cannot_be_read_is_no_answer_that_the_critic_rejects() -> None:
+    rows = [{"good": True}] * 6 + [{"good": None}] * 26
+    heard: list[str] = []
+    loop: Any = SimpleNamespace(
+        config=SimpleNamespace(rounds=RoundsSection()),
+        dir=SimpleNamespace(
+            round=lambda *name: Path("controls.json"), load=lambda _: {"rows": 32, "passed": 6, "controls": rows}
+        ),
+        method=SimpleNamespace(judges=True),
+        reporter=SimpleNamespace(warn=heard.append),
+    )
+    assert judge_planted(loop, 1, []) == {"rows": 32, "passed": 6, "unread": 26}
+    assert heard == [
+        "round 1: the critic calls 6 of 6 planted wrong answers good (100%); its filter does not discriminate; 26 more "
+        "have feedback that cannot be read"
+    ]
 
 
 def test_where_answers_are_choices_another_choice_is_planted() -> None:

@@ -139,7 +139,8 @@ def test_a_critic_that_passes_planted_wrong_answers_is_warned_of(finished: Path,
     file = copy / "rounds/0002/controls.json"
     found = read_json(file)
     assert all(row["wrong"] and row["feedback"] for row in found["controls"])
-    RunDir(copy).write_json(file, {**found, "passed": found["rows"] - 1})
+    rows = [{**row, "good": n > 0} for n, row in enumerate(found["controls"])]
+    RunDir(copy).write_json(file, {**found, "passed": found["rows"] - 1, "controls": rows})
     heard = Heard()
     judge_planted(Controller(config(copy), heard).loop, 2, [])
     assert [line for line in heard.lines if line.startswith("warning: round 2")] == [

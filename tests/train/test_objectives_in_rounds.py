@@ -52,6 +52,12 @@ def test_what_can_go_together_is_taken():
         ({"rows": 4, "passed": 0}, 0.0, "label_smoothing is 0: 0 of 4 planted wrong answers pass the critic"),
         ({"rows": 0, "passed": 0}, 0.1, "label_smoothing is 0.1: no wrong answer could be planted"),
         (None, 0.1, "label_smoothing is 0.1: no wrong answer could be planted"),
+        ({"rows": 40, "passed": 6, "unread": 20}, 0.3, "label_smoothing is 0.3: 6 of 20 planted wrong answers pass"),
+        (
+            {"rows": 4, "passed": 0, "unread": 4},
+            0.1,
+            "label_smoothing is 0.1: no feedback on planted wrong answers can",
+        ),
     ],
 )
 def test_pairs_are_believed_as_far_as_the_critic_tells_planted_wrong_answers(controls, share, said):

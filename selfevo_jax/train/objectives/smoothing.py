@@ -17,13 +17,18 @@ MOST = 0.45
 
 
 def settled(objective: Objective, controls: Mapping[str, int] | None) -> tuple[Objective, str | None]:
-    """The objective of a round, and what the user should know of it; `controls` are the round's planted `rows`, and how
-    many `passed`."""
+    """The objective of a round, and what the user should know of it; `controls` are the round's planted `rows`, how
+    many `passed`, and (`unread`) on how many the feedback cannot be read: those are in no share."""
     if getattr(objective, "label_smoothing", None) != CONTROLS:
         return objective, None
-    rows, passed = (0, 0) if controls is None else (controls["rows"], controls["passed"])
-    share = min(passed / rows, MOST) if rows else DEFAULT_SMOOTHING
-    told = f"label_smoothing is {share:g}: {passed} of {rows} planted wrong answers pass the critic"
-    told = told if rows else f"label_smoothing is {share:g}: no wrong answer could be planted to estimate it by"
+    found = controls or {"rows": 0, "passed": 0}
+    read, passed = found["rows"] - found.get("unread", 0), found["passed"]
+    share = min(passed / read, MOST) if read else DEFAULT_SMOOTHING
+    told = f"label_smoothing is {share:g}: {passed} of {read} planted wrong answers pass the critic"
+    if not read:
+        why = (
+            "no feedback on planted wrong answers can be read" if found["rows"] else "no wrong answer could be planted"
+        )
+        told = f"label_smoothing is {share:g}: {why} to estimate it by"
     made: Any = objective
     return dataclasses.replace(made, label_smoothing=share), told

@@ -97,8 +97,8 @@ function verdictSection({ summary }, index) {
 function controlsTable(summary) {
   const rows = ofRounds(summary).filter((row) => known(row.controls));
   if (!rows.length) return null;
-  return [el("h3", {}, "Controls"), table("planted wrong answers, and those that the judge called good", ["", "planted", "called good"],
-    rows.map(({ checkpoint, controls: of }) => [checkpoint, count(of.rows), count(of.passed)]))];
+  return [el("h3", {}, "Controls"), table("planted wrong answers, and those that the judge called good", ["", "planted", "called good", "not read"],
+    rows.map(({ checkpoint, controls: of }) => [checkpoint, count(of.rows), count(of.passed), count(of.unread ?? 0)]))];
 }
 
 function keptSection({ summary }) {
