@@ -175,6 +175,15 @@ class ModelConfig:
         kinds, n = self.layers, self.n_layers
         return next(p for p in range(1, n + 1) if n % p == 0 and kinds == kinds[:p] * (n // p))
 
+    @property
+    def positions(self) -> int:
+        """That the model was made for, those that scaling stretches its own to among them."""
+        scaling = self.rope_scaling
+        if scaling is None or self.local_rope_theta is not None:  # Gemma 3 counts them in max_position
+            return self.max_position
+        stretched = self.max_position if scaling.kind == "linear" else scaling.original_max_position
+        return max(self.max_position, int(scaling.factor * stretched))
+
     def of_layers(self, n_layers: int) -> ModelConfig:
         """The same with its first layers alone."""
         return dataclasses.replace(self, n_layers=n_layers, local_layers=self.local_layers[:n_layers])

@@ -7,7 +7,6 @@ from typing import Any
 
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.config import Config, override, parse_config, set_key
-from selfevo_jax.rounds.workbench import positions
 from selfevo_jax.text import fitting_format
 
 MOST_TOKENS = 2048
@@ -25,7 +24,7 @@ def config_alone(source: str, overrides: Sequence[str] = ()) -> Config:
     given = [override(text) for text in overrides]
     tokenizer = dict(given).get("model.tokenizer")
     found = open_model(source, None if tokenizer is None else str(tokenizer))
-    room = min(MOST_TOKENS, positions(found.config))
+    room = min(MOST_TOKENS, found.config.positions)
     answer = {"max_new_tokens": min(RESPONSE, room // 4)}
     tree: dict[str, Any] = {
         "run_dir": ".",

@@ -19,7 +19,7 @@ from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.limits import clipped, not_run
 from selfevo_jax.rounds.survey import Phase, fit_lengths
 from selfevo_jax.rounds.texts import journal_of, settings_of
-from selfevo_jax.rounds.workbench import Workbench, open_workbench, positions
+from selfevo_jax.rounds.workbench import Workbench, open_workbench
 from selfevo_jax.run.journal import by_id
 from selfevo_jax.storage import place
 from selfevo_jax.text import PromptFormat
@@ -118,7 +118,7 @@ def _fitted(config: Config, rows: Sequence[PromptRow], batch: Batch, length: Len
     format = PromptFormat(format_for(open_judge(config.judge), config.format), source.tokenizer)
     prompt = max(len(format.respond(row.prompt)) for row in rows)
     needed = prompt + chain_tokens(config, format, max(1, config.rounds.turns) if batch.refined else None)
-    room = min(-(-needed // _MULTIPLE) * _MULTIPLE, positions(source.config))
+    room = min(-(-needed // _MULTIPLE) * _MULTIPLE, source.config.positions)
     if room == s.cache_length or (length == "raise" and room < s.cache_length):
         return config
     if length == "raise":

@@ -12,7 +12,7 @@ from selfevo_jax.data import Example, QARow, qa_example, read_qa, source_checksu
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import ordinary_figures
 from selfevo_jax.progress import Reporter
-from selfevo_jax.rounds.workbench import Workbench, positions
+from selfevo_jax.rounds.workbench import Workbench
 from selfevo_jax.tasks import Task, check_held_out
 from selfevo_jax.train import sequence_logps
 
@@ -60,7 +60,7 @@ class Ordinary:
         """None where there are no rows. Raises ConfigError where none of them fits into the model's positions."""
         if not rows:
             return None
-        made, most = [qa_example(row, bench.format) for row in rows], positions(bench.model)
+        made, most = [qa_example(row, bench.format) for row in rows], bench.model.positions
         fit = [example for example in made if len(example) <= most]
         if not fit:
             raise ConfigError(

@@ -282,18 +282,9 @@ def check_preset(preset: str | None, source: ModelSource) -> None:
             )
 
 
-def positions(model: ModelConfig) -> int:
-    """That a model was made for."""
-    scaling = model.rope_scaling
-    stretched = 0.0
-    if scaling is not None:
-        stretched = scaling.factor * (model.max_position if scaling.kind == "linear" else scaling.original_max_position)
-    return max(model.max_position, int(stretched))
-
-
 def check_positions(config: Config, model: ModelConfig) -> None:
     """Raises ConfigError for a length that goes beyond the positions that the model was made for, with its key."""
-    most = positions(model)
+    most = model.positions
     lengths = {
         "sampling.cache_length": config.sampling.cache_length,
         "meta.length": config.meta.length,

@@ -67,7 +67,7 @@ class Engine:
       tokenizer: turns tokens into text; its vocabulary may be smaller than the model's. Ids that it has no text for are
         never drawn.
       slots: texts decoded side by side; on a mesh rounded up to a multiple of its shards, data * fsdp.
-      cache_length: C, tokens a slot can hold (prompt and completion); at most the model's max_position.
+      cache_length: C, tokens a slot can hold (prompt and completion); at most the model's positions.
       seed: enters every draw.
       mesh, rules: where to run; slots lie over data and fsdp, parameters and kv heads over tensor.
       dtype: of compute. Results are independent of slots, order and mesh in float32 only: in bfloat16 the
@@ -116,10 +116,10 @@ class Engine:
     ) -> None:
         if slots < 1:
             raise ConfigError(f"slots is {slots}; expected at least 1")
-        if not 1 < cache_length <= model_config.max_position:
+        if not 1 < cache_length <= model_config.positions:
             raise ConfigError(
-                f"cache_length is {cache_length}; expected 2 to {model_config.max_position}, the longest text "
-                "of this model (max_position)"
+                f"cache_length is {cache_length}; expected 2 to {model_config.positions}, the longest text of this "
+                "model (its positions)"
             )
         self.config, self.tokenizer, self.seed = model_config, tokenizer, seed
         self.mesh, self.rules = mesh, rules if rules is not None else DECODE_RULES

@@ -18,7 +18,7 @@ from selfevo_jax.judges import JudgeSection, format_for, mt_bench_pair, open_jud
 from selfevo_jax.methods.lessons import supervised_examples
 from selfevo_jax.model import param_count
 from selfevo_jax.rounds.generate import chain_tokens
-from selfevo_jax.rounds.workbench import positions, select_platform
+from selfevo_jax.rounds.workbench import select_platform
 from selfevo_jax.sample import available_bytes
 from selfevo_jax.sharding import make_mesh
 from selfevo_jax.start.defaults import BARE, SMALL, Machine, Settings, settings_for
@@ -172,7 +172,7 @@ class _Maker:
             "judge": self.judge,
             "data": self._data(name),
         }
-        room = min(positions(self.source.config), self._room(tree, format, texts, limits))
+        room = min(self.source.config.positions, self._room(tree, format, texts, limits))
         length = self._row(format, texts, limits, examples)
         s = settings_for(self.source.config, self.machine, length, len(self.rows), ROUNDS)
         tree["data"]["prompts_per_round"] = s.prompts
@@ -214,7 +214,7 @@ class _Maker:
                 f"they may have {respond}"
             )
         feedback = usual * 3 // 4 if texts.feedback is None else _fit(texts.feedback)
-        most = positions(self.source.config) - texts.prompt.at(0.99) - 3 * texts.instruction
+        most = self.source.config.positions - texts.prompt.at(0.99) - 3 * texts.instruction
         needed = 2 * respond + 2 * feedback
         if needed > most > 0:
             shorter = most / needed
@@ -262,7 +262,7 @@ class _Maker:
             assert spread is not None
             longest, usual = spread.counts[-1], spread.at(0.99)
             needed.append(longest if longest <= _ROOM * usual else usual)
-        return min(positions(self.source.config), _up(max(needed), _MULTIPLE))
+        return min(self.source.config.positions, _up(max(needed), _MULTIPLE))
 
     # --- the sections
 
@@ -317,7 +317,7 @@ class _Maker:
         model = self.source.config
         found = {
             "run_dir": "all that a run makes; the same command goes on with it",
-            "model.source": f"{param_count(model):,} parameters, {positions(model):,} positions",
+            "model.source": f"{param_count(model):,} parameters, {model.positions:,} positions",
             "format.kind": "the model's own chat template" if self.format.kind == "chat" else "texts around the prompt",
             "format.respond": "how each prompt is asked; D_meta's responses should be sampled so, too "
             "(selfevo annotate --base THIS_FILE)",

@@ -37,6 +37,11 @@ def test_a_shape_that_cannot_be_is_refused(changes, message) -> None:
         ModelConfig.from_dict({**TINY, **changes})
 
 
+def test_positions_are_those_that_a_model_is_stretched_to() -> None:
+    found = {name: PRESETS[name].positions for name in ("llama-2-7b", "llama-3.1-8b", "gemma-3-4b")}
+    assert found == {"llama-2-7b": 4096, "llama-3.1-8b": 131072, "gemma-3-4b": 131072}
+
+
 def test_every_known_shape_is_accepted() -> None:
     for config in PRESETS.values():
         assert ModelConfig.from_dict(dataclasses.asdict(config)) == config

@@ -1,11 +1,14 @@
 """The engine against a naive loop, and its independence of slots, order, batch and mesh."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from sample_helpers import BOS, CONFIG, SHALLOW, VOCAB, ByteTokenizer, Requests, engine, naive, random_params, requests
 
 from selfevo_jax.errors import ConfigError
+from selfevo_jax.model import RopeScaling
 from selfevo_jax.sample import DrawKey, Engine, Request, SamplingParams
 from selfevo_jax.sample.methods import draw, key_words, make_keys, settings_of
 from selfevo_jax.sharding import make_mesh
@@ -197,5 +200,9 @@ def test_chains_are_pulled_little_ahead_of_free_slots_and_each_ends_once():
 def test_a_cache_beyond_the_model_is_refused():
     with pytest.raises(ConfigError, match=r"cache_length is 300.*256"):
         Engine(CONFIG, ByteTokenizer(), slots=1, cache_length=300, stream=object)
+    stretched = dataclasses.replace(CONFIG, rope_scaling=RopeScaling("linear", 2.0))
+    assert Engine(stretched, ByteTokenizer(), slots=1, cache_length=512, stream=object).cache_length == 512
+    with pytest.raises(ConfigError, match=r"cache_length is 513.*512"):
+        Engine(stretched, ByteTokenizer(), slots=1, cache_length=513, stream=object)
     with pytest.raises(ConfigError, match="slots is 0"):
         Engine(CONFIG, ByteTokenizer(), slots=0, cache_length=30, stream=object)
