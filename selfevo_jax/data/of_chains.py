@@ -23,13 +23,15 @@ def hindsight_example(
     feedback: Sequence[int] | None = None,
     markers: tuple[str, str] = MARKERS,
     worse_weight: float = 1.0,
+    worse_ends: bool = True,
 ) -> Example:
     """Both answers in one sequence, as an objective of hindsight learns them: `[respond(p) marker r end marker r^
     end]`, or, with the `feedback` on the worse one, as the chain has it: `[respond(p) r J f R r^ end]`.
 
     Targets are r (which weighs `worse_weight`) and r^, never markers, instructions or feedback. Answers and feedback
-    are the ids that were sampled; `end` is that of the better answer, empty where the model said none. Source: Liu et
-    al. (chain of hindsight), arXiv 2302.02676.
+    are the ids that were sampled; `end` is that of the better answer, empty where the model said none. The end that
+    stands between the two answers is a target where the model said it behind the worse one (`worse_ends`). Source: Liu
+    et al. (chain of hindsight), arXiv 2302.02676.
     """
     head = list(fmt.respond(prompt))
     if feedback is not None:
@@ -38,9 +40,9 @@ def hindsight_example(
         pieces: list[Piece] = [(head, 0.0), (worse, worse_weight), (asked[len(shown) :], 0.0)]
     else:
         first = [*head, *fmt.continuation(head, markers[0])]
-        said = [*worse, *fmt.end]
-        second = fmt.continuation([*first, *said], markers[1])
-        pieces = [(first, 0.0), (said, worse_weight), (second, 0.0)]
+        second = fmt.continuation([*first, *worse, *fmt.end], markers[1])
+        ended = worse_weight if worse_ends else 0.0
+        pieces = [(first, 0.0), (worse, worse_weight), (fmt.end, ended), (second, 0.0)]
     return joined(id, "self", [*pieces, ([*better, *end], 1.0)])
 
 

@@ -68,4 +68,5 @@ class ChainOfHindsight(IterativeDpo):
             feedback=said,
             markers=(before_worse, before_better),
             worse_weight=self.worse_weight,
+            worse_ends=fmt.ends(worse.end),
         )

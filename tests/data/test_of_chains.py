@@ -37,6 +37,11 @@ def test_a_worse_and_a_better_answer_lie_in_one_sequence_behind_words_that_say_w
     assert laid(made) == ([10, 3, 1, 2, 0, 4, 3, 0], [0, 0, weight, weight, weight, 0, 1, 1])
 
 
+def test_the_end_of_a_worse_answer_that_the_model_did_not_end_is_read_and_not_learnt():
+    made = hindsight_example("a", "p", WORSE, BETTER, END, Fmt(), markers=("bad", "good"), worse_ends=False)
+    assert laid(made) == ([10, 3, 1, 2, 0, 4, 3, 0], [0, 0, 1, 1, 0, 0, 1, 1])
+
+
 def test_with_the_feedback_they_lie_as_in_the_chain_and_neither_it_nor_instructions_are_learnt():
     made = hindsight_example("a", "p", WORSE, BETTER, END, Fmt(), feedback=FEEDBACK, worse_weight=0.5)
     context = feedback_context("p", WORSE, FEEDBACK, Fmt())

@@ -103,6 +103,10 @@ def test_hindsight_lays_the_worse_answer_before_the_better_one_in_one_sequence()
     settings = {"markers": ["<", ">"], "worse_weight": 0.5}
     (unit,) = method("chain_of_hindsight", settings=settings).learning(made([refined]), 1).groups["self"]
     assert (shown(unit), text(unit), text(unit, 0.5)) == ("|p<no|>yes|", "noyes", "yes")
+    cut = Rollout("p", 0, "p", (answer("no", False, finish="cut", end=()), answer("yes", True)), 1)
+    (other,) = method("chain_of_hindsight", settings=settings).learning(made([cut]), 1).groups["self"]
+    ends = [e.weights[e.tokens == END[0]].tolist() for e in (unit, other)]
+    assert ends == [[0.5, 1.0], [0.0, 1.0]]  # an end that the model did not say is not taught
     settings = {"pairs": "refinement", "feedback": True, "worse_weight": 0}
     (unit,) = method("chain_of_hindsight", settings=settings).learning(made([refined]), 1).groups["self"]
     assert (shown(unit), text(unit)) == ("|pno|Jwhy|Ryes|", "yes")
