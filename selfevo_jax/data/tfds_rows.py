@@ -87,12 +87,14 @@ def _classes(node: Any) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Text for bytes, Python numbers for numpy's."""
+    """Text for bytes, Python numbers and lists for numpy's."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def rows(source: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -8,18 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from selfevo_jax.data import read_qa, source_checksum
+from selfevo_jax.data import EvaluationRow, numbered_rows, read_qa, source_checksum
 from selfevo_jax.errors import DataError
 
 PREPARE = """
 import sys
+import numpy as np
 import tensorflow_datasets as tfds
 
 class Sums(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        features = tfds.features.FeaturesDict({"question": tfds.features.Text(), "answer": tfds.features.Text()})
+        text, several = tfds.features.Text(), tfds.features.Sequence
+        kinds = {"question": text, "answer": text, "right": several(text), "at": several(np.int32)}
+        features = tfds.features.FeaturesDict(kinds)
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
@@ -27,7 +30,7 @@ class Sums(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self):
         for i in range(5):
-            yield i, {"question": f"{i} + ½?", "answer": f"{i}.5"}
+            yield i, {"question": f"{i} + ½?", "answer": f"{i}.5", "right": [f"{i}.5", f"{i}½"], "at": [i, 1]}
 
 def prepare(folder):
     Sums(data_dir=folder, file_format="array_record").download_and_prepare()
@@ -49,6 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_of_a_prepared_dataset_are_read_without_tensorflow(folder: Path) -> None:
     rows = read_qa(f"tfds:{folder}/train")
     assert sorted((row.prompt, row.answer) for row in rows) == [(f"{i} + ½?", f"{i}.5") for i in range(5)]
+    columns = {row.prompt: row.columns for _, row in numbered_rows(f"tfds:{folder}/train", EvaluationRow)}
+    assert columns["3 + ½?"] == {"answer": "3.5", "right": ["3.5", "3½"], "at": [3, 1]}
     assert "tensorflow" not in sys.modules
     assert source_checksum(f"tfds:{folder}/train") == source_checksum(f"tfds:{folder}/train")
 
