@@ -11,7 +11,7 @@ from selfevo_jax.data.fields import our_names, renamed
 from selfevo_jax.data.objects import objects_of
 from selfevo_jax.data.sources import PromptRow
 from selfevo_jax.errors import DataError, shown
-from selfevo_jax.text import utf8
+from selfevo_jax.text import number_as_text, utf8
 
 ANSWERS = ("response", "answer", "output", "text")
 """The fields that an answer may have, in the order in which they are looked for."""
@@ -34,15 +34,17 @@ def read_answers(
     name, objects = objects_of(source)
     rows = [(line, our_names(renamed(fields, columns))) for line, fields in objects]
     by_id = any(_id(fields) is not None for _, fields in rows)
-    keys = {row.id if by_id else _plain(row.prompt): row.id for row in prompts}
+    keys: dict[str, list[str]] = {}
+    for row in prompts:  # several may have one text
+        keys.setdefault(row.id if by_id else _plain(row.prompt), []).append(row.id)
     found: dict[str, str] = {}
     for line, fields in rows:
         key = _id(fields) if by_id else _plain(prompt if isinstance(prompt := fields.get("prompt"), str) else "")
         if key is None or key not in keys:
             continue  # an answer to another prompt
-        if keys[key] in found:
-            raise DataError(name, line, None, f"a second answer to the prompt '{keys[key]}'; keep one of them")
-        found[keys[key]] = _answer(name, line, fields)
+        if keys[key][0] in found:
+            raise DataError(name, line, None, f"a second answer to the prompt '{keys[key][0]}'; keep one of them")
+        found |= dict.fromkeys(keys[key], _answer(name, line, fields))
     missing = [row for row in prompts if row.id not in found]
     if missing:
         how = "id" if by_id else "prompt"
@@ -58,7 +60,10 @@ def read_answers(
 
 def _id(fields: Mapping[str, Any]) -> str | None:
     id = next((fields[key] for key in ("id", "question_id", "idx") if fields.get(key) not in (None, "")), None)
-    return None if id is None else str(id)
+    try:
+        return None if id is None else str(number_as_text(id))
+    except ValueError:
+        return str(id)  # infinite: no prompt has it
 
 
 def _plain(prompt: str) -> str:

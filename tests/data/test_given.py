@@ -17,6 +17,14 @@ def file(tmp_path, *rows):
     return path
 
 
+def test_an_id_is_the_same_however_its_number_is_written_and_prompts_of_one_text_share_an_answer(tmp_path):
+    rows = [{"question_id": 1.0, "answer": "Well"}, {"question_id": 2.0, "answer": "Pear"}]  # as pandas has whole ids
+    assert read_answers(file(tmp_path, *rows), PROMPTS) == {"1": "Well", "2": "Pear"}
+    twice = [*PROMPTS, PromptRow("3", "Name a  fruit.")]
+    rows = [{"prompt": "Name a fruit.", "text": "Pear"}, {"prompt": "How are you?", "text": "Well"}]
+    assert read_answers(file(tmp_path, *rows), twice) == {"1": "Well", "2": "Pear", "3": "Pear"}
+
+
 @pytest.mark.parametrize(
     "rows",
     [
