@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+WHOLE_PROMPTS = ("question", "Instruction", "instruction")
+"""Fields of these data sets that may be the whole prompt."""
+
 
 def renamed(fields: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
     """Fields under our names; `columns` as for `numbered_rows`. A name that is not there changes nothing."""
@@ -57,13 +60,9 @@ def _named(fields: Mapping[str, Any]) -> dict[str, Any]:
             values["prompt"] = body + (" " if body.endswith((".", ",", "?", "!")) else ". ") + question.strip()
         else:
             values["prompt"] = None
-        values.update(
-            {
-                ours: values[theirs]
-                for ours, theirs in (("id", "ID"), ("answer", "Answer"), ("equation", "Equation"))
-                if theirs in values
-            }
-        )
+        for ours, theirs in (("id", "ID"), ("answer", "Answer"), ("equation", "Equation")):
+            if theirs in values:
+                values.setdefault(ours, values[theirs])
     elif "question" in values:
         values["prompt"] = values["question"]
     elif "turns" in values:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, is_dataclass
 from dataclasses import fields as fields_of
@@ -18,7 +19,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
-from selfevo_jax.data.fields import our_names, renamed
+from selfevo_jax.data.fields import WHOLE_PROMPTS, our_names, renamed
 from selfevo_jax.data.objects import holds_text_alone, objects_of
 from selfevo_jax.errors import DataError, Faults, shown
 from selfevo_jax.storage import place, storage_of
@@ -27,6 +28,8 @@ from selfevo_jax.text import number_as_text, utf8
 _OR_CHAT = (
     ", or messages of which the first is the user's and a text; a system message is set once for all, in format.system"
 )
+_WRITTEN_CHAT = re.compile(r"""\s*\[\s*\{\s*(["'])(?:role|content)\1\s*:.*\}\s*\]\s*""", re.DOTALL)
+"""A list of messages as JSON or as Python shows it."""
 _NAMED = 3
 """Faulty rows of a file that are named."""
 
@@ -237,10 +240,15 @@ class _Reader(Generic[Row]):
         values = our_names(renamed(fields, self._columns))
         if self._texts:
             values = _from_text(values)
+        prompt = values.get("prompt")
+        if isinstance(prompt, str) and _WRITTEN_CHAT.fullmatch(prompt):
+            problem = "found messages that are written as a text, as a table has them; save them as a list, in .jsonl"
+            raise self._fault(line, "prompt", problem + " or .parquet")
         if self._kind is EvaluationRow:
-            prompt = values.get("prompt")
             values["columns"] = {
-                key: value for key, value in values.items() if key not in ("id", "prompt") and value != prompt
+                key: value
+                for key, value in values.items()
+                if key not in ("id", "prompt") and not (key in WHOLE_PROMPTS and value == prompt)
             }
             for column, value in values["columns"].items():
                 try:

@@ -74,6 +74,14 @@ def test_gold_answers_in_every_written_form_are_scored(tmp_path: Path) -> None:
         assert read_evaluation(source, [Number()]).rows
 
 
+def test_a_gold_answer_that_says_the_same_as_its_prompt_is_one(tmp_path: Path) -> None:
+    held = tmp_path / "held.jsonl"
+    held.write_text('{"question": "He goes home.", "answer": "He goes home."}\n')
+    (row,) = read_evaluation(held, [Exact()]).rows
+    assert row.columns == {"answer": "He goes home."}
+    assert read_gold(held, Exact()).missing == 0
+
+
 def test_a_row_is_refused_for_the_scorer_that_cannot_read_it(tmp_path: Path) -> None:
     held = written(tmp_path / "held.jsonl", ["A", "B", "18"])
     assert len(read_evaluation(held, [Exact()]).rows) == 3

@@ -77,6 +77,12 @@ def test_gsm8k_and_svamp_rows_are_understood(tmp_path):
     ]
 
 
+def test_a_column_that_is_named_goes_before_that_of_a_known_data_set(tmp_path):
+    row = {"ID": "1", "Body": "A pack", "Question": "How much?", "Answer": 2, "checked": 3, "key": "k"}
+    found = read_qa(_file(tmp_path, _lines(row)), columns={"answer": "checked", "id": "key"})
+    assert found == [QARow("k", "A pack. How much?", "3")]
+
+
 USER, REPLY = {"role": "user", "content": "q?"}, {"role": "assistant", "content": "4"}
 
 
@@ -136,6 +142,8 @@ def test_skip_and_limit_take_a_window(tmp_path):
             read_prompts,
             ":1, field 'prompt': found .*, expected text, or messages of which the first is the user's.*format.system",
         ),
+        (_lines({"messages": json.dumps([USER])}), read_prompts, ":1, .* found messages that are written as a text"),
+        (_lines({"prompt": str([USER, REPLY])}), read_prompts, "messages that are written as a text"),
         ("What is 1+1?\n", read_prompts, r":1: is no JSON .* one object a line such as .*\.csv or \.tsv$"),
         ("prompt,answer\na,1\n", read_prompts, r":1: is no JSON .*\.csv or \.tsv$"),
         ('{"prompt": "a"}\nb\n', read_prompts, "expected one object a line$"),
