@@ -27,7 +27,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one phase."""
+    """Of one phase; of questions to a server as the server counts them."""
 
     kind: str
     """`evaluation`, `meta_data`, `rollouts`, `prompts`, `judged`, `controls`, `training` or `other`."""
@@ -45,7 +45,7 @@ class Cost:
 
 
 def costs(run: RunDir) -> list[Cost]:
-    """Every sampling in the order in which they ended, then every finished training.
+    """Every sampling, here or by a server, in the order in which they ended, then every finished training.
 
     Raises ConfigError where no run lies, SelfevoError for what no run has written.
     """
@@ -54,7 +54,8 @@ def costs(run: RunDir) -> list[Cost]:
 
 
 def sampling_costs(run: RunDir) -> list[Cost]:
-    """One for each call of the sampler: a phase that was broken off and went on has several."""
+    """One for each call of the sampler, or of a server that judges: a phase that was broken off and went on has
+    several."""
     with understood(run.costs_file):
         return [_sampling(row) for row in (read_rows(run.costs_file) if run.costs_file.exists() else [])]
 
@@ -86,6 +87,8 @@ def training_record(run: RunDir, round: int) -> dict[str, Any]:
 
 def _sampling(row: Mapping[str, Any]) -> Cost:
     kind, of = _kind(row["phase"])
+    if "questions" in row:  # of a server
+        return Cost(kind, of, row["seconds"], row["completion_tokens"], row["prompt_tokens"])
     share = (row.get("floor") or {}).get("share")
     return Cost(kind, of, row["seconds"], row["decoded"], row["prefilled"], share)
 

@@ -19,6 +19,7 @@ from selfevo_jax.judges import JudgePrompt, VerdictJudge, asking, by_pairs, endp
 from selfevo_jax.report import chains_of, status, summarize, verdict_on_run
 from selfevo_jax.rounds.judging import require_gold
 from selfevo_jax.run import RunDir, share, verify
+from selfevo_jax.run import costs as costs_of
 from selfevo_jax.run.files import read_rows
 from selfevo_jax.run.journal import Journal
 from selfevo_jax.text import Verdict
@@ -114,6 +115,8 @@ def test_a_killed_round_asks_a_server_only_what_is_not_answered_and_ends_as_if_u
     costs = [cost for cost in read_rows(root / "costs.jsonl") if cost["phase"] == "round 1: judged by endpoint"]
     assert sum(cost["questions"] for cost in costs) == len(read_rows(root / ROUND / "judged/answers.jsonl"))
     assert sum(cost["prompt_tokens"] for cost in costs) == 7 * sum(cost["questions"] for cost in costs)
+    judged = [cost for cost in costs_of(RunDir(root)) if cost.kind == "judged"]
+    assert sum(cost.prompt_tokens for cost in judged) == sum(cost["prompt_tokens"] for cost in costs)
     assert summarize(RunDir(root)).complete
     assert verify(RunDir(root)).faults == []
     (root / ROUND / "judged/answers.jsonl").unlink()

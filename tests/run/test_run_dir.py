@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
-from selfevo_jax.run import checksums, verify
+from selfevo_jax.run import Cost, checksums, costs, verify
 from selfevo_jax.run.checksums import Checksums
 from selfevo_jax.run.identity import config_differences
 from selfevo_jax.run.joining import finished_files
@@ -172,3 +172,13 @@ def test_lines_whose_finished_file_could_not_be_written_grow_again(tmp_path, mon
     assert finished_files(tmp_path, Checksums(tmp_path)) == []
     (tmp_path / end).write_bytes(b"{}")
     assert finished_files(tmp_path, Checksums(tmp_path)) == [part]
+
+
+def test_what_a_server_was_asked_is_among_the_costs_as_it_counts_it(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.open(parse_config(TREE), {})
+    run.append_cost({"phase": "round 1: respond, judge, refine", "seconds": 2.0, "decoded": 9, "prefilled": 30})
+    asked = {"questions": 3, "failed": 1, "asked_again": 0, "prompt_tokens": 70, "completion_tokens": 8}
+    run.append_cost({"phase": "round 1: judged by endpoint", **asked, "seconds": 1.5})
+    run.close()
+    assert costs(run) == [Cost("rollouts", "0001", 2.0, 9, 30), Cost("judged", "0001", 1.5, 8, 70)]
