@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from selfevo_jax.data import MetaRow, QARow, meta_balance, read_meta, read_qa
 from selfevo_jax.errors import DataError, EmptySelectionError
@@ -21,25 +22,31 @@ def meta_rows(loop: Loop) -> list[MetaRow]:
     """D_meta, as stored in the run directory; none where the config names none."""
     if not loop.task.has_meta:
         return []
-    file = loop.dir.meta("meta_skill.jsonl")
-    if not loop.dir.has(file):
-        built = loop.task.meta_rows(_answers(loop))
-        counts, rows = dict(built.counts), built.rows
-        if not rows:
-            told = f" ({in_words(counts)})" if counts else ""
-            raise EmptySelectionError(
-                f"D_meta: the base gives no response that can be read{told}; check the base checkpoint"
-            )
-        if loop.config.data.meta_feedback == "verdict":
-            rows = verdicts_alone(rows, loop.bench.judge)
-        if counts:
-            loop.reporter.line(f"  D_meta is made of: {in_words(counts)}")
-            loop.dir.write_json(loop.dir.meta(META_COUNTS), counts)
-        if built.own:
-            loop.dir.write_rows(loop.dir.meta(OWN_ANSWERS), built.own)
-        loop.dir.write_rows(file, rows)
+    file, beside = loop.dir.meta("meta_skill.jsonl"), [loop.dir.meta(name) for name in (META_COUNTS, OWN_ANSWERS)]
+    if not loop.dir.has(file) or any(loop.dir.lost(path) for path in beside):
+        _make(loop, file)
     loop.dir.require(file)
     return read_meta(file)
+
+
+def _make(loop: Loop, file: Path) -> None:
+    """D_meta and what is kept beside it: all of it, or where D_meta is there what is lost of the other files."""
+    built, first = loop.task.meta_rows(_answers(loop)), not loop.dir.has(file)
+    counts, rows = dict(built.counts), built.rows
+    if not rows:
+        told = f" ({in_words(counts)})" if counts else ""
+        raise EmptySelectionError(
+            f"D_meta: the base gives no response that can be read{told}; check the base checkpoint"
+        )
+    if loop.config.data.meta_feedback == "verdict":
+        rows = verdicts_alone(rows, loop.bench.judge)
+    if counts and (first or loop.dir.lost(loop.dir.meta(META_COUNTS))):
+        loop.reporter.line(f"  D_meta is made of: {in_words(counts)}")
+        loop.dir.write_json(loop.dir.meta(META_COUNTS), counts)
+    if built.own and (first or loop.dir.lost(loop.dir.meta(OWN_ANSWERS))):
+        loop.dir.write_rows(loop.dir.meta(OWN_ANSWERS), built.own)
+    if first:
+        loop.dir.write_rows(file, rows)
 
 
 def qa_rows(loop: Loop) -> list[QARow]:

@@ -40,7 +40,7 @@ _TOLD_ONLY = (COSTS, *SHOWN)
 """Files that nothing is made from."""
 GROWING = dict.fromkeys(("prompts", "rollouts", "judged"), "manifest.json") | {"controls": "../controls.json"}
 """Folders of a round whose lines grow one by one, and the file that is there when they are finished."""
-_NOT_READ = (SCORES.rpartition("/")[2], "answers.jsonl")
+_NOT_READ = tuple(f"{ROUNDS}/*/{name}" for name in (SCORES, "judged/answers.jsonl", "controls/answers.jsonl"))
 """Files of rows that nothing is made from once their phase is finished."""
 
 
@@ -202,7 +202,7 @@ class Joining:
         path = self.root / name
         if self._sums.is_pending(path) or name in SHOWN:
             self._sums.forget(path)
-        elif name.startswith(_REMADE) and not name.endswith(_NOT_READ):
+        elif name.startswith(_REMADE) and not any(fnmatch(name, one) for one in _NOT_READ):
             self.lost.add(name)
             self.notes.append(f"{path}: missing; it is made anew")
         else:  # the run reads none of these

@@ -4,18 +4,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from loop_helpers import Heard
 from typer.testing import CliRunner
 
 from selfevo_jax.cli import app
 from selfevo_jax.config import parse_config
+from selfevo_jax.data import MetaRow, QARow
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
+from selfevo_jax.rounds.meta_stage import meta_rows, qa_rows
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.identity import config_differences
 from selfevo_jax.storage import place
 from selfevo_jax.storage.disk import Disk
+from selfevo_jax.tasks import BuiltMeta
 
 TREE = {"run_dir": "x", "model": {"source": "builtin:stories"}, "data": {"stories": {}}}
 
@@ -115,3 +120,25 @@ def test_a_second_interrupt_ends_the_process_without_a_traceback() -> None:
     assert child.wait(20) == 130
     assert child.stderr is not None
     assert child.stderr.read() == ""
+
+
+@pytest.mark.parametrize("gone", [["own_answers.jsonl"], ["counts.json"], ["counts.json", "own_answers.jsonl"]])
+def test_what_is_lost_beside_d_meta_is_made_anew_and_taught(tmp_path: Path, gone: list[str]) -> None:
+    rows, own = [MetaRow("m", "Say 1.", "1", "Verdict: correct", "1", True)], [QARow("q", "Say it.", "It.")]
+    made = BuiltMeta(rows, {"answers used": 2}, own)
+    task = SimpleNamespace(has_meta=True, questions=lambda: None, meta_rows=lambda _: made, qa_rows=lambda: [])
+
+    def joined() -> SimpleNamespace:
+        run = RunDir(tmp_path / "run")
+        run.open(parse_config(TREE), {})
+        return SimpleNamespace(task=task, dir=run, config=parse_config(TREE), reporter=Heard())
+
+    loop = joined()
+    assert (meta_rows(loop), qa_rows(loop)) == (rows, own)
+    loop.dir.close()
+    for name in gone:
+        (loop.dir.root / "meta" / name).unlink()
+    loop = joined()
+    assert (meta_rows(loop), qa_rows(loop), loop.dir.lost()) == (rows, own, False)
+    loop.dir.close()
+    assert verify(loop.dir).faults == []

@@ -174,6 +174,32 @@ def test_lines_whose_finished_file_could_not_be_written_grow_again(tmp_path, mon
     assert finished_files(tmp_path, Checksums(tmp_path)) == [part]
 
 
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("meta/own_answers.jsonl", True),
+        ("evaluations/0001/answers.jsonl", True),
+        ("open_ended/0001/logprobs.jsonl", True),
+        ("rounds/0001/judged/answers.jsonl", False),
+        ("rounds/0001/controls/answers.jsonl", False),
+        ("rounds/0001/rollouts/logprobs.jsonl", False),
+    ],
+)
+def test_a_missing_file_is_done_without_where_nothing_is_made_from_it_and_nowhere_else(
+    tmp_path: Path, name: str, lost: bool
+) -> None:
+    run = RunDir(tmp_path / "run")
+    run.open(parse_config(TREE), {})
+    run.write_rows(run.root / name, [ROW])
+    run.close()
+    (run.root / name).unlink()
+    again = RunDir(run.root)
+    again.open(parse_config(TREE), {})
+    (note,) = again.take_notes()
+    assert (again.lost(), "it is made anew" in note, "the run goes on without it" in note) == (lost, lost, not lost)
+    again.close()
+
+
 def test_what_a_server_was_asked_is_among_the_costs_as_it_counts_it(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     run.open(parse_config(TREE), {})
