@@ -117,7 +117,7 @@ class Checksums:
         self._append([(path, Line(content_digest(content), len(content)))], counted=False)
         write_file(path, content)
         self._write_head()
-        self._pending.clear()
+        self._pending.discard(path.relative_to(self.root).as_posix())  # others may still be as a kill left them
 
     def adopt(self, folder: Path) -> None:
         """Notes what the files below a folder hold that has just been finished: what was noted when it was
@@ -170,7 +170,8 @@ class Checksums:
             return None
         if not path.is_file():
             return None if name in self._pending else f"{name}: missing"
-        found, wanted = self._storage.size(path), {line.size for line in self._lines()[name][-2:]}
+        found, held = self._storage.size(path), self._lines()[name][-2:]
+        wanted = {line.size for line in held if line.digest is not None}
         return None if found in wanted else f"{name}: its content has changed"
 
     def _compare(self, path: Path) -> tuple[Line | None, str | None]:

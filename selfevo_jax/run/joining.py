@@ -82,7 +82,8 @@ class Joining:
         """Raises ConfigError with the differing keys for another run, SelfevoError for a file that has changed."""
         # the records of checks come first: run.json tells a run directory, and its format, from any other
         self.notes += self._sums.repair()
-        self._same_run(config, fingerprints)
+        record = fingerprints | {"config": identity(config, fingerprints)}
+        self._compare(config, record)
         self.aside = [
             set_aside(file, self.root / ASIDE)
             for file in self._storage.files(self.root)
@@ -91,6 +92,7 @@ class Joining:
         names = self._names()
         self._checkpoints([name for name in names if name.startswith(f"{CHECKPOINTS}/")])
         self._files([name for name in names if not name.startswith(f"{CHECKPOINTS}/")])
+        self._write_records(config, record)  # last: what a kill has left is told from a loss until a line counts
 
     def look(self, config: Config, fingerprints: dict[str, str] | None) -> None:
         """Raises all that `join` would refuse, and writes nothing. Without fingerprints only the config is compared."""
@@ -116,10 +118,8 @@ class Joining:
         elif (self.root / CONFIG).exists() and not self._broken(CONFIG):
             self._refuse(config_differences(load_config(self.root / CONFIG), config))
 
-    def _same_run(self, config: Config, fingerprints: dict[str, str]) -> None:
-        """That it is the run that was begun here; its two records are written again, or for the first time."""
-        record = fingerprints | {"config": identity(config, fingerprints)}
-        self._compare(config, record)
+    def _write_records(self, config: Config, record: dict[str, str]) -> None:
+        """The two records of whose run it is, again or for the first time."""
         for name, content in ((CONFIG, dump_config(config).encode("utf-8")), (PRINTS, to_json(record))):
             path = self.root / name
             if self._broken(name) or not path.exists() or path.read_bytes() != content:
@@ -154,7 +154,7 @@ class Joining:
     def _known(self, record: dict[str, str]) -> dict[str, str] | None:
         """The fingerprints of the run; None where none was begun."""
         path = self.root / PRINTS
-        if self._sums.digest(path) is None and not path.exists():
+        if not path.exists() and (self._sums.digest(path) is None or self._sums.is_pending(path)):
             return None
         if not self._broken(PRINTS):
             found: dict[str, str] = read_json(path)

@@ -135,3 +135,6 @@ def test_a_checkpoints_files_are_noted_together_and_forgotten_when_it_is_made_an
     sums.forget(folder)
     sums.require(folder)
     assert Checksums(tmp_path).names(folder) == []
+    sums.adopt(folder)
+    (folder / "params/d/1").write_bytes(b"")
+    assert sums.size_fault(folder / "params/d/1") == "checkpoints/0001/params/d/1: its content has changed"

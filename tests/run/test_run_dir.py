@@ -1,5 +1,6 @@
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
 from selfevo_jax.run import Cost, checksums, costs, verify
 from selfevo_jax.run.checksums import Checksums
+from selfevo_jax.run.files import write_file
 from selfevo_jax.run.identity import config_differences
 from selfevo_jax.run.joining import finished_files
 from selfevo_jax.run.journal import Journal, encoded
@@ -198,6 +200,50 @@ def test_a_missing_file_is_done_without_where_nothing_is_made_from_it_and_nowher
     (note,) = again.take_notes()
     assert (again.lost(), "it is made anew" in note, "the run goes on without it" in note) == (lost, lost, not lost)
     again.close()
+
+
+def full_at(name: str) -> Callable[[Path, bytes], None]:
+    """What writes a file, on a disk that has no room left for one of them."""
+
+    def write(path: Path, content: bytes) -> None:
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        write_file(path, content)
+
+    return write
+
+
+def test_a_write_that_was_broken_off_is_no_loss_where_the_run_goes_on_with_another_mesh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path / "run")
+    run.open(parse_config(TREE), {})
+    file = run.texts("base", "mine")
+    with monkeypatch.context() as patched:
+        patched.setattr(checksums, "write_file", full_at(file.name))
+        with pytest.raises(OSError, match="No space left"):
+            run.write_rows(file, [NEXT])
+    run.close()
+    again = RunDir(run.root)
+    again.open(parse_config({**TREE, "mesh": {"fsdp": 2}}), {})
+    again.write_rows(file, [ROW])
+    again.close()
+    assert verify(RunDir(run.root)).faults == []
+
+
+@pytest.mark.parametrize("broken", ["config.yaml", "fingerprints.json"])
+def test_a_start_that_was_broken_off_at_a_record_of_the_run_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    run = RunDir(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(checksums, "write_file", full_at(broken))
+        with pytest.raises(OSError, match="No space left"):
+            run.open(parse_config(TREE), {"tokenizer": "a"})
+    again = RunDir(run.root)
+    again.open(parse_config(TREE), {"tokenizer": "a"})
+    again.close()
+    assert verify(RunDir(run.root)).faults == []
 
 
 def test_what_a_server_was_asked_is_among_the_costs_as_it_counts_it(tmp_path: Path) -> None:
