@@ -40,11 +40,14 @@ _PREFIX = "base_model.model."
 _TARGET = re.compile(r"\.(\w+)_proj\.lora_A\.weight$")
 _SILENT = frozenset(
     {
-        *("peft_type", "task_type", "auto_mapping", "peft_version", "revision", "inference_mode"),
-        *("target_modules", "lora_dropout", "init_lora_weights", "megatron_core", "qalora_group_size"),
+        *("peft_type", "task_type", "auto_mapping", "peft_version", "inference_mode"),
+        *("target_modules", "lora_dropout", "megatron_core", "qalora_group_size"),
     }
 )
 """Keys without an effect on what the adapters compute, or that the names of the tensors say too."""
+_BASE_KEPT = ("gaussian", "orthogonal", "eva")
+"""Names of beginnings that leave the base as it is. The others (pissa, olora, corda, loftq, lora_ga) change it, so that
+the adapters are of another base than the one that is named (peft, tuners/lora/layer.py)."""
 _PLAIN = {"bias": "none"}
 """Keys with a value that says what plain LoRA does; every other one may be there without a value alone."""
 
@@ -59,7 +62,13 @@ def read_peft(folder: Path) -> tuple[LoraConfig, str]:
     if facts.get("peft_type") != "LORA":
         facts.refuse("peft_type", "LORA")
     rank, alpha = facts.whole("r"), facts.number("lora_alpha")
-    of = facts.get("base_model_name_or_path")
+    of, revision, begun = (facts.get(key) for key in ("base_model_name_or_path", "revision", "init_lora_weights"))
+    if isinstance(begun, str) and begun.lower() not in _BASE_KEPT:
+        facts.refuse(
+            "init_lora_weights",
+            f"true, false, {', '.join(_BASE_KEPT)}, which leave the base as it is; save the adapters with PEFT's "
+            "path_initial_model_for_weight_conversion, or merge them (merge_and_unload)",
+        )
     for key in sorted(facts.unread - _SILENT):
         if facts.get(key) and facts.get(key) != _PLAIN.get(key):
             facts.refuse(key, f"{_PLAIN.get(key, 'no such setting')}; merge the adapters with PEFT (merge_and_unload)")
@@ -75,7 +84,7 @@ def read_peft(folder: Path) -> tuple[LoraConfig, str]:
     if not isinstance(of, str) or not of:
         facts.refuse("base_model_name_or_path", "the folder of the model that the adapters are added to")
     if of.count("/") == 1 and of[0] not in "./~" and not Path(of).exists():
-        of = HUB + of
+        of = HUB + of + (f"@{revision}" if isinstance(revision, str) and revision else "")
     return LoraConfig(rank, alpha, tuple(name for name in MATRICES if name in found)), of  # type: ignore[misc]
 
 

@@ -50,11 +50,14 @@ def test_a_base_inside_the_folder_of_the_adapters_goes_before_its_name(folder):
     assert read_peft(folder) == (LORA, str(folder / "base"))
 
 
-def test_a_base_of_the_hub_keeps_its_name(folder, tmp_path):
+def test_a_base_of_the_hub_keeps_its_name_and_revision(folder, tmp_path):
     file = folder / PEFT
     name = base_name("hub:owner/name", tmp_path / "cached")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": name}))
     assert (name, read_peft(folder)[1]) == ("owner/name", "hub:owner/name")
+    changes = {"base_model_name_or_path": name, "revision": "v2", "init_lora_weights": "gaussian"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    assert read_peft(folder)[1] == "hub:owner/name@v2"
     assert base_name("hub:owner/name@v2", tmp_path) == base_name(str(tmp_path), tmp_path) == str(tmp_path.resolve())
 
 
@@ -90,6 +93,7 @@ def test_the_package_peft_adds_the_same_products(folder, parts):
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 4}}, "rank_pattern"),
         ({"of_tomorrow": 1}, "of_tomorrow"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights is 'pissa_niter_4', .* leave the base as it is"),
         ({"r": 4}, "has shape"),
         ({"r": None}, "r is missing"),
         ({"base_model_name_or_path": ""}, "base_model_name_or_path"),
