@@ -85,7 +85,8 @@ class Line:
         return self._sock.fileno()
 
     def send(self, message: Message) -> bool:
-        """Whether it could be sent. Raises HostError for a message that is too long to be read."""
+        """Whether it could be sent; where not, nothing more goes either way: the other end may have a part of it, and
+        would take what came behind it for the rest. Raises HostError for a message that is too long to be read."""
         body = json.dumps(message).encode()
         if len(body) > LONGEST:
             raise HostError(f"a message between processes has {len(body)} bytes; at most {LONGEST} are sent at once")
@@ -93,6 +94,8 @@ class Line:
             with self._lock:
                 self._sock.sendall(len(body).to_bytes(_LENGTH, "big") + body)
         except OSError:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
             return False
         return True
 

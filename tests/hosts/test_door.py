@@ -203,6 +203,21 @@ def test_a_length_without_bounds_is_refused_before_anything_is_kept() -> None:
     there.close()
 
 
+def test_a_message_of_which_a_part_is_sent_ends_the_connection() -> None:
+    here, there = _connected()
+    line = Line(here)
+    for end in (here, there):
+        end.setblocking(False)
+    assert not line.send({"kind": "met", "values": "x" * (1 << 24)})  # the other end reads nothing
+    there.setblocking(True)
+    there.settimeout(10)
+    while there.recv(1 << 20):
+        pass
+    assert not line.send({"kind": "beat"})
+    here.close()
+    there.close()
+
+
 def _connected() -> tuple[socket.socket, socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = socket.create_connection(server.getsockname())
