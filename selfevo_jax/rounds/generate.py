@@ -16,7 +16,7 @@ from selfevo_jax.data import PromptRow, read_prompts, source_checksum
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import format_for, open_judge
 from selfevo_jax.progress import Reporter
-from selfevo_jax.rounds.limits import clipped, not_run
+from selfevo_jax.rounds.limits import clipped, failed
 from selfevo_jax.rounds.survey import Phase, fit_lengths
 from selfevo_jax.rounds.texts import journal_of, settings_of
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
@@ -83,7 +83,13 @@ def generate(
 
         if left:
             _sample(fitted, rows, left, batch, reporter, done)
-    return [found[row.id, sample] for row, sample in wanted]
+    answers = [found[row.id, sample] for row, sample in wanted]
+    # those of an earlier call too: the same call says the same
+    if (lost := failed([row.get("error") for row in answers], fitted.sampling)) is not None:
+        if all(row["finish"] == "error" for row in answers):
+            raise ConfigError(f"{batch.prompts}: {lost}. Nothing could be answered")
+        reporter.warn(f"{lost}. Their rows have an `error`")
+    return answers
 
 
 def as_row(rollout: Rollout, refined: bool) -> dict[str, Any]:
@@ -173,9 +179,5 @@ def _sample(
     ]
     params = bench.engine.place(bench.base_params())
     found = bench.roll_out(params, chains, reporter, "answering", done)
-    if (lost := not_run(found, config.sampling)) is not None:
-        if len(left) == len(rows) * batch.samples and all(r.candidates[0].finish == "error" for r in found):
-            raise ConfigError(f"{batch.prompts}: {lost}. Nothing could be answered")
-        reporter.warn(f"{lost}. Their rows have an `error`")
     for line in clipped(found, config.sampling):
         reporter.warn(line)

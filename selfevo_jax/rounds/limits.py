@@ -40,12 +40,17 @@ def check_first_round(config: Config, prompts: Sequence[PromptRow], format: Prom
 
 def not_run(rollouts: Sequence[Rollout], sampling: SamplingSection) -> str | None:
     """How many rows could not be run, and why the first could not; None where all were."""
-    errors = [r.error for r in rollouts if r.error is not None]
-    if not errors:
+    return failed([r.error for r in rollouts], sampling)
+
+
+def failed(errors: Sequence[str | None], sampling: SamplingSection) -> str | None:
+    """`not_run` of rows that are known by their errors alone, None for each row that has none."""
+    found = [error for error in errors if error is not None]
+    if not found:
         return None
     return (
-        f"{len(errors)} of {len(rollouts)} rows could not be run; sampling.cache_length is {sampling.cache_length}; "
-        f"the first: {errors[0]}"
+        f"{len(found)} of {len(errors)} rows could not be run; sampling.cache_length is {sampling.cache_length}; "
+        f"the first: {found[0]}"
     )
 
 

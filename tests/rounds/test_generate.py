@@ -1,6 +1,7 @@
 """A file of prompts is answered: as the run answers, each once, and whatever becomes of the call."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,24 @@ def test_more_samples_are_added_to_those_that_are_there_and_other_settings_begin
     assert any("6 texts are changed, or of a call with other models, prompts or settings" in one for one in heard.lines)
     generate(run.model_copy(update={"seed": 7}), asked(**{**vars(batch), "temperature": 0.9}), out, Heard())
     assert len(sampler[3]) == 3
+
+
+def test_a_call_that_goes_on_says_of_rows_that_failed_before_what_the_first_one_said(
+    tmp_path: Path, prompts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(config, rows, left, batch, reporter, done) -> None:
+        for row, number in left:
+            response = Candidate("", "error", ()) if row.id in lost else Candidate("3", "stop", (1,))
+            done(Rollout(row.id, number, row.prompt, (response,), 0, "too long" if row.id in lost else None))
+
+    monkeypatch.setattr(module, "_sample", sample)
+    batch = asked(prompts=prompts, columns={"prompt": "problem"})
+    refused = pytest.raises(ConfigError, match="3 of 3 rows could not be run.* Nothing could be answered")
+    for lost, ends in (("abc", refused), ("abc", refused), ("ab", nullcontext()), ("ab", nullcontext())):
+        heard = Heard()
+        with ends:
+            generate(config(tmp_path / "run"), batch, tmp_path / f"{lost}.jsonl", heard)
+        assert lost == "abc" or any("2 of 3 rows could not be run" in line for line in heard.lines)
 
 
 def test_a_second_call_for_a_file_is_refused_with_the_name_of_the_first_and_leaves_no_lock(
