@@ -230,7 +230,8 @@ def _section_of(name: str) -> str:
 def tell_aside(found: Iterable[object], reporter: Reporter) -> None:
     """Warns of what was broken off, and is in quarantine now."""
     for place in map(str, found):
-        copied = "" if "tmp" in place else f". If it is a whole copy, put an empty {MARK} into it and move it back"
+        partial = "tmp" in place.rpartition("/")[2]
+        copied = "" if partial else f". If it is a whole copy, put an empty {MARK} into it and move it back"
         reporter.warn(
             f"its writing was broken off; it is moved to quarantine, and the run does without it: {place}{copied}"
         )

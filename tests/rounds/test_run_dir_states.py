@@ -15,6 +15,7 @@ from selfevo_jax.config import parse_config
 from selfevo_jax.data import MetaRow, QARow
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
+from selfevo_jax.rounds.checkpoints import tell_aside
 from selfevo_jax.rounds.meta_stage import meta_rows, qa_rows
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.run.identity import config_differences
@@ -142,3 +143,9 @@ def test_what_is_lost_beside_d_meta_is_made_anew_and_taught(tmp_path: Path, gone
     assert (meta_rows(loop), qa_rows(loop), loop.dir.lost()) == (rows, own, False)
     loop.dir.close()
     assert verify(loop.dir).faults == []
+
+
+def test_what_may_be_a_whole_copy_is_told_of_in_any_folder() -> None:
+    heard = Heard()
+    tell_aside(["/tmp/run/quarantine/0001.params.1", "/tmp/run/quarantine/0001.params.orbax-checkpoint-tmp.1"], heard)
+    assert ["If it is a whole copy" in line for line in heard.lines] == [True, False]
