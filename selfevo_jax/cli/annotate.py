@@ -155,8 +155,9 @@ def _section(settings: Path | None, flags: dict[str, Any], offline: bool) -> Ann
     for key, value in flags.items():
         if value is not None:
             name, _, below = key.partition(".")
-            inner = tree.get(name)
-            tree[name] = {**(inner if isinstance(inner, dict) else {}), below: value} if below else value
+            inner, given = tree.get(name), {below: value} if below else value
+            own = inner if isinstance(inner, dict) else {}
+            tree[name] = {**own, **given} if isinstance(given, dict) else given
     server = tree.get("endpoint") or {}
     if not isinstance(server, dict):
         return annotation(tree, f"{settings}")  # which names the fault

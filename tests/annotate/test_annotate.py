@@ -18,6 +18,7 @@ from quick_processes import start
 
 import selfevo_jax
 from selfevo_jax.annotate.files import Files
+from selfevo_jax.cli.annotate import _section
 from selfevo_jax.data import QARow, read_meta
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import RatingJudge, VerdictJudge
@@ -338,6 +339,9 @@ def test_settings_come_from_a_file_and_flags_go_before_it(tmp_path):
     ):
         settings.write_text(f"{text}\n")
         assert said in annotated(*words, fails=True)
+    settings.write_text("endpoint: {model: big}\ncolumns: {prompt: problem, response: draft}\n")
+    columns = _section(settings, {"columns": {"response": "output"}}, offline=True).columns
+    assert columns == {"prompt": "problem", "response": "output"}
 
 
 def test_again_asks_for_what_cannot_be_used_and_for_nothing_else_and_all_askings_are_paid_for(tmp_path):
