@@ -23,7 +23,7 @@ from selfevo_jax.run.artefacts import (
     is_read_by,
 )
 from selfevo_jax.run.files import read_json, to_json
-from selfevo_jax.run.identity import flat
+from selfevo_jax.run.identity import flat, is_safe_to_change
 from selfevo_jax.run.names import BASE, COMMITTED, CONFIG, EVALUATIONS, META, OPEN, PRINTS, REMOVED, name_of
 from selfevo_jax.run.names import ORDINARY as FOLDER
 from selfevo_jax.run.run_dir import RunDir
@@ -96,7 +96,8 @@ def _read_otherwise(old: Config, new: Config) -> list[str]:
 
 
 def _check(run: RunDir, level: int, changed: Sequence[str], measured: bool) -> None:
-    held = [key for key in changed if level >= 0 and (is_read_by(key, _HELD) or (level > 0 and below(key, ("judge",))))]
+    judged = [key for key in changed if level > 0 and below(key, ("judge",)) and not is_safe_to_change(key)]
+    held = [key for key in changed if level >= 0 and (is_read_by(key, _HELD) or key in judged)]
     if held:
         lines = [f"{key}: {came_from(key)} came from it" for key in held]
         raise ConfigError(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
-from selfevo_jax.run import Cost, checksums, costs, verify
+from selfevo_jax.run import Cost, checksums, costs, forking, verify
 from selfevo_jax.run.checksums import Checksums
 from selfevo_jax.run.files import write_file
 from selfevo_jax.run.identity import config_differences
@@ -254,3 +254,10 @@ def test_what_a_server_was_asked_is_among_the_costs_as_it_counts_it(tmp_path: Pa
     run.append_cost({"phase": "round 1: judged by endpoint", **asked, "seconds": 1.5})
     run.close()
     assert costs(run) == [Cost("rollouts", "0001", 2.0, 9, 30), Cost("judged", "0001", 1.5, 8, 70)]
+
+
+def test_a_fork_may_ask_the_same_judge_at_another_place_and_no_other_one(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    forking._check(run, 1, ["judge.batch.endpoint.url", "judge.batch.endpoint.concurrency"], measured=True)
+    with pytest.raises(ConfigError, match=r"judge\.batch\.endpoint\.model: the kept files came from it"):
+        forking._check(run, 1, ["judge.batch.endpoint.url", "judge.batch.endpoint.model"], measured=True)
