@@ -197,9 +197,12 @@ def trackers_of(
 
 
 def about(run: RunDir, section: TrackSection, key: str) -> About:
-    """Raises ConfigError where a tracker's files cannot lie in the run directory, since that is a bucket."""
+    """Raises ConfigError where a tracker's files cannot lie in the run directory, since that is a bucket, and for a
+    fork that was not gone on with: it has no name of its own yet."""
     name = section.name or run.root.name
-    record = read_json(run.root / PRINTS)["config"]
+    record = read_json(run.root / PRINTS).get("config")
+    if record is None:
+        raise ConfigError(f"{run.root}: a fork that has not begun; begin it with selfevo evolve, and call this again")
     id = hashlib.sha256(f"{name}\n{record}".encode()).hexdigest()[:16]
     if section.dir is not None and is_remote(section.dir):
         raise ConfigError(

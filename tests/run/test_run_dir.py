@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfevo_jax.config import parse_config
+from selfevo_jax.config import dump_config, parse_config
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.report import status, summarize
 from selfevo_jax.run import Cost, checksums, costs, forking, verify
 from selfevo_jax.run.checksums import Checksums
 from selfevo_jax.run.files import write_file
+from selfevo_jax.run.following import about
 from selfevo_jax.run.identity import config_differences
 from selfevo_jax.run.joining import finished_files
 from selfevo_jax.run.journal import Journal, encoded
@@ -261,3 +262,12 @@ def test_a_fork_may_ask_the_same_judge_at_another_place_and_no_other_one(tmp_pat
     forking._check(run, 1, ["judge.batch.endpoint.url", "judge.batch.endpoint.concurrency"], measured=True)
     with pytest.raises(ConfigError, match=r"judge\.batch\.endpoint\.model: the kept files came from it"):
         forking._check(run, 1, ["judge.batch.endpoint.url", "judge.batch.endpoint.model"], measured=True)
+
+
+def test_a_fork_that_has_not_begun_tells_a_tracker_so_in_one_line(tmp_path: Path) -> None:
+    tree = {**TREE, "run_dir": str(tmp_path / "run"), "track": "tensorboard"}
+    run = RunDir(tmp_path / "run")
+    with run.made_at_once(()) as finish:
+        finish({"fingerprints.json": b"{}", "config.yaml": dump_config(parse_config(tree)).encode()})
+    with pytest.raises(ConfigError, match=r"run: a fork that has not begun; begin it with selfevo evolve"):
+        about(run, parse_config(tree).track[0], "track.0")
