@@ -23,9 +23,10 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, and unknown keys are errors. A section without keys is that of the defaults."""
+    """A part of the config: frozen, unknown keys are errors, and so are numbers that are not finite. A section without
+    keys is that of the defaults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     in_words: ClassVar[str] = ""
     """What a message says is expected; empty: a section with such keys."""
 

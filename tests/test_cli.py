@@ -1,10 +1,12 @@
 import errno
+import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from selfevo_jax import cli, process
 from selfevo_jax.checkpoint import open_model
 from selfevo_jax.cli import app
 from selfevo_jax.cli.asking import _asked
-from selfevo_jax.cli.common import ORDER
+from selfevo_jax.cli.common import ORDER, finite
 from selfevo_jax.data import read_meta
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.lazy import install
@@ -70,6 +72,26 @@ def test_help_lists_every_command_in_the_order_in_which_one_meets_them() -> None
     at = [shown.index(f"│ {command} ") for command in ORDER]
     assert at == sorted(at)
     assert set(ORDER) == set(typer.main.get_command(app).commands)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1", "1e300"])
+def test_an_option_takes_no_number_that_is_none_or_beyond_all_use(number: str) -> None:
+    options = {"status": ["--every"], "evolve": ["--start-limit"], "meta-data": ["--right-share"]}
+    options["generate"] = ["--temperature", "--start-limit"] if number != "1e300" else ["--start-limit"]
+    for command, names in options.items():
+        for name in names:
+            done = runner.invoke(app, [command, name, number])
+            assert (done.exit_code, f"Invalid value for '{name}'" in done.output) == (2, True), done.output
+
+
+def test_every_option_that_takes_a_number_refuses_nan_but_those_that_a_section_of_settings_reads() -> None:
+    unchecked = set()
+    for command in app.registered_commands:
+        for option in inspect.signature(command.callback, eval_str=True).parameters.values():
+            kind, *told = typing.get_args(option.annotation) or (None,)
+            if float in (kind, *typing.get_args(kind)) and told[0].callback is not finite:
+                unchecked.add(command.name)
+    assert unchecked == {"annotate"}
 
 
 def test_a_users_error_is_one_clear_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -381,6 +381,7 @@ def test_a_wrong_value_of_any_key_is_one_line_that_says_what_the_key_wants(key: 
             branch = branch.setdefault(part, {})
         branch[last] = value
         faults.append(fault(tree))
+        assert faults[-1] is not None or str(value) != "nan", "nan is within all bounds, and no value of any key"
     faults = [text for text in faults if text is not None]
     assert len(faults) >= 3
     for text in faults:

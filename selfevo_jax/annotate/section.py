@@ -16,7 +16,7 @@ from selfevo_jax.judges import ChainJudge, EndpointSection, RatingJudge, Verdict
 from selfevo_jax.section import Positive, Section
 from selfevo_jax.text import VerdictRule
 
-Amount = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0.0)]
 
 
 class PriceSection(Section):
@@ -95,7 +95,7 @@ class AnnotateSection(Section):
     """A mark for each of these aspects of UltraFeedback; the rating is their mean, up to 5."""
     steps: bool | None = None
     """Feedback goes through the response's own steps, a line for each. None: with a verdict."""
-    good_rating: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    good_rating: Annotated[float, Field(gt=0.0)] | None = None
     """With a rating: the least one that is good, as `judge.good_rating` of the runs. None: the top mark."""
     reference: bool = False
     """Show the annotator the rows' `answer`, as one that the student does not know."""
@@ -105,7 +105,7 @@ class AnnotateSection(Section):
     """Rows at most."""
     price: PriceSection | None = None
     """Of the annotator. None: what it costs is not known."""
-    max_cost: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    max_cost: Annotated[float, Field(gt=0.0)] | None = None
     """Nothing is asked that could take the cost of the whole annotation past it."""
     responses: ResponsesSection = ResponsesSection()
     templates: TemplatesSection = TemplatesSection()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfevo_jax.cli.common import Force, Overrides, alone_at, app, check_output, console, rows_file, say
+from selfevo_jax.cli.common import Force, Overrides, alone_at, app, check_output, console, finite, rows_file, say
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import Target, length_of, target_config
 from selfevo_jax.errors import ConfigError
@@ -106,7 +106,10 @@ def generate_command(
     samples: Annotated[int, typer.Option(help="Answers to each prompt.", min=1)] = 1,
     refined: Annotated[bool, typer.Option("--refined/--direct", help="Judge and refine each answer.")] = False,
     temperature: Annotated[
-        float | None, typer.Option(help="0 is greedy, the default for one sample; for more it is the config's.", min=0)
+        float | None,
+        typer.Option(
+            help="0 is greedy, the default for one sample; for more it is the config's.", min=0, callback=finite
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the draws; default: the config's.", min=0)] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Of an answer; default: the config's.", min=1)] = None,

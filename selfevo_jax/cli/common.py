@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count
@@ -69,12 +70,21 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value pairs, such as rounds.number=2.", show_default=False)
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write even where something of that name exists.")]
+A_DAY = 86_400.0
+"""Seconds that an option may say to wait at most."""
 RunPath = Annotated[str, typer.Argument(help="A run directory, here or on gs://.", show_default=False)]
 
 
 def say(text: str, style: str | None = None) -> None:
     """A line as it is: no markup, no colours of its own, and not wrapped where it is piped."""
     console.print(plain(text), style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def finite(number: float | None) -> float | None:
+    """The `callback` of an option that takes a number, if no section of a config reads it: nan is within any bounds."""
+    if number is not None and not math.isfinite(number):
+        raise typer.BadParameter(f"found {number}, expected a finite number")
+    return number
 
 
 def _version(value: bool) -> None:

@@ -12,10 +12,12 @@ import typer
 
 from selfevo_jax.cli.checking import checked
 from selfevo_jax.cli.common import (
+    A_DAY,
     ConfigFile,
     Overrides,
     app,
     console,
+    finite,
     say,
 )
 from selfevo_jax.cli.reading import show_run
@@ -115,7 +117,9 @@ def status_command(
     run: RunTarget,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until the run stops.")] = False,
-    every: Annotated[float, typer.Option(help="With --watch: seconds between two looks.", min=1.0)] = 5.0,
+    every: Annotated[
+        float, typer.Option(help="With --watch: seconds between two looks.", min=1.0, max=A_DAY, callback=finite)
+    ] = 5.0,
 ) -> None:
     """Where a run is, which process runs it, how far and how fast, and what is left. Safe on a live run.
 

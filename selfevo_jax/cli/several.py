@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from selfevo_jax.cli.common import console, say
+from selfevo_jax.cli.common import A_DAY, console, finite, say
 from selfevo_jax.cli.secret import shared_secret
 
 
@@ -27,7 +27,10 @@ class Hosts:
     ] = None
     processes: Annotated[int | None, typer.Option(help="How many processes there are (or JAX_NUM_PROCESSES).")] = None
     process_id: Annotated[int | None, typer.Option(help="Which one this is, from 0 (or JAX_PROCESS_ID).")] = None
-    start_limit: Annotated[float, typer.Option(help="Seconds until all processes must have started.")] = 300.0
+    start_limit: Annotated[
+        float,
+        typer.Option(help="Seconds until all processes must have started.", min=1.0, max=A_DAY, callback=finite),
+    ] = 300.0
 
     @contextlib.contextmanager
     def together(self, shared: Callable[[], str | os.PathLike[str]]) -> Iterator[None]:

@@ -18,6 +18,7 @@ from selfevo_jax.cli.common import (
     check_folder,
     check_output,
     console,
+    finite,
     make_room,
     rows_file,
     say,
@@ -82,7 +83,9 @@ def meta_data(
     ],
     out: Annotated[str, typer.Argument(help="JSONL to write, here or on gs://.", show_default=False)],
     per_row: Annotated[int, typer.Option(help="Rows of D_meta for each question.")] = 1,
-    right_share: Annotated[float, typer.Option(help="Share of rows with a right response.")] = 0.5,
+    right_share: Annotated[
+        float, typer.Option(help="Share of rows with a right response.", min=0, max=1, callback=finite)
+    ] = 0.5,
     seed: Annotated[int, typer.Option(help="Of steps, mistakes and words.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Rows at most.")] = None,
     force: Force = False,

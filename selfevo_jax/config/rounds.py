@@ -44,7 +44,7 @@ class RoundsSection(Section):
     """With `best_of_n`: rows of a prompt."""
     quantiles: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5,)
     """With `threshold`: of the scores of each round; the last one is that of all further rounds."""
-    margin: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    margin: Annotated[float, Field(ge=0.0)] = 0.0
     """With `improvement`: by how much a refinement must score more."""
     extremes: Extremes = "best_worst"
     """With `extremes`: beside the best sample the worst, or any other one, drawn by the seed."""

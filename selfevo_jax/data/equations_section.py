@@ -18,7 +18,7 @@ class EquationsSection(RowsSection):
 
     responses: Positive = 4
     """Of the base to each problem."""
-    response_temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.7
+    response_temperature: Annotated[float, Field(ge=0.0)] = 0.7
     """Of these responses."""
     right_share: Share = 0.45
     """Of rows whose response is right. Where the answers give fewer of one sort, fewer are taken of all."""

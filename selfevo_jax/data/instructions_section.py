@@ -56,7 +56,7 @@ class MetaPart(Section):
     """That the base model answers."""
     responses: Positive = 1
     """To each prompt."""
-    response_temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.5
+    response_temperature: Annotated[float, Field(ge=0.0)] = 0.5
     """Of these responses: what a small model says at a high one is no text to learn from."""
     demands_per_response: Positive = 4
     """A response serves for so many rows: its own prompt's, and others of the same base instruction."""

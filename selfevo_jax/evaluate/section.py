@@ -19,5 +19,5 @@ class EvaluateSection(Section):
     """`consistency`: majority of k samples. `both`: majority of k refined samples."""
     k: Positive = 5
     """Samples of `consistency` and `both`."""
-    temperature: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.7
+    temperature: Annotated[float, Field(gt=0.0)] = 0.7
     """Of the k samples; `direct` and `refined` are greedy."""

@@ -25,7 +25,7 @@ from selfevo_jax.text import FormatSection
 
 GROUP = "selfevo_jax.judges"
 BUILT_IN = ("verdict", "rating", "ensemble", "likelihood", "confidence")
-Mark = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Mark = Annotated[float, Field(gt=0.0)]
 
 
 class JudgeSection(Section):

@@ -32,7 +32,7 @@ class EndpointSection(Section):
     """Its name there."""
     key_variable: str = "OPENAI_API_KEY"
     """The environment variable that holds the key. It is read when the server is asked, and written nowhere."""
-    temperature: float | None = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    temperature: float | None = Field(default=0.0, ge=0.0)
     """null leaves it to the server."""
     max_tokens: Positive = 1024
     """Of an answer."""

@@ -21,7 +21,7 @@ class EnsembleSection(Section):
     """What asks for feedback, each in its own words, in place of `format.judge`; none: that alone."""
     join: Join = "mean"
     """`mean`, `min` (the worst one), or `mean_minus_variance`."""
-    weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.5
+    weight: Annotated[float, Field(ge=0.0)] = 0.5
     """Of the variance."""
     least_read: Annotated[int, Field(gt=0, le=4096)] | None = None
     """Texts that must be readable for a score. None: more than half. The others are counted, and are no votes."""

@@ -17,7 +17,7 @@ MOST_DRAFTS = 16
 class StageSection(Section):
     """How the texts of a stage are drawn."""
 
-    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
     """0 is greedy."""
     top_k: Count = SamplingParams.top_k
     """0 is off."""
@@ -32,19 +32,19 @@ class StageSection(Section):
 class RespondSection(StageSection):
     """How responses are drawn."""
 
-    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.8
+    temperature: Annotated[float, Field(ge=0.0)] = 0.8
 
 
 class FeedbackSection(StageSection):
     """How feedback is drawn."""
 
-    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.7
+    temperature: Annotated[float, Field(ge=0.0)] = 0.7
 
 
 class WriteSection(StageSection):
     """How the texts are drawn in which the model writes prompts."""
 
-    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.7
+    temperature: Annotated[float, Field(ge=0.0)] = 0.7
 
 
 class SamplingSection(Section):

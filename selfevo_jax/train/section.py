@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from selfevo_jax.train.objectives.base import Objective
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0.0)]
 
 
 class LoraSection(Section):
@@ -25,7 +25,7 @@ class LoraSection(Section):
 
     rank: Positive = LoraConfig.rank
     """Of the two factors of an adapter."""
-    alpha: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = LoraConfig.alpha
+    alpha: Annotated[float, Field(gt=0.0)] = LoraConfig.alpha
     """The adapters' product is scaled by alpha / rank."""
     targets: Annotated[tuple[Target, ...], Field(min_length=1)] = LoraConfig.targets
     """The matrices that have adapters."""
@@ -46,7 +46,7 @@ class TrainSection(Section):
     steps: Positive | None = None
     """Updates. The length of a fine-tuning is named by exactly one of `steps` and `epochs`; with neither it is 150
     steps."""
-    epochs: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = None
+    epochs: Annotated[float, Field(gt=0.0)] | None = None
     """Passes over the packed rows of all examples. Where shares are set by hand, one pass takes as long as the slowest
     pool needs to be seen once."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1000.0)] = TrainConfig.learning_rate
@@ -124,7 +124,7 @@ class MetaSection(TrainSection):
 class SavingSection(Section):
     """When the state of a fine-tuning is saved on its way, and which checkpoints are kept."""
 
-    every_minutes: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | None = 10.0
+    every_minutes: Annotated[float, Field(gt=0.0)] | None = 10.0
     """A notice to end (SIGTERM) saves it at once, too."""
     every_steps: Positive | None = None
     """Save after so many steps, too. None: by the clock alone."""
