@@ -91,6 +91,11 @@ def first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
+def with_article(noun: str) -> str:
+    """`a step`, `an answer`; by the first letter, so not for what is said otherwise than it is written (`hour`)."""
+    return f"{'an' if noun[:1].lower() in tuple('aeio') else 'a'} {noun}"
+
+
 def shown(value: object) -> str:
     """A value of a row as a message shows it: JSON, cut to a few words."""
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
-from selfevo_jax.errors import ConfigError, SelfevoError, first_line
+from selfevo_jax.errors import ConfigError, SelfevoError, first_line, with_article
 
 
 def known(group: str) -> list[str]:
@@ -89,8 +89,8 @@ def built(part: Any, name: str, key: str, like: type, /, *arguments: Any, **sett
         raise ConfigError(f"{key}: {name} fails: {type(error).__name__}: {first_line(error)}") from error
     if lacking:
         raise ConfigError(
-            f"{key}: {name} gives a {type(found).__name__} without {', '.join(lacking)}, expected a {like.__name__} "
-            f"(see {like.__module__})"
+            f"{key}: {name} gives {with_article(type(found).__name__)} without {', '.join(lacking)}, expected "
+            f"{with_article(like.__name__)} (see {like.__module__})"
         )
     return found
 

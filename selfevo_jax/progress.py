@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from selfevo_jax.errors import with_article
+
 LINE_EVERY_SECONDS = 10.0
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -44,7 +46,7 @@ def rate(per_second: float, unit: str) -> str:
         return f"{per_second:,.{0 if per_second >= 100 else 1}f} {unit}/s"
     seconds = 1 / per_second
     told = f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
-    return f"{told} a {unit.split(maxsplit=1)[0].removesuffix('s')}"
+    return f"{told} {with_article(unit.split(maxsplit=1)[0].removesuffix('s'))}"
 
 
 @dataclass(frozen=True)

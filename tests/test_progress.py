@@ -16,6 +16,7 @@ from selfevo_jax.progress import Reporter, rate
         (1234.5, "chains", "1,234 chains/s"),
         (1.0, "rows", "1.0 rows/s"),
         (0.0316, "programs", "31.6 s a program"),
+        (0.8, "answers", "1.2 s an answer"),
         (0.004, "programs at most", "4m 10s a program"),
     ],
 )

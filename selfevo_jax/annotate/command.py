@@ -122,7 +122,7 @@ def run(call: Call, reporter: Reporter) -> None:
             _take(path, section, kept, reporter)
         asker = Asker(kept, ledger, reporter, call.live, call.again)
         base = None if call.sampled is None else Base(*call.sampled, call.files.sampled, reporter)
-        if base is not None and call.live:
+        if call.live and not section.responses.given:
             _look_at(section, reporter)
         found = annotate(section, call.prompts, prompts, asker, base)
         if call.requests is not None and asker.pending:
@@ -132,10 +132,10 @@ def run(call: Call, reporter: Reporter) -> None:
 
 
 def _look_at(section: AnnotateSection, reporter: Reporter) -> None:
-    """Says what is wrong with the server before a base is sampled for minutes."""
+    """Says what is wrong with the server before responses are sampled, or asked of another model, for minutes."""
     said = hosts.agree("looking at the server", lambda: server_notice(section.endpoint))
     if said is not None:
-        reporter.warn(f"{said}; the responses are sampled first, and then it is asked")
+        reporter.warn(f"{said}; the responses come first, and then it is asked")
 
 
 def _take(path: str, section: AnnotateSection, kept: Kept, reporter: Reporter) -> None:

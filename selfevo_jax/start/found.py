@@ -24,9 +24,11 @@ from selfevo_jax.text import normal
 
 _SHORT = 5
 """Words of a gold answer that is to be met as a whole."""
-NUMBER, EXACT, OPEN = "number", "exact", "open_ended"
+NUMBER, EXACT, LABEL, OPEN = "number", "exact", "regex", "open_ended"
 LOOSE = {"kind": EXACT, "punctuation": False}
 """Takes "Paris." for "Paris", too."""
+_MOST_LABELS, _ROWS_OF_A_LABEL = 8, 5
+"""Of labels: different ones at most, and for each so many rows at least, on average."""
 _SLICES = ("builtin:", "hf:", "tfds:")
 
 
@@ -81,9 +83,13 @@ def find_gold(source: str, given: Mapping[str, str]) -> tuple[Found, list[Evalua
     kind = _grader(rows)
     if kind == OPEN:
         columns = {ours: theirs for ours, theirs in columns.items() if ours == PROMPT}
-    scorer = LOOSE if kind == EXACT and not _punctuated(rows) else kind
+    scorer: Any = LOOSE if kind == EXACT and not _punctuated(rows) else kind
+    labels = _labels(rows) if kind == LABEL else []
+    if labels:
+        scorer = {"kind": LABEL, "pattern": _the_one_of(labels)}
     graded = "without gold answers: judged by the base" if kind == OPEN else f"with gold answers for '{kind}'"
     graded += ", punctuation apart" if scorer == LOOSE else ""
+    graded += f", which looks for {', '.join(labels)}" if labels else ""
     told = f"{source}: {counted(len(rows), 'row')} {graded}{_mapped(columns)}"
     return Found(source, columns, len(rows), kind, told, scorer), rows
 
@@ -99,7 +105,27 @@ def _grader(rows: Sequence[EvaluationRow]) -> str:
     if _scores("choice", rows) and all(len(answer.strip(" ().")) == 1 for answer in answers):
         return "choice"
     short = all(answers) and median(len(answer.split()) for answer in answers) <= _SHORT
-    return EXACT if short and _scores(EXACT, rows) else OPEN
+    if not short or not _scores(EXACT, rows):
+        return OPEN
+    return LABEL if _labels(rows) else EXACT
+
+
+def _labels(rows: Sequence[EvaluationRow]) -> list[str]:
+    """The gold answers, where they are a few words that come again and again, as `positive` and `negative`; else none.
+    The longest come first: one may begin as another."""
+    answers = [row.columns.get(ANSWER) for row in rows]
+    found = {normal(one): one for one in answers if isinstance(one, str) and re.fullmatch(r"\s*\w(.*\w)?\s*", one)}
+    few = 2 <= len(found) <= _MOST_LABELS and len(found) * _ROWS_OF_A_LABEL <= len(rows)
+    every = all(isinstance(one, str) and normal(one) in found for one in answers)
+    return sorted(found.values(), key=lambda label: (-len(label), label)) if few and every else []
+
+
+def _the_one_of(labels: Sequence[str]) -> str:
+    """A pattern whose one group is the label that a text names, once or more; it fits no text that names two. Of labels
+    that begin alike the longer one comes first."""
+    words = "|".join(r"\s+".join(map(re.escape, label.split())) for label in labels)
+    one = rf"(?<!\w)(?:{words})(?!\w)"
+    return rf"(?is)\A(?:(?!{one}).)*({one})(?:(?<!\w)\1(?!\w)|(?!{one}).)*\Z"
 
 
 def _punctuated(rows: Sequence[EvaluationRow]) -> bool:

@@ -22,7 +22,18 @@ from selfevo_jax.rounds.workbench import select_platform
 from selfevo_jax.sample import available_bytes
 from selfevo_jax.sharding import make_mesh
 from selfevo_jax.start.defaults import BARE, SMALL, Machine, Settings, settings_for
-from selfevo_jax.start.found import EXACT, NUMBER, OPEN, Found, Meta, find_gold, find_meta, find_prompts, named_sets
+from selfevo_jax.start.found import (
+    EXACT,
+    LABEL,
+    NUMBER,
+    OPEN,
+    Found,
+    Meta,
+    find_gold,
+    find_meta,
+    find_prompts,
+    named_sets,
+)
 from selfevo_jax.start.texts import Spread, Texts, measure_texts
 from selfevo_jax.start.written import commented
 from selfevo_jax.text import FormatSection, PromptFormat, fitting_format
@@ -367,7 +378,7 @@ def _graded(kind: str) -> str:
 
 def _asked_for(task: str) -> str | None:
     """How a chat model is asked for answers that the task's scorer can grade; None: by the prompt alone."""
-    return {NUMBER: STEPS, EXACT: BARE}.get(task)
+    return {NUMBER: STEPS, EXACT: BARE, LABEL: BARE}.get(task)
 
 
 def _fit(spread: Spread) -> int:

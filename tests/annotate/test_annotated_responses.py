@@ -54,12 +54,14 @@ def test_responses_come_from_a_model_at_the_server_and_copies_are_asked_about_on
         return "I add.\nIt is 2." if re.fullmatch(r"What is \d \+ 1\?", asks) else teacher(asks)
 
     with serving() as server:
-        server.says = says
+        server.says, server.models = says, ["small"]
         said = annotated(
             *[prompts, out, "--endpoint", server.url, "--model", "big", "--response-model", "small"],
             *["--responses", 2],
         )
         asked = dict(server.asked)
+    notice = "lists no model 'big', but small; the responses come first, and then it is asked"
+    assert said.index(notice) < said.index("response by small") < said.index("feedback by big")
     assert [(row.id, row.response, row.good) for row in read_meta(out)] == [
         ("a-0", "I add.\nIt is 2.", True),
         ("b-0", "I add.\nIt is 2.", False),
@@ -109,7 +111,9 @@ def test_a_base_is_sampled_here_and_no_response_twice(tmp_path, monkeypatch, qui
     with serving() as server:
         server.says = lambda asks: "13." if asks.endswith("new answer.") else "Step 1: wrong.\nVerdict: incorrect"
         words = [prompts, out, "--endpoint", server.url, "--model", "big", "--base", config, "--responses", 3]
-        annotated(*words)
+        server.models = ["other"]
+        said = annotated(*words)
+        assert said.index("lists no model 'big', but other; the responses come first") < said.index("chains in")
         found, content = read_meta(out), out.read_bytes()
         assert {row.prompt for row in found} <= {row["prompt"] for row in rows}
         assert all(row.response.strip() == row.response != row.refinement == "13." for row in found)

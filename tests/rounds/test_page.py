@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,23 +135,40 @@ def test_commands_write_a_page_and_show_chains(finished: Path, tmp_path: Path) -
 
 
 EVIL = "</script><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">needle"
+LONG = "needle" * 30
+"""A name or a word without a place to break it."""
+MEASURED = """
+new MutationObserver(() => setTimeout(() => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  const page = document.documentElement;
+  page.dataset.sideways = page.scrollWidth - page.clientWidth;
+}, 500)).observe(document.documentElement, { attributeFilter: ["data-ready"] });
+"""
+"""Notes, of a page that is whole, by how many pixels it scrolls sideways."""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.slow
 def test_a_browser_without_a_network_shows_the_page_filters_its_chains_and_runs_nothing_that_a_model_wrote(
-    finished: Path, tmp_path: Path
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures, chains = payload([RunDir(finished)])
-    evil = {**chains[0], "prompt": EVIL, "answers": [{**chains[0]["answers"][0], "text": f"javascript:{EVIL}"}]}
+    figures, chains = json.loads(json.dumps(payload([RunDir(finished)])).replace("stories", LONG))
+    figures["runs"].append({**figures["runs"][0], "name": LONG, "said": [LONG]})
+    answer = {**chains[0]["answers"][0], "text": f"javascript:{EVIL}"}
+    evil = {**chains[0], "run": 1, "id": LONG, "prompt": EVIL + LONG, "gold": LONG, "answers": [answer]}
+    made = sys.modules[document.__module__]
+    script = made._script()
+    monkeypatch.setattr(made, "_script", lambda: script + MEASURED)
     page = tmp_path / "page.html"
-    page.write_bytes(document("before", ["A sentence."], figures, [*chains, evil]))
+    page.write_bytes(document("before", [f"A sentence of {LONG}."], figures, [*chains, evil]))
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     flags += " --disable-component-update --disable-sync --enable-logging=stderr --dump-dom --virtual-time-budget=3000"
+    flags += " --window-size=400,800"
     offline = "--host-resolver-rules=MAP * ~NOTFOUND"
     command = [str(CHROMIUM), *flags.split(), offline, f"--user-data-dir={tmp_path}/profile"]
-    done = subprocess.run([*command, f"{page.as_uri()}#set=*&q=needle"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, f"{page.as_uri()}#set=*&q=onerror"], capture_output=True, text=True, timeout=120)
     assert 'data-ready="true"' in done.stdout
+    assert 'data-sideways="0"' in done.stdout
     assert f"1 of the {len(chains) + 1} chains in this page" in done.stdout
     assert done.stdout.count('<article class="chain">') == 1
     assert "<title>before</title>" in done.stdout

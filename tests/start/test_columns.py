@@ -1,14 +1,17 @@
 """What a user's files are is found out by their names and by what is in them."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from selfevo_jax.data import MetaRow
 from selfevo_jax.errors import DataError
+from selfevo_jax.scorers.regex import Regex
 from selfevo_jax.start.columns import META, Fields
-from selfevo_jax.start.found import find_gold, find_meta, find_prompts, judge_of
+from selfevo_jax.start.found import LOOSE, find_gold, find_meta, find_prompts, judge_of
 
 
 def jsonl(path: Path, *rows: dict) -> str:
@@ -88,6 +91,27 @@ def test_gold_answers_say_what_can_grade_them(tmp_path: Path, rows: list, kind: 
 def test_punctuation_counts_only_where_a_gold_answer_has_some(tmp_path: Path, answers: list, scorer: object) -> None:
     rows = [{"prompt": str(n), "answer": answer} for n, answer in enumerate(answers)]
     assert find_gold(jsonl(tmp_path / "e.jsonl", *rows), {})[0].scorer == scorer
+
+
+def test_a_few_labels_are_found_in_a_sentence_and_a_text_that_names_two_has_no_answer(tmp_path: Path) -> None:
+    def scorer(*labels: str) -> Any:
+        rows = [{"prompt": str(n), "answer": labels[n % len(labels)]} for n in range(20)]
+        return find_gold(jsonl(tmp_path / "e.jsonl", *rows), {})[0].scorer
+
+    said = re.compile(Regex(**scorer("relevant", "Not relevant")).pattern)
+    for text, label in {
+        "RELEVANT": "RELEVANT",
+        "This is not relevant.\nSo: Not relevant!": "not relevant",
+        "It is relevant, and\nrelevant again.": "relevant",
+        "Relevant or not relevant?": None,
+        "It is not relevant; no: relevant.": None,
+        "irrelevant": None,
+    }.items():
+        match = said.search(text)
+        assert (match and match[1]) == label, text
+    assert scorer("A", "B") == "choice"
+    for others in (["Paris"], ["+", "-"], [f"city {name}" for name in "abcdefghi"], ["yes", ["no"]]):
+        assert scorer(*others) in (LOOSE, "exact")
 
 
 META_ROW = {"prompt": "p", "response": "5", "feedback": "No. Verdict: incorrect", "refinement": "4", "good": False}
