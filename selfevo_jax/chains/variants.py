@@ -13,8 +13,9 @@ from selfevo_jax.chains.trace import Candidate, Rollout
 
 
 class RefinementsChain(RefineChain):
-    """Respond, judge, and `refinements` times refine that same feedback and judge the refinement. All go on from one
-    text, which the slot keeps."""
+    """Respond, judge, `refinements` times refine that same feedback, and judge each refinement. All of these are drawn
+    before the first is judged: the slot keeps the text that they go on from, of which a judgement has the prompt alone.
+    """
 
     def __init__(self, *args: Any, refinements: int, **how: Any) -> None:
         super().__init__(*args, **how)
@@ -30,9 +31,9 @@ class RefinementsChain(RefineChain):
         first = yield from self._judged(self._judge, candidates)
         if first.error is not None or first.feedback.good is not False:
             return self._ended(candidates, first.error)
-        asked = self._fmt.refine(first.so_far)
-        for number in range(1, self._refinements + 1):
-            last = yield self._request(f"refine-{number}", asked, self._stages.refine)
+        asked, numbers = self._fmt.refine(first.so_far), range(1, self._refinements + 1)
+        drawn = yield [self._request(f"refine-{number}", asked, self._stages.refine) for number in numbers]
+        for last in drawn:
             if last.finish == "error":
                 return self._ended([*candidates, Candidate("", "error", ())], last.error)
             candidates.append(self._candidate(last))

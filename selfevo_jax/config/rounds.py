@@ -123,6 +123,17 @@ class RoundsSection(Section):
         """With `threshold`: of a round."""
         return self.quantiles[min(round, len(self.quantiles)) - 1]
 
+    def notice(self) -> str | None:
+        """A line where there are quantiles of rounds that are not run, or not before `number` is raised."""
+        named, rounds = len(self.quantiles), self.number
+        if rounds == 0 or named <= rounds:
+            return None
+        left = ", ".join(f"{quantile:g}" for quantile in self.quantiles[rounds:])
+        return (
+            f"rounds.quantiles: found {named}, one for each round, but rounds.number is {rounds}, so that no round is "
+            f"filtered by {left}; name no more than are run, or raise rounds.number"
+        )
+
 
 class MethodSection(Section):
     """What a round does."""

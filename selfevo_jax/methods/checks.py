@@ -90,8 +90,12 @@ def without(reads: Mapping[str, str], *keys: str) -> dict[str, str]:
     return {key: why for key, why in reads.items() if key not in keys}
 
 
-def _never_refines(method: str) -> bool:
-    return bool(DEFAULTS.get(method, {}).get("rounds.turns") == 0)
+def _check_refines(config: Config, method: str, key: str, needs: str, without: str) -> None:
+    """Raises ConfigError where a round makes no refinements. `key`: what `needs` them, and goes `without`."""
+    if DEFAULTS.get(method, {}).get("rounds.turns") == 0:
+        raise ConfigError(f"{key}: {needs}, but {method} makes none; {without}")
+    if config.rounds.turns == 0:
+        raise ConfigError(f"rounds.turns: found 0, but {needs}; set it to 1 or more")
 
 
 def check_selection(config: Config, method: str, compares: bool) -> None:
@@ -103,12 +107,9 @@ def check_selection(config: Config, method: str, compares: bool) -> None:
             f"rounds.select: {rounds.select} ranks by scores, but the judge gives verdicts alone; set judge.kind to "
             "confidence, likelihood, rating or ensemble, or rounds.select to feedback"
         )
-    if rounds.select == "improvement" and _never_refines(method):
-        raise ConfigError(
-            f"rounds.select: improvement compares refinements, but {method} makes none; set it to feedback"
-        )
-    if rounds.select == "improvement" and rounds.turns == 0:
-        raise ConfigError("rounds.turns: found 0, but improvement compares refinements; set it to 1 or more")
+    if rounds.select == "improvement":
+        needs = "improvement compares refinements"
+        _check_refines(config, method, "rounds.select", needs, "set it to feedback")
     if rounds.select == "best_of_n" and config.data.samples_per_prompt < 2:
         raise ConfigError(
             "data.samples_per_prompt: found 1, but best_of_n chooses among the samples of a prompt; set it to 2 or more"
@@ -192,14 +193,7 @@ def check_pairs(config: Config, pairs: str, needed: bool = True) -> None:
 def check_batch_judge(config: Config, method: str, refines: bool) -> None:
     """Raises ConfigError for a batch judge that would have nothing to judge. `refines`: whether a second answer of a
     chain is a refinement."""
-    rounds, batch = config.rounds, config.judge.batch
-    if batch is not None and batch.kind == "pairwise" and refines and _never_refines(method):
-        raise ConfigError(
-            f"judge.batch.kind: pairwise compares a refinement with its response, but {method} makes none; set "
-            "judge.batch to null"
-        )
-    if batch is not None and batch.kind == "pairwise" and rounds.turns == 0 and refines:
-        raise ConfigError(
-            "judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there is "
-            "none; set rounds.turns to 1 or more"
-        )
+    batch = config.judge.batch
+    if batch is not None and batch.kind == "pairwise" and refines:
+        needs = "pairwise compares a refinement with its response"
+        _check_refines(config, method, "judge.batch.kind", needs, "set judge.batch to null")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from selfevo_jax.data.packing import Packing
 from selfevo_jax.model.learning import LoraConfig, Remat, Target
@@ -119,6 +119,16 @@ class MetaSection(TrainSection):
 
     steps: Count | None = None
     """As for `learn`. 0: the model has its meta-skills already, and is M_meta as it is; D_meta may then be left out."""
+
+    @field_validator("meta_share")
+    @classmethod
+    def _is_of_rounds(cls, share: float | None) -> float | None:
+        if share is not None:
+            raise ValueError(
+                f"found {share:g}, but before the rounds there is no D_self to share with; leave it out, or set "
+                "learn.meta_share"
+            )
+        return share
 
 
 class SavingSection(Section):

@@ -18,12 +18,13 @@ def play(kind, *texts, judge=JUDGE, **own):
 
 
 def test_all_refinements_go_on_from_one_feedback_and_each_is_judged_as_an_answer_to_the_prompt():
-    rollout, requests = play(RefinementsChain, "xy", "bad", "x", "bad", "y", "good", "xx", "bad", refinements=3)
-    stages = ["respond", "feedback-0", "refine-1", "feedback-1", "refine-2", "feedback-2", "refine-3", "feedback-3"]
+    rollout, requests = play(RefinementsChain, "xy", "bad", "x", "y", "xx", "bad", "good", "bad", refinements=3)
+    # what they go on from is in the slot until the first of them is judged
+    stages = ["respond", "feedback-0", "refine-1", "refine-2", "refine-3", "feedback-1", "feedback-2", "feedback-3"]
     assert [r.key.stage for r in requests] == stages
     refine = {r.tokens for r in requests if r.key.stage.startswith("refine")}
     assert refine == {(*requests[1].tokens, *ids("bad"), 62)}
-    assert list(requests[5].tokens) == [*requests[0].tokens, *ids("y"), 60, 61]
+    assert list(requests[6].tokens) == [*requests[0].tokens, *ids("y"), 60, 61]
     assert [(c.text, c.verdict) for c in rollout.candidates] == [
         ("xy", False),
         ("x", False),
@@ -40,7 +41,8 @@ def test_what_is_called_good_or_cannot_be_read_is_not_refined():
 
 
 def test_a_fault_ends_a_chain_with_its_message():
-    for script in ([TOO_LONG], ["xy", TOO_LONG], ["xy", "bad", TOO_LONG], ["xy", "bad", "x", TOO_LONG]):
+    drawn = ["xy", "bad", "x", "y", "xx"]
+    for script in ([TOO_LONG], ["xy", TOO_LONG], ["xy", "bad", *[TOO_LONG] * 3], [*drawn, TOO_LONG]):
         rollout, requests = play(RefinementsChain, *script, refinements=3)
         assert (rollout.error, len(requests)) == ("too long", len(script))
 

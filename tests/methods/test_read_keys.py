@@ -115,6 +115,12 @@ def test_what_is_read_or_asks_for_nothing_is_taken(case):
     method(name, *([*changes, "data.stories=null"] if any("qa:" in text for text in changes) else changes))
 
 
+def test_a_key_of_the_rounds_alone_is_refused_before_them():
+    method("self_refine", "meta.meta_share=null")  # as a run's own config has it
+    with pytest.raises(ConfigError, match=r"meta.meta_share: found 0.3, but before the rounds there is no D_self .*"):
+        method("self_refine", "meta.meta_share=0.3")
+
+
 def test_single_answers_are_learnt_of_prompts_within_the_pass_rate_alone():
     def rows(prompt, *goods):
         said = [Candidate(f"{n}", "stop", (50 + n,), Feedback("f", "stop", good, None)) for n, good in enumerate(goods)]

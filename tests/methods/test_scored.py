@@ -62,6 +62,14 @@ def test_a_threshold_that_rises_keeps_less_of_each_round() -> None:
     assert sizes == [3, 2, 2]
 
 
+def test_quantiles_of_rounds_that_are_not_run_are_said() -> None:
+    def said(number: int) -> str | None:
+        return RoundsSection(select="threshold", quantiles=(0.5, 0.6, 0.75), number=number).notice()
+
+    assert [said(0), said(3), RoundsSection(number=1).notice()] == [None] * 3
+    assert "found 3, one for each round, but rounds.number is 1, so that no round is filtered by 0.6, 0.75" in said(1)
+
+
 def test_right_samples_are_capped_in_their_order() -> None:
     rows = [
         Rollout("p", n, "p", (Candidate(f"{n}", "stop", (1,), Feedback("f", "stop", good, None)),), 0)

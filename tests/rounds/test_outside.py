@@ -78,7 +78,7 @@ def test_a_part_of_each_kind_from_outside_makes_a_round(tmp_path: Path) -> None:
         (
             {"judge": {"batch": {"kind": "pairwise"}}, "rounds": {"turns": 0}},
             open_method,
-            r"judge.batch.kind: pairwise compares a refinement with its response, but with rounds.turns 0 there",
+            r"rounds.turns: found 0, but pairwise compares a refinement with its response; set it to 1 or more",
         ),
         (
             {"judge": {"batch": {"kind": "scorer"}}, "rounds": {"turns": 0, "select": "none"}},

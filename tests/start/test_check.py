@@ -138,7 +138,9 @@ def test_lengths_and_servers_that_would_stop_a_run_later_are_faults_now(
     tree = good(tmp_path)
     tree["meta"]["length"], tree["sampling"]["cache_length"] = 8, 40
     tree["meta"]["objective"] = {"name": "dpo"}
-    tree["judge"] = {"batch": {"kind": "endpoint", "endpoint": {"url": "http://127.0.0.1:1/v1", "model": "m"}}}
+    server = {"url": "http://127.0.0.1:1/v1", "model": "m"}
+    tree["judge"] = {"batch": {"kind": "endpoint", "form": "rating", "endpoint": server}}
+    tree["rounds"] |= {"select": "threshold", "quantiles": [0.5, 0.75]}
     monkeypatch.setattr("selfevo_jax.start.check.available_bytes", lambda _: 1 << 20)
     monkeypatch.setattr("selfevo_jax.storage.disk.Disk.free", lambda *_: 1000)
     done = CliRunner().invoke(app, ["evolve", written(tmp_path / "c.yaml", tree), "--check"])
@@ -150,6 +152,7 @@ def test_lengths_and_servers_that_would_stop_a_run_later_are_faults_now(
         "meta: its parameters, moments, gradients and what is held beside them take",
         "a fine-tuning needs 0.01 GB on disk, 0.00 GB are free",
         "warning: a prompt of",
+        "warning: rounds.quantiles: found 2, one for each round, but rounds.number is 1",
     ):
         assert said in done.output, (said, done.output)
 
