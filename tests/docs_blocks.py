@@ -35,7 +35,7 @@ BASE = {
 """The config that fragments are merged into."""
 OTHERS = (
     *("cd", "gcloud", "gsutil", "git", "hf", "kubectl", "ls", "mlflow", "openssl", "sky", "source", "tensorboard"),
-    *("head", "tail", "trackio", "vllm", "wandb", "xpk", "llama-cli", "export"),
+    *("cat", "head", "tail", "trackio", "vllm", "wandb", "xpk", "llama-cli", "export"),
 )
 """Commands of others, which are taken as they are."""
 

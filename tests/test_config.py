@@ -358,7 +358,8 @@ def test_every_usual_name_leads_to_a_key_that_there_is() -> None:
     assert set(forms._OTHER_NAMES) <= known
 
 
-WRONG = ["ten", "", [], ["a"], {}, {"a": 1}, True, False, None, -1e9, 0.5, float("nan"), 10**5000, "1e", "null"]
+NAN = float("nan")
+WRONG = ["ten", "", [], ["a"], {}, {"a": 1}, True, False, None, -1e9, 0.5, NAN, 10**5000, "1e", "null"]
 PYDANTIC = ["pydantic", "Input", "should be", "Field", "validation", "instance", "dictionary", "Traceback", "unable"]
 
 
@@ -381,7 +382,7 @@ def test_a_wrong_value_of_any_key_is_one_line_that_says_what_the_key_wants(key: 
             branch = branch.setdefault(part, {})
         branch[last] = value
         faults.append(fault(tree))
-        assert faults[-1] is not None or str(value) != "nan", "nan is within all bounds, and no value of any key"
+        assert faults[-1] is not None or value is not NAN, "nan is within all bounds, and no value of any key"
     faults = [text for text in faults if text is not None]
     assert len(faults) >= 3
     for text in faults:
@@ -409,6 +410,8 @@ def test_a_wrong_value_of_any_key_is_one_line_that_says_what_the_key_wants(key: 
         ("evaluate.modes=[]", "evaluate.modes: found a list of 0, expected a list, each direct, refined, consistency"),
         ("run_dir=5", "run_dir: found 5, expected a text"),
         ("seed=9223372036854775808", "seed: found 9223372036854775808, expected a whole number from 0 up to"),
+        ("format.template={depth: .nan}", "format.template.depth: found nan, expected a finite number"),
+        ("method.settings={markers: [.inf]}", "method.settings.markers.0: found inf, expected a finite number"),
         ("data=3", "data: found 3, expected a section with keys such as stories"),
     ],
 )

@@ -138,6 +138,9 @@ def _explain(origin: str, error: ValidationError, tree: Any) -> ConfigError:
         elif item["type"] == "value_error":
             where = f"{key}: " if location else ""
             lines.append(f"{origin}: {where}{item['ctx']['error']}")
+        elif item["type"] == "finite_number" and location[-1] == "float":  # settings of any form
+            inside = ".".join(str(part) for part in location[:-1] if part not in ("list", "dict"))
+            lines.append(f"{origin}: {_short(inside)}: found {_shown(item['input'])}, expected a finite number")
         else:
             quotes = ""
             if isinstance(item["input"], dict | list) and "a text" in expected(location, tree):

@@ -78,7 +78,7 @@ def opened(bench, root: Path, **changes: object):
         prompts=lambda round: rows,
         qa_rows=lambda: [],
         has_meta=False,
-        evaluation=lambda: {"held": SimpleNamespace(rows=[PromptRow("h", EVALUATED)])},
+        evaluation=lambda: {"held": SimpleNamespace(rows=[PromptRow("h", EVALUATED)], votes=True)},
         questions=lambda: None,
     )
     dir = RunDir(root)

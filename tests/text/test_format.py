@@ -235,7 +235,6 @@ def test_no_template_and_no_end_of_text_are_refused(loaded, tmp_path):
         {"stop_strings": ("",)},
         {"template": {"enable_thinking": False}},
         {"template": {"messages": []}, "kind": "chat"},
-        {"template": {"enable_thinking": float("nan")}, "kind": "chat"},
     ],
 )
 def test_formats_that_cannot_be_used_are_refused_by_key(bad, loaded):
