@@ -119,6 +119,11 @@ class RoundsSection(Section):
         first = round - (round - 1) % self.order_rounds
         return range(first, first + self.order_rounds)
 
+    @property
+    def last_given(self) -> int:
+        """The last round whose given prompts a run may ask, or deal out among others: it may never come."""
+        return self.together(self.number)[-1]
+
     def quantile(self, round: int) -> float:
         """With `threshold`: of a round."""
         return self.quantiles[min(round, len(self.quantiles)) - 1]

@@ -95,6 +95,11 @@ class JudgeSection(Section):
         return self.kind != "verdict" if self.batch is None else self.batch.scores
 
     @property
+    def pairwise(self) -> bool:
+        """Whether a refinement is held against its own response, so that nothing is said of a response by itself."""
+        return self.batch is not None and self.batch.kind == "pairwise"
+
+    @property
     def server(self) -> EndpointSection | None:
         """The server that is asked about finished chains."""
         return None if self.batch is None else self.batch.endpoint

@@ -181,7 +181,7 @@ def check_pairs(config: Config, pairs: str, needed: bool = True) -> None:
         return
     if pairs == "samples" and samples < 2:
         raise ConfigError("data.samples_per_prompt: found 1, but pairs of samples need 2 or more")
-    if pairs == "samples" and (batch := config.judge.batch) is not None and batch.kind == "pairwise":
+    if pairs == "samples" and config.judge.pairwise:
         raise ConfigError(
             "method.settings.pairs: found samples, but judge.batch.kind pairwise compares a response with its "
             "refinement, and no samples with each other; set it to refinement, or judge.batch to null"
@@ -193,7 +193,6 @@ def check_pairs(config: Config, pairs: str, needed: bool = True) -> None:
 def check_batch_judge(config: Config, method: str, refines: bool) -> None:
     """Raises ConfigError for a batch judge that would have nothing to judge. `refines`: whether a second answer of a
     chain is a refinement."""
-    batch = config.judge.batch
-    if batch is not None and batch.kind == "pairwise" and refines:
+    if config.judge.pairwise and refines:
         needs = "pairwise compares a refinement with its response"
         _check_refines(config, method, "judge.batch.kind", needs, "set judge.batch to null")

@@ -35,8 +35,7 @@ class Ilf(SelfRefine):
         found = self.refinements
         if isinstance(found, bool) or not isinstance(found, int) or found < 2:
             raise ConfigError(f"method.settings.refinements: found {found!r}, expected a whole number of 2 or more")
-        batch = self.config.judge.batch
-        if batch is not None and batch.kind == "pairwise":
+        if self.config.judge.pairwise:
             raise ConfigError(
                 f"judge.batch.kind: pairwise compares one refinement with its response, but {self.name} chooses among "
                 f"{found}; set judge.batch to null"

@@ -71,7 +71,7 @@ class IterativeDpo(SelfRefine):
         config, extreme = self.config, self.config.rounds.select == "extremes"
         single = f"learn.objective.name {self.objective.name}" if VERDICT in self.objective.reads else ""
         refined = "method.settings.pairs refinement" if self.pairs == "refinement" else ""
-        beside = "" if self._samples_compare else "judge.batch.kind pairwise"
+        beside = "judge.batch.kind pairwise" if config.judge.pairwise else ""
         one = "data.samples_per_prompt 1" if config.data.samples_per_prompt == 1 else ""
         # of single answers none is chosen, and without samples none is the best or the worst
         found = {
@@ -81,18 +81,12 @@ class IterativeDpo(SelfRefine):
         }
         return without(super().reads, "judge.top_share") | found
 
-    @property
-    def _samples_compare(self) -> bool:
-        """Whether the scores of responses to one prompt can be held against each other."""
-        batch = self.config.judge.batch
-        return batch is None or batch.kind != "pairwise"
-
     def found(self, rollouts: Sequence[Rollout]) -> tuple[list[p.Pair], p.LeftOut]:
         """The pairs of a round, in the order of its prompts."""
         rounds = self.config.rounds
         rows = within(rollouts, rounds.pass_rate)
         refined = p.refinement_pairs(rows) if self.pairs != "samples" else ()
-        samples = self.pairs != "refinement" and self._samples_compare
+        samples = self.pairs != "refinement" and not self.config.judge.pairwise
         sampled = p.sample_pairs(rows, rounds.extremes, self.config.seed) if samples else ()
         return p.usable_pairs([*refined, *sampled], rounds.per_prompt)
 

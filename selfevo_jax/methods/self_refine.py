@@ -62,9 +62,9 @@ class SelfRefine:
     @property
     def reads(self) -> dict[str, str]:
         """The keys that it reads of those that not every method reads (see `check_read`)."""
-        rounds, batch = self.config.rounds, self.config.judge.batch
+        rounds = self.config.rounds
         # a judge that compares says of no response that it is good
-        compared = "judge.batch.kind pairwise" if batch is not None and batch.kind == "pairwise" else ""
+        compared = "judge.batch.kind pairwise" if self.config.judge.pairwise else ""
         judged = "" if self.judges else "rounds.turns 0 and rounds.select none"
         ranked = "" if rounds.select in ("feedback", "random") else f"rounds.select {rounds.select}"
         return {

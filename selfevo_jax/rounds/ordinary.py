@@ -39,9 +39,7 @@ def check_ordinary(rows: Sequence[QARow], task: Task, rounds: RoundsSection) -> 
         return
     asked = task.questions()
     meta = asked.rows if asked is not None else task.meta_rows(()).rows if task.has_meta else ()
-    # a round may ask what is given to one that comes after it, or never does
-    last = rounds.together(rounds.number)[-1]
-    given = [row for number in range(1, last + 1) for row in task.prompts(number)]
+    given = [row for number in range(1, rounds.last_given + 1) for row in task.prompts(number)]
     check_held_out("ordinary", rows, {"prompts": given, "meta_skill": meta, "qa": task.qa_rows()})
 
 

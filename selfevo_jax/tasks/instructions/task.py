@@ -51,9 +51,8 @@ class Instructions:
         self._parts = split(read_prompts(section.source.source, columns=section.source.columns), section)
         self._questions = self._rows(self._parts.meta, section.meta.prompts, f"{config.seed}/meta", "meta")
         self._plain = without_demands(self._parts.meta, section.meta.own_prompts, str(config.seed))
-        # rounds that are put in order together have their prompts in it, also those that may never come
-        last = config.rounds.together(config.rounds.number)[-1]
-        self._rounds = self._rows(self._parts.prompts, data.prompts_per_round * last, f"{config.seed}/rounds", "round")
+        number = data.prompts_per_round * config.rounds.last_given
+        self._rounds = self._rows(self._parts.prompts, number, f"{config.seed}/rounds", "round")
         sets = {"instructions": self._evaluated(self._parts.evaluation, section.evaluation.rows, "test")}
         check_apart([*self._questions, *self._rounds], sets["instructions"], section.apart)
         if section.evaluation.seen_rows:
