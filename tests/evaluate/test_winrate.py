@@ -60,7 +60,7 @@ def test_both_sides_shares_are_one_together(rows):
     assert (one.wins, one.ties, one.losses, one.unjudged) == (other.losses, other.ties, other.wins, other.unjudged)
     for a, b in ((one.rate, other.rate), (one.length_controlled, other.length_controlled)):
         if a.value is not None:
-            assert a.value + b.value == pytest.approx(1, abs=1e-9)
+            assert a.value + b.value == pytest.approx(1, abs=1e-6)
     assert one.first_slot == other.first_slot
     assert one.consistency == other.consistency
 
