@@ -15,7 +15,7 @@ from selfevo_jax.errors import ConfigError, shown
 from selfevo_jax.lazy import install
 from selfevo_jax.scorers.base import NO_ANSWER, NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
 from selfevo_jax.scorers.workers import Late, workers
-from selfevo_jax.text import without_working
+from selfevo_jax.text import behind_thinking, without_working
 
 _CHILD = Path(__file__).with_name("math_child.py")
 _MARKED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\begin")
@@ -26,10 +26,11 @@ _PROCESSES = 8
 
 class Math(ScorerSection):
     """Right is a text whose expression equals that of the column `answer`: LaTeX, with or without its dollar signs, or
-    a worked solution that ends in '#### 18'.
+    a worked solution that ends in '#### 18'. What the text only thinks before its answer (<think>...</think>) is not
+    read.
 
-    What takes more than `seconds`, or fails, is not scored. Answers vote together where they are written alike after
-    sympy has read them.
+    What takes more than `seconds`, or fails, be it to be read or to be compared, is not scored. Answers vote together
+    where they are written alike after sympy has read them.
     """
 
     kind: Literal["math"] = "math"
@@ -53,11 +54,11 @@ class Math(ScorerSection):
         ]
 
     def grades(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Grade]:
-        asked = [{"gold": self._gold(row), "text": text} for row, text in zip(rows, texts, strict=True)]
+        asked = [{"gold": self._gold(row), "text": _answer(text)} for row, text in zip(rows, texts, strict=True)]
         return [_grade(found) for found in self._asked(asked)]
 
     def keys(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Hashable | None]:
-        found = self._asked([{"text": text} for text in texts])
+        found = self._asked([{"text": _answer(text)} for text in texts])
         return [None if isinstance(one, Late) else one["read"] for one in found]
 
     def _asked(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
@@ -90,7 +91,12 @@ class Math(ScorerSection):
         )
 
 
+def _answer(text: str) -> str:
+    begin = behind_thinking(text)
+    return "" if begin is None else text[begin:]
+
+
 def _grade(found: Any) -> Grade:
-    if isinstance(found, Late) or found["right"] is None:
-        return NOT_SCORED if isinstance(found, Late) or found["read"] is not None else NO_ANSWER
-    return Grade(float(found["right"]))
+    if isinstance(found, Late) or found["failed"]:
+        return NOT_SCORED
+    return NO_ANSWER if found["read"] is None else Grade(float(found["right"]))

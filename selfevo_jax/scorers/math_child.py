@@ -1,8 +1,9 @@
 """A process of its own for sympy, which may take for ever, or all memory, on some expressions. Run as a script by
 `workers`: one request a line, as JSON, and one answer a line.
 
-{"gold", "text"} -> {"read": the text's expression, or null; "right": null where it could not be compared}.
-{"gold"} or {"text"} alone -> {"read"}.
+{"gold", "text"} -> {"read": the text's expression, or null; "right": null where there is nothing to compare;
+"failed": whether it could not be read or compared}.
+{"gold"} or {"text"} alone -> {"read", "failed"}.
 """
 
 import contextlib
@@ -16,18 +17,18 @@ MEMORY = 4 << 30
 
 
 def expressions(text: str) -> list:
-    try:
-        return parse(text, parsing_timeout=None)
-    except Exception:  # a text can be anything
-        return []
+    return parse(text, parsing_timeout=None, raise_on_error=True)
 
 
 def answer(request: dict) -> dict:
-    read = expressions(request["text"] if "text" in request else request["gold"])
-    found = {"read": str(read[0]) if read else None, "right": None}
-    if read and "gold" in request and "text" in request:
-        with contextlib.suppress(Exception):
+    found: dict = {"read": None, "right": None, "failed": False}
+    try:
+        read = expressions(request["text"] if "text" in request else request["gold"])
+        found["read"] = str(read[0]) if read else None
+        if read and "gold" in request and "text" in request:
             found["right"] = verify(expressions(request["gold"]), read, timeout_seconds=None, raise_on_error=True)
+    except Exception:  # a text can be anything
+        found["failed"] = True
     return found
 
 

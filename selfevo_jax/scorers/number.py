@@ -9,7 +9,7 @@ from typing import Literal
 
 from selfevo_jax.errors import shown
 from selfevo_jax.scorers.base import NO_ANSWER, Fault, Grade, ScoredRow, ScorerSection
-from selfevo_jax.text import cut_run_on, extract_answer, is_scorable, number_as_text, same_answer
+from selfevo_jax.text import cut_run_on, extract_answer, is_scorable, number_as_text, own_answer, same_answer
 
 _DIGITS = re.compile(r"[0-9]{1,18}(?![0-9])")
 
@@ -37,13 +37,13 @@ class Number(ScorerSection):
         )
 
     def grade(self, row: ScoredRow, text: str) -> Grade:
-        given = extract_answer(text)
+        given = extract_answer(own_answer(text))
         if given is None:
             return NO_ANSWER
         return Grade(float(given == extract_answer(str(number_as_text(self.value(row, "answer"))))))
 
     def key(self, row: ScoredRow, text: str) -> Hashable | None:
-        return extract_answer(text)
+        return extract_answer(own_answer(text))
 
     def spoil(self, row: ScoredRow, text: str, rng: random.Random) -> str | None:
         return spoil(text, rng)
@@ -54,12 +54,13 @@ def spoil(text: str, rng: random.Random) -> str | None:
 
     None where no number of the text can be changed so; a number of a step, say, is not the answer.
     """
-    if extract_answer(text) is None:
+    own = own_answer(text)
+    if extract_answer(own) is None:
         return None
-    for found in reversed(list(_DIGITS.finditer(text))):
+    for found in reversed(list(_DIGITS.finditer(own))):
         value = int(found.group())
         changed = value + rng.choice([d for d in (-3, -2, -1, 1, 2, 3) if value + d >= 0])
-        wrong = f"{text[: found.start()]}{changed:0{len(found.group())}d}{text[found.end() :]}"
-        if extract_answer(wrong) is not None and not same_answer(wrong, text):
-            return wrong
+        wrong = f"{own[: found.start()]}{changed:0{len(found.group())}d}{own[found.end() :]}"
+        if extract_answer(wrong) is not None and not same_answer(wrong, own):
+            return text[: len(text) - len(own)] + wrong
     return None

@@ -33,7 +33,8 @@ class Regex(Compared):
     """Right is a text in which the group of the pattern's last match is one of the gold texts.
 
     A text on which the pattern takes more than `seconds` is not scored; after twenty of them, where they are half of
-    all, no further one is tried.
+    all, no further one is tried. The pattern sees the whole text, with what is only thought before the answer: it may
+    name the mark that closes that.
     """
 
     short: ClassVar[str | None] = "pattern"

@@ -7,6 +7,7 @@ from selfevo_jax.text.answers import (
     cut_run_on,
     extract_answer,
     is_scorable,
+    own_answer,
     same_answer,
     without_working,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "load_tokenizer",
     "normal",
     "number_as_text",
+    "own_answer",
     "parse_verdict",
     "read_gguf_fields",
     "same_answer",

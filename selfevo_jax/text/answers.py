@@ -7,6 +7,7 @@ from collections import deque
 from fractions import Fraction
 
 from selfevo_jax.text.numbers import Number, numbers, plain_numbers
+from selfevo_jax.text.thinking import behind_thinking
 
 RULES = r"""The rule for numeric answers, the same for gold and for the model's text.
 
@@ -37,6 +38,8 @@ RULES = r"""The rule for numeric answers, the same for gold and for the model's 
    words behind the number are dropped: 12 km and 12 km/h equal 12. Numbers in words are not read.
 8. The number of a step ("step 2") and digits within a word (H2O) are not looked at.
 9. Two answers are the same when both have a number and the numbers are equal.
+10. In the model's text what it only thinks before its answer (<think>...</think>) is not read, and thinking that does
+   not end has no answer. Gold is read whole.
 """
 
 _LONGEST = 1000
@@ -80,22 +83,33 @@ _VARIABLE = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])|,.*=|=.*,")
 
 
 def cut_run_on(text: str) -> str:
-    """The text without the invented next question that may follow its final answer (rule 2)."""
-    end = _run_on(text)
-    return text if end >= len(text) else text[:end].rstrip()
+    """A model's text without the invented next question that may follow its final answer (rule 2); nothing is cut in
+    what it only thinks before that."""
+    own = own_answer(text)
+    return text[: len(text) - len(own)] + _cut(own)
 
 
 def extract_answer(text: str) -> Fraction | None:
     """The numeric answer of a text by RULES; None when there is none."""
-    text = cut_run_on(text)
+    text = _cut(text)
     if (marked := _marked(text)) is not None:
         return _stated(marked)
     last = next(iter(deque(numbers(plain_numbers(text)), maxlen=1)), None)
     return None if last is None else last.value
 
 
+def own_answer(text: str) -> str:
+    """A model's text behind what it only thinks before its numeric answer (see `behind_thinking`); empty where the
+    thinking does not end."""
+    begin = behind_thinking(text, lambda before: _run_on(before) < len(before))
+    return "" if begin is None else text[begin:]
+
+
 def before_next_question(text: str) -> str:
-    """The text up to the first line that opens as a next question does (rule 2), for answers of any kind."""
+    """A model's text, behind what it only thinks, up to the first line that opens as a next question does (rule 2), for
+    answers of any kind; empty where the thinking does not end."""
+    begin = behind_thinking(text, lambda before: _NEXT_QUESTION.search(before) is not None)
+    text = "" if begin is None else text[begin:]
     head = _NEXT_QUESTION.search(text)
     return text if head is None else text[: head.start()]
 
@@ -115,6 +129,11 @@ def same_answer(a: str, b: str) -> bool:
     """Whether two texts give the same number (rule 9); symmetric, so gold and answer may change places."""
     left, right = extract_answer(a), extract_answer(b)
     return left is not None and left == right
+
+
+def _cut(text: str) -> str:
+    end = _run_on(text)
+    return text if end >= len(text) else text[:end].rstrip()
 
 
 def _marked(text: str) -> str | None:

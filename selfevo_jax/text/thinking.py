@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _NAMES = r"(?:think|thinking|thought|reasoning)"
-_OPENED = re.compile(rf"\s*(?:<{_NAMES}>|\[think\])", re.IGNORECASE)
+_OPENED = re.compile(rf"<{_NAMES}>|\[think\]", re.IGNORECASE)
 _CLOSED = re.compile(rf"</{_NAMES}>|\[/think\]", re.IGNORECASE)
 
 
-def behind_thinking(text: str) -> int | None:
+def behind_thinking(text: str, runs_on: Callable[[str], bool] = lambda before: False) -> int | None:
     """Where the answer itself begins: 0 where there is no thinking before it; None where the thinking does not end.
 
     A closing mark alone counts too: templates that open the thinking do so in the prompt, which is no part of the text.
+    What is thought where the text `runs_on` before it, in an invented next question, is not before the answer.
     """
     closed = _CLOSED.search(text)
-    if closed is not None:
-        return closed.end()
-    return None if _OPENED.match(text) else 0
+    if closed is None:
+        return None if _OPENED.match(text.lstrip()) else 0
+    opened = _OPENED.search(text, 0, closed.start())
+    return 0 if opened is not None and runs_on(text[: opened.start()]) else closed.end()

@@ -2,13 +2,18 @@
 
 import importlib.util
 import re
+import runpy
+import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scorer_helpers import fault, key, row
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.lazy import install
+from selfevo_jax.scorers import math
 from selfevo_jax.scorers.math import Math
 
 needs_math_verify = pytest.mark.skipif(
@@ -44,6 +49,24 @@ def test_what_takes_too_long_is_not_scored_and_what_comes_after_it_is() -> None:
     assert found[0].value is None or not found[0].answered
     assert found[1].right
     assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize("failing", ["parse", "verify"])
+def test_a_text_that_cannot_be_read_or_compared_has_failed_and_is_not_one_without_an_answer(
+    monkeypatch, failing
+) -> None:
+    def fails(*_: object, **how: object) -> None:
+        assert how["raise_on_error"]
+        raise RecursionError
+
+    stub = SimpleNamespace(parse=lambda text, **_: [text] if text else [], verify=lambda *_, **how: True)
+    monkeypatch.setitem(sys.modules, "math_verify", stub)
+    child = runpy.run_path(str(Path(math.__file__).with_name("math_child.py")))["answer"]
+    assert child({"gold": "2", "text": ""}) == {"read": None, "right": None, "failed": False}
+    assert child({"gold": "2", "text": "2"}) == {"read": "2", "right": True, "failed": False}
+    setattr(stub, failing, fails)
+    child = runpy.run_path(str(Path(math.__file__).with_name("math_child.py")))["answer"]
+    assert child({"gold": "2", "text": "2"})["failed"]
 
 
 def test_without_the_package_it_is_refused_with_the_command_to_install_it(monkeypatch) -> None:
