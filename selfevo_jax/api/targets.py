@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +55,15 @@ def of_model(model: str) -> list[str]:
         return [f"model.source={json.dumps(model)}"]
     tokenizer = "null" if found.tokenizer is None else json.dumps(found.tokenizer)
     return [f"model.source={json.dumps(found.source)}", f"model.tokenizer={tokenizer}"]
+
+
+def tokenizers_of(models: Iterable[str]) -> dict[str, str]:
+    """Of RUN and RUN@POINT among models: source -> the tokenizer that the run names for it, where it names one."""
+    from selfevo_jax.run.chosen import of_a_run
+    from selfevo_jax.section import names_rows
+
+    found = [of_a_run(model) for model in models if not names_rows(model)]
+    return {one.source: one.tokenizer for one in found if one is not None and one.tokenizer is not None}
 
 
 def source_of(model: str) -> str:

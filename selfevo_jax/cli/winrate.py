@@ -22,7 +22,7 @@ from selfevo_jax.cli.common import (
     say,
 )
 from selfevo_jax.cli.several import Hosts, with_hosts
-from selfevo_jax.cli.targets import Target, source_of, target_config
+from selfevo_jax.cli.targets import Target, source_of, target_config, tokenizers_of
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.progress import counted
 
@@ -78,10 +78,11 @@ def winrate_command(
 
     refuse_secrets({"--judge": judge, "--against": against, "--model": model, "--prompts": prompts})
     loaded = target_config(target, overrides)
+    tokenizers = tokenizers_of(side for side in (model, against) if side is not None)
     model, against = None if model is None else source_of(model), source_of(against)
     server = _server(judge, judge_model, judge_key_variable, judge_concurrency)
     file = None if out is None else rows_file("--out", out)
-    call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, file)
+    call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, file, tokenizers)
     with group.together(lambda: loaded.run_dir):
         from selfevo_jax import hosts
 
@@ -108,6 +109,8 @@ class _Call:
     prompts: str
     limit: int | None
     out: Path | None
+    tokenizers: dict[str, str]
+    """Of a run's model whose tokenizer does not come with it: source -> tokenizer."""
 
     @property
     def judging(self) -> str | None:
@@ -173,12 +176,13 @@ def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list
         sums = {file: source_checksum(file) for file in (call.prompts, *files)}
         used = {source for source in (model, against, judging) if source is not None and source not in given}
         models = {source: model_checksum(source) for source in sorted(used)}
-        return json.dumps([names, asked, sums, models, settings_of(config)], sort_keys=True)
+        told = [names, asked, sums, models, settings_of(config)]
+        return json.dumps([*told, call.tokenizers] if call.tokenizers else told, sort_keys=True)
 
     mark = hosts.agree("checksums", belongs) if unfinished is not None else ""
     with notice.heeded(), journal_of(unfinished, mark, reporter) as journal:
         kept = Kept(journal)
-        models = Models(config, kept, reporter, lambda bench: winrate.lengths(bench, rows))
+        models = Models(config, kept, reporter, lambda bench: winrate.lengths(bench, rows), call.tokenizers)
         # the judge's model last, so that it is loaded once where it is a side's too
         texts: dict[str, dict[str, Said]] = {}
         for side in (against, model) if judging != against else (model, against):

@@ -111,6 +111,7 @@ class Models:
       config: of the model, its format and its sampling.
       kept: what was sampled before.
       lengths: token counts to expect of all requests of a model, for which its sampler is compiled.
+      tokenizers: source -> its tokenizer, where that does not come with the model.
       on: what is shown before the name of a model.
     """
 
@@ -120,9 +121,11 @@ class Models:
         kept: Kept,
         reporter: Reporter,
         lengths: Callable[[Workbench], Iterable[int]],
+        tokenizers: Mapping[str, str] | None = None,
         on: str = "",
     ) -> None:
         self.config, self.kept, self.reporter, self._expected, self.on = config, kept, reporter, lengths, on
+        self._tokenizers = tokenizers or {}
         self._bench: Workbench | None = None
         self._params: tuple[str, Any] | None = None
 
@@ -162,7 +165,7 @@ class Models:
 
     def _open(self, source: str) -> Workbench:
         """The sampler for a model: the one before, where its shape and its tokens are the same."""
-        config = with_model(self.config, source)
+        config = with_model(self.config, source, self._tokenizers.get(source))
         if self._bench is not None:
             require_unchanged(source)
             found = open_model(source, config.model.tokenizer)
@@ -216,8 +219,9 @@ def tell_lost(said: Sequence[Said], who: str, what: str, limit: str, reporter: R
         reporter.warn(f"{who}{cut} of {len(said)} {what} were cut at a limit; raise {limit}")
 
 
-def with_model(config: Config, source: str) -> Config:
-    """The config with another model; its own tokenizer and preset are not those of another one."""
+def with_model(config: Config, source: str, tokenizer: str | None = None) -> Config:
+    """The config with another model, and the tokenizer of that where it does not come with it; the config's own
+    tokenizer and preset are not those of another one."""
     if source == config.model.source:
         return config
-    return config.model_copy(update={"model": type(config.model)(source=source)})
+    return config.model_copy(update={"model": type(config.model)(source=source, tokenizer=tokenizer)})

@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from loop_helpers import config
+from loop_helpers import Heard, config
+from typer.testing import CliRunner
 
 from selfevo_jax.checkpoint.source import ASSETS
+from selfevo_jax.cli import app, winrate
 from selfevo_jax.cli.targets import is_config, run_of, source_of, target_config
+from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, ModelError
+from selfevo_jax.rounds import texts
+from selfevo_jax.run import RunDir
 
 
 @pytest.mark.parametrize(
@@ -38,6 +43,28 @@ def test_a_config_takes_another_model_by_its_run(finished: Path, tmp_path: Path)
     assert target_config(str(path), None, "package:other").model.source == "package:other"
     assert source_of(f"{finished}@meta") == str(finished / "checkpoints/meta")
     assert source_of("answers.jsonl") == "answers.jsonl"
+
+
+def test_the_base_of_a_run_has_the_tokenizer_that_the_run_names_for_it_beside_another_model_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDir(tmp_path / "run")
+    tree = config(run.root).model_dump(mode="json") | {"model": {"source": "package:m", "tokenizer": "package:t"}}
+    run.open(parse_config(tree), {"model": "x"})
+    run.close()
+    asked, opened = [], []
+    monkeypatch.setattr(winrate, "_compare", lambda config, call, shown: asked.append(call) or (None, []))
+    monkeypatch.setattr(winrate, "_show", lambda *_: None)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config(tmp_path / "other").model_dump(mode="json")))
+    arguments = ["winrate", str(tmp_path / "c.yaml"), "--against", f"{run.root}@base"]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert asked[0].tokenizers == {"package:m": "package:t"}
+    monkeypatch.setattr(texts, "open_workbench", lambda config: opened.append(config.model) or 1 / 0)
+    models = texts.Models(config(run.root), texts.Kept(None), Heard(), lambda bench: [], asked[0].tokenizers)
+    for source in ("package:m", "package:other"):
+        with pytest.raises(ZeroDivisionError):
+            models.texts(source, "answers", ["1"], lambda bench: {}, "answers", "")
+    assert [(of.source, of.tokenizer) for of in opened] == [("package:m", "package:t"), ("package:other", None)]
 
 
 def test_a_model_alone_has_a_config_that_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
