@@ -63,6 +63,27 @@ def test_every_faulty_variant_is_named_with_its_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "override"),
+    [
+        ({"rounds": {"turns": 2}, "rounds.select": "none"}, "variants.a.rounds.select=threshold"),
+        ({"rounds": {"turns": 2}, "rounds.select": "none"}, "variants.a.rounds={turns: 2, select: threshold}"),
+        ({"rounds.turns": 2, "rounds": {"select": "none"}}, "variants.a.rounds.select=threshold"),
+    ],
+)
+def test_an_override_of_a_variant_holds_however_its_key_is_written_there(tmp_path: Path, written, override) -> None:
+    variants = {"a": {**written, "rounds.quantiles": [0.5]}, "b": written}
+    more = ("variants.a.rounds.quantiles=[0.25]", "judge.kind=rating")
+    first, second = (run.config.rounds for run in study(tmp_path, (override, *more), variants=variants).runs)
+    assert (first.select, first.turns, first.quantiles) == ("threshold", 2, (0.25,))
+    assert (second.select, second.turns) == ("none", 2)
+
+
+def test_sets_with_names_that_begin_alike_up_to_a_dot_are_sets_of_their_own(tmp_path: Path) -> None:
+    variants = {name: {"data.evaluation": {name: f"{name}.jsonl"}} for name in ("v1.0", "v1.1", "v1")}
+    assert [run.variant for run in study(tmp_path, variants=variants).runs] == [*variants]
+
+
+@pytest.mark.parametrize(
     ("keys", "said"),
     [
         ({"variant": {}}, "unknown key 'variant' of a study; did you mean 'variants'"),

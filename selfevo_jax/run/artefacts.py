@@ -117,6 +117,12 @@ def below(key: str, names: Iterable[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
+def entry_of(key: str, folders: Iterable[str], names: Iterable[str]) -> str | None:
+    """Which of these entries of folders a key is of; None for none. Names may hold dots: of two that fit it is the
+    longer one."""
+    return max((name for name in names if below(key, [f"{of}.{name}" for of in folders])), key=len, default=None)
+
+
 def _found(key: str) -> _Read:
     if is_safe_to_change(key):
         return _read()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from selfevo_jax.config import Config, override, parse_config, read_tree, set_key
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, ORDINARY, below, is_read_by
+from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, ORDINARY, below, entry_of, is_read_by
 from selfevo_jax.run.identity import flat
 from selfevo_jax.storage import is_remote, place
 
@@ -20,6 +20,7 @@ _KEYS = ("base", "out", "seeds", "variants", "baseline")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 _SET_BY_STUDY = {"seed": "list it in `seeds`", "run_dir": "a run's folder is OUT/VARIANT/seed-N"}
 _ORDINARY = "data.ordinary"
+_SETS = ("data.evaluation", "data.open_ended")
 _EXAMPLE = "such as {self: {}, no_filter: {rounds.select: none}}"
 
 
@@ -65,7 +66,7 @@ def read_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     for text in overrides:
         key, value = override(text)
         if key.partition(".")[0] in _KEYS:
-            set_key(tree, key, value)
+            _set(tree, key, value)
         else:
             of_runs.append((key, value))
     _check_keys(file, tree)
@@ -116,8 +117,10 @@ def _check_compared(file: Path, configs: Mapping[str, Config]) -> None:
                 f"{first}; of the open-ended set '{judged[0]}' the base is a side or the judge, so give another set "
                 "another name"
             )
-        shared = {_set_of(key) for key in before} & {_set_of(key) for key in after}
-        keys = [key for key in {**before, **after} if _set_of(key) in shared and before.get(key) != after.get(key)]
+        names = {name for of in (own.data, its.data) for name in (*of.evaluation, *of.open_ended)}
+        sets = {key: _set_of(key, names) for key in (*before, *after)}
+        shared = {sets[key] for key in before} & {sets[key] for key in after}
+        keys = [key for key in sets if sets[key] in shared and before.get(key) != after.get(key)]
         if keys:
             raise ConfigError(
                 f"{file}: variant {name}: {keys[0]}: found {after.get(keys[0])!r}, {before.get(keys[0])!r} in variant "
@@ -132,11 +135,9 @@ def _evaluated(config: Config) -> dict[str, Any]:
     return {key: value for key, value in read.items() if (key, value) != (_ORDINARY, None)}
 
 
-def _set_of(key: str) -> str:
-    """The evaluation set that a key is of; `data` for keys of all of them."""
-    if below(key, (_ORDINARY,)):
-        return _ORDINARY
-    return key.split(".")[2] if key.startswith(("data.evaluation.", "data.open_ended.")) else "data"
+def _set_of(key: str, names: Collection[str]) -> str:
+    """Which of these evaluation sets a key is of; `data` for keys of all of them."""
+    return _ORDINARY if below(key, (_ORDINARY,)) else entry_of(key, _SETS, names) or "data"
 
 
 def _check_keys(file: Path, tree: Mapping[str, Any]) -> None:
@@ -185,6 +186,22 @@ def _variants(file: Path, tree: Mapping[str, Any]) -> dict[str, list[tuple[str, 
             if key in _SET_BY_STUDY:
                 raise ConfigError(f"{file}: variant {name}: {key}: set by the study; {_SET_BY_STUDY[key]}")
     return found
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    """`set_key` of the study's own file. In a variant it comes last, whatever of the same key is written there, dotted
+    or in sections."""
+    set_key(tree, key, value)
+    folder, *path = key.split(".")
+    if folder != "variants" or len(path) < 2:
+        return
+    variant, at = tree["variants"][path[0]], ".".join(path[1:])
+    for written in [name for name in variant if isinstance(name, str) and "." in name and below(name, (at,))]:
+        del variant[written]
+    whole = isinstance(value, dict) and value
+    for name, leaf in _flat(value, f"{at}.") if whole else [(at, value)]:
+        variant.pop(name, None)
+        variant[name] = leaf
 
 
 def _flat(changes: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
