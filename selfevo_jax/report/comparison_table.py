@@ -11,11 +11,11 @@ from rich.console import Console
 
 from selfevo_jax.evaluate import wilson
 from selfevo_jax.report.cells import WIDTH, p_value, plain_table
-from selfevo_jax.report.comparison import DATA, GAIN, Comparison
+from selfevo_jax.report.comparison import DATA, GAIN, Comparison, Row
 from selfevo_jax.report.figures import Figure
 from selfevo_jax.report.members import CONTENT
 from selfevo_jax.report.open_comparison import MARK
-from selfevo_jax.report.texts import LIKELIHOOD
+from selfevo_jax.report.texts import LIKELIHOOD, ORDINARY
 
 _SHOWN = 40
 """Letters of a key's value."""
@@ -102,6 +102,8 @@ def _runs(found: Comparison) -> Iterator[str]:
             elif not member.complete:
                 yield f"  seed {member.seed} is not complete: selfevo status {member.run_dir}"
         yield from _lacking(found, row.name)
+        if row.name != found.baseline:
+            yield from _other_tokens(found, row)
 
 
 def _lacking(found: Comparison, row: str) -> Iterator[str]:
@@ -113,6 +115,25 @@ def _lacking(found: Comparison, row: str) -> Iterator[str]:
         yield f"  has no figures on {', '.join(lacking)}"
     if row != found.baseline and not own & first:
         yield f"  has no set in common with {found.baseline}: there is nothing to compare them by"
+
+
+def _other_tokens(found: Comparison, row: Row) -> Iterator[str]:
+    """Where the same ordinary answers are other tokens to a row than to the baseline."""
+    first = next(one for one in found.rows if one.name == found.baseline)
+
+    def counts(of: Row) -> dict[tuple[str, frozenset[str]], int]:
+        return {
+            (at, frozenset(id for id, value in m.texts[ORDINARY, LIKELIHOOD, at].items() if value is not None)): tokens
+            for m in of.members
+            for at, tokens in m.ordinary_tokens.items()
+        }
+
+    own, its = counts(row), counts(first)
+    if other := next((key for key in own if own[key] != its.get(key, own[key])), None):
+        yield (
+            f"  another tokenizer than {first.name}'s: ordinary answers are {own[other]:,} tokens to its models and "
+            f"{its[other]:,} to those, so that their log-likelihoods, in nats a token, cannot be compared"
+        )
 
 
 def _otherwise(found: Comparison) -> Iterator[str]:

@@ -44,6 +44,10 @@ class Member:
     """What a judge says of open-ended prompts."""
     texts: Judged = field(default_factory=dict, repr=False)
     """Whether its texts are still good."""
+    sets: tuple[str, ...] = ()
+    """The evaluation sets and open-ended sets of its config."""
+    ordinary_tokens: dict[str, int] = field(default_factory=dict, repr=False)
+    """Checkpoint -> how many tokens of ordinary answers its log-likelihood is of."""
 
 
 def scorers_of(run: RunDir, sets: Sequence[str]) -> list[str]:
@@ -92,6 +96,8 @@ def member_of(run: RunDir, ended: str | None, sets: Sequence[str], scorer: str |
                     right |= {(set_name, mode, shown): rows for mode, rows in by_mode.items()}
         names |= {row.checkpoint: _stored(row.checkpoint) for row in summary.ordinary}
         texts = text_scores(run, Texts(run, config), names, sets)
+        files = {shown: run.ordinary(name) for shown, name in names.items() if not sets}
+        tokens = {shown: int(read_json(file)["tokens"]) for shown, file in files.items() if file.exists()}
     stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"
     return Member(
         str(run.root),
@@ -104,6 +110,8 @@ def member_of(run: RunDir, ended: str | None, sets: Sequence[str], scorer: str |
         summary.labels,
         judged(run, {row.checkpoint: _stored(row.checkpoint) for row in summary.open_ended}, sets),
         texts,
+        (*config.data.evaluation, *config.data.open_ended),
+        tokens,
     )
 
 

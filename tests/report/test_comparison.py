@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -188,6 +189,29 @@ def test_open_ended_figures_have_the_error_over_the_prompts_of_one_run_and_over_
     seeds = compare_members([one, judged("a", 2, [1.0, 1.0, 1.0, 1.0], [7.0, 7.0, 7.0, 7.0])])
     over = seeds.judged["open", "win rate", "a", "round 1"]
     assert (over.mean, over.stderr, over.rows) == (0.75, pytest.approx(0.25), None)
+
+
+def test_a_set_whose_name_is_the_beginning_of_another_s_up_to_a_dot_is_compared_without_that_one() -> None:
+    right = {("v1", "direct", "meta"): {"1": True}}
+    both = member("a", 1, right, {"data.evaluation.v1.0.columns": {"prompt": "q"}})
+    found = compare_members([replace(both, sets=("v1", "v1.0")), member("b", 1, right)])
+    assert found.differences["v1", "direct", "b", "meta"].mean == 0
+
+
+def test_ordinary_answers_are_of_one_content_and_other_tokens_of_them_are_told() -> None:
+    def of(name: str, tokens: int, **config: object) -> Member:
+        one = read(name, [0.0], [-2.0, None])
+        more = {"data.ordinary.source": name, "content of data.ordinary": "1", "data.ordinary.columns": {}, **config}
+        return replace(one, config={**one.config, **more}, ordinary_tokens={"round 1": tokens})
+
+    told = "another tokenizer than a's: ordinary answers are 1,200 tokens"
+    assert told in as_text(compare_members([of("a", 1000), of("b", 1200)]))
+    assert told in as_markdown(compare_members([of("a", 1000), of("b", 1200)]))
+    assert "another tokenizer" not in as_text(compare_members([of("a", 1000), of("b", 1000)]))
+    assert max(map(len, as_text(compare_members([of("a", 1000), of("b", 1200)])).splitlines())) <= WIDTH
+    for changed in ("content of data.ordinary", "data.ordinary.columns"):
+        with pytest.raises(ConfigError, match=f"'ordinary answers' is not the same in .*: {changed} is"):
+            compare_members([of("a", 1000), of("b", 1000, **{changed: "2"})])
 
 
 def read(name: str, looping: list, likely: list) -> Member:
