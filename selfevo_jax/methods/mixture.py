@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from selfevo_jax.data import Unit, fit_length
+from selfevo_jax.errors import EmptySelectionError
 from selfevo_jax.progress import Reporter
 from selfevo_jax.train import TrainSection
 
@@ -59,12 +60,18 @@ def _share(given: float | None, these: int, others: int) -> float:
 
 
 def fitted(
-    groups: Mapping[str, Sequence[Unit]], section: TrainSection, reporter: Reporter
+    groups: Mapping[str, Sequence[Unit]], section: TrainSection, reporter: Reporter, key: str
 ) -> dict[str, Sequence[Unit]]:
-    """The groups that the mixture draws from, without examples that are longer than a row, which are counted aloud."""
+    """The groups that the mixture draws from, without examples that are longer than a row, which are counted aloud.
+
+    Raises EmptySelectionError where none of a group is left; `key` is the section's in the config (`meta`, `learn`).
+    """
     out: dict[str, Sequence[Unit]] = {}
     for name, (examples, _) in mixture(groups, section).items():
-        out[name], dropped = fit_length(examples, section.length)
+        try:
+            out[name], dropped = fit_length(examples, section.length)
+        except EmptySelectionError as error:
+            raise EmptySelectionError(f"{key}.length {section.length}: {name}: {error}") from error
         if dropped:
             reporter.warn(
                 f"{name}: {dropped} of {len(examples)} examples are longer than {section.length} tokens; dropped"

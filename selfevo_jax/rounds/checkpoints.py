@@ -118,7 +118,7 @@ class Checkpoints:
         self._placed = None
         self._masters.rest(but=start)
         objective = objective or open_objective(section.objective)
-        usable = mixture(fitted(groups, section, self._reporter), section)
+        usable = mixture(fitted(groups, section, self._reporter, _section_of(name)), section)
         if made_by(objective.reads):
             usable = self._referred(usable, name, start, section, seed, objective)
         if self._dir.complete(name):

@@ -171,9 +171,9 @@ def _taught(config: Config, task: Task, bench: Workbench, reporter: Reporter) ->
     rows = task.meta_rows(()).rows if task.has_meta else ()
     groups = supervised_examples(rows, task.qa_rows(), bench.format, config.meta)
     try:
-        return fitted(groups, config.meta, reporter)
+        return fitted(groups, config.meta, reporter, "meta")
     except EmptySelectionError as error:
-        raise ConfigError(f"meta.length {config.meta.length}: {error}") from error
+        raise ConfigError(str(error)) from error
 
 
 def _cut(config: Config, bench: Workbench, texts: Texts | None, found: Checked) -> None:

@@ -8,7 +8,7 @@ from loop_helpers import Heard
 
 from selfevo_jax.config import parse_config
 from selfevo_jax.data import Batches, Example
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, EmptySelectionError
 from selfevo_jax.methods.mixture import fitted, mixture
 from selfevo_jax.train import TrainSection, train_settings
 
@@ -57,9 +57,12 @@ def test_examples_that_are_longer_than_a_row_are_counted_and_weigh_nothing() -> 
         "meta": examples("meta", 2),
         "direct": examples("direct", 2, 99),
     }
-    kept = fitted(groups, section, heard)
+    kept = fitted(groups, section, heard, "meta")
     assert {name: len(found) for name, found in kept.items()} == {"self": 3, "meta": 2}
     assert heard.lines == ["warning: self: 1 of 4 examples are longer than 8 tokens; dropped"]
+    groups["qa"] = examples("qa", 2, 9)
+    with pytest.raises(EmptySelectionError, match=r"^meta\.length 8: qa: nothing is left to learn from: none of 2 "):
+        fitted(groups, section, heard, "meta")
 
 
 def test_a_length_is_named_in_steps_or_in_epochs_and_never_in_both() -> None:

@@ -146,7 +146,7 @@ def test_lengths_and_servers_that_would_stop_a_run_later_are_faults_now(
     done = CliRunner().invoke(app, ["evolve", written(tmp_path / "c.yaml", tree), "--check"])
     assert done.exit_code == 1
     for said in (
-        "meta.length 8: nothing is left to learn from: none of 20 examples",
+        "meta.length 8: meta: nothing is left to learn from: none of 20 examples",
         "meta: objective.name: rows of D_meta and D_QA have no 'side'; set it to sft",
         "http://127.0.0.1:1/v1: cannot be reached now",
         "meta: its parameters, moments, gradients and what is held beside them take",
