@@ -26,7 +26,8 @@ class Star(SelfRefine):
 
     hint: str | None = "{prompt}\n(Hint: the answer is {answer}.)"
     """The text that is answered the second time: `{prompt}`, and columns of the gold row in braces, of a worked
-    solution the answer that it ends in ("#### 18"). None: there is no second time."""
+    solution the answer that it ends in ("#### 18"), of a choice its letter, of several right answers the first. None:
+    there is no second time."""
     name: str = "star"
     reads_labels: bool = True
     settings: ClassVar[tuple[str, ...]] = ("hint",)
@@ -54,12 +55,12 @@ class Star(SelfRefine):
     def chain(self, bench: Bench, row: Any, stages: StageParams, *, round: int, sample: int) -> RefineChain:
         if self.hint is None:
             return bench.chain(row, stages, round=round, sample=sample, judge=False)
-        gold = getattr(row, "columns", None)
-        if gold is None:
+        if getattr(row, "columns", None) is None:
             raise ConfigError(
                 f"prompt '{row.id}' has no gold answer that can be scored, but {self.name} shows it as a hint; add it, "
                 "or set method.settings.hint=null"
             )
+        gold = self.config.data.primary.scorers[0].told(row)
         bare = {name: without_working(of) if isinstance(of, str) else of for name, of in gold.items()}
         hinted = filled(self.hint, {"prompt": row.prompt, **bare})
         kind, stage = TwoAnswersChain, "hinted"

@@ -183,6 +183,12 @@ class ScorerSection(Section):
         except ValueError as error:
             return Fault(self.column("answer"), str(error))
 
+    def told(self, row: ScoredRow) -> dict[str, Any]:
+        """The columns of a row that can be scored, as they are told to a model that is to know the answer: what is
+        right in the words of an answer, one where several are."""
+        gold = self.answer(row)
+        return dict(row.columns) if isinstance(gold, Fault) else {**row.columns, self.column("answer"): gold}
+
     def fault(self, row: ScoredRow) -> Fault | None:
         return None
 

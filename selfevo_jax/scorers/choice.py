@@ -51,6 +51,9 @@ class Choice(ScorerSection):
     last: Annotated[str, Field(pattern=r"^[B-Z]\z")] = "E"
     """The last letter of rows without `choices`."""
 
+    def told(self, row: ScoredRow) -> dict[str, Any]:
+        return {**row.columns, self.column("answer"): self._gold(row)}
+
     def fault(self, row: ScoredRow) -> Fault | None:
         if (missing := self.missing(row, "answer")) is not None:
             return missing

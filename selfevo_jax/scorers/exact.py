@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from selfevo_jax.errors import shown
 from selfevo_jax.scorers.base import NO_ANSWER, Fault, Grade, ScoredRow, ScorerSection
@@ -31,6 +31,9 @@ class Compared(ScorerSection):
     def _golds(self, row: ScoredRow) -> list[str]:
         found = self.value(row, "answer")
         return [str(number_as_text(one)) for one in (found if isinstance(found, list) else [found])]
+
+    def told(self, row: ScoredRow) -> dict[str, Any]:
+        return {**row.columns, self.column("answer"): self._golds(row)[0]}
 
     def fault(self, row: ScoredRow) -> Fault | None:
         if (missing := self.missing(row, "answer")) is not None:

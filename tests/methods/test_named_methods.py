@@ -125,6 +125,23 @@ def test_star_shows_the_gold_answer_in_its_hint_and_only_there() -> None:
         asked(method("star", settings={"hint": "{prompt} {level}"}), gold)
 
 
+@pytest.mark.parametrize(
+    ("scorer", "columns", "shown"),
+    [
+        ("choice", {"answer": 1, "choices": ["p", "q"]}, "B"),
+        ("choice", {"answer": "(b)"}, "B"),
+        ("exact", {"answer": ["Paris", "paris, France"]}, "Paris"),
+        ("exact", {"answer": [51.0]}, "51"),
+        ("number", {"answer": 51.0}, "51"),
+    ],
+)
+def test_star_shows_the_gold_answer_in_the_words_of_an_answer(scorer, columns, shown) -> None:
+    sets = {"s": {"source": "s.jsonl", "scorers": [scorer]}}
+    found = method("star", data={"stories": None, "prompts": "p.jsonl", "meta_skill": "d.jsonl", "evaluation": sets})
+    hinted = asked(found, EvaluationRow("i", "Which?", columns))["second"]
+    assert hinted == f"Which?\n(Hint: the answer is {shown}.)"
+
+
 def test_ilf_learns_the_best_of_several_refinements_the_earliest_of_equal_ones() -> None:
     found = method("ilf")
     assert (asked(found, None)["kind"], asked(found, None)["refinements"]) == (RefinementsChain, 4)
