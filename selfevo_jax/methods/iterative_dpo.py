@@ -32,7 +32,8 @@ class IterativeDpo(SelfRefine):
     is learnt. D_meta is learnt beside them as it is, so that the critic is not forgotten.
 
     With `judge.batch.kind: pairwise` there are no pairs of samples: a response is held against its own refinement, and
-    not against the others."""
+    not against the others. Of single answers the one that won is good then, and the other one bad; a response that its
+    refinement ties with is neither."""
 
     pairs: str = "both"
     name: str = "iterative_dpo"
@@ -110,7 +111,10 @@ class IterativeDpo(SelfRefine):
         units: Sequence[Unit]
         if VERDICT in self.objective.reads:
             rate = self.config.rounds.pass_rate
-            judged = {number: p.judged_answers(within(rollouts, rate)) for number, rollouts in rounds.items()}
+            rows = {number: within(rollouts, rate) for number, rollouts in rounds.items()}
+            if self.config.judge.pairwise:
+                rows = {number: list(map(p.with_winners, of_round)) for number, of_round in rows.items()}
+            judged = {number: p.judged_answers(of_round) for number, of_round in rows.items()}
             answers = [a for number, of_round in judged.items() for a in self.faded(of_round, number, round)]
             told, both = p.told_of_verdicts(answers)
             if not both:

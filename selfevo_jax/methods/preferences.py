@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from selfevo_jax.chains import Rollout
 from selfevo_jax.config.rounds import Extremes
 from selfevo_jax.data import Example, Group, self_example
+from selfevo_jax.judges import Assessment
 from selfevo_jax.methods.answers import Answer, scored_samples
 from selfevo_jax.methods.scored import extremes
 from selfevo_jax.text import PromptFormat
@@ -92,6 +93,22 @@ def judged_answers(rollouts: Iterable[Rollout]) -> list[Answer]:
             if answer.usable and answer.good is not None:
                 found.setdefault((rollout.prompt, answer.text), []).append(answer)
     return [same[0] for same in found.values() if len({answer.good for answer in same}) == 1]
+
+
+def with_winners(rollout: Rollout) -> Rollout:
+    """A chain whose batch judge compares its answers: with the one that won called good, be it the response, and the
+    others bad. Where none won an answer is good if it passes, and neither good nor bad if not."""
+    said = [made.assessment for made in rollout.candidates]
+    known = [a.rating for a in said if a is not None and a.good is not None and a.rating is not None]
+    tie = len(set(known)) < 2
+
+    def held(a: Assessment | None) -> Assessment | None:
+        if a is None or a.good is None or a.rating is None:
+            return a
+        return replace(a, good=(a.good or None) if tie else a.rating == max(known))
+
+    candidates = tuple(replace(c, assessment=held(c.assessment)) for c in rollout.candidates)
+    return replace(rollout, candidates=candidates)
 
 
 def learnt(answer: Answer, prompt: str, ends: bool, fmt: PromptFormat, extras: Mapping[str, float]) -> Example:

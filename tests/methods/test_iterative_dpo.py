@@ -8,6 +8,8 @@ from method_helpers import END, Layout, made
 from selfevo_jax.chains import Candidate, Feedback, Rollout
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, EmptySelectionError
+from selfevo_jax.judges import Assessment
+from selfevo_jax.judges.by_pairs import PairwiseJudge
 from selfevo_jax.methods import open_method
 from selfevo_jax.methods.preferences import judged_answers, refinement_pairs, sample_pairs, usable_pairs
 
@@ -164,6 +166,18 @@ def test_kto_learns_every_verdict_beside_the_answer_to_another_prompt() -> None:
     good_alone = [chain("a", answer("yes", True)), chain("b", answer("well", True))]
     with pytest.raises(EmptySelectionError, match=r"round 1: 2 answers are learnt from: 2 good, 0 bad; kto needs both"):
         kto.learning(made(good_alone), 1)
+
+
+def test_kto_takes_what_won_for_good_and_what_lost_for_bad_where_a_judge_compares() -> None:
+    def compared(prompt, outcome, keep_ties=False):
+        judge = PairwiseJudge(keep_ties=keep_ties)
+        said = judge._of(outcome, "", [Assessment(None)] * 2)
+        return chain(prompt, answer(f"{prompt}0", None), answer(f"{prompt}1", None)).assessed(said)
+
+    rows = [compared("a", "loss"), compared("b", "win"), compared("c", "tie"), compared("d", "tie", keep_ties=True)]
+    groups = method(objective="kto", judge=PAIRWISE).learning(made(rows), 1).groups["self"]
+    said = {g.members[0].id: g.members[0].extras["verdict"] for g in groups}
+    assert said == {"a/0/0": 1, "a/0/1": -1, "b/0/0": -1, "b/0/1": 1, "d/0/1": 1}
 
 
 @pytest.mark.parametrize(
