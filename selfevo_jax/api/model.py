@@ -237,7 +237,8 @@ class Model:
           temperature: None: as the config says of feedback.
           seed: None: another draw in each call.
 
-        Returns text, `good` (None where it cannot be read) and `rating` (None where the judge gives none).
+        Returns text, `good` (None where it cannot be read) and `rating` (None where the judge gives none); where the
+        answer could not be judged `finish` is `error`, with the reason in `error`.
 
         Raises ConfigError for what is no text, and where there are not as many answers as prompts.
         """

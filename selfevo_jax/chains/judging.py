@@ -60,7 +60,7 @@ def judging(
 
 def _read(judge: ChainJudge, last: Completion, request: Request, fmt: ChainFormat, decode: Decode) -> Turns[Feedback]:
     if last.finish == "error":
-        return Feedback("", "error", None, None)
+        return Feedback("", "error", None, None, error=last.error)
     said = judge.read(last.text)
     own = last if said.end is None else until(last, said.end, decode)
     if not own.finished:

@@ -35,6 +35,8 @@ class Feedback:
     logprobs: tuple[float, ...] = ()
     members: tuple[Feedback, ...] = ()
     """Where several texts were asked for: each of them, as it was read by itself."""
+    error: str | None = None
+    """The engine's message where it could not be asked for (finish `error`); a record has it in its rollout alone."""
 
     @property
     def texts(self) -> tuple[Feedback, ...]:
@@ -141,7 +143,8 @@ class Rollout:
 
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> Rollout:
-        """The inverse of to_dict, but for log-probabilities. Raises SelfevoError for a row without token ids."""
+        """The inverse of to_dict, but for log-probabilities and errors of feedback. Raises SelfevoError for a row
+        without token ids."""
 
         def fields(part: dict[str, Any]) -> dict[str, Any]:
             if "tokens" not in part:
@@ -161,8 +164,11 @@ class Rollout:
         return cls(**{**tree, "candidates": candidates})
 
 
+_NOT_PLAIN = ("logprobs", "members", "assessment", "error")
+
+
 def _plain(part: Candidate | Feedback) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name not in ("logprobs", "members", "assessment")}
+    return {name: value for name, value in vars(part).items() if name not in _NOT_PLAIN}
 
 
 def feedback_record(feedback: Feedback) -> dict[str, Any]:

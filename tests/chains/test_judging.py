@@ -88,6 +88,8 @@ def test_texts_that_cannot_be_read_are_kept_and_counted_and_no_vote():
     assert len(requests) == 4
     assert got.candidates[0].feedback.good is None
     assert [text.finish for text in got.candidates[0].feedback.members] == ["stop", "stop", "error"]
+    assert [text.error for text in got.candidates[0].feedback.members] == [None, None, "too long"]
+    assert "too long" not in str(got.to_dict())
     assert got.error is None
     assert play(ensemble(samples=2), "xy", FAILED, FAILED)[0].error == "too long"
 

@@ -177,6 +177,9 @@ def test_what_cannot_be_run_says_why_and_harms_no_other(model: se.Model) -> None
     assert long[0].finish == "error"
     assert "the cache holds 128" in long[0].error
     assert short[0].error is None
+    lost, said = model.judge([PROMPT] * 2, ["word " * 500, "12"])
+    assert (lost.good, lost.finish, said.error) == (None, "error", None)
+    assert "the cache holds 128" in lost.error
     for call in (lambda: model.judge([PROMPT], []), lambda: model.score([PROMPT], ["a", "b"])):
         with pytest.raises(ConfigError, match=r"answers: found \d for 1 prompt, expected one for each"):
             call()
