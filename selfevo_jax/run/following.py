@@ -7,6 +7,7 @@ import collections
 import contextlib
 import hashlib
 import os
+import re
 import shlex
 import threading
 import time
@@ -199,7 +200,9 @@ def trackers_of(
 def about(run: RunDir, section: TrackSection, key: str) -> About:
     """Raises ConfigError where a tracker's files cannot lie in the run directory, since that is a bucket, and for a
     fork that was not gone on with: it has no name of its own yet."""
-    name = section.name or run.root.name
+    name = section.name or run.root.name  # the id and folders of runs that were begun are made of it
+    alike = section.name is None and run.root.parent.name and _OF_A_STUDY.fullmatch(name)
+    shown = f"{run.root.parent.name}/{name}" if alike else name
     record = read_json(run.root / PRINTS).get("config")
     if record is None:
         raise ConfigError(f"{run.root}: a fork that has not begun; begin it with selfevo evolve, and call this again")
@@ -215,9 +218,11 @@ def about(run: RunDir, section: TrackSection, key: str) -> About:
         raise ConfigError(f"{key}.dir: {run.root} is no folder of this machine, which {section.kind} needs; name one")
     else:
         folder = run.root / TRACKING / section.kind.replace(":", ".")
-    return About(name, id, str(run.root), folder)
+    return About(shown, id, str(run.root), folder)
 
 
+_OF_A_STUDY = re.compile(r"seed--?[0-9]+")
+"""What the run directory of each variant of a study is called."""
 _here, _looking = set[str](), threading.Lock()
 """Locks of trackers that threads of this process have."""
 

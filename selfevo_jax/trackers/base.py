@@ -51,7 +51,7 @@ class About:
     """Which run is shown."""
 
     name: str
-    """For people: the last part of its run directory, unless the config says another."""
+    """For people: the last part of its run directory (`VARIANT/seed-N` in a study), unless the config says another."""
     id: str
     """16 hexadecimal digits: the same whenever this run is shown under this name."""
     run_dir: str
@@ -98,7 +98,7 @@ class TrackSection(Section):
     """`tensorboard`, `wandb`, `trackio`, `mlflow`, one of an installed package (entry points
     `selfevo_jax.trackers`), or `module:name`."""
     name: Annotated[str, Field(pattern=r"\S")] | None = None
-    """Of the run, as it is shown. None: the last part of run_dir."""
+    """Of the run, as it is shown. None: the last part of run_dir; of a run of a study `VARIANT/seed-N`."""
     dir: Annotated[str, Field(pattern=r"\S")] | None = None
     """A folder of this machine for what the tracker keeps; each run has one of its own in it. None: `tracking` in
     run_dir."""

@@ -1,5 +1,6 @@
 """Trackers follow a run, or are told of it afterwards: the same, once; and whatever they do, the run goes on."""
 
+import hashlib
 import json
 import shutil
 import threading
@@ -264,14 +265,20 @@ def test_a_tracker_that_hangs_holds_up_neither_the_run_nor_its_end(finished: Pat
     free.set()
 
 
-def test_runs_of_one_name_that_share_a_folder_are_not_mixed(finished: Path, tmp_path: Path) -> None:
-    (tracker,) = sections({"kind": "tensorboard", "dir": str(tmp_path)})
+def test_runs_of_a_study_have_names_of_their_own_and_share_a_folder_without_being_mixed(tmp_path: Path) -> None:
+    tracker, named = sections({"kind": "tensorboard", "dir": str(tmp_path)}, {"kind": "tensorboard", "name": "seed-1"})
     folders = set()
     for variant in ("plain", "self"):
         other = tmp_path / variant / "seed-1"
         other.mkdir(parents=True)
         (other / "fingerprints.json").write_text(json.dumps({"config": variant}))
-        folders.add(about(RunDir(other), tracker, "track.0").dir)
+        found = about(RunDir(other), tracker, "track.0")
+        assert found.name == f"{variant}/seed-1"
+        # what a tracker knows a run by is as it was before runs were shown so
+        assert found.dir.name == f"seed-1-{found.id[:8]}"
+        assert found.id == hashlib.sha256(f"seed-1\n{variant}".encode()).hexdigest()[:16]
+        assert about(RunDir(other), named, "track.1").name == "seed-1"
+        folders.add(found.dir)
     assert len(folders) == 2
 
 
