@@ -10,22 +10,18 @@ from typing import Any
 
 from selfevo_jax.annotate.rows import Rejected
 from selfevo_jax.annotate.same import differences
-from selfevo_jax.data import MetaRow, QARow, jsonl_lines
+from selfevo_jax.data import MetaRow, QARow, jsonl_lines, rows_file
 from selfevo_jax.data.annotated import folder_of, summary_of
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.run.files import read_json, to_json, understood
-from selfevo_jax.storage import place, storage_of
-
-SUFFIX = ".jsonl"
+from selfevo_jax.storage import storage_of
 
 
 class Files:
     """The files of an annotation that is to be written at `out`. Raises ConfigError for another kind of file."""
 
     def __init__(self, out: str) -> None:
-        self.out: Path = place(out)
-        if self.out.suffix.lower() != SUFFIX:
-            raise ConfigError(f"{out}: expected the name of a file of rows that ends in {SUFFIX}")
+        self.out: Path = rows_file(out)
         self.folder = folder_of(self.out)
         self.asked = self.folder / "asked.jsonl"
         """Every answer, a row each, as it came."""

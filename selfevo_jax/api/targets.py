@@ -57,6 +57,15 @@ def of_model(model: str) -> list[str]:
     return [f"model.source={json.dumps(found.source)}", f"model.tokenizer={tokenizer}"]
 
 
+def model_and_tokenizer(model: str, tokenizer: str | None = None) -> tuple[str, str | None]:
+    """The model source that RUN or RUN@POINT names, with the tokenizer that the run names unless another is given;
+    other sources are as they are."""
+    from selfevo_jax.run.chosen import of_a_run
+
+    found = of_a_run(model)
+    return (model, tokenizer) if found is None else (found.source, tokenizer or found.tokenizer)
+
+
 def tokenizers_of(models: Iterable[str]) -> dict[str, str]:
     """Of RUN and RUN@POINT among models: source -> the tokenizer that the run names for it, where it names one."""
     from selfevo_jax.run.chosen import of_a_run

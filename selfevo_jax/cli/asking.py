@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfevo_jax.cli.common import Force, Overrides, alone_at, app, check_output, console, finite, rows_file, say
+from selfevo_jax.cli.common import Force, Overrides, alone_at, app, check_output, console, finite, say
 from selfevo_jax.cli.several import Hosts, with_hosts
 from selfevo_jax.cli.targets import Target, length_of, target_config
 from selfevo_jax.errors import ConfigError
@@ -132,6 +132,7 @@ def generate_command(
         selfevo generate runs/mine@2 --prompts questions.csv --column prompt=question --out answers.jsonl --refined
         selfevo generate ./SmolLM2-135M-Instruct --prompts prompts.jsonl --out drawn.jsonl --samples 4 --max-tokens 200
     """
+    from selfevo_jax.data import rows_file
     from selfevo_jax.storage import place
 
     given = list(overrides or [])
@@ -142,7 +143,7 @@ def generate_command(
     names = [pair.partition("=")[::2] for pair in column or []]
     if wrong := next((name for name, field in names if not name or not field), None):
         raise ConfigError(f"--column {wrong}: expected NAME=FIELD, such as --column prompt=question")
-    file = rows_file("--out", out)
+    file = rows_file(out, "--out")
     with group.together(lambda: file.parent):
         from selfevo_jax import hosts, notice
 

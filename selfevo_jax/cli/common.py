@@ -102,17 +102,6 @@ def _options(
     pass
 
 
-def rows_file(name: str, given: str) -> Path:
-    """A file of rows that is to be written. Raises ConfigError, by the argument's name, where its own name says another
-    form: it would be read in that one."""
-    from selfevo_jax.storage import place
-
-    file = place(given)
-    if file.suffix.lower() != ".jsonl":
-        raise ConfigError(f"{name} {given}: expected a name that ends in .jsonl; rows are JSON Lines")
-    return file
-
-
 def check_output(out: Path, force: bool, reads: Iterable[str | None] = ()) -> None:
     """Raises ConfigError, before any work, where a file that a command is to write is there already, or cannot be; with
     `force` too where it is one of those that the command reads."""

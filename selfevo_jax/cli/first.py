@@ -9,6 +9,7 @@ import typer
 
 from selfevo_jax.cli.checking import show
 from selfevo_jax.cli.common import Force, app, check_output, say
+from selfevo_jax.cli.targets import model_and_tokenizer
 from selfevo_jax.errors import ConfigError, SelfevoError
 
 _NAME = "evolve.yaml"
@@ -19,7 +20,7 @@ _FILES = ("prompts", "evaluation", "meta")
 @app.command("init")
 def init_command(
     config: Annotated[str, typer.Argument(help="The YAML config to write, or a folder for it.", show_default=False)],
-    model: Annotated[str, typer.Option(help="Hugging Face directory, .gguf, hub:OWNER/NAME, package:NAME, ...")],
+    model: Annotated[str, typer.Option(help="Hugging Face directory, .gguf, hub:OWNER/NAME, RUN@ROUND, ...")],
     prompts: Annotated[str, typer.Option(help="Unlabeled prompts: JSONL, JSON, CSV, TSV, Parquet, hf: or tfds:.")],
     evaluation: Annotated[
         list[str] | None, typer.Option(help="Other prompts to measure by, with gold answers or without.")
@@ -62,7 +63,8 @@ def init_command(
     from selfevo_jax.start.check import check
     from selfevo_jax.start.init import Given, make
 
-    given = Given(model, prompts, evaluation or (), meta, run_dir or f"runs/{name}", _columns(column or []), tokenizer)
+    source, tokenizer = model_and_tokenizer(model, tokenizer)
+    given = Given(source, prompts, evaluation or (), meta, run_dir or f"runs/{name}", _columns(column or []), tokenizer)
     made = make(given, str(file))
     for line in made.told:
         say(line)

@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from selfevo_jax.api.targets import is_config, source_of, target_config, tokenizers_of
+from selfevo_jax.api.targets import is_config, model_and_tokenizer, source_of, target_config, tokenizers_of
 
 if TYPE_CHECKING:
     from selfevo_jax.rounds.generate import Length
     from selfevo_jax.run import RunDir
 
-__all__ = ["RunTarget", "Target", "is_config", "run_of", "source_of", "target_config", "tokenizers_of"]
+__all__ = [
+    "RunTarget",
+    "Target",
+    "is_config",
+    "model_and_tokenizer",
+    "run_of",
+    "source_of",
+    "target_config",
+    "tokenizers_of",
+]
 
 Target = Annotated[
     str,

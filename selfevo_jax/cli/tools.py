@@ -20,10 +20,10 @@ from selfevo_jax.cli.common import (
     console,
     finite,
     make_room,
-    rows_file,
     say,
 )
 from selfevo_jax.cli.several import Hosts, with_hosts
+from selfevo_jax.cli.targets import model_and_tokenizer
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.progress import counted
 
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 @app.command("import")
 @with_hosts
 def import_command(
-    source: Annotated[str, typer.Argument(help="HF directory, .gguf, package:NAME, ...", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(help="HF directory, .gguf, package:NAME, RUN@ROUND, ...", show_default=False)
+    ],
     out: Annotated[str, typer.Argument(help="New directory for the checkpoint.", show_default=False)],
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, where none comes with the model.")] = None,
     force: Force = False,
@@ -53,10 +55,10 @@ def import_command(
 
     folder = place(out)
     with group.together(lambda: folder.parent):
-        _import(source, folder, tokenizer, force)
+        _import(*model_and_tokenizer(source, tokenizer), folder, force)
 
 
-def _import(source: str, out: Path, tokenizer: str | None, force: bool) -> None:
+def _import(source: str, tokenizer: str | None, out: Path, force: bool) -> None:
     import jax.numpy as jnp
 
     from selfevo_jax import hosts
@@ -96,10 +98,10 @@ def meta_data(
 
         selfevo meta-data builtin:gsm8k/train meta.jsonl --limit 200
     """
-    from selfevo_jax.data import meta_balance, read_qa, write_jsonl
+    from selfevo_jax.data import meta_balance, read_qa, rows_file, write_jsonl
     from selfevo_jax.tasks.solutions import build_meta_rows
 
-    file = rows_file("OUT", out)
+    file = rows_file(out)
     check_output(file, force, [solutions])
     questions = read_qa(solutions)
     rows = build_meta_rows(questions, seed, per_row, right_share=right_share, limit=limit)

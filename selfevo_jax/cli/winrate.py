@@ -18,7 +18,6 @@ from selfevo_jax.cli.common import (
     app,
     check_output,
     console,
-    rows_file,
     say,
 )
 from selfevo_jax.cli.several import Hosts, with_hosts
@@ -40,11 +39,14 @@ _UNFINISHED = ".unfinished"
 def winrate_command(
     target: Target,
     against: Annotated[
-        str, typer.Option(help="The other side: a model, or a file of answers (JSONL, CSV, ...).", show_default=False)
+        str,
+        typer.Option(
+            help="The other side: a model, RUN@ROUND, or a file of answers (JSONL, CSV, ...).", show_default=False
+        ),
     ],
     overrides: Overrides = None,
     model: Annotated[str | None, typer.Option(help="The model, or its answers; default: the config's.")] = None,
-    judge: Annotated[str, typer.Option(help="self (the model), another model, or the URL of a server.")] = SELF,
+    judge: Annotated[str, typer.Option(help="self (the model), another model, RUN@ROUND, or a server's URL.")] = SELF,
     judge_model: Annotated[str | None, typer.Option(help="With a URL: the model's name there.")] = None,
     judge_key_variable: Annotated[
         str, typer.Option(help="With a URL: the environment variable that holds the key.")
@@ -77,11 +79,15 @@ def winrate_command(
     from selfevo_jax.config.secrets import refuse_secrets
 
     refuse_secrets({"--judge": judge, "--against": against, "--model": model, "--prompts": prompts})
+    from selfevo_jax.data import rows_file
+
     loaded = target_config(target, overrides)
-    tokenizers = tokenizers_of(side for side in (model, against) if side is not None)
-    model, against = None if model is None else source_of(model), source_of(against)
     server = _server(judge, judge_model, judge_key_variable, judge_concurrency)
-    file = None if out is None else rows_file("--out", out)
+    judging = None if server is not None or judge == SELF else judge
+    tokenizers = tokenizers_of(one for one in (model, against, judging) if one is not None)
+    model, against = None if model is None else source_of(model), source_of(against)
+    judge = judge if judging is None else source_of(judging)
+    file = None if out is None else rows_file(out, "--out")
     call = _Call(model or loaded.model.source, against, judge, server, brief, ratings, prompts, limit, file, tokenizers)
     with group.together(lambda: loaded.run_dir):
         from selfevo_jax import hosts

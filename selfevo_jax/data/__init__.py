@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         read_meta,
         read_prompts,
         read_qa,
+        rows_file,
         stable_id,
         write_jsonl,
     )
@@ -78,6 +79,7 @@ __all__ = [
     "read_meta",
     "read_prompts",
     "read_qa",
+    "rows_file",
     "selected",
     "self_example",
     "source_checksum",

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, is_dataclass
 from dataclasses import fields as fields_of
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -21,7 +22,7 @@ from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, Valid
 
 from selfevo_jax.data.fields import WHOLE_PROMPTS, our_names, renamed
 from selfevo_jax.data.objects import holds_text_alone, objects_of
-from selfevo_jax.errors import DataError, Faults, shown
+from selfevo_jax.errors import ConfigError, DataError, Faults, shown
 from selfevo_jax.storage import place, storage_of
 from selfevo_jax.text import number_as_text, utf8
 
@@ -164,6 +165,15 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
     """Writes JSON Lines, of which no reader sees half. Raises SelfevoError where the file cannot be written."""
     file = place(path)
     storage_of(file).write(file, b"".join(jsonl_lines(rows)))
+
+
+def rows_file(given: str, named: str = "OUT") -> Path:
+    """A file of rows that is to be written. Raises ConfigError, by the name of its argument, where its own name says
+    another form: it would be read in that one."""
+    file = place(given)
+    if file.suffix.lower() != ".jsonl":
+        raise ConfigError(f"{named} {given}: expected a name that ends in .jsonl; rows are JSON Lines")
+    return file
 
 
 def numbered_rows(

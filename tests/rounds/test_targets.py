@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from selfevo_jax.checkpoint.source import ASSETS
 from selfevo_jax.cli import app, winrate
-from selfevo_jax.cli.targets import is_config, run_of, source_of, target_config
+from selfevo_jax.cli.targets import is_config, model_and_tokenizer, run_of, source_of, target_config
 from selfevo_jax.config import parse_config
 from selfevo_jax.errors import ConfigError, ModelError
 from selfevo_jax.rounds import texts
@@ -56,9 +56,17 @@ def test_the_base_of_a_run_has_the_tokenizer_that_the_run_names_for_it_beside_an
     monkeypatch.setattr(winrate, "_compare", lambda config, call, shown: asked.append(call) or (None, []))
     monkeypatch.setattr(winrate, "_show", lambda *_: None)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config(tmp_path / "other").model_dump(mode="json")))
-    arguments = ["winrate", str(tmp_path / "c.yaml"), "--against", f"{run.root}@base"]
-    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
-    assert asked[0].tokenizers == {"package:m": "package:t"}
+    for side in (["--against", f"{run.root}@base"], ["--against", "o.jsonl", "--judge", f"{run.root}@base"]):
+        arguments = ["winrate", str(tmp_path / "c.yaml"), *side]
+        assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert [call.tokenizers for call in asked] == [{"package:m": "package:t"}] * 2
+    assert [(call.against, call.judging) for call in asked] == [
+        ("package:m", "builtin:stories"),
+        ("o.jsonl", "package:m"),
+    ]
+    assert model_and_tokenizer(f"{run.root}@base") == ("package:m", "package:t")
+    assert model_and_tokenizer(f"{run.root}@base", "mine") == ("package:m", "mine")
+    assert model_and_tokenizer("package:m", "mine") == ("package:m", "mine")
     monkeypatch.setattr(texts, "open_workbench", lambda config: opened.append(config.model) or 1 / 0)
     models = texts.Models(config(run.root), texts.Kept(None), Heard(), lambda bench: [], asked[0].tokenizers)
     for source in ("package:m", "package:other"):
