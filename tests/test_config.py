@@ -66,8 +66,9 @@ def test_data_needs_exactly_one_source_of_feedback_examples(tmp_path: Path) -> N
 
 
 def test_a_dumped_config_loads_as_the_same_config(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, MINIMAL), ["rounds.number=2", "format.kind=chat"])
+    config = load_config(write(tmp_path, MINIMAL), ["rounds.number=2", "format.kind=chat", "learn.clip_norm=.inf"])
     assert load_config(write(tmp_path, dump_config(config))) == config
+    assert json.dumps(config.learn.clip_norm, allow_nan=False) == "1e+38"  # no limit, in a form that every record has
 
 
 @pytest.mark.parametrize(

@@ -67,21 +67,23 @@ class TrackioSection(_Section):
 
 class Wandb:
     """One step of theirs for each of a run's events. How many are there is asked of the server where one keeps them;
-    elsewhere it is noted in a file beside what the package keeps itself."""
+    elsewhere it is noted in a file beside what the package keeps itself, with the run's name: trackio knows a run by
+    that alone."""
 
     def __init__(self, package: Any, section: _Section) -> None:
         self._package, self._section = package, section
         self._run: Any = None
         self._note: Path | None = None
-        self._there = 0
+        self._there, self._name = 0, ""
 
     def start(self, about: About) -> int:
         about.dir.mkdir(parents=True, exist_ok=True)
-        given = {"project": self._section.project, "name": about.name, "resume": "allow"}
+        note = about.dir / f"{self._section.kind}-{self._section.project.replace('/', '-')}-{about.id}.events"
+        there, name = self._noted(note, about)
+        given = {"project": self._section.project, "name": name, "resume": "allow"}
         self._run = self._package.init(**given, **self._section.options(about))
         if getattr(self._run, "offline", True):
-            self._note = about.dir / f"{self._section.kind}-{self._section.project.replace('/', '-')}-{about.id}.events"
-            self._there = int(self._note.read_text()) if self._note.exists() else 0
+            self._note, self._there, self._name = note, there, name
         else:
             self._there = self._run.step
             for axis in _AXES.values():
@@ -108,8 +110,16 @@ class Wandb:
         if self._run is not None:
             self._run.finish()
 
+    def _noted(self, note: Path, about: About) -> tuple[int, str]:
+        """How many events are there, and the name that they are there under; a note of an older version has none, and
+        its run has that of its folder."""
+        if not note.exists():
+            return 0, about.name
+        count, _, name = note.read_bytes().decode("utf-8", "surrogateescape").partition("\n")
+        return int(count), name or self._section.name or Path(about.run_dir).name
+
     def _log(self, values: Mapping[str, Any]) -> None:
         self._run.log(dict(values), step=self._there)
         self._there += 1
         if self._note is not None:
-            storage_of(self._note).note(self._note, str(self._there).encode())
+            storage_of(self._note).note(self._note, f"{self._there}\n{self._name}".encode("utf-8", "surrogateescape"))

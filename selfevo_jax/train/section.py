@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from selfevo_jax.data.packing import Packing
 from selfevo_jax.model.learning import LoraConfig, Remat, Target
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
+_NO_LIMIT = 1e38
+"""Above every norm that float32 has the square of."""
+
+
+def _finite(norm: Any) -> Any:
+    """A number for infinity, which JSON does not have."""
+    return _NO_LIMIT if norm == math.inf else norm
 
 
 class LoraSection(Section):
@@ -64,8 +72,8 @@ class TrainSection(Section):
     """Decay of Adam's second moment."""
     weight_decay: Weight = TrainConfig.weight_decay
     """Decoupled (AdamW), on matrices alone: not on norms or biases."""
-    clip_norm: Annotated[float, Field(gt=0.0)] = TrainConfig.clip_norm
-    """Largest global norm of the gradient of the mean loss."""
+    clip_norm: Annotated[float, BeforeValidator(_finite), Field(gt=0.0)] = TrainConfig.clip_norm
+    """Largest global norm of the gradient of the mean loss. `.inf` clips nothing: it is read as 1e38."""
     batch_rows: Positive = TrainConfig.batch_rows
     """Packed rows a step, over all devices and micro-batches."""
     length: Positive = TrainConfig.length
@@ -120,15 +128,14 @@ class MetaSection(TrainSection):
     steps: Count | None = None
     """As for `learn`. 0: the model has its meta-skills already, and is M_meta as it is; D_meta may then be left out."""
 
-    @field_validator("meta_share")
-    @classmethod
-    def _is_of_rounds(cls, share: float | None) -> float | None:
-        if share is not None:
-            raise ValueError(
-                f"found {share:g}, but before the rounds there is no D_self to share with; leave it out, or set "
-                "learn.meta_share"
-            )
-        return share
+    def notice(self) -> str | None:
+        """A line where a key of the rounds is set. It is not refused: a run whose config has it is to be read."""
+        if self.meta_share is None:
+            return None
+        return (
+            f"meta.meta_share: found {self.meta_share:g}, but before the rounds there is no D_self to share with, so "
+            "that nothing reads it; leave it out of a new run, or set learn.meta_share"
+        )
 
 
 class SavingSection(Section):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tracker_helpers import EVENTS, about, section, told
 
-from selfevo_jax.trackers import Scalars
+from selfevo_jax.trackers import About, Scalars
 
 
 class Fake:
@@ -80,6 +80,24 @@ def test_two_trackers_and_two_projects_in_one_folder_are_told_apart(monkeypatch,
     for kind, project in (("wandb", "a"), ("trackio", "a"), ("trackio", "b")):
         package(monkeypatch, kind, True)
         assert told(section({"kind": kind, "project": project}).open("track.0"), tmp_path) == 0
+
+
+def test_trackio_goes_on_under_the_name_that_the_events_of_a_run_are_there_under(monkeypatch, tmp_path: Path) -> None:
+    fake = package(monkeypatch, "trackio", None)
+
+    def tell() -> None:
+        tracker = section("trackio").open("track.0")
+        tracker.start(About("plain/seed-1", "0123456789abcdef", "runs/plain/seed-1", tmp_path))
+        tracker.scalars([Scalars("round", 1, {"x": 0.5})])
+
+    tell()
+    tell()
+    (note,) = tmp_path.iterdir()
+    note.write_bytes(b"2")  # as it was noted when a run of a study was shown by its folder alone
+    tell()
+    tell()
+    assert [given["name"] for given in fake.inits] == ["plain/seed-1", "plain/seed-1", "seed-1", "seed-1"]
+    assert len(fake.rows) == 4
 
 
 def test_no_setting_holds_a_key(monkeypatch, tmp_path: Path) -> None:
