@@ -287,6 +287,18 @@ def test_null_takes_out_a_set_with_a_name_of_the_users_and_no_other(tmp_path: Pa
         load_config(file, [*sets, "data.evaluation.tow=null"])
 
 
+def test_an_override_is_of_the_set_that_is_there_where_its_name_has_a_dot(tmp_path: Path) -> None:
+    text = MINIMAL.replace(
+        "stories: {}", "prompts: p, meta_skill: m, evaluation: {v1: a.jsonl, v1.0: b.jsonl, v2.x: c}"
+    )
+    given = ["data.evaluation.v1.0.scorers=exact", "data.evaluation.v1.source=d.jsonl", "data.evaluation.v2.x=null"]
+    found = load_config(write(tmp_path, text), given).data.evaluation
+    assert {name: (of.source, of.scorers[0].kind) for name, of in found.items()} == {
+        "v1": ("d.jsonl", "number"),
+        "v1.0": ("b.jsonl", "exact"),
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "remedy"),
     [

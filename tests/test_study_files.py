@@ -78,6 +78,15 @@ def test_an_override_of_a_variant_holds_however_its_key_is_written_there(tmp_pat
     assert (second.select, second.turns) == ("none", 2)
 
 
+def test_an_override_is_of_the_variant_that_is_there_where_its_name_has_a_dot(tmp_path: Path) -> None:
+    variants = {"v1": {"rounds.turns": 2}, "v1.0": {"learn": {"steps": 5}, "rounds.turns": 2}}
+    changes = ("variants.v1.0.learn.steps=3", "variants.v1.0.rounds.turns=4", "variants.v1.learn.steps=7")
+    found = {run.variant: run.config for run in study(tmp_path, changes, variants=variants).runs}
+    assert {name: (of.learn.steps, of.rounds.turns) for name, of in found.items()} == {"v1": (7, 2), "v1.0": (3, 4)}
+    whole = study(tmp_path, ("variants.v1.0={learn.steps: 9}",), variants=variants).runs
+    assert [(run.variant, run.config.learn.steps, run.config.rounds.turns) for run in whole][1] == ("v1.0", 9, 1)
+
+
 def test_sets_with_names_that_begin_alike_up_to_a_dot_are_sets_of_their_own(tmp_path: Path) -> None:
     variants = {name: {"data.evaluation": {name: f"{name}.jsonl"}} for name in ("v1.0", "v1.1", "v1")}
     assert [run.variant for run in study(tmp_path, variants=variants).runs] == [*variants]

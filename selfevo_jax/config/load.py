@@ -187,7 +187,7 @@ def override(text: str) -> tuple[str, Any]:
     if not sign or not all(key.split(".")):
         raise ConfigError(f"override '{_short(text)}': expected key=value, for example rounds.number=2")
     if not value.strip():
-        field = _field_at(key)
+        field = _field_at(key.split("."))
         if field is not None and field.is_required():
             raise ConfigError(f"override '{_short(text)}': no value, and {_short(key)} needs one")
         raise ConfigError(f"override '{_short(text)}': no value; write '{_short(key)}=null' for the default")
@@ -199,8 +199,8 @@ def override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"override of '{_short(key)}': the value is not valid YAML ({_yaml_fault(error)})") from error
 
 
-def _field_at(key: str) -> FieldInfo | None:
-    *path, last = key.split(".")
+def _field_at(location: Sequence[str]) -> FieldInfo | None:
+    *path, last = location
     section = section_at(tuple(path))
     return None if section is None else section.model_fields.get(last)
 
@@ -210,12 +210,24 @@ def _is_named_in(field: FieldInfo | None) -> bool:
     return field is not None and any(is_named for _, is_named in sections_in(field.annotation))
 
 
+def _names(tree: Any, key: str) -> list[str]:
+    """The names that a dotted key is made of. One that is there, as that of a set of `data.evaluation`, may hold dots
+    itself: of those that fit it is the longest."""
+    names, rest = list[str](), key.split(".")
+    while rest:
+        tree = tree if isinstance(tree, dict) else {}
+        size = max((n for n in range(1, len(rest) + 1) if ".".join(rest[:n]) in tree), default=1)
+        names.append(".".join(rest[:size]))
+        rest, tree = rest[size:], tree.get(names[-1])
+    return names
+
+
 def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     """Sets a dotted key; None unsets it, or takes out an entry with a name of the user's. Sections on the way are
     copied: with YAML's anchors two keys may hold the same one. What is set takes the place of a key that says the same
     thing otherwise, as `steps` and `epochs` do."""
-    *path, last = key.split(".")
-    section, field = None, _field_at(key)
+    *path, last = location = _names(tree, key)
+    section, field = None, _field_at(location)
     for depth, part in enumerate(path, 1):
         section = section_at(tuple(path[:depth]))
         branch = tree.get(part) if section is None else section.written_out(tree.get(part))
@@ -225,7 +237,7 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
     if value is None and field is not None and not may_be_null(field):
         tree.pop(last, None)
         return
-    if value is None and field is None and _is_named_in(_field_at(".".join(path))):
+    if value is None and field is None and path and _is_named_in(_field_at(path)):
         if last not in tree:
             there = ", ".join(map(str, tree)) or "none"
             raise ConfigError(f"override of '{_short(key)}': null takes an entry out; there are {_short(there)}")

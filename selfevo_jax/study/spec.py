@@ -192,10 +192,13 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
     """`set_key` of the study's own file. In a variant it comes last, whatever of the same key is written there, dotted
     or in sections."""
     set_key(tree, key, value)
-    folder, *path = key.split(".")
-    if folder != "variants" or len(path) < 2:
+    variants = tree.get("variants")
+    names = [name for name in variants if isinstance(name, str)] if isinstance(variants, dict) else []
+    of = entry_of(key, ("variants",), names)  # they may hold dots
+    at = key.removeprefix(f"variants.{of}").removeprefix(".")
+    if of is None or not at:
         return
-    variant, at = tree["variants"][path[0]], ".".join(path[1:])
+    variant = tree["variants"][of]
     for written in [name for name in variant if isinstance(name, str) and "." in name and below(name, (at,))]:
         del variant[written]
     whole = isinstance(value, dict) and value
