@@ -8,7 +8,7 @@ from typing import Any
 
 from selfevo_jax.report.open_comparison import Judged, judged
 from selfevo_jax.report.summary import Summary, summarize
-from selfevo_jax.report.texts import Texts, text_scores
+from selfevo_jax.report.texts import ORDINARY, Texts, text_scores
 from selfevo_jax.run.files import read_json, read_rows, understood
 from selfevo_jax.run.identity import flat
 from selfevo_jax.run.names import PRINTS, name_of
@@ -96,8 +96,8 @@ def member_of(run: RunDir, ended: str | None, sets: Sequence[str], scorer: str |
                     right |= {(set_name, mode, shown): rows for mode, rows in by_mode.items()}
         names |= {row.checkpoint: _stored(row.checkpoint) for row in summary.ordinary}
         texts = text_scores(run, Texts(run, config), names, sets)
-        files = {shown: run.ordinary(name) for shown, name in names.items() if not sets}
-        tokens = {shown: int(read_json(file)["tokens"]) for shown, file in files.items() if file.exists()}
+        read = [shown for set_name, _, shown in texts if set_name == ORDINARY]
+        tokens = {shown: int(read_json(run.ordinary(names[shown]))["tokens"]) for shown in read}
     stopped = None if summary.stopped is None else f"worse after round {summary.stopped} (rounds.stop_when_worse)"
     return Member(
         str(run.root),

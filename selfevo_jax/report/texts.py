@@ -108,8 +108,8 @@ class Texts:
 
 def text_scores(run: RunDir, texts: Texts, names: Mapping[str, str], sets: Sequence[str]) -> Scored:
     """What two runs are compared by, row by row: 1 for an answer with a fault, 0 for one without; log-likelihoods.
-    `names`: checkpoint as it is shown -> its name in the run directory; `sets`: those to read, or none for all and
-    for ordinary answers too."""
+    `names`: checkpoint as it is shown -> its name in the run directory; `sets`: those to read, ORDINARY among them, or
+    none for all."""
     found: Scored = {}
     for shown, name in names.items():
         file = run.evaluation(name)
@@ -118,7 +118,7 @@ def text_scores(run: RunDir, texts: Texts, names: Mapping[str, str], sets: Seque
             for fault, rows in told["by_row"].items() if told is not None else ():
                 one = {id: None if has is None else float(has) for id, has in rows.items()}
                 found[set_name, fault, shown] = one
-        if not sets and run.ordinary(name).exists():
+        if (not sets or ORDINARY in sets) and run.ordinary(name).exists():
             found[ORDINARY, LIKELIHOOD, shown] = read_json(run.ordinary(name))["by_row"]
     return found
 

@@ -15,7 +15,7 @@ from selfevo_jax.evaluate import paired
 from selfevo_jax.report import WIDTH, as_markdown, as_text
 from selfevo_jax.report.comparison import GAIN, LAST, MODES, _sets_of, compare_members
 from selfevo_jax.report.members import Member, right_by
-from selfevo_jax.report.texts import LIKELIHOOD, ORDINARY
+from selfevo_jax.report.texts import LIKELIHOOD, ORDINARY, Texts, text_scores
 from selfevo_jax.run import RunDir
 
 
@@ -276,3 +276,12 @@ def test_rows_are_right_by_the_scorer_that_is_asked_for(tmp_path) -> None:
     found = {"direct": {"a": False, "b": None}, "refined": {"a": True, "b": None}}
     assert right_by(run, "meta", "s", figures, "exact") == found
     assert right_by(run, "meta", "s", figures, "choice") == right_by(run, "base", "s", figures, "exact") == {}
+
+
+def test_ordinary_answers_are_compared_where_they_are_a_set_that_is_named(tmp_path) -> None:
+    run = RunDir(tmp_path)
+    run.ordinary("base").parent.mkdir()
+    run.ordinary("base").write_text('{"by_row": {"1": -2.0}, "tokens": 9}')
+    texts = Texts(run, run)  # type: ignore[arg-type]
+    for sets, found in (([], [ORDINARY]), ([ORDINARY], [ORDINARY]), (["gsm8k"], [])):
+        assert [key[0] for key in text_scores(run, texts, {"base": "base"}, sets)] == found
