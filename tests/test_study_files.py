@@ -111,7 +111,8 @@ def test_sets_with_names_that_begin_alike_up_to_a_dot_are_sets_of_their_own(tmp_
         ),
         (
             {"variants": {"a": {}, "b": {"data.ordinary": "o.jsonl"}, "c": {"data.ordinary": "q.jsonl"}}},
-            "variant c: data.ordinary: found 'q.jsonl', 'o.jsonl' in variant b",
+            "variant c: data.ordinary: found 'q.jsonl', 'o.jsonl' in variant b; variants are compared on the same rows "
+            "by the same scorer, so give both the same",
         ),
         (
             {"variants": {name: {"data.open_ended.v": "v.jsonl", "model.source": name} for name in "ab"}},

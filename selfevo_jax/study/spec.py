@@ -122,9 +122,10 @@ def _check_compared(file: Path, configs: Mapping[str, Config]) -> None:
         shared = {sets[key] for key in before} & {sets[key] for key in after}
         keys = [key for key in sets if sets[key] in shared and before.get(key) != after.get(key)]
         if keys:
+            remedy = "give another set another name" if sets[keys[0]] in names else "give both the same"
             raise ConfigError(
                 f"{file}: variant {name}: {keys[0]}: found {after.get(keys[0])!r}, {before.get(keys[0])!r} in variant "
-                f"{first}; variants are compared on the same rows by the same scorer, so give another set another name"
+                f"{first}; variants are compared on the same rows by the same scorer, so {remedy}"
             )
 
 
