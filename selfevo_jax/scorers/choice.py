@@ -41,7 +41,7 @@ class Choice(ScorerSection):
     and a sign ("B) Paris"); "the answer is B", "Answer: (B)"; \boxed{B}; where the row has `choices`, the text of one
     in place of its letter. \boxed goes first, then what is stated, then labels. Two answers that differ, "A or B", a
     label in front of another choice's text, and a sentence with "not" or "if" are no answer. What comes behind a next
-    question, or is only thought before the answer (<think>...</think>), is not read.
+    question, or is only thought before the answer or behind it (<think>...</think>), is not read.
 
     Columns: `answer` is a letter, or the index of the right choice, from 0, as a number. `choices`, where it is there,
     is a list of texts, or {"label": ["A", ...], "text": [...]}.

@@ -15,7 +15,7 @@ from selfevo_jax.errors import ConfigError, shown
 from selfevo_jax.lazy import install
 from selfevo_jax.scorers.base import NO_ANSWER, NOT_SCORED, Fault, Grade, ScoredRow, Scorer, ScorerSection
 from selfevo_jax.scorers.workers import Late, workers
-from selfevo_jax.text import behind_thinking, without_working
+from selfevo_jax.text import own_part, without_working
 
 _CHILD = Path(__file__).with_name("math_child.py")
 _MARKED = re.compile(r"\$|\\\(|\\\[|\\boxed|\\begin")
@@ -54,11 +54,11 @@ class Math(ScorerSection):
         ]
 
     def grades(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Grade]:
-        asked = [{"gold": self._gold(row), "text": _answer(text)} for row, text in zip(rows, texts, strict=True)]
+        asked = [{"gold": self._gold(row), "text": text[own_part(text)]} for row, text in zip(rows, texts, strict=True)]
         return [_grade(found) for found in self._asked(asked)]
 
     def keys(self, rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Hashable | None]:
-        found = self._asked([{"text": _answer(text)} for text in texts])
+        found = self._asked([{"text": text[own_part(text)]} for text in texts])
         return [None if isinstance(one, Late) else one["read"] for one in found]
 
     def _asked(self, requests: Sequence[dict[str, Any]]) -> list[Any]:
@@ -89,11 +89,6 @@ class Math(ScorerSection):
             f"found {shown(self.value(row, 'answer'))}, expected an expression in LaTeX, such as \\frac{{1}}{{2}} or "
             "$x^2$ (words as \\text{...}); correct the row or remove it, or name another scorer",
         )
-
-
-def _answer(text: str) -> str:
-    begin = behind_thinking(text)
-    return "" if begin is None else text[begin:]
 
 
 def _grade(found: Any) -> Grade:

@@ -37,13 +37,13 @@ class Number(ScorerSection):
         )
 
     def grade(self, row: ScoredRow, text: str) -> Grade:
-        given = extract_answer(own_answer(text))
+        given = extract_answer(text[own_answer(text)])
         if given is None:
             return NO_ANSWER
         return Grade(float(given == extract_answer(str(number_as_text(self.value(row, "answer"))))))
 
     def key(self, row: ScoredRow, text: str) -> Hashable | None:
-        return extract_answer(own_answer(text))
+        return extract_answer(text[own_answer(text)])
 
     def spoil(self, row: ScoredRow, text: str, rng: random.Random) -> str | None:
         return spoil(text, rng)
@@ -54,7 +54,8 @@ def spoil(text: str, rng: random.Random) -> str | None:
 
     None where no number of the text can be changed so; a number of a step, say, is not the answer.
     """
-    own = own_answer(text)
+    part = own_answer(text)
+    own = text[part]
     if extract_answer(own) is None:
         return None
     for found in reversed(list(_DIGITS.finditer(own))):
@@ -62,5 +63,5 @@ def spoil(text: str, rng: random.Random) -> str | None:
         changed = value + rng.choice([d for d in (-3, -2, -1, 1, 2, 3) if value + d >= 0])
         wrong = f"{own[: found.start()]}{changed:0{len(found.group())}d}{own[found.end() :]}"
         if extract_answer(wrong) is not None and not same_answer(wrong, own):
-            return text[: len(text) - len(own)] + wrong
+            return text[: part.start] + wrong + text[part.stop :]
     return None

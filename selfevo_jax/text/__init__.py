@@ -28,7 +28,7 @@ from selfevo_jax.text.rating import RATINGS
 from selfevo_jax.text.section import JUDGE_RATING, JUDGE_VERDICT, REFINE, FormatSection
 from selfevo_jax.text.stream import StreamDecoder, first_stop
 from selfevo_jax.text.templates import ChatTemplate
-from selfevo_jax.text.thinking import behind_thinking
+from selfevo_jax.text.thinking import behind_thinking, own_part
 from selfevo_jax.text.tokenizer import BaseTokenizer, Tokenizer, load_tokenizer
 from selfevo_jax.text.verdict import VERDICTS, Verdict, VerdictRule, parse_verdict
 
@@ -66,6 +66,7 @@ __all__ = [
     "normal",
     "number_as_text",
     "own_answer",
+    "own_part",
     "parse_verdict",
     "read_gguf_fields",
     "same_answer",

@@ -7,7 +7,7 @@ from collections import deque
 from fractions import Fraction
 
 from selfevo_jax.text.numbers import Number, numbers, plain_numbers
-from selfevo_jax.text.thinking import behind_thinking
+from selfevo_jax.text.thinking import own_part
 
 RULES = r"""The rule for numeric answers, the same for gold and for the model's text.
 
@@ -38,8 +38,8 @@ RULES = r"""The rule for numeric answers, the same for gold and for the model's 
    words behind the number are dropped: 12 km and 12 km/h equal 12. Numbers in words are not read.
 8. The number of a step ("step 2") and digits within a word (H2O) are not looked at.
 9. Two answers are the same when both have a number and the numbers are equal.
-10. In the model's text what it only thinks before its answer (<think>...</think>) is not read, and thinking that does
-   not end has no answer. Gold is read whole.
+10. In the model's text what it only thinks before its answer (<think>...</think>), or behind all of it, is not read,
+   and thinking that does not end has no answer. Gold is read whole.
 """
 
 _LONGEST = 1000
@@ -86,7 +86,7 @@ def cut_run_on(text: str) -> str:
     """A model's text without the invented next question that may follow its final answer (rule 2); nothing is cut in
     what it only thinks before that."""
     own = own_answer(text)
-    return text[: len(text) - len(own)] + _cut(own)
+    return text[: own.start] + _cut(text[own]) + text[own.stop :]
 
 
 def extract_answer(text: str) -> Fraction | None:
@@ -98,18 +98,15 @@ def extract_answer(text: str) -> Fraction | None:
     return None if last is None else last.value
 
 
-def own_answer(text: str) -> str:
-    """A model's text behind what it only thinks before its numeric answer (see `behind_thinking`); empty where the
-    thinking does not end."""
-    begin = behind_thinking(text, lambda before: _run_on(before) < len(before))
-    return "" if begin is None else text[begin:]
+def own_answer(text: str) -> slice:
+    """Where a model's text is its numeric answer, and not what it only thinks (see `own_part`)."""
+    return own_part(text, lambda before: _run_on(before) < len(before))
 
 
 def before_next_question(text: str) -> str:
-    """A model's text, behind what it only thinks, up to the first line that opens as a next question does (rule 2), for
-    answers of any kind; empty where the thinking does not end."""
-    begin = behind_thinking(text, lambda before: _NEXT_QUESTION.search(before) is not None)
-    text = "" if begin is None else text[begin:]
+    """A model's text, without what it only thinks (see `own_part`), up to the first line that opens as a next question
+    does (rule 2), for answers of any kind."""
+    text = text[own_part(text, lambda before: _NEXT_QUESTION.search(before) is not None)]
     head = _NEXT_QUESTION.search(text)
     return text if head is None else text[: head.start()]
 

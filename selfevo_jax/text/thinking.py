@@ -21,3 +21,16 @@ def behind_thinking(text: str, runs_on: Callable[[str], bool] = lambda before: F
         return None if _OPENED.match(text.lstrip()) else 0
     opened = _OPENED.search(text, 0, closed.start())
     return 0 if opened is not None and runs_on(text[: opened.start()]) else closed.end()
+
+
+def own_part(text: str, runs_on: Callable[[str], bool] = lambda before: False) -> slice:
+    """Where the answer itself is: behind what is only thought before it (see `behind_thinking`), or before that, where
+    nothing comes behind it. Empty where the thinking does not end, or is all there is."""
+    begin = behind_thinking(text, runs_on)
+    if begin is None:
+        return slice(len(text), len(text))
+    if begin and not text[begin:].strip():
+        opened = _OPENED.search(text, 0, begin)
+        if opened is not None and text[: opened.start()].strip():
+            return slice(0, opened.start())
+    return slice(begin, len(text))

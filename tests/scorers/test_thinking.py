@@ -24,6 +24,9 @@ THOUGHT = "<think>Is the answer 5? The answer is 5.\n\nQuestion: is it? The answ
         ("#### 7\n\nQuestion: 4 + 5?\n<think>4 + 5 = 9</think> #### 9", 7),
         ("#### 7\n<think>check</think> #### 8", 7),
         ("The answer is 7.\n<think>check</think> The answer is 8.", 8),
+        # nor is what comes behind all of the answer
+        ("<answer>7</answer>\n<reasoning>3 + 4 = 7, and the answer is not 8</reasoning>\n", 7),
+        ("Let me see.\n<think>The answer is 5.</think>", None),
     ],
 )
 def test_a_number_is_read_behind_the_thinking(text: str, said: int | None) -> None:
@@ -45,6 +48,10 @@ def test_gold_and_the_thinking_of_a_spoilt_answer_stay_as_they_are() -> None:
     assert wrong is not None
     assert wrong.startswith(THOUGHT)
     assert key(Number(), row(), wrong) not in (None, 6)
+    before = number.spoil("6 <thought>2 + 4</thought>", random.Random(0))
+    assert before is not None
+    assert before.endswith(" <thought>2 + 4</thought>")
+    assert key(Number(), row(), before) not in (None, 6)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +61,7 @@ def test_gold_and_the_thinking_of_a_spoilt_answer_stay_as_they_are() -> None:
         (f"{THOUGHT}\nC", "C"),
         (f"{THOUGHT}\nI do not know.", None),
         ("B\n\nQuestion: And now?\n<think>hm</think>\nC", "B"),
+        ("B\n<reasoning>It cannot be C.</reasoning>", "B"),
     ],
 )
 def test_a_choice_is_read_behind_the_thinking(text: str, letter: str | None) -> None:
