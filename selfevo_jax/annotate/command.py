@@ -108,6 +108,8 @@ def run(call: Call, reporter: Reporter) -> None:
     """
     section = call.section
     Questions(section)  # a faulty template is refused before any work
+    for line in section.unread():
+        reporter.warn(line)
     read = hosts.agree("the prompts", lambda: [asdict(row) for row in read_rows(call.prompts, section)])
     prompts = [Prompt(**row) for row in read]
     ledger = Ledger(section.max_cost)

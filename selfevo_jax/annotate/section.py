@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -146,6 +146,17 @@ class AnnotateSection(Section):
             if self.responses != ResponsesSection():
                 raise ValueError("responses: of D_meta, but kind is qa, whose answers are the annotator's")
         return self
+
+    def unread(self) -> Iterator[str]:
+        """A line for each key that is set and that nothing reads."""
+        asks = self.templates
+        given = {"templates.system": asks.system, "templates.feedback": asks.feedback, "templates.refine": asks.refine}
+        reasons = {key: "kind is qa" for key, text in given.items() if self.kind == "qa" and text is not None}
+        if self.kind == "meta" and self.responses.model is None:
+            others = {"templates.answer": asks.answer, "responses.price": self.responses.price}
+            reasons |= {key: "no model at a server gives the responses" for key, of in others.items() if of is not None}
+        for key, why in reasons.items():
+            yield f"{key}: is set, but {why}, so that nothing reads it; leave it out"
 
     @property
     def rated(self) -> bool:

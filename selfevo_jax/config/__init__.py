@@ -3,6 +3,7 @@
 from selfevo_jax.config.load import dump_config, load_config, override, parse_config, read_tree, set_key, usable_config
 from selfevo_jax.config.rounds import RoundsSection
 from selfevo_jax.config.sections import Config
+from selfevo_jax.config.unread import unread
 
 __all__ = [
     "Config",
@@ -13,5 +14,6 @@ __all__ = [
     "parse_config",
     "read_tree",
     "set_key",
+    "unread",
     "usable_config",
 ]

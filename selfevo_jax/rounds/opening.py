@@ -12,7 +12,7 @@ from selfevo_jax import hosts
 from selfevo_jax.accelerators import overlooked
 from selfevo_jax.chains import words_notice
 from selfevo_jax.checkpoint import model_checksum
-from selfevo_jax.config import Config
+from selfevo_jax.config import Config, unread
 from selfevo_jax.data import PromptRow, source_checksum
 from selfevo_jax.data.annotated import format_notice
 from selfevo_jax.errors import ConfigError, Faults
@@ -100,7 +100,7 @@ def look_over(
         counted = {name: len(of.rows) for name, of in task.evaluation().items()}
         counted |= {name: len(of.rows) for name, of in sets.items()}
         said += little_notices(config, len(given(config, task, 1)), counted)
-        said += rate_notices(config.trained, param_count(bench.model))
+        said += [*rate_notices(config.trained, param_count(bench.model)), *unread(config)]
         others = config.meta.notice(), config.rounds.notice(), None if ordinary is None else ordinary.notice()
         for line in (*said, *others):
             if line is not None:

@@ -40,7 +40,7 @@ def written(path: Path, tree: dict) -> str:
 def test_a_run_that_can_be_begun_is_said_to_take_so_much_time_memory_and_disk(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setattr("selfevo_jax.train.rates._RATES", ())
-    config = written(tmp_path / "c.yaml", {**good(tmp_path), "track": "mlflow"})
+    config = written(tmp_path / "c.yaml", {**good(tmp_path), "track": "mlflow", "saving": {"keep_every": 5}})
     before = files(tmp_path)
     done = CliRunner().invoke(app, ["evolve", config, "--check"])
     assert done.exit_code == 0, done.output
@@ -54,6 +54,7 @@ def test_a_run_that_can_be_begun_is_said_to_take_so_much_time_memory_and_disk(tm
         "a round: ",
         "200 GFLOP/s, 30.0 GB/s",
         "warning: track.0: ",
+        "warning: saving.keep_every: found 5, but saving.keep_last is null",
         "warning: meta.learning_rate is not set, and its default 0.001",
         "warning: learn.learning_rate is not set",
         install("mlflow"),
