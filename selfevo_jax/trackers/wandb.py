@@ -31,6 +31,10 @@ class _Section(TrackSection):
         """The module. Raises ConfigError where it is not installed."""
         return extra(self.kind, self.kind, self.kind, missing(key))
 
+    def named(self, about: About) -> str:
+        """What a run is called there that was not shown before."""
+        return about.name
+
     @abstractmethod
     def options(self, about: About) -> dict[str, Any]:
         """Of `init`, beside those that both have."""
@@ -60,6 +64,10 @@ class TrackioSection(_Section):
     """trackio: a dashboard on this machine (`trackio show`), or a Space of the Hugging Face hub (TRACKIO_SPACE_ID)."""
 
     kind: Literal["trackio"] = "trackio"
+
+    def named(self, about: About) -> str:
+        """With a part of the id: two runs of one name in a project would be one there."""
+        return f"{about.name}-{about.id[:8]}"
 
     def options(self, about: About) -> dict[str, Any]:
         return {}
@@ -114,7 +122,7 @@ class Wandb:
         """How many events are there, and the name that they are there under; a note of an older version has none, and
         its run has that of its folder."""
         if not note.exists():
-            return 0, about.name
+            return 0, self._section.named(about)
         count, _, name = note.read_bytes().decode("utf-8", "surrogateescape").partition("\n")
         return int(count), name or self._section.name or Path(about.run_dir).name
 

@@ -57,7 +57,8 @@ def test_each_event_is_one_step_and_none_comes_twice_after_a_kill(monkeypatch, t
         if isinstance(event, Scalars):
             assert row == {**event.values, {"step": "train/step", "round": "round"}[event.axis]: event.at}
     assert fake.rows[6]["texts"] == (["name", "text"], [list(pair) for pair in EVENTS[6].values.items()])
-    assert {(given["project"], given["name"], given["resume"]) for given in fake.inits} == {("ours", "mine", "allow")}
+    name = "mine-01234567" if kind == "trackio" else "mine"  # trackio knows a run by its name alone
+    assert {(given["project"], given["name"], given["resume"]) for given in fake.inits} == {("ours", name, "allow")}
 
 
 def test_what_never_came_to_the_server_is_sent_again(monkeypatch, tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_trackio_goes_on_under_the_name_that_the_events_of_a_run_are_there_under
     note.write_bytes(b"2")  # as it was noted when a run of a study was shown by its folder alone
     tell()
     tell()
-    assert [given["name"] for given in fake.inits] == ["plain/seed-1", "plain/seed-1", "seed-1", "seed-1"]
+    assert [given["name"] for given in fake.inits] == [*2 * ["plain/seed-1-01234567"], "seed-1", "seed-1"]
     assert len(fake.rows) == 4
 
 
