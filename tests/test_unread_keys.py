@@ -40,6 +40,7 @@ GRPO = ["learn.objective.name=grpo", "rounds.variant=continual_mixed", "sampling
         ("data.meta_feedback=verdict", [QA_ALONE], ["data.meta_skill=m.jsonl"]),
         ("meta.direct_share=0.5", [QA_ALONE], ["data.meta_skill=m.jsonl"]),
         ("meta.qa_share=0.5", [], ["data.qa=q.jsonl"]),
+        ("meta.meta_share=0.3", [], ["meta.meta_share=null"]),
         ("learn.qa_share=0.5", ["data={instructions: {}}"], ["data.instructions.meta.own_prompts=20"]),
         ("data.evaluation_rows=20", [], ["data.ordinary=o.jsonl"]),
         ("data.evaluation_rows=20", ["data={instructions: {}}"], ["data.evaluation={s: s.jsonl}"]),

@@ -94,6 +94,7 @@ def _of_training(config: Config) -> Iterator[tuple[Iterable[str], str]]:
     if config.meta.steps != 0 and not data.has_meta:
         weights = ("w_feedback", "w_refine", "w_direct", "direct_share")
         yield [f"meta.{name}" for name in weights], "there is no D_meta"
+    yield ["meta.meta_share"], "before the rounds there is no D_self to share with"
     if not (qa and data.has_meta):
         there = "no D_meta to share with" if qa else "no D_QA"
         yield [f"{name}.qa_share" for name in config.trained], f"there is {there}"

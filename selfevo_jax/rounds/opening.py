@@ -101,8 +101,7 @@ def look_over(
         counted |= {name: len(of.rows) for name, of in sets.items()}
         said += little_notices(config, len(given(config, task, 1)), counted)
         said += [*rate_notices(config.trained, param_count(bench.model)), *unread(config)]
-        others = config.meta.notice(), config.rounds.notice(), None if ordinary is None else ordinary.notice()
-        for line in (*said, *others):
+        for line in (*said, config.rounds.notice(), None if ordinary is None else ordinary.notice()):
             if line is not None:
                 reporter.warn(line)
     return task, bench, sets, ordinary

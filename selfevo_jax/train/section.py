@@ -128,15 +128,6 @@ class MetaSection(TrainSection):
     steps: Count | None = None
     """As for `learn`. 0: the model has its meta-skills already, and is M_meta as it is; D_meta may then be left out."""
 
-    def notice(self) -> str | None:
-        """A line where a key of the rounds is set. It is not refused: a run whose config has it is to be read."""
-        if self.meta_share is None:
-            return None
-        return (
-            f"meta.meta_share: found {self.meta_share:g}, but before the rounds there is no D_self to share with, so "
-            "that nothing reads it; leave it out of a new run, or set learn.meta_share"
-        )
-
 
 class SavingSection(Section):
     """When the state of a fine-tuning is saved on its way, and which checkpoints are kept."""

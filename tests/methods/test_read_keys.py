@@ -115,13 +115,6 @@ def test_what_is_read_or_asks_for_nothing_is_taken(case):
     method(name, *([*changes, "data.stories=null"] if any("qa:" in text for text in changes) else changes))
 
 
-def test_a_key_of_the_rounds_alone_is_told_before_them_and_runs_that_have_it_are_read():
-    assert method("self_refine").config.meta.notice() is None
-    told = method("self_refine", "meta.meta_share=0.3").config.meta.notice()
-    assert told is not None
-    assert told.startswith("meta.meta_share: found 0.3, but before the rounds there is no D_self")
-
-
 def test_single_answers_are_learnt_of_prompts_within_the_pass_rate_alone():
     def rows(prompt, *goods):
         said = [Candidate(f"{n}", "stop", (50 + n,), Feedback("f", "stop", good, None)) for n, good in enumerate(goods)]
