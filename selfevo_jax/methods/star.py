@@ -5,6 +5,7 @@ Source: Zelikman et al., "STaR: Bootstrapping Reasoning With Reasoning", arXiv 2
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ class Star(SelfRefine):
 
     hint: str | None = "{prompt}\n(Hint: the answer is {answer}.)"
     """The text that is answered the second time: `{prompt}`, and columns of the gold row in braces, of a worked
-    solution the answer that it ends in ("#### 18"), of a choice its letter, of several right answers the first. None:
-    there is no second time."""
+    solution the answer that it ends in ("#### 18"), of a choice its letter, of several right answers the first, of
+    another list all that is in it, with commas. None: there is no second time."""
     name: str = "star"
     reads_labels: bool = True
     settings: ClassVar[tuple[str, ...]] = ("hint",)
@@ -61,13 +62,25 @@ class Star(SelfRefine):
                 "or set method.settings.hint=null"
             )
         gold = self.config.data.primary.scorers[0].told(row)
-        bare = {name: without_working(of) if isinstance(of, str) else of for name, of in gold.items()}
-        hinted = filled(self.hint, {"prompt": row.prompt, **bare})
+        texts = {name: written(of) for name, of in gold.items()}
+        hinted = filled(self.hint, {"prompt": row.prompt, **texts})
         kind, stage = TwoAnswersChain, "hinted"
         return bench.chain(row, stages, round=round, sample=sample, judge=False, kind=kind, second=hinted, stage=stage)
 
 
-def filled(hint: str, columns: Mapping[str, Any]) -> str:
+def written(value: Any) -> str:
+    """What a column holds as a person would write it: of a worked solution what it ends in, of a list its parts with
+    commas between them; nothing for null."""
+    if isinstance(value, list):
+        return ", ".join(map(written, value))
+    if isinstance(value, str):
+        return without_working(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def filled(hint: str, columns: Mapping[str, str]) -> str:
     """The text with columns in the places of their names. Raises ConfigError for a name that is none."""
 
     def column(found: re.Match[str]) -> str:
@@ -75,6 +88,6 @@ def filled(hint: str, columns: Mapping[str, Any]) -> str:
             raise ConfigError(
                 f"method.settings.hint: found {{{found[1]}}}, but gold rows have {', '.join(columns)}; name one of them"
             )
-        return str(columns[found[1]])
+        return columns[found[1]]
 
     return re.sub(r"\{(\w+)\}", column, hint)

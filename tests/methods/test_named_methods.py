@@ -142,6 +142,13 @@ def test_star_shows_the_gold_answer_in_the_words_of_an_answer(scorer, columns, s
     assert hinted == f"Which?\n(Hint: the answer is {shown}.)"
 
 
+def test_star_writes_a_column_of_the_hint_as_a_person_would() -> None:
+    columns = {"answer": "8", "choices": ["tea", "2 cups"], "steps": [1.0, 2.5], "by": {"a": "é"}, "none": None}
+    row = EvaluationRow("i", "Which?", columns)
+    found = asked(method("star", settings={"hint": "{prompt} {choices}; {steps}; {by}; {none}."}), row)["second"]
+    assert found == 'Which? tea, 2 cups; 1, 2.5; {"a": "é"}; .'
+
+
 def test_ilf_learns_the_best_of_several_refinements_the_earliest_of_equal_ones() -> None:
     found = method("ilf")
     assert (asked(found, None)["kind"], asked(found, None)["refinements"]) == (RefinementsChain, 4)
