@@ -111,7 +111,13 @@ def check_peft(config: ModelConfig, lora: LoraConfig) -> None:
 
 
 def write_peft(
-    folder: Path, adapters: Any, lora: LoraConfig, config: ModelConfig, of: str, dtype: Any = jnp.float32
+    folder: Path,
+    adapters: Any,
+    lora: LoraConfig,
+    config: ModelConfig,
+    of: str,
+    dtype: Any = jnp.float32,
+    revision: str | None = None,
 ) -> None:
     """Writes adapters of one process into a folder that is there.
 
@@ -120,6 +126,7 @@ def write_peft(
       config: of the model that they are added to.
       of: what PEFT is told of where that model is.
       dtype: of the numbers in the file.
+      revision: of the model, where it is one of the hub.
     """
     leaves = flatten(adapters)
     tensors = _tensors(config, lora)
@@ -130,6 +137,7 @@ def write_peft(
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": of,
+        "revision": revision,
         "r": lora.rank,
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
@@ -144,12 +152,12 @@ def write_peft(
     (folder / PEFT).write_text(json.dumps(described, indent=2) + "\n")
 
 
-def base_name(source: str, path: Path) -> str:
-    """What PEFT is told of where a model is: the name of one of the hub, else the folder `path`."""
-    named = source.removeprefix(HUB)
-    if source.startswith(HUB) and "@" not in named:
-        return named
-    return str(path if is_remote(path) else path.resolve())
+def base_name(source: str, path: Path) -> tuple[str, str | None]:
+    """What PEFT is told of where a model is: the name and the revision of one of the hub, else the folder `path`."""
+    if source.startswith(HUB):
+        name, _, revision = source.removeprefix(HUB).partition("@")
+        return name, revision or None
+    return str(path if is_remote(path) else path.resolve()), None
 
 
 def _tensors(config: ModelConfig, lora: LoraConfig) -> dict[str, Foreign]:

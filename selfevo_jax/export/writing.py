@@ -188,14 +188,14 @@ def _write_adapters(
     exact = logits_of(config, require_finite(merge(base, products), model.origin), prompts)
     numbers = _rounded(products, form.dtype, "the adapters")
     if path is not None and (path / "config.json").is_file():
-        of = base_name(adapters.of, path)
+        of, revision = base_name(adapters.of, path)
     else:
-        of = str(out / OWN_BASE)
+        of, revision = str(out / OWN_BASE), None
         base = _rounded(base, form.dtype, "the base")
         with _onto_disk(folder):
             export_huggingface(base, config, model.tokenizer, folder / OWN_BASE, eos_ids=ends)
     with _onto_disk(folder):
-        write_peft(folder, numbers, adapters.lora, config, of, form.dtype)
+        write_peft(folder, numbers, adapters.lora, config, of, form.dtype, revision)
         for name, content in exported_tokenizer(model.tokenizer, ends).items():
             (folder / name).write_bytes(content)
     wide = [jax.tree.map(lambda x: x.astype(jnp.float32), tree) for tree in (base, numbers)]

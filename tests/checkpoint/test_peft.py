@@ -51,14 +51,14 @@ def test_a_base_inside_the_folder_of_the_adapters_goes_before_its_name(folder):
 
 
 def test_a_base_of_the_hub_keeps_its_name_and_revision(folder, tmp_path):
-    file = folder / PEFT
-    name = base_name("hub:owner/name", tmp_path / "cached")
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": name}))
-    assert (name, read_peft(folder)[1]) == ("owner/name", "hub:owner/name")
-    changes = {"base_model_name_or_path": name, "revision": "v2", "init_lora_weights": "gaussian"}
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    assert read_peft(folder)[1] == "hub:owner/name@v2"
-    assert base_name("hub:owner/name@v2", tmp_path) == base_name(str(tmp_path), tmp_path) == str(tmp_path.resolve())
+    assert base_name(str(tmp_path), tmp_path) == (str(tmp_path.resolve()), None)
+    file, described = folder / PEFT, json.loads((folder / PEFT).read_text())
+    assert (described["base_model_name_or_path"], described["revision"]) == (str(folder.parent / "model"), None)
+    for source in ("hub:owner/name", "hub:owner/name@v2"):
+        name, revision = base_name(source, tmp_path / "cached")
+        changes = {"base_model_name_or_path": name, "revision": revision, "init_lora_weights": "gaussian"}
+        file.write_text(json.dumps(described | changes))
+        assert (name, read_peft(folder)[1]) == ("owner/name", source)
 
 
 def test_the_checksum_of_adapters_is_that_of_their_base_too(folder):
