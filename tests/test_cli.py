@@ -21,6 +21,7 @@ from selfevo_jax.checkpoint import open_model
 from selfevo_jax.cli import app
 from selfevo_jax.cli.asking import _asked
 from selfevo_jax.cli.common import ORDER, finite
+from selfevo_jax.config import load_config
 from selfevo_jax.data import read_meta
 from selfevo_jax.errors import ConfigError, SelfevoError
 from selfevo_jax.lazy import install
@@ -309,6 +310,19 @@ def test_report_of_a_folder_without_a_run_says_so(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no run directory" in done.stderr
     assert json.dumps(str(tmp_path))[1:-1] in done.stderr
+    (tmp_path / "study.json").touch()
+    told = selfevo_at_once("report", str(tmp_path)).stderr
+    assert f"but the folder of a study; name one of its runs, such as {tmp_path}/VARIANT/seed-N" in told
+
+
+def test_a_fork_that_its_method_would_refuse_is_not_begun(tmp_path: Path) -> None:
+    run, new = RunDir(tmp_path / "run"), tmp_path / "new"
+    run.open(load_config(QUICKSTART), {})
+    run.close()
+    done = selfevo_at_once("fork", str(run.root), str(new), "method.name=raft")
+    assert (done.returncode, new.exists()) == (2, False)
+    assert "rounds.turns: found 1, but raft takes 0" in done.stderr
+    assert "rounds.select: found feedback, but raft takes best_of_n" in done.stderr
 
 
 @pytest.mark.parametrize("below", ["", "/runs/first"])

@@ -45,6 +45,11 @@ def test_a_wrong_value_names_file_and_key(tmp_path: Path) -> None:
         load_config(write(tmp_path, MINIMAL), ["learn.steps=0"])
 
 
+def test_a_study_in_place_of_a_config_is_named_as_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config.yaml: a study, and no config of one run; run it by `selfe"):
+        load_config(write(tmp_path, "base: mine.yaml\nout: runs/x\nvariants: {a: {}}\n"))
+
+
 def test_a_duplicated_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 5: key 'seed' is duplicated"):
         load_config(write(tmp_path, MINIMAL + "seed: 1\nseed: 2\n"))

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, Faults
 from selfevo_jax.methods import open_method
 from selfevo_jax.methods.registry import BUILT_IN as METHODS
-from selfevo_jax.study import read_study
+from selfevo_jax.progress import Reporter
+from selfevo_jax.study import conduct, read_study
 
 BASE = {"run_dir": "x", "model": {"source": "m"}, "data": {"prompts": "p.jsonl", "meta_skill": "d.jsonl"}}
 
@@ -127,6 +128,24 @@ def test_a_faulty_study_is_one_clear_line(tmp_path: Path, keys: dict, said: str)
         study(tmp_path, **keys)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_all_that_would_stop_some_variant_is_told_before_any_run(tmp_path: Path, monkeypatch) -> None:
+    def prepare(config, reporter):
+        faults = Faults()
+        faults.add(ConfigError(f"steps {config.learn.steps}"))
+        faults.add(ConfigError("and more"))
+        if config.learn.steps > 1:
+            faults.refuse()
+
+    monkeypatch.setitem(conduct.__globals__, "prepare", prepare)
+    monkeypatch.chdir(tmp_path)
+    found = study(tmp_path, seeds=[1, 2], variants={"a": {"learn.steps": 2}, "b": {"learn.steps": 1}, "c": {}})
+    with pytest.raises(ConfigError) as error:
+        conduct(found, Reporter(quiet=True))
+    told = ["variant a: steps 2", "variant a: and more", "variant c: steps 150", "variant c: and more"]
+    assert str(error.value).splitlines() == told
+    assert not (tmp_path / "runs").exists()
 
 
 STUDIES = Path(__file__).parents[1] / "studies"

@@ -22,6 +22,7 @@ def fork_command(
 
     Finished files are checked, then linked or copied. Every key may change but those that the kept files rest on:
     from meta on the model, the format, D_meta and the training of M_meta; from a round on also how feedback is read.
+    With another method.name set the keys that it wants otherwise, too: all are named.
 
     Examples:
 
@@ -30,12 +31,14 @@ def fork_command(
         selfevo evolve runs/third/config.yaml
     """
     from selfevo_jax.config import load_config
+    from selfevo_jax.methods import open_method
     from selfevo_jax.progress import Reporter
     from selfevo_jax.run import RunDir, fork
 
     found = RunDir(run)
     found.read_config()
     loaded = load_config(found.config_file, [*(overrides or []), f"run_dir={json.dumps(new)}"])
+    open_method(loaded)  # a run that could not go on is not begun
     made = fork(found, loaded, point, Reporter(console))
     say(f"{new}: a run from {point} of {run}, with {made.files} of its files")
     for line in made.changed:

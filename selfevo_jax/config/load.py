@@ -137,7 +137,7 @@ def _explain(origin: str, error: ValidationError, tree: Any) -> ConfigError:
             lines.append(f"{origin}: {key}: missing; expected {expected(location, tree)}")
         elif item["type"] == "value_error":
             where = f"{key}: " if location else ""
-            lines.append(f"{origin}: {where}{item['ctx']['error']}")
+            lines += [f"{origin}: {where}{line}" for line in str(item["ctx"]["error"]).splitlines()]
         elif item["type"] == "finite_number" and location[-1] == "float":  # settings of any form
             inside = ".".join(str(part) for part in location[:-1] if part not in ("list", "dict"))
             lines.append(f"{origin}: {_short(inside)}: found {_shown(item['input'])}, expected a finite number")
@@ -251,6 +251,8 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def parse_config(tree: dict[str, Any], origin: str = "config") -> Config:
     """Checks a tree of plain values. Raises ConfigError naming every faulty key."""
+    if {"base", "out"} <= tree.keys():
+        raise ConfigError(f"{origin}: a study, and no config of one run; run it by `selfevo study`")
     try:
         refuse_secrets(tree)
     except ConfigError as error:

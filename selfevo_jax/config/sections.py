@@ -124,10 +124,12 @@ class Config(Section):
             ("sampling.respond.top_p", drawn.top_p, (1,)),
             ("sampling.respond.min_p", drawn.min_p, (0,)),
         ]
-        for key, found, allowed in wanted:
-            if found not in allowed:
-                raise ValueError(
-                    f"{key}: found {found}, but learn.objective grpo compares with the probabilities by which the "
-                    f"answers were drawn, those of the checkpoint before; set it to {allowed[-1]}"
-                )
+        told = [
+            f"{key}: found {found}, but learn.objective grpo compares with the probabilities by which the answers were "
+            f"drawn, those of the checkpoint before; set it to {allowed[-1]}"
+            for key, found, allowed in wanted
+            if found not in allowed
+        ]
+        if told:
+            raise ValueError("\n".join(told))
         return self

@@ -8,10 +8,10 @@ from typing import Any
 
 from selfevo_jax.config import Config, RoundsSection
 from selfevo_jax.config.methods import DEFAULTS
-from selfevo_jax.errors import ConfigError
+from selfevo_jax.errors import ConfigError, Faults
 from selfevo_jax.judges import BatchSection, JudgeSection
 from selfevo_jax.section import Section
-from selfevo_jax.train import TrainSection, open_objective
+from selfevo_jax.train import Objective, TrainSection
 from selfevo_jax.train.objectives.base import MADE
 
 REPLAY = tuple(
@@ -41,16 +41,19 @@ PAIRS = ("refinement", "samples", "both")
 
 
 def check_fixed(config: Config, method: str, keys: Iterable[str]) -> None:
-    """Raises ConfigError where one of these keys has another value than the method's own."""
+    """Raises ConfigError, with all of them, where some of these keys have another value than the method's own."""
+    faults = Faults()
     for key in keys:
         found, wanted = attrgetter(key)(config), DEFAULTS[method][key]
         if found != wanted:
-            raise ConfigError(f"{key}: found {found}, but {method} takes {wanted}; set it to that")
+            faults.add(ConfigError(f"{key}: found {found}, but {method} takes {wanted}; set it to that"))
+    faults.refuse()
 
 
 def check_read(config: Config, method: str, reads: Mapping[str, str]) -> None:
-    """Raises ConfigError for a key that is set and not read. `reads`: each key of BY_METHOD and of `method.settings`
+    """Raises ConfigError for keys that are set and not read. `reads`: each key of BY_METHOD and of `method.settings`
     that the method reads -> empty, or in which other setting it does not."""
+    faults = Faults()
     keys = {key: _found(config, key) for key in BY_METHOD}
     given = {key: found for key, found in keys.items() if found not in (_usual(method, key), *_NOTHING.get(key, ()))}
     own = {f"method.settings.{key}": value for key, value in config.method.settings.items()}
@@ -61,7 +64,8 @@ def check_read(config: Config, method: str, reads: Mapping[str, str]) -> None:
         shown = getattr(found, "kind", list(found) if isinstance(found, tuple) else found)
         told = f"{method} with {why}" if why else method
         other = "".join(f" or set it to {'null' if of is None else of}" for of in _NOTHING.get(key, ()))
-        raise ConfigError(f"{key}: found {shown}, but {told} does not read it; leave it out{other}")
+        faults.add(ConfigError(f"{key}: found {shown}, but {told} does not read it; leave it out{other}"))
+    faults.refuse()
     smoothing = config.learn.objective.settings.get("label_smoothing")
     if smoothing == "controls" and reads.get("rounds.controls") != "":
         raise ConfigError(
@@ -148,13 +152,19 @@ def check_pass_rate(config: Config) -> None:
         )
 
 
-def check_objective(config: Config, method: str, carries: Collection[str]) -> None:
-    """Raises ConfigError for an objective that reads numbers which the method's examples do not carry."""
-    objective = open_objective(config.learn.objective)
-    if lacking := [name for name in objective.reads if name not in (*MADE, *carries)]:
+def lacking(objective: Objective, carries: Collection[str]) -> list[str]:
+    """The numbers of examples that an objective reads and a method's examples do not carry."""
+    return [name for name in objective.reads if name not in (*MADE, *carries)]
+
+
+def check_objective(objective: Objective, method: str, carries: Collection[str], other: str | None) -> None:
+    """Raises ConfigError for an objective that reads numbers which the method's examples do not carry. `other`: a
+    method whose examples do."""
+    if found := lacking(objective, carries):
+        own = DEFAULTS.get(method, {}).get("learn.objective.name", "sft")
         raise ConfigError(
-            f"learn.objective.name: {objective.name} reads '{lacking[0]}' of each example, which those of {method} "
-            "have not; set it to sft, or take a method that makes such examples"
+            f"learn.objective.name: found {objective.name}, which reads '{found[0]}' of each example, and those of "
+            f"{method} have none; set it to {own}{f', or method.name to {other}' if other else ''}"
         )
 
 

@@ -46,7 +46,7 @@ class IterativeDpo(SelfRefine):
         super().__post_init__()
         rounds = self.config.rounds
         if rounds.variant == "restart":
-            told = f"found restart, but {self.name} learns from the checkpoint before on; set it to continual_mixed"
+            told = f"found restart, but {self.name} starts from the checkpoint before; set it to continual_mixed"
             raise ConfigError(f"rounds.variant: {told}")
         if rounds.select not in ("feedback", "extremes"):
             raise ConfigError(

@@ -19,7 +19,6 @@ from selfevo_jax.methods.checks import (
     check_batch_judge,
     check_drawn,
     check_fixed,
-    check_objective,
     check_pass_rate,
     check_read,
     check_selection,
@@ -56,7 +55,6 @@ class SelfRefine:
         check_selection(self.config, self.name, self.compares)
         check_drawn(self.config, self.draws.feedback > 0)
         check_pass_rate(self.config)
-        check_objective(self.config, self.name, self.carries)
         check_batch_judge(self.config, self.name, self.refines)
 
     @property

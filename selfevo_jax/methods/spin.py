@@ -33,7 +33,7 @@ class Spin(Unjudged, IterativeDpo):
     def _check_compared(self) -> None:
         if SIDE not in self.objective.reads:
             raise ConfigError(
-                f"learn.objective.name: found {self.objective.name}, but {self.name} learns pairs; set dpo"
+                f"learn.objective.name: found {self.objective.name}, but {self.name} learns pairs; set it to dpo"
             )
 
     def learning(self, made: Made, round: int) -> Learning:

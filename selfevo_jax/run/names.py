@@ -31,6 +31,8 @@ of their first and their chosen answers."""
 REFERENCES = "references.jsonl"
 """Of a fine-tuning whose objective reads them: log-probabilities of its examples under the parameters that it starts
 from."""
+STUDY = "study.json"
+"""Of a study, in the folder of its runs: how each of them ended."""
 TRACKING = "tracking"
 """Folder of what trackers keep; nothing of the run is made from it."""
 LOSSES = "losses.jsonl"

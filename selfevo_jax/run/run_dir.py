@@ -23,7 +23,7 @@ from selfevo_jax.run.identity import identity
 from selfevo_jax.run.joining import Joining, finished_files
 from selfevo_jax.run.journal import Journal, encoded
 from selfevo_jax.run.lock import Owner, RunLock
-from selfevo_jax.run.names import CHECKPOINTS, CONFIG, FORKING, REMOVED
+from selfevo_jax.run.names import CHECKPOINTS, CONFIG, FORKING, REMOVED, STUDY
 from selfevo_jax.run.paths import Paths
 from selfevo_jax.run.same import check_hosts
 from selfevo_jax.storage import did_you_mean, place, storage_of
@@ -341,6 +341,9 @@ class RunDir(Paths):
         """Raises ConfigError where there is no run, or one of another format."""
         self.sums.require_format()
         if not self.config_file.exists() and not self.sums.head.exists():
+            if (self.root / STUDY).exists():
+                told = f"name one of its runs, such as {self.root}/VARIANT/seed-N, or look at the study's table.txt"
+                raise ConfigError(f"{self.root}: no run directory, but the folder of a study; {told}")
             there = f"{CONFIG} is missing" if self.root.exists() else f"nothing there{did_you_mean(self.root)}"
             raise ConfigError(f"{self.root}: no run directory ({there}); `selfevo evolve CONFIG` makes it")
 

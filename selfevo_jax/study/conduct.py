@@ -21,10 +21,11 @@ from selfevo_jax.run import RunDir, share, shared
 from selfevo_jax.run.files import read_json, to_json, write_file
 from selfevo_jax.run.identity import config_differences
 from selfevo_jax.run.lock import LockError
+from selfevo_jax.run.names import STUDY
 from selfevo_jax.run.session import told
 from selfevo_jax.study.spec import Study, StudyRun
 
-RECORD, TABLE = "study.json", "table"
+TABLE = "table"
 COMPLETE = "complete"
 _HONEST = (EmptySelectionError, NonFiniteLossError)
 """Ends of a run that say something of its settings: a row of the table with its reason."""
@@ -110,21 +111,21 @@ def _share(study: Study, run: StudyRun, reporter: Reporter) -> dict[str, list[st
 
 
 def _records(study: Study) -> dict[str, Any]:
-    file = study.out / RECORD
+    file = study.out / STUDY
     found: dict[str, Any] = read_json(file)["runs"] if file.exists() else {}
     return found
 
 
 def _note(study: Study, run: StudyRun, ended: str, seconds: float | None) -> None:
     record = {"ended": ended, "seconds": seconds}
-    write_file(study.out / RECORD, to_json({"runs": {**_records(study), run.name: record}}))
+    write_file(study.out / STUDY, to_json({"runs": {**_records(study), run.name: record}}))
 
 
 def _forget(study: Study, run: StudyRun) -> None:
     """How a run ended is not true of the one that is made in its place, or gone on with: it may be broken off."""
     records = _records(study)
     if records.pop(run.name, None) is not None:
-        write_file(study.out / RECORD, to_json({"runs": records}))
+        write_file(study.out / STUDY, to_json({"runs": records}))
 
 
 def _ended(study: Study, run: StudyRun) -> bool:
@@ -153,12 +154,14 @@ def _stopped(study: Study, run: StudyRun) -> str | None:
 def _check(runs: Iterable[StudyRun]) -> None:
     """Each variant's data, model and settings, so that what cannot be run is found before any work."""
     silent = Reporter(Console(quiet=True))  # each run says for itself what is to be known
-    first = {run.variant: run for run in reversed(list(runs))}
+    first, faults = {run.variant: run for run in reversed(list(runs))}, list[str]()
     for name, run in first.items():
         try:
             prepare(run.config, silent)
         except SelfevoError as error:
-            raise ConfigError(f"variant {name}: {error}") from error
+            faults += [f"variant {name}: {fault}" for fault in error.faults]
+    if faults:
+        raise ConfigError("\n".join(faults))
 
 
 def _write_table(study: Study) -> None:

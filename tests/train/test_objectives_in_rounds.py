@@ -30,7 +30,11 @@ ROBUST = {"name": "robust", "settings": {"label_smoothing": "controls"}}
             {"learn": GRPO, "rounds": FROM_BEFORE, "sampling": {"respond": {"temperature": 1, "top_k": 5}}},
             r"sampling.respond.top_k: found 5, .*; set it to 0",
         ),
-        ({"learn": GRPO}, r"rounds.variant: found restart, .* those of the checkpoint before; set it to continual"),
+        (
+            {"learn": GRPO},
+            r"config: rounds.variant: found restart, .* those of the checkpoint before; set it to continual_mixed\n"
+            r"config: sampling.respond.temperature: found 0.8, .* set it to 1$",
+        ),
         ({"learn": GRPO, "rounds": {**FROM_BEFORE, "pool": "all"}}, r"rounds.pool: found all, .*; set it to last"),
     ],
 )
