@@ -58,9 +58,13 @@ def imported(path: str, key: str) -> Any:
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
     except Exception as error:  # a module of the user's may fail in any way
+        top = module.partition(".")[0]
+        sought = isinstance(error, ModuleNotFoundError) and error.name == top
+        remedy = "is the module on PYTHONPATH, and the name in it?"
+        if sought and (Path(f"{top}.py").is_file() or Path(top).is_dir()):
+            remedy = "it is in this folder, where no modules are looked for: put PYTHONPATH=. before the command"
         raise ConfigError(
-            f"{key}: '{path}' cannot be imported ({type(error).__name__}: {first_line(error)}); is the module on "
-            "PYTHONPATH, and the name in it?"
+            f"{key}: '{path}' cannot be imported ({type(error).__name__}: {first_line(error)}); {remedy}"
         ) from error
     return found
 

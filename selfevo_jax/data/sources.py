@@ -201,8 +201,13 @@ def numbered_rows(
         try:
             row = reader.row(line, fields)
             if row.id in lines:
-                remedy = "give each row its own id" if {"id", "ID"} & fields.keys() else "remove one of the two rows"
-                raise DataError(name, line, "id", f"'{row.id}' is the id of line {lines[row.id]} too; {remedy}")
+                first = lines[row.id]
+                if {"id", "ID", "question_id", "idx"} & fields.keys():
+                    problem = f"'{row.id}' is the id of line {first} too; give each row its own id"
+                    raise DataError(name, line, "id", problem)
+                named = "prompt and response" if kind is MetaRow else "prompt"
+                problem = f"has the {named} of line {first}; remove one of the two rows, or give each an id"
+                raise DataError(name, line, None, problem)
         except DataError as error:
             faults.add(error)
             unnamed += [error] if isinstance(error, _MissingField) else []

@@ -36,6 +36,7 @@ from selfevo_jax.storage import storage_of
 
 _REMADE = tuple(f"{folder}/" for folder in (META, ROUNDS, EVALUATIONS, OPEN, ORDINARY))
 """Where files are that a phase makes anew."""
+_OTHER_CONTENT = "other content than at the start"
 _TOLD_ONLY = (COSTS, *SHOWN)
 """Files that nothing is made from."""
 GROWING = dict.fromkeys(("prompts", "rollouts", "judged"), "manifest.json") | {"controls": "../controls.json"}
@@ -138,17 +139,18 @@ class Joining:
                 self.notes.append(f"{self.root}/{CONFIG}: missing or changed; it is made anew from the config given")
         elif (self.root / CONFIG).exists():
             differences = config_differences(load_config(self.root / CONFIG), config)
-            differences += [
-                f"{k}: other content than at the start" for k in known if k != "config" and known[k] != record.get(k)
-            ]
+            differences += [f"{k}: {_OTHER_CONTENT}" for k in known if k != "config" and known[k] != record.get(k)]
         self._refuse(differences)
 
     def _refuse(self, differences: list[str]) -> None:
         if differences:
+            content = any(line.endswith(_OTHER_CONTENT) for line in differences)
+            told = ". A file with other content: put the old one back, or fork with the new one under another name"
             raise ConfigError(
                 f"{self.root}: a run with another config is here:\n  "
                 + "\n  ".join(differences)
                 + "\nUse its config, another run_dir, or `selfevo fork` with the change"
+                + (told if content else "")
             )
 
     def _known(self, record: dict[str, str]) -> dict[str, str] | None:

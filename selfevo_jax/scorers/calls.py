@@ -15,21 +15,29 @@ def called(
     call: Callable[[Sequence[ScoredRow], Sequence[str]], Any],
     rows: Sequence[ScoredRow],
     texts: Sequence[str],
+    lacking: str = "",
 ) -> Any:
-    """What `call(rows, texts)` gives. Raises DataError, with the name and the first row on which it fails alone."""
+    """What `call(rows, texts)` gives. Raises DataError, with the name and the first row on which it fails alone;
+    `lacking`: what is to be done where that is for want of a column."""
     try:
         return call(rows, texts)
     except SelfevoError:
         raise
     except Exception as error:
-        where, cause = "all rows together", error
+        where, cause, remedy = "all rows together", error, ""
         for row, text in zip(rows, texts, strict=True):
             try:
                 call([row], [text])
             except Exception as alone:
                 where, cause = f"row '{row.id}'", alone
+                if isinstance(alone, KeyError) and str(*alone.args[:1]) not in row.columns:
+                    remedy = lacking
                 break
-        raise DataError(name, None, None, f"fails on {where}: {type(cause).__name__}: {first_line(cause)}") from error
+        problem = f"fails on {where}: {type(cause).__name__}: {first_line(cause)}{remedy}"
+        raise DataError(name, None, None, problem) from error
+
+
+_LACKING = "; the row has no such column. Let `faults` say so: a prompt of a round without it is then not graded"
 
 
 def faults_of(scorer: Scorer, rows: Sequence[ScoredRow]) -> list[Fault | None]:
@@ -79,7 +87,7 @@ def _each(
     def listed(rows: Sequence[ScoredRow], texts: Sequence[str]) -> list[Any]:
         return list(call(rows, texts))
 
-    found: list[Any] = called(name, listed, rows, texts)
+    found: list[Any] = called(name, listed, rows, texts, _LACKING)
     if len(found) != len(rows):
         raise DataError(name, None, None, f"found {len(found)} {what} for {len(rows)} rows, expected one for each")
     for row, one in zip(rows, found, strict=True):

@@ -195,6 +195,11 @@ CALLS = {
         ),
         ("grades", lambda rows, texts: [Grade(float("nan"))] * 2, "found .* expected a Grade from 0 to 1"),
         ("grades", lambda rows, texts: None, "fails on row 'a': TypeError"),
+        (
+            "grades",
+            lambda rows, texts: [row.columns["gold"] for row in rows],
+            "fails on row 'a': KeyError: 'gold'; the row has no such column. Let `faults` say so",
+        ),
         ("keys", lambda rows, texts: ["k"], "found 1 keys for 2 rows, expected one for each"),
         ("keys", lambda rows, texts: [["k"], ["k"]], r"found \[\"k\"\] among its keys .* can be hashed"),
         ("spoil", lambda row, text, rng: text.nothing, "fails on row 'a': AttributeError"),
@@ -204,6 +209,14 @@ CALLS = {
 def test_whatever_a_scorer_from_outside_does_wrong_is_one_line_with_its_name_and_the_row(method, gives, said) -> None:
     with pytest.raises(DataError, match=f"^scorer 'mine': {said}"):
         CALLS[method](SimpleNamespace(name="mine", **{method: gives}))
+
+
+def test_a_module_that_is_in_the_folder_alone_is_told_with_what_finds_it(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "only_here.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    with pytest.raises(ConfigError, match=r"k: 'only_here:A' cannot .*: put PYTHONPATH=\. before the command$"):
+        plugins.imported("only_here:A", "k")
 
 
 def test_a_scorer_from_outside_is_loaded_once(load, toys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
