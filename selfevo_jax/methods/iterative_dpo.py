@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from selfevo_jax.chains import Rollout
 from selfevo_jax.data import Unit
-from selfevo_jax.errors import ConfigError, EmptySelectionError
+from selfevo_jax.errors import ConfigError, EmptySelectionError, Faults
 from selfevo_jax.methods import preferences as p
 from selfevo_jax.methods.base import Learning, Made
 from selfevo_jax.methods.checks import check_pairs, without
@@ -44,14 +44,14 @@ class IterativeDpo(SelfRefine):
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which there is nothing to compare."""
         super().__post_init__()
-        rounds = self.config.rounds
+        rounds, faults = self.config.rounds, Faults()
         if rounds.variant == "restart":
             told = f"found restart, but {self.name} starts from the checkpoint before; set it to continual_mixed"
-            raise ConfigError(f"rounds.variant: {told}")
+            faults.add(ConfigError(f"rounds.variant: {told}"))
         if rounds.select not in ("feedback", "extremes"):
-            raise ConfigError(
-                f"rounds.select: found {rounds.select}, but verdicts make pairs; set it to feedback, or to extremes"
-            )
+            told = f"found {rounds.select}, but verdicts make pairs; set it to feedback, or to extremes"
+            faults.add(ConfigError(f"rounds.select: {told}"))
+        faults.refuse()
         self._check_compared()
 
     def _check_compared(self) -> None:

@@ -250,6 +250,11 @@ def test_spin_pairs_what_is_written_with_the_model_s_own_answers_to_the_same_pro
         ("raft", {"learn": {"objective": {"name": "dpo"}}}, r"reads 'side' .*; set it to sft, or method.name to itera"),
         ("raft", {"learn": {"objective": {"name": "pro"}}}, r"reads 'place' .*, or method.name to list_preferences$"),
         ("iterative_dpo", {"learn": {"objective": {"name": "d2o"}}}, r"found d2o, which reads 'place' of each"),
+        (
+            "iterative_dpo",
+            {"rounds": {"variant": "restart", "select": "none"}},
+            r"^rounds.variant: found restart, .* set it to continual_mixed\nrounds.select: found none, ",
+        ),
         ("dpo", {}, r"method.name: found dpo, which is an objective; set .*, such as iterative_dpo$"),
         ("copg", {}, r"method.name: found copg, which is an objective; set .*, such as list_preferences$"),
         (
