@@ -102,6 +102,11 @@ class ResponseRow:
 Row = TypeVar("Row", PromptRow, QARow, EvaluationRow, MetaRow, ResponseRow)
 
 
+def _named_by(kind: type) -> tuple[str, ...]:
+    """The texts that name a row without an id."""
+    return ("prompt", "response") if kind in (MetaRow, ResponseRow) else ("prompt",)
+
+
 def stable_id(*texts: str) -> str:
     """16 hex digits that name a row by its text alone, so that order and file do not matter."""
     return hashlib.sha256("\x00".join(texts).encode("utf-8", "replace")).hexdigest()[:16]
@@ -205,7 +210,7 @@ def numbered_rows(
                 if {"id", "ID", "question_id", "idx"} & fields.keys():
                     problem = f"'{row.id}' is the id of line {first} too; give each row its own id"
                     raise DataError(name, line, "id", problem)
-                named = "prompt and response" if kind is MetaRow else "prompt"
+                named = " and ".join(_named_by(kind))
                 problem = f"has the {named} of line {first}; remove one of the two rows, or give each an id"
                 raise DataError(name, line, None, problem)
         except DataError as error:
@@ -283,8 +288,8 @@ class _Reader(Generic[Row]):
             )
             raise _MissingField(self._name, line, self._called(ours), problem)
         if values.get("id") is None:
-            named_by = ("prompt", "response") if self._kind in (MetaRow, ResponseRow) else ("prompt",)
-            values["id"] = stable_id(*(str(values[f]) for f in named_by if values.get(f) is not None))
+            texts = [str(values[f]) for f in _named_by(self._kind) if values.get(f) is not None]
+            values["id"] = stable_id(*texts)
         try:
             return self._adapter.validate_python({f: values[f] for f in names if f in values})
         except ValidationError as error:

@@ -154,7 +154,7 @@ def test_skip_and_limit_take_a_window(tmp_path):
         ('{"prompt": "a", "answer": ["4"]}\n', read_qa, r""":1, field 'answer': found \["4"\], expected text"""),
         (b'{"prompt": "a"}\n{"prompt": "\xff"}\n', read_prompts, ":2: byte 13 of the line is not UTF-8"),
         ('{"id": "x", "prompt": "a"}\n\n{"id": "x", "prompt": "b"}\n', read_prompts, ":3, field 'id'.*of line 1 too"),
-        ('{"prompt": "a"}\n{"prompt": "a"}\n', read_prompts, ":2, field 'id'.*remove one of the two rows"),
+        ('{"prompt": "a"}\n{"prompt": "a"}\n', read_prompts, ":2: has the prompt of line 1; remove one of the two"),
         ("[" * 100000 + "\n", read_prompts, ":1: "),
         ('\n[\n{"prompt": "a"}]\n', read_prompts, ":2: found a JSON list, expected one object a line; name .* .json"),
         ('[{"prompt": "a"}]\n', read_prompts, ":1: found a JSON list"),

@@ -88,7 +88,6 @@ def test_an_evaluation_set_of_a_table_is_scored_by_its_columns(tmp_path):
     [
         ("a.csv", b"prompt,id\none,1\n,2\n", r"a\.csv:3, field 'prompt': the text is empty"),
         ("a.csv", b'prompt,id\n"two\nlines",1\nx,1\n', r"a\.csv:4, field 'id': '1' is the id of line 2 too"),
-        ("a.csv", b"prompt\none\nx\none\n", r"a\.csv:4: has the prompt of line 2; remove one of the two rows"),
         ("a.csv", b"prompt,id\none,1,2\n", r"a\.csv:2: has 3 cells, but line 1 names 2 columns \(prompt, id\); quote"),
         ("a.csv", b"prompt,prompt\na,b\n", r"a\.csv:1, field 'prompt': names two columns"),
         ("a.csv", b'prompt\n"one" more\n', r"a\.csv:2: is no row of cells \(.*\); a text with a quotation mark"),
