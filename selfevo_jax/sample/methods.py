@@ -21,6 +21,8 @@ MIN_TEMPERATURE = 1e-5
 _MASS_TOLERANCE = 1e-6
 """Rounding allowed when the probability of several tokens is compared with top-p."""
 KEY_WORDS = 7
+_BLOCKS = 128
+"""Into how many blocks the vocabulary is cut for a draw, at most. A power of two, so that shards hold whole blocks."""
 
 
 def key_words(seed: int, round_: int, stage: str, prompt_id: str, sample: int) -> np.ndarray:
@@ -114,6 +116,34 @@ def first_largest(scores: jax.Array) -> jax.Array:
     return jnp.min(jnp.where(largest, jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1), last), axis=-1)
 
 
+def _noise(keys: jax.Array, n: int) -> jax.Array:
+    """Gumbel noise f32[B, n] of keys [B]."""
+    return jax.vmap(lambda key: jax.random.gumbel(key, (n,), jnp.float32))(keys)
+
+
+def sampled(scores: jax.Array, keys: jax.Array) -> jax.Array:
+    """i32[B]: a token of each row, drawn in proportion to the exponential of its score; keys [B], used for this alone.
+
+    The Gumbel-max trick twice: among blocks of the vocabulary, by what their tokens weigh together, and among the
+    tokens of the block that was drawn. That takes a random number for each block and each place in a block, where one
+    trick over all takes one for each token of the vocabulary (benchmarks/filters.py).
+
+    Args:
+      scores: f32[B, V], of which the largest of a row is 0; -inf is never drawn. A row with a NaN gets any token.
+    """
+    rows, vocab = scores.shape
+    blocks = min(_BLOCKS, 1 << vocab.bit_length() // 2)
+    width = -(-vocab // blocks)
+    filled = jnp.pad(scores, ((0, 0), (0, blocks * width - vocab)), constant_values=-jnp.inf)
+    of_blocks = filled.reshape(rows, blocks, width)
+    among, inside = jax.vmap(jax.random.split, out_axes=1)(keys)
+    block = first_largest(jnp.log(jnp.sum(jnp.exp(of_blocks), axis=-1)) + _noise(among, blocks))
+    # the others are left out, and none is taken out of the rest: that would send a sharded vocabulary around
+    drawn = jnp.arange(blocks) == block[:, None]
+    noisy = jnp.where(drawn[:, :, None], of_blocks + _noise(inside, width)[:, None], -jnp.inf)
+    return jnp.minimum(first_largest(noisy.reshape(rows, -1)), vocab - 1)
+
+
 def draw(
     logits: jax.Array,
     keys: jax.Array,
@@ -142,8 +172,7 @@ def draw(
     def drawn(_: None) -> jax.Array:
         kept = filter_logits(logits, settings.temperature, settings.top_k, settings.top_p, settings.min_p)
         here = jax.vmap(jax.random.fold_in)(keys, positions)
-        noise = jax.vmap(lambda key: jax.random.gumbel(key, (logits.shape[-1],), jnp.float32))(here)
-        return jnp.where(settings.temperature > 0, first_largest(kept + noise), greedy)
+        return jnp.where(settings.temperature > 0, sampled(kept, here), greedy)
 
     tokens = jax.lax.cond(jnp.any(settings.temperature > 0), drawn, lambda _: greedy, None)
     if forced is not None:

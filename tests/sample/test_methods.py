@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.sample import SamplingParams
-from selfevo_jax.sample.methods import draw, filter_logits, first_largest, key_words, make_keys, settings_of
+from selfevo_jax.sample.methods import draw, filter_logits, first_largest, key_words, make_keys, sampled, settings_of
 
 
 def kept(probabilities, **kw):
@@ -169,6 +169,24 @@ def test_draws_follow_the_distribution():
     tokens, _ = jax.jit(draw)(logits, keys(n), jnp.arange(n, dtype=jnp.int32), s)
     share = np.bincount(np.asarray(tokens), minlength=4) / n
     assert np.abs(share - p).max() < 4 * np.sqrt(0.25 / n)  # four standard errors
+
+
+def test_draws_over_many_blocks_follow_the_distribution():
+    """A vocabulary that no number of blocks divides: with dropped tokens, blocks of nothing, and one that outweighs."""
+    n, vocab = 40000, 301
+    scores = np.random.default_rng(0).normal(size=vocab) * 2
+    scores[40:120], scores[::7], scores[200] = -np.inf, -np.inf, scores.max() + 3
+    p = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    at = jnp.arange(n, dtype=jnp.int32)
+    here = jax.vmap(jax.random.fold_in)(jnp.broadcast_to(keys(1), n), at)
+    rows = jnp.broadcast_to(jnp.asarray(scores - scores.max(), jnp.float32), (n, vocab))
+    found = np.bincount(np.asarray(jax.jit(sampled)(rows, here)), minlength=vocab)
+    assert found[p == 0].sum() == 0
+    often = n * p >= 5
+    squares = ((found - n * p) ** 2 / np.maximum(n * p, 1e-9))[often].sum()
+    freedom = often.sum() - 1
+    assert abs(squares - freedom) < 4 * np.sqrt(2 * freedom)  # chi squared, four standard errors
+    assert abs(found[~often].sum() - n * p[~often].sum()) < 4 * np.sqrt(n * p[~often].sum())
 
 
 @pytest.mark.parametrize("change", [1, 2, 3, 4, 5])
