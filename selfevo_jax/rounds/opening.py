@@ -28,6 +28,7 @@ from selfevo_jax.rounds.loop import Loop
 from selfevo_jax.rounds.meta_stage import check_verdicts
 from selfevo_jax.rounds.open_sets import OpenSet, open_notices, open_prints, open_sets
 from selfevo_jax.rounds.ordinary import Ordinary, check_ordinary, ordinary_print, ordinary_rows
+from selfevo_jax.rounds.outside import tell_code
 from selfevo_jax.rounds.prompts import check_writing
 from selfevo_jax.rounds.survey import fit_lengths, open_phases, run_phases
 from selfevo_jax.rounds.workbench import Workbench, open_workbench
@@ -45,6 +46,7 @@ def open_loop(config: Config, reporter: Reporter, told: Told) -> Loop:
     task, bench, sets, ordinary = prepare(config, reporter, dir.append_cost)
     if (before := dir.open(config, fingerprints(config, task, bench, reporter))) is not None:
         reporter.line(f"{dir.root}: taken over from {before}, which is gone")
+    tell_code(dir, config, reporter)
     loop = Loop(config, reporter, task, dir, bench, Checkpoints(bench, dir, reporter, told), sets, ordinary)
     loop.tell_notes()
     tell_aside(dir.aside, reporter)

@@ -20,6 +20,7 @@ from selfevo_jax.run.files import read_json, to_json
 from selfevo_jax.run.identity import config_differences, identity
 from selfevo_jax.run.names import (
     CHECKPOINTS,
+    CODE,
     CONFIG,
     COSTS,
     EVALUATIONS,
@@ -37,7 +38,7 @@ from selfevo_jax.storage import storage_of
 _REMADE = tuple(f"{folder}/" for folder in (META, ROUNDS, EVALUATIONS, OPEN, ORDINARY))
 """Where files are that a phase makes anew."""
 _OTHER_CONTENT = "other content than at the start"
-_TOLD_ONLY = (COSTS, *SHOWN)
+_TOLD_ONLY = (COSTS, CODE, *SHOWN)
 """Files that nothing is made from."""
 GROWING = dict.fromkeys(("prompts", "rollouts", "judged"), "manifest.json") | {"controls": "../controls.json"}
 """Folders of a round whose lines grow one by one, and the file that is there when they are finished."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 CONFIG, PRINTS = "config.yaml", "fingerprints.json"
 COSTS, REPORT, PAGE = "costs.jsonl", "report.json", "report.html"
+CODE = "code.json"
+"""Checksums of the code from outside the package that the run was last made by."""
 SHOWN = (REPORT, PAGE)
 """What a run shows of itself: written when it ends, and made of its other records."""
 FORKING = ".forking"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from selfevo_jax.run.names import (
     CHECKPOINTS,
+    CODE,
     CONFIG,
     COSTS,
     EVALUATIONS,
@@ -42,6 +43,11 @@ class Paths:
     def costs_file(self) -> Path:
         """Tokens, steps and seconds of every rollout, one line each: the one record that differs between equal runs."""
         return self.root / COSTS
+
+    @property
+    def code_file(self) -> Path:
+        """Of a run that names parts from outside: key -> checksum of its code."""
+        return self.root / CODE
 
     def meta(self, name: str) -> Path:
         return self.root / META / name

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from loop_helpers import config, run
+from loop_helpers import Heard, config, run
 
+from selfevo_jax.config import Config
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import open_judge
 from selfevo_jax.methods import open_method
 from selfevo_jax.report import status, summarize
+from selfevo_jax.rounds.outside import tell_code
 from selfevo_jax.run import RunDir, verify
 from selfevo_jax.tasks import open_task
 from selfevo_jax.train import train_settings
@@ -53,6 +55,34 @@ def test_a_part_of_each_kind_from_outside_makes_a_round(tmp_path: Path) -> None:
     assert "  D_meta is made of: 8 made up" in heard.lines
     assert "8 rows (8 made up)" in [phase.detail for phase in status(RunDir(tmp_path / "run")).phases]
     assert summarize(RunDir(tmp_path / "run")).complete
+    assert verify(RunDir(tmp_path / "run")).faults == []
+
+
+def test_code_that_has_changed_since_a_run_last_went_on_is_told_once_and_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "parts_of_mine.py"
+    file.write_text("class Mine: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    judge = {"kind": "parts_of_mine:Mine", "batch": {"kind": "toys:Brief"}}
+    made = config(tmp_path / "run", judge=judge)
+
+    def told(config: Config) -> list[str]:
+        heard, dir = Heard(), RunDir(tmp_path / "run")
+        dir.open(config, {"model": "m"})
+        tell_code(dir, config, heard)
+        dir.close()
+        return heard.lines
+
+    assert told(made) == []  # a run that was begun before code was noted has none
+    assert sorted(json.loads((tmp_path / "run/code.json").read_text())) == ["judge.batch.kind", "judge.kind"]
+    assert told(made) == []
+    file.write_text("class Mine:\n    other = 1\n")
+    (line,) = told(made)
+    assert line.startswith("warning: judge.kind: the file of its code is not what it was when this run last went on")
+    assert told(made) == []
+    (tmp_path / "run/code.json").write_text("{}")
+    assert told(made) == []  # a file of a person's making says nothing
     assert verify(RunDir(tmp_path / "run")).faults == []
 
 
