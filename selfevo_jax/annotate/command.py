@@ -110,7 +110,7 @@ def run(call: Call, reporter: Reporter) -> None:
     Questions(section)  # a faulty template is refused before any work
     for line in section.unread():
         reporter.warn(line)
-    read = hosts.agree("the prompts", lambda: [asdict(row) for row in read_rows(call.prompts, section)])
+    read = hosts.agree("the prompts", lambda: [asdict(row) for row in read_rows(call.prompts, section, reporter.warn)])
     prompts = [Prompt(**row) for row in read]
     ledger = Ledger(section.max_cost)
     if call.dry_run:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from selfevo_jax.annotate.section import AnnotateSection
-from selfevo_jax.data import ResponseRow, numbered_rows
+from selfevo_jax.data import ResponseRow, Tell, numbered_rows
 from selfevo_jax.errors import ConfigError, DataError, shown
 from selfevo_jax.text import number_as_text, utf8
 
@@ -48,10 +48,10 @@ class Rejected:
     feedback: str = ""
 
 
-def read_rows(source: str, section: AnnotateSection) -> list[Prompt]:
+def read_rows(source: str, section: AnnotateSection, tell: Tell | None = None) -> list[Prompt]:
     """The rows of PROMPTS, with the columns that are looked for. Raises DataError naming line and field."""
     given = section.kind == "meta" and section.responses.given
-    numbered = numbered_rows(source, ResponseRow, limit=section.limit, columns=section.columns)
+    numbered = numbered_rows(source, ResponseRow, limit=section.limit, columns=section.columns, tell=tell)
     if given and all(row.response is None for _, row in numbered):
         raise ConfigError(
             f"{source}: no row has a 'response'; name who gives the responses (--base MODEL, or --response-model NAME "

@@ -103,7 +103,7 @@ def meta_data(
 
     file = rows_file(out)
     check_output(file, force, [solutions])
-    questions = read_qa(solutions)
+    questions = read_qa(solutions, tell=lambda line: say(f"warning: {line}", "yellow"))
     rows = build_meta_rows(questions, seed, per_row, right_share=right_share, limit=limit)
     write_jsonl(file, rows)
     balance = meta_balance(rows)

@@ -169,7 +169,9 @@ def _compare(config: Config, call: _Call, shown: Console) -> tuple[WinRate, list
     if call.brief and judging is None:
         raise ConfigError(f"--brief: only for a model that is sampled here, and {call.judge} is a server; leave it out")
     reporter = Reporter(shown, quiet=shown.quiet)
-    read = hosts.agree("the prompts", lambda: [asdict(row) for row in read_prompts(call.prompts, limit=call.limit)])
+    read = hosts.agree(
+        "the prompts", lambda: [asdict(row) for row in read_prompts(call.prompts, limit=call.limit, tell=reporter.warn)]
+    )
     rows = [PromptRow(**row) for row in read]
     files = [side for side in dict.fromkeys((model, against)) if names_rows(side)]
     given = hosts.agree("the answers", lambda: {side: read_answers(side, rows) for side in files})

@@ -4,7 +4,8 @@ Besides our own names these are understood: GSM8K's `{question, answer}`, SVAMP'
 `{question_id, turns}` of the Vicuna and MT-bench questions (the first turn is the prompt), Evol-Instruct's `{idx,
 Instruction}`, `{instruction, input}` or `{instruction, instances}` of Alpaca and Self-Instruct (the instruction, an
 empty line, and the input where there is one), and the rows of TRL: `prompt` with `completion`, both texts or lists of
-messages, and `messages` (the first one, of the user, is the prompt, and the assistant's reply to it the answer).
+messages, and `messages` (the first one, of the user, is the prompt, and the assistant's reply to it the answer; what
+comes behind these is left out, and counted by `goes_on`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ def our_names(fields: Mapping[str, Any]) -> dict[str, Any]:
         said = values["completion"]
         values.setdefault("answer", _said(said[0], "assistant") if isinstance(said, list) and len(said) == 1 else said)
     return values
+
+
+def goes_on(fields: Mapping[str, Any]) -> bool:
+    """Whether fields hold a conversation with further turns of the user, which are left out."""
+    prompt, turns = _named(fields).get("prompt"), fields.get("turns")
+    if isinstance(prompt, list):
+        return sum(isinstance(one, dict) and one.get("role") == "user" for one in prompt) > 1
+    return isinstance(turns, list) and len(turns) > 1 and turns[0] == prompt
 
 
 def _of_chat(messages: list[Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from selfevo_jax.data.objects import lacking
 from selfevo_jax.data.only import Selection, select
-from selfevo_jax.data.sources import EvaluationRow, numbered_rows
+from selfevo_jax.data.sources import EvaluationRow, Tell, numbered_rows
 from selfevo_jax.errors import DataError
 from selfevo_jax.scorers import Scorer, faults_of
 
@@ -42,6 +42,7 @@ def read_evaluation(
     columns: Mapping[str, str] | None = None,
     only: Mapping[str, Sequence[Any]] | None = None,
     limit: int | None = None,
+    tell: Tell | None = None,
 ) -> GoldRows:
     """Rows of an evaluation set.
 
@@ -51,11 +52,12 @@ def read_evaluation(
       columns: our name of a field -> the file's.
       only: column -> values: rows with others are left out, and counted (see `select`).
       limit: rows to return at most.
+      tell: as for `read_prompts`.
 
     Raises:
       DataError: as `read_prompts` and `select`; or a row that cannot be scored, by its line and column.
     """
-    numbered = numbered_rows(source, EvaluationRow, 0, None if only else limit, columns or {})
+    numbered = numbered_rows(source, EvaluationRow, 0, None if only else limit, columns or {}, tell=tell)
     selection = None
     if only:
         taken, selection = select(os.fspath(source), numbered, only)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, is_dataclass
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
-from selfevo_jax.data.fields import WHOLE_PROMPTS, our_names, renamed
+from selfevo_jax.data.fields import WHOLE_PROMPTS, goes_on, our_names, renamed
 from selfevo_jax.data.objects import holds_text_alone, objects_of
 from selfevo_jax.errors import ConfigError, DataError, Faults, shown
 from selfevo_jax.storage import place, storage_of
@@ -107,6 +107,10 @@ def _named_by(kind: type) -> tuple[str, ...]:
     return ("prompt", "response") if kind in (MetaRow, ResponseRow) else ("prompt",)
 
 
+Tell = Callable[[str], None]
+"""Takes a line that the user should know of the rows of a source."""
+
+
 def stable_id(*texts: str) -> str:
     """16 hex digits that name a row by its text alone, so that order and file do not matter."""
     return hashlib.sha256("\x00".join(texts).encode("utf-8", "replace")).hexdigest()[:16]
@@ -118,6 +122,7 @@ def read_prompts(
     skip: int = 0,
     limit: int | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    tell: Tell | None = None,
 ) -> list[PromptRow]:
     """Prompts `{prompt}` or one of the other forms above, with an optional `id`; an answer beside them is not read.
 
@@ -126,12 +131,13 @@ def read_prompts(
       skip: rows to leave out at the start; they are not checked for their fields.
       limit: rows to return at most; None returns all. Rows after the last one returned are not read.
       columns: our name of a field -> the file's.
+      tell: is told of conversations of which the first turn alone is read, with their number.
 
     Raises:
       DataError: rows cannot be used (the first ones, each with file, line and field), two rows share an id, or no row
         is left.
     """
-    return [row for _, row in numbered_rows(source, PromptRow, skip, limit, columns)]
+    return [row for _, row in numbered_rows(source, PromptRow, skip, limit, columns, tell=tell)]
 
 
 def read_qa(
@@ -140,9 +146,10 @@ def read_qa(
     skip: int = 0,
     limit: int | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    tell: Tell | None = None,
 ) -> list[QARow]:
     """Prompts with gold answers `{prompt, answer}`, GSM8K's or SVAMP's rows. Arguments and errors: `read_prompts`."""
-    return [row for _, row in numbered_rows(source, QARow, skip, limit, columns)]
+    return [row for _, row in numbered_rows(source, QARow, skip, limit, columns, tell=tell)]
 
 
 def read_meta(
@@ -151,12 +158,13 @@ def read_meta(
     skip: int = 0,
     limit: int | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    tell: Tell | None = None,
 ) -> list[MetaRow]:
     """Rows of D_meta `{prompt, response, feedback, refinement, good}`. Arguments and errors: `read_prompts`.
 
     Without an `id` a row is named by prompt and response, since D_meta may hold several responses to one prompt.
     """
-    return [row for _, row in numbered_rows(source, MetaRow, skip, limit, columns)]
+    return [row for _, row in numbered_rows(source, MetaRow, skip, limit, columns, tell=tell)]
 
 
 def jsonl_lines(rows: Iterable[Any]) -> Iterator[bytes]:
@@ -188,6 +196,7 @@ def numbered_rows(
     limit: int | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
     perhaps: Mapping[str, str] = MappingProxyType({}),
+    tell: Tell | None = None,
 ) -> list[tuple[int, Row]]:
     """Rows with their lines; `columns`: our name of a field -> the file's, which some row must have; `perhaps`: the
     same, where none needs to have it. Arguments and errors: `read_prompts`."""
@@ -198,7 +207,7 @@ def numbered_rows(
     reader = _Reader(name, kind, {**perhaps, **columns}, holds_text_alone(source))
     rows: list[tuple[int, Row]] = []
     lines: dict[str, int] = {}
-    seen, faults, unnamed = 0, Faults(), list[_MissingField]()
+    seen, faults, unnamed, longer = 0, Faults(), list[_MissingField](), list[int]()
     for line, fields in objects:
         seen += 1
         if seen <= skip:
@@ -221,6 +230,8 @@ def numbered_rows(
             continue
         lines[row.id] = line
         rows.append((line, row))
+        if tell is not None and goes_on(renamed(fields, columns)):
+            longer.append(line)
         if len(rows) == limit:
             break
     if not rows and len(unnamed) == len(faults) and len({error.field for error in unnamed}) == 1:
@@ -233,6 +244,12 @@ def numbered_rows(
         if theirs not in reader.found:
             problem = f"`columns` takes '{ours}' from '{theirs}', which no row has; there are {', '.join(reader.found)}"
             raise DataError(name, None, None, problem)
+    if longer and tell is not None:
+        tell(
+            f"{name}: {len(longer)} of {len(rows)} rows (the first: line {longer[0]}) are conversations with several "
+            "turns of the user: the first alone is asked, with the reply to it as its answer, and the rest is left "
+            "out. To ask a later turn, write what was said before it into the text of the prompt"
+        )
     return rows
 
 

@@ -12,7 +12,7 @@ from selfevo_jax import hosts
 from selfevo_jax.chains import Rollout, StageParams
 from selfevo_jax.checkpoint import model_checksum, open_model
 from selfevo_jax.config import Config
-from selfevo_jax.data import PromptRow, read_prompts, source_checksum
+from selfevo_jax.data import PromptRow, Tell, read_prompts, source_checksum
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.judges import format_for, open_judge
 from selfevo_jax.progress import Reporter
@@ -64,7 +64,7 @@ def generate(
 
     Raises DataError for prompts that cannot be used, ConfigError where none of them could be run.
     """
-    read = hosts.agree("the prompts", lambda: [asdict(row) for row in _rows(batch)])
+    read = hosts.agree("the prompts", lambda: [asdict(row) for row in _rows(batch, reporter.warn)])
     rows = [PromptRow(**row) for row in read]
     fitted = _fitted(config, rows, batch, length, reporter)
     mark = hosts.agree("checksums", lambda: _belongs(fitted, batch))
@@ -106,8 +106,8 @@ def as_row(rollout: Rollout, refined: bool) -> dict[str, Any]:
     return row if rollout.error is None else row | {"error": rollout.error}
 
 
-def _rows(batch: Batch) -> list[PromptRow]:
-    return read_prompts(batch.prompts, columns=batch.columns, limit=batch.limit)
+def _rows(batch: Batch, tell: Tell) -> list[PromptRow]:
+    return read_prompts(batch.prompts, columns=batch.columns, limit=batch.limit, tell=tell)
 
 
 def _fitted(config: Config, rows: Sequence[PromptRow], batch: Batch, length: Length, reporter: Reporter) -> Config:

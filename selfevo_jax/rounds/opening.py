@@ -89,7 +89,7 @@ def look_over(
     """
     task = faults.of(lambda: open_task(config))
     sets = faults.of(lambda: open_sets(config)) or {}
-    rows = faults.of(lambda: ordinary_rows(config)) or []
+    rows = faults.of(lambda: ordinary_rows(config, reporter.warn)) or []
     if task is not None:
         faults.of(lambda: check_ordinary(rows, task, config.rounds))
     bench = faults.of(lambda: open_workbench(config, record))

@@ -8,7 +8,7 @@ from typing import Any
 
 from selfevo_jax import notice
 from selfevo_jax.config import Config, RoundsSection
-from selfevo_jax.data import Example, QARow, qa_example, read_qa, source_checksum
+from selfevo_jax.data import Example, QARow, Tell, qa_example, read_qa, source_checksum
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.evaluate import ordinary_figures
 from selfevo_jax.progress import Reporter
@@ -19,12 +19,12 @@ from selfevo_jax.train import sequence_logps
 KEY = "data.ordinary"
 
 
-def ordinary_rows(config: Config) -> list[QARow]:
+def ordinary_rows(config: Config, tell: Tell | None = None) -> list[QARow]:
     """None of them where the config names no file. Raises DataError for a row that cannot be used."""
     section = config.data.ordinary
     if section is None:
         return []
-    return read_qa(section.source, columns=section.columns, limit=config.data.evaluation_rows)
+    return read_qa(section.source, columns=section.columns, limit=config.data.evaluation_rows, tell=tell)
 
 
 def ordinary_print(config: Config) -> dict[str, str]:

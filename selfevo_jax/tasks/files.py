@@ -14,6 +14,7 @@ from selfevo_jax.data import (
     MetaRow,
     PromptRow,
     QARow,
+    Tell,
     read_evaluation,
     read_gold,
     read_meta,
@@ -42,15 +43,17 @@ class Files:
         assert data.prompts is not None
         self._data, self._seed, self._rounds = data, seed, config.rounds.number
         faults, pile = Faults(), data.prompts
-        self._prompts = faults.of(lambda: read_prompts(pile.source, columns=pile.columns)) or []
-        self._evaluation = faults.of(lambda: read_sets(data)) or {}
-        self._meta = faults.of(lambda: _given_meta(data, seed)) or []
+        self._said: list[str] = []
+        tell = self._said.append
+        self._prompts = faults.of(lambda: read_prompts(pile.source, columns=pile.columns, tell=tell)) or []
+        self._evaluation = faults.of(lambda: read_sets(data, tell)) or {}
+        self._meta = faults.of(lambda: _given_meta(data, seed, tell)) or []
         equations = data.meta_from_equations
         self._problems = (
             None if equations is None else faults.of(lambda: read_problems(equations.source, equations.columns))
         )
-        self._qa = faults.of(lambda: given_qa(data)) or []
-        open_ended = faults.of(lambda: open_rows(data)) or {}
+        self._qa = faults.of(lambda: given_qa(data, tell)) or []
+        open_ended = faults.of(lambda: open_rows(data, tell)) or {}
         faults.refuse()
         opened = [of.scorers[0] for of in self._evaluation.values()]
         self.scorer: Scorer = opened[0] if opened else data.primary.scorers[0]
@@ -89,7 +92,7 @@ class Files:
 
     def notices(self) -> list[str]:
         """What the user should know of the pile of prompts, with the counts."""
-        found = [*_of_gold(self._gold), *set_notices(self._evaluation)]
+        found = [*self._said, *_of_gold(self._gold), *set_notices(self._evaluation)]
         if self._problems is not None and (said := self._problems.notice("data.meta_from_equations")) is not None:
             found.append(said)
         found += [
@@ -146,28 +149,33 @@ class Files:
         return self._qa
 
 
-def _given_meta(data: DataSection, seed: int) -> list[MetaRow]:
+def _given_meta(data: DataSection, seed: int, tell: Tell) -> list[MetaRow]:
     """D_meta that is made of rows alone; none where there is none, or it needs answers of the base."""
     if (given := data.meta_skill) is not None:
-        return read_meta(given.source, limit=data.meta_rows, columns=given.columns)
+        return read_meta(given.source, limit=data.meta_rows, columns=given.columns, tell=tell)
     if (solved := data.meta_from_solutions) is not None:
-        return build_meta_rows(read_qa(solved.source, columns=solved.columns), seed, limit=data.meta_rows)
+        return build_meta_rows(read_qa(solved.source, columns=solved.columns, tell=tell), seed, limit=data.meta_rows)
     return []
 
 
-def given_qa(data: DataSection) -> list[QARow]:
+def given_qa(data: DataSection, tell: Tell | None = None) -> list[QARow]:
     """D_QA, where the config names it."""
-    return [] if data.qa is None else read_qa(data.qa.source, columns=data.qa.columns)
+    return [] if data.qa is None else read_qa(data.qa.source, columns=data.qa.columns, tell=tell)
 
 
-def read_sets(data: DataSection) -> dict[str, EvaluationSet]:
+def read_sets(data: DataSection, tell: Tell | None = None) -> dict[str, EvaluationSet]:
     """The evaluation sets that are files, each row checked by its scorers. Raises what is wrong with any of them."""
     faults = Faults()
 
     def read(name: str, section: EvaluationSection) -> EvaluationSet:
         scorers = open_scorers(section.scorers, f"data.evaluation.{name}.scorers")
         rows = read_evaluation(
-            section.source, scorers, columns=section.columns, only=section.only, limit=data.evaluation_rows
+            section.source,
+            scorers,
+            columns=section.columns,
+            only=section.only,
+            limit=data.evaluation_rows,
+            tell=tell,
         )
         return EvaluationSet(rows.rows, scorers, rows.selection)
 
@@ -176,10 +184,10 @@ def read_sets(data: DataSection) -> dict[str, EvaluationSet]:
     return {name: of for name, of in found.items() if of is not None}
 
 
-def open_rows(data: DataSection) -> dict[str, list[PromptRow]]:
+def open_rows(data: DataSection, tell: Tell | None = None) -> dict[str, list[PromptRow]]:
     """The prompts of the open-ended sets. Raises DataError as `read_prompts`."""
     return {
-        name: read_prompts(section.source, columns=section.columns, limit=data.evaluation_rows)
+        name: read_prompts(section.source, columns=section.columns, limit=data.evaluation_rows, tell=tell)
         for name, section in data.open_ended.items()
     }
 

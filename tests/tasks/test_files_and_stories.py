@@ -33,6 +33,28 @@ def config(tmp_path: Path, evaluation: list[str], **data: object):
     )
 
 
+def test_conversations_of_which_the_first_turn_alone_is_asked_are_counted_by_file(tmp_path: Path) -> None:
+    def said(*texts: str) -> list[dict]:
+        return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(texts)]
+
+    chats = [{"prompt": "a"}, {"messages": said("b", "1", "c")}, {"turns": ["d", "e"]}, {"turns": ["f"]}]
+    qa = [{"chat": said("g", "1", "h", "2")}, {"chat": said("i", "1")}]
+    task = open_task(
+        config(
+            tmp_path,
+            ["x"],
+            prompts=write(tmp_path / "chats.jsonl", chats),
+            qa={"source": write(tmp_path / "qa.jsonl", qa), "columns": {"prompt": "chat"}},
+        )
+    )
+    told = [line.partition(" are conversations")[0] for line in task.notices() if "conversations" in line]
+    assert told == [
+        f"{tmp_path}/chats.jsonl: 2 of 4 rows (the first: line 2)",
+        f"{tmp_path}/qa.jsonl: 1 of 2 rows (the first: line 1)",
+    ]
+    assert [row.prompt for row in task.qa_rows()] == ["g", "i"]
+
+
 def test_only_where_answers_are_numbers_are_they_cut_behind_one(tmp_path: Path) -> None:
     numbers = config(tmp_path, ["e"])
     told = "The answer is 7.\n\nQuestion: And now?"

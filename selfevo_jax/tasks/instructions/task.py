@@ -62,11 +62,13 @@ class Instructions:
         self.scorer: Scorer = Asked.asking(self._rounds)
         both = (Constraints(), Constraints(loose=True))
         self._evaluation = {name: EvaluationSet([_row(row) for row in rows], both) for name, rows in sets.items()}
-        self._qa = given_qa(data)
-        files = read_sets(data)
+        self._said: list[str] = []
+        tell = self._said.append
+        self._qa = given_qa(data, tell)
+        files = read_sets(data, tell)
         check_overlap(
             {f"evaluation.{name}": of.rows for name, of in files.items()}
-            | {f"open_ended.{name}": rows for name, rows in open_rows(data).items()},
+            | {f"open_ended.{name}": rows for name, rows in open_rows(data, tell).items()},
             {"instructions": [*self._questions, *self._plain, *self._rounds], "qa": self._qa},
         )
         self._evaluation |= files
@@ -79,7 +81,7 @@ class Instructions:
         return self._rows(part, number, f"{self._section.seed}/{tag}", tag)
 
     def notices(self) -> list[str]:
-        return set_notices(self._evaluation)
+        return [*self._said, *set_notices(self._evaluation)]
 
     def files(self) -> dict[str, str]:
         found = {f"data.evaluation.{name}": of.source for name, of in self._data.evaluation.items()}
