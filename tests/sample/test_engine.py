@@ -184,9 +184,9 @@ def test_chains_are_pulled_little_ahead_of_free_slots_and_each_ends_once():
 
     def source():
         for i, row in enumerate(requests(12)):
-            pulled.append(i)
-            open_at_once.append(len(pulled) - len(done))
-            yield Requests(i, row)
+            pulled.append(Requests(i, row))
+            open_at_once.append(sum(not chain.ended for chain in pulled))
+            yield pulled[-1]
 
     seen = []
     stats = engine(slots=3).run(random_params(), source(), on_done=lambda c: done.append(c.id), progress=seen.append)
