@@ -154,7 +154,9 @@ def _stopped(study: Study, run: StudyRun) -> str | None:
 def _check(runs: Iterable[StudyRun]) -> None:
     """Each variant's data, model and settings, so that what cannot be run is found before any work."""
     silent = Reporter(Console(quiet=True))  # each run says for itself what is to be known
-    first, faults = {run.variant: run for run in reversed(list(runs))}, list[str]()
+    first, faults = dict[str, StudyRun](), list[str]()
+    for run in runs:
+        first.setdefault(run.variant, run)
     for name, run in first.items():
         try:
             prepare(run.config, silent)

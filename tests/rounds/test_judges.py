@@ -63,7 +63,8 @@ def test_each_judge_gives_rollouts_that_are_read_back_controls_and_a_choice(loop
     assert all(len(row.get("members", [row])) == section.texts for row in rows)
 
     chosen = select(rollouts, "feedback", 0, top_share=section.top_share)
-    read = [of for of in (r.candidates[r.chosen].feedback for r in rollouts) if of.rating is not None]
+    ended = [made for made in (r.candidates[r.chosen] for r in rollouts) if made.finished]
+    read = [of for of in (made.feedback for made in ended) if of.rating is not None]
     if section.top_share is None:
         assert all(r.candidates[r.chosen].feedback.good for r in chosen.kept)
     else:
