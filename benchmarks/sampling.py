@@ -28,18 +28,16 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from peers import serve, start, torch_model, tunix_model
 from sampling_common import MODEL, QUESTIONS, One, conclude, load, spread, table, tell_turn, use_threads
 
-from selfevo_jax.checkpoint import open_model
-from selfevo_jax.checkpoint.gguf_export import write_gguf
+from selfevo_jax.checkpoint import locate, open_model, write_gguf
 from selfevo_jax.data import read_qa
 from selfevo_jax.model import ModelConfig
 from selfevo_jax.sample import Engine, Request, SamplingParams
@@ -233,9 +231,7 @@ class LlamaCppAsShipped(LlamaCpp):
     def make_file(self, config: ModelConfig, params: Any) -> Path:
         if config.n_layers != open_model(MODEL).config.n_layers:
             raise ImportError("the shipped file has all layers")
-        spec = find_spec(MODEL.removeprefix("package:"))
-        folders = (spec.submodule_search_locations if spec else None) or ()
-        return next(Path(folder, name) for folder in folders for name in os.listdir(folder) if name.endswith(".gguf"))
+        return cast(Path, locate(MODEL))
 
 
 SAMPLERS: dict[str, Callable[..., Any]] = {

@@ -77,8 +77,6 @@ def tokenizers_of(models: Iterable[str]) -> dict[str, str]:
 
 def source_of(model: str) -> str:
     """The model source that RUN or RUN@POINT names; other sources, and files of answers, are as they are."""
-    from selfevo_jax.run.chosen import of_a_run
     from selfevo_jax.section import names_rows
 
-    found = None if names_rows(model) else of_a_run(model)
-    return model if found is None else found.source
+    return model if names_rows(model) else model_and_tokenizer(model)[0]

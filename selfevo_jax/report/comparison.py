@@ -19,15 +19,14 @@ from selfevo_jax.report.members import CONTENT, DATA, Member, Right, member_of, 
 from selfevo_jax.report.open_comparison import EQUAL_LENGTHS, compared
 from selfevo_jax.report.status import evaluation_sets
 from selfevo_jax.report.texts import ORDINARY
-from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, below, entry_of, is_read_by
+from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, ORDINARY_SET, SETS, below, entry_of, is_read_by
 from selfevo_jax.run.identity import is_safe_to_change
 from selfevo_jax.run.names import META
 from selfevo_jax.run.run_dir import RunDir
 
 MODES = ("direct", "refined", "consistency", "both")
 GAIN, LAST = "gain", "last"
-_SETS, _LIMIT = ("data.evaluation", "data.open_ended"), "data.evaluation_rows"
-_ORDINARY = "data.ordinary"
+_LIMIT = "data.evaluation_rows"
 _PLACES = ("source", "against", "against.source")
 
 
@@ -247,14 +246,14 @@ def _rule(member: Member, set_name: str) -> dict[str, Any]:
     """What says which rows a set has and how they are scored. Where a file lies is nothing to its rows: its content is
     compared, and how many of its rows are taken shows in the rows themselves."""
     if set_name == ORDINARY:
-        places = (_ORDINARY, f"{_ORDINARY}.source")
+        places = (ORDINARY_SET, f"{ORDINARY_SET}.source")
         keys = {key: value for key, value in member.config.items() if key not in places}
-        return {key: value for key, value in keys.items() if below(key.removeprefix(CONTENT), (_ORDINARY,))}
-    kept = [f"{folder}.{set_name}" for folder in _SETS]
+        return {key: value for key, value in keys.items() if below(key.removeprefix(CONTENT), (ORDINARY_SET,))}
+    kept = [f"{folder}.{set_name}" for folder in SETS]
     found = {}
     for key, value in member.config.items():
         bare = key.removeprefix(CONTENT)
-        of_another = below(bare, _SETS) and entry_of(bare, _SETS, {*member.sets, set_name}) != set_name
+        of_another = below(bare, SETS) and entry_of(bare, SETS, {*member.sets, set_name}) != set_name
         place = key in (*kept, *(f"{own}.{name}" for own in kept for name in _PLACES), _LIMIT)
         if bare.startswith("data.") and is_read_by(bare, (EVALUATION, OPEN_ENDED)) and not of_another and not place:
             found[key] = value

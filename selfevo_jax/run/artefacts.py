@@ -117,6 +117,10 @@ def below(key: str, names: Iterable[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
+SETS, ORDINARY_SET = ("data.evaluation", "data.open_ended"), "data.ordinary"
+"""The sections of what is measured: two whose entries the user names, and one set by itself."""
+
+
 def entry_of(key: str, folders: Iterable[str], names: Iterable[str]) -> str | None:
     """Which of these entries of folders a key is of; None for none. Names may hold dots: of two that fit it is the
     longer one."""

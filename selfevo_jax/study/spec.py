@@ -12,15 +12,13 @@ from typing import Any
 
 from selfevo_jax.config import Config, override, parse_config, read_tree, set_key
 from selfevo_jax.errors import ConfigError
-from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, ORDINARY, below, entry_of, is_read_by
+from selfevo_jax.run.artefacts import EVALUATION, OPEN_ENDED, ORDINARY, ORDINARY_SET, SETS, below, entry_of, is_read_by
 from selfevo_jax.run.identity import flat
 from selfevo_jax.storage import is_remote, place
 
 _KEYS = ("base", "out", "seeds", "variants", "baseline")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z")
 _SET_BY_STUDY = {"seed": "list it in `seeds`", "run_dir": "a run's folder is OUT/VARIANT/seed-N"}
-_ORDINARY = "data.ordinary"
-_SETS = ("data.evaluation", "data.open_ended")
 _EXAMPLE = "such as {self: {}, no_filter: {rounds.select: none}}"
 
 
@@ -133,12 +131,12 @@ def _evaluated(config: Config) -> dict[str, Any]:
     """The keys that say which rows the evaluation sets have, and how they are scored."""
     keys = flat({"data": config.data.model_dump(mode="json")})
     read = {key: value for key, value in keys if is_read_by(key, (EVALUATION, OPEN_ENDED, ORDINARY))}
-    return {key: value for key, value in read.items() if (key, value) != (_ORDINARY, None)}
+    return {key: value for key, value in read.items() if (key, value) != (ORDINARY_SET, None)}
 
 
 def _set_of(key: str, names: Collection[str]) -> str:
     """Which of these evaluation sets a key is of; `data` for keys of all of them."""
-    return _ORDINARY if below(key, (_ORDINARY,)) else entry_of(key, _SETS, names) or "data"
+    return ORDINARY_SET if below(key, (ORDINARY_SET,)) else entry_of(key, SETS, names) or "data"
 
 
 def _check_keys(file: Path, tree: Mapping[str, Any]) -> None:
