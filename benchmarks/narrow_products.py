@@ -1,10 +1,10 @@
-"""What a step of few tokens is made of, by what XLA leaves to YNNPACK, on a CPU: products with weights, and attention.
+"""What a step of few tokens is made of, on a CPU: products with weights, and attention, by XLA and by our kernels in C.
 
     python benchmarks/narrow_products.py        # torch where it is installed
 
 Products of a few tokens with the matrices of a feed-forward (twelve layers of SmolLM2's shape), and one query of each
-of 32 slots to a cache (thirty layers), fp32, in turns; the least of 15 calls counts. `selfevo_jax.sample.programs`
-chooses by it: "chosen" are its options.
+of 32 slots to a cache (thirty layers), fp32, in turns; the least of 15 calls counts. XLA leaves such work to YNNPACK,
+or not; `selfevo_jax.sample.programs` chooses for machines without a C compiler: "chosen" are its options.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import numpy as np
 from sampling_common import conclude, table, use_threads
 
 from selfevo_jax.model.attention import Part, Scoring, attend
-from selfevo_jax.sample.programs import narrow_options
+from selfevo_jax.native import calls
+from selfevo_jax.sample.programs import narrow_options, native_options
 
 LAYERS, WIDTH, INNER = 12, 576, 1536
 CACHED_LAYERS, SLOTS, HEADS, KV_HEADS, HEAD_DIM = 30, 32, 9, 3, 64
@@ -41,6 +42,20 @@ def attention(q: Any, layers: Any, mask: Any) -> Any:
     return q
 
 
+def feed_forward_in_c(x: Any, layers: Any) -> Any:
+    for gate, up, down in layers:
+        a, b = calls.products(x, [gate, up], [INNER, INNER])
+        (x,) = calls.products(a * b, [down], [WIDTH])
+    return x
+
+
+def attention_in_c(q: Any, layers: Any, mask: Any) -> Any:
+    last = jnp.full(q.shape[0], mask.shape[2] - 1, jnp.int32)
+    for kept in layers:
+        q = q + calls.attention(q[:, 0], last, [tuple(kept)], scale=HEAD_DIM**-0.5)[:, None]
+    return q
+
+
 def in_torch(layers: Any, x: np.ndarray) -> Callable[[], Any]:
     import torch
 
@@ -49,15 +64,16 @@ def in_torch(layers: Any, x: np.ndarray) -> Callable[[], Any]:
     return lambda: feed_forward(tokens, held)
 
 
+def run(work: Callable[..., Any], options: dict[str, str], *args: Any) -> Callable[[], Any]:
+    program: Any = jax.jit(work, compiler_options=options).lower(*args).compile()
+    return lambda: jax.block_until_ready(program(*args))
+
+
 def compiled(work: Callable[..., Any], *args: Any) -> dict[str, Callable[[], Any]]:
     """The work by each of KINDS."""
 
-    def run(options: dict[str, str]) -> Callable[[], Any]:
-        program: Any = jax.jit(work, compiler_options=options).lower(*args).compile()
-        return lambda: jax.block_until_ready(program(*args))
-
     chosen = ({}, {"xla_cpu_experimental_ynn_fusion_type": ""}, narrow_options())
-    return {name: run(options) for name, options in zip(KINDS, chosen, strict=True)}
+    return {name: run(work, options, *args) for name, options in zip(KINDS, chosen, strict=True)}
 
 
 def least(runs: dict[str, Callable[[], Any]]) -> list[str]:
@@ -77,9 +93,12 @@ def main() -> None:
     shapes = [(WIDTH, INNER), (WIDTH, INNER), (INNER, WIDTH)]
     layers = [[0.02 * rng.normal(size=s).astype(np.float32) for s in shapes] for _ in range(LAYERS)]
     on_device, rows = jax.tree.map(jnp.asarray, layers), []
+    in_panels = jax.tree.map(calls.panels, on_device)
     for n in (1, 4, 8, 16, 24, 32, 48, 64, 128):
         x = np.ones((n, WIDTH), np.float32)
         runs = compiled(feed_forward, jnp.asarray(x), on_device)
+        if calls.available():
+            runs["in C"] = run(feed_forward_in_c, native_options(), jnp.asarray(x), in_panels)
         with contextlib.suppress(ImportError):
             runs["torch"] = in_torch(layers, x)
         rows.append([n, *least(runs)])
@@ -90,8 +109,11 @@ def main() -> None:
         kept = (SLOTS, KV_HEADS, n, HEAD_DIM)
         made = [[jnp.asarray(rng.normal(size=kept), jnp.float32) for _ in range(2)] for _ in range(CACHED_LAYERS)]
         q, mask = jnp.ones((SLOTS, 1, HEADS, HEAD_DIM), jnp.float32), jnp.ones((1, 1, n), bool)
-        rows.append([n, *least(compiled(attention, q, made, mask))])
-    table(["positions", *(f"{name} (ms)" for name in KINDS)], rows)
+        runs = compiled(attention, q, made, mask)
+        if calls.available():
+            runs["in C"] = run(attention_in_c, native_options(), q, made, mask)
+        rows.append([n, *least(runs)])
+    table(["positions", *(f"{name} (ms)" for name in runs)], rows)
     conclude(2)
 
 

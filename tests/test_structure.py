@@ -30,6 +30,7 @@ LEVELS = [
     {"scorers", "judges", "trackers"},
     {"text"},
     {"sharding"},
+    {"native"},
     {"untrusted", "progress", "accelerators"},
     {"notice"},
     {"hosts", "storage"},

@@ -198,6 +198,7 @@ def doctor(
     import jax
 
     from selfevo_jax.accelerators import overlooked
+    from selfevo_jax.native.build import told
     from selfevo_jax.rounds.workbench import select_platform
     from selfevo_jax.sharding import make_mesh, sizes_of
 
@@ -219,6 +220,8 @@ def doctor(
             say(f"  {name}: not installed (extra '{extra}')")
     devices = jax.devices()
     say(f"platform {devices[0].platform}: {len(devices)} x {devices[0].device_kind}")
+    if devices[0].platform == "cpu":
+        say(f"kernels in C: {told()}")
     if platform == "auto" and (line := overlooked(devices[0].platform)) is not None:
         say(f"warning: {line}", "yellow")
     say(f"mesh {sizes_of(make_mesh(data, fsdp, tensor))}")

@@ -29,6 +29,7 @@ from selfevo_jax.model.experts import ExpertMesh, Experts
 from selfevo_jax.model.initial import matrix_init, scale_free
 from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.model.tpu_attention import TpuAttention
+from selfevo_jax.native.calls import PANEL, attention, products
 
 Rope = tuple[jax.Array, jax.Array]
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, CacheLayer | None]]
@@ -79,7 +80,7 @@ class Linear(nn.Module):
     """A matrix product over the last `inputs` axes, with an optional bias; int8 kernels have a scale an output.
 
     Where the collection `lora` holds `a [inputs, R]` and `b [R, outputs]` for it, their product is added to the kernel
-    (arXiv 2106.09685).
+    (arXiv 2106.09685). Where there are `panels` in place of a kernel (`panelled_params`), the product is made in C.
     """
 
     shape: tuple[int, ...]
@@ -91,21 +92,39 @@ class Linear(nn.Module):
     out_dtype: Any = None
     """Of the output, which the product is summed in and made in; None: `dtype`."""
 
+    @property
+    def columns(self) -> int:
+        return math.prod(self.shape[self.inputs :])
+
+    def panels(self) -> Any:
+        """None where there is a kernel."""
+        return self.get_variable("params", "panels") if self.has_variable("params", "panels") else None
+
+    def rows_of(self, x: jax.Array) -> jax.Array:
+        """x as the left factor of one plain product."""
+        return x.astype(self.dtype).reshape(-1, math.prod(self.shape[: self.inputs]))
+
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, made: jax.Array | None = None) -> jax.Array:
+        """`made`: the product with the kernel, where it was made before (`together`)."""
         outputs, out_dtype = self.shape[self.inputs :], self.out_dtype or self.dtype
-        kernel: Any = self.param(
-            "kernel",
-            nn.with_logical_partitioning(matrix_init(self.param_dtype), self.axes),
-            self.shape,
-            self.param_dtype,
-        )
         # one plain matrix product: with two batch axes XLA's CPU compiler makes a transposed copy of the output's
         # gradient for each weight gradient, which doubles the time of the feed-forward's backward pass
         kept = x.shape[: x.ndim - self.inputs]
         width = math.prod(self.shape[: self.inputs])
-        flat = x.astype(self.dtype).reshape(-1, width)
-        y = jnp.matmul(flat, kernel.astype(self.dtype).reshape(width, -1), preferred_element_type=self.out_dtype)
+        flat, panels = self.rows_of(x), self.panels()
+        if made is not None:
+            y = made
+        elif panels is not None:
+            (y,) = products(flat, [panels], [self.columns])
+        else:
+            kernel: Any = self.param(
+                "kernel",
+                nn.with_logical_partitioning(matrix_init(self.param_dtype), self.axes),
+                self.shape,
+                self.param_dtype,
+            )
+            y = jnp.matmul(flat, kernel.astype(self.dtype).reshape(width, -1), preferred_element_type=self.out_dtype)
         if self.has_variable("lora", "a"):
             a, b = (jnp.asarray(self.get_variable("lora", name), self.dtype) for name in ("a", "b"))
             y = y + (flat @ a.reshape(width, -1)) @ b.reshape(b.shape[0], -1)
@@ -119,6 +138,15 @@ class Linear(nn.Module):
             bias: Any = self.param("bias", zeros, outputs, scale_free(self.param_dtype))
             y = y + bias.astype(out_dtype)
         return y
+
+
+def together(x: jax.Array, *linears: Linear) -> list[jax.Array]:
+    """What several make of the same states: in one call where their kernels lie in panels."""
+    panels = [linear.panels() for linear in linears]
+    if any(one is None for one in panels):
+        return [linear(x) for linear in linears]
+    made = products(linears[0].rows_of(x), panels, [linear.columns for linear in linears])
+    return [linear(x, one) for linear, one in zip(linears, made, strict=True)]
 
 
 class Attention(nn.Module):
@@ -140,7 +168,7 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(c.norm_eps, None, zero_centred=c.zero_centred_norms, **kinds)
 
     def __call__(self, x: jax.Array, rope: Rope, attend: Attend) -> tuple[jax.Array, CacheLayer | None]:
-        q, k, v = self.q(x), self.k(x), self.v(x)
+        q, k, v = together(x, self.q, self.k, self.v)
         if self.config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         out, cached = attend(apply_rotary(q, *rope), apply_rotary(k, *rope), v)
@@ -158,8 +186,8 @@ class FeedForward(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         c = self.config
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        gate = Linear((c.d_model, c.d_ff), ("embed", "mlp"), name="gate", **kinds)(x)
-        up = Linear((c.d_model, c.d_ff), ("embed", "mlp"), name="up", **kinds)(x)
+        wide = [Linear((c.d_model, c.d_ff), ("embed", "mlp"), name=name, **kinds) for name in ("gate", "up")]
+        gate, up = together(x, *wide)
         act = activated(gate, c.activation)
         return Linear((c.d_ff, c.d_model), ("mlp", "embed"), name="down", **kinds)(act * up)
 
@@ -203,6 +231,8 @@ class Transformer(nn.Module):
     param_dtype: Any = jnp.float32
     tpu: TpuAttention | None = None
     """The kernels that attend to the cache where they serve; None is the plain path."""
+    native: bool = False
+    """Whether one query a row attends to a float32 cache by the kernel in C, which reads what each row holds."""
     skips: bool = False
     """Whether a program finds out when it runs which parts of the cache its queries reach, and leaves out the others.
     Cheap on a CPU; a GPU's host would have to wait for each answer."""
@@ -214,12 +244,16 @@ class Transformer(nn.Module):
     def setup(self) -> None:
         c = self.config
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.embedding = self.param(
-            "embedding",
-            nn.with_logical_partitioning(matrix_init(self.param_dtype), ("vocab", "embed")),
-            (c.vocab_size, c.d_model),
-            self.param_dtype,
-        )
+        self.embedding_panels: Any = None
+        if self.has_variable("params", "embedding_panels"):
+            self.embedding_panels = self.get_variable("params", "embedding_panels")
+        else:
+            self.embedding = self.param(
+                "embedding",
+                nn.with_logical_partitioning(matrix_init(self.param_dtype), ("vocab", "embed")),
+                (c.vocab_size, c.d_model),
+                self.param_dtype,
+            )
         self.embedding_scale: Any = None
         if is_int8(self.param_dtype):
             ones = nn.with_logical_partitioning(nn.initializers.ones, ("vocab",))
@@ -231,7 +265,10 @@ class Transformer(nn.Module):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """States `[B, L, D]` of integers `[B, L]`."""
-        x = jnp.asarray(self.embedding)[tokens].astype(self.dtype)
+        if self.embedding_panels is None:
+            x = jnp.asarray(self.embedding)[tokens].astype(self.dtype)
+        else:
+            x = jnp.asarray(self.embedding_panels)[tokens // PANEL, :, tokens % PANEL]
         if self.embedding_scale is not None:
             x = (x * self.embedding_scale[tokens][..., None]).astype(self.dtype)
         if self.config.scaled_embeddings:
@@ -258,7 +295,7 @@ class Transformer(nn.Module):
         first `window` positions, by default all. Without a cache, `segment_ids [B, L]` keeps packed sequences apart.
         """
         c = self.config
-        ropes = dict(zip(c.kinds, ropes_of(c, positions), strict=True))
+        ropes = dict(zip(c.kinds, self._kept_ropes(positions), strict=True))
         x, written = self.embed(tokens), []
         if cache is None:
             masks = {kind: causal_mask(segment_ids, tokens.shape[1], kind.window) for kind in c.kinds}
@@ -271,6 +308,18 @@ class Transformer(nn.Module):
             if cached is not None:
                 written.append(cached)
         return self.normed(x), None if cache is None else KVCache.of_layers(written)
+
+    def _kept_ropes(self, positions: jax.Array) -> list[Rope]:
+        """`ropes_of`, made once: XLA on a CPU makes sines anew in each layer, unless they come out of a branch."""
+        made = functools.partial(ropes_of, self.config)
+        if not self.skips:
+            return made(positions)
+
+        def none(positions: jax.Array) -> list[Rope]:
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(made, positions))
+
+        found: list[Rope] = jax.lax.cond(jnp.any(positions >= 0), made, none, positions)
+        return found
 
     def attend_cached(
         self, cache: KVCache, positions: jax.Array, slots: jax.Array | None, window: int
@@ -304,6 +353,10 @@ class Transformer(nn.Module):
                 held = list(zip(cached, starts, strict=False))
                 whole = jax.ShapeDtypeStruct((k.shape[0], k.shape[2], window, k.shape[3]), cached[0][0].dtype)
                 among = number is not None and slots is None
+                if self.native and q.shape[1] == 1 and slots is None:
+                    settings: Any = {"scale": scoring.scale, "softcap": scoring.softcap, "window": kind.window}
+                    whole_parts = [(part[0], part[1]) for part in cached[: len(starts)]]
+                    return attention(q[:, 0], positions[:, 0], whole_parts, **settings)[:, None], cached
                 if self.tpu is not None and self.tpu.serves(q, whole, among):
                     if among and q.shape[1] == len(held) == 1:
                         keys, values, *_ = cached[0]
@@ -326,6 +379,10 @@ class Transformer(nn.Module):
     def _products(self, x: jax.Array) -> jax.Array:
         """Of states and the unembedding."""
         if self.config.tie_embeddings:
+            if self.embedding_panels is not None:
+                flat = x.astype(jnp.float32).reshape(-1, x.shape[-1])
+                (wide,) = products(flat, [self.embedding_panels], [self.config.vocab_size])
+                return wide.reshape(*x.shape[:-1], -1)
             table = jnp.asarray(self.embedding, self.dtype)
             if math.prod(x.shape[:-1]) <= _FEW_TOKENS:
                 # with the table on the left (where the barrier keeps it) a CPU takes half the time for 16 tokens

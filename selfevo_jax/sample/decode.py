@@ -24,7 +24,7 @@ from selfevo_jax.model.cache import HeadMesh, copy_rows
 from selfevo_jax.model.stack import cached_logits
 from selfevo_jax.sample.draft import Grown, proposed, written
 from selfevo_jax.sample.methods import KEY_WORDS, DrawSettings, draw, make_keys
-from selfevo_jax.sample.programs import NARROW, Programs
+from selfevo_jax.sample.programs import NARROW, Programs, narrow_options, native_options
 from selfevo_jax.sample.shards import Shards
 
 
@@ -162,8 +162,9 @@ class Dispatcher:
         key = (self._bound, rows.stops.shape)
         args = (self._params, state, rows, np.int32(0), np.int32(0), self._allowed)
         static = {"window": window, "capacity": capacity, "drafts": drafts}
-        narrow = len(rows.active) * (1 + drafts) <= NARROW
-        return self._programs.compiled("decode_many", key, args, narrow=narrow, **static)
+        on_cpu = narrow_options if len(rows.active) * (1 + drafts) <= NARROW else None
+        on_cpu = native_options if self._programs.native and not drafts else on_cpu
+        return self._programs.compiled("decode_many", key, args, on_cpu=on_cpu, **static)
 
 
 def empty_rows(n_rows: int, n_stops: int) -> Rows:
@@ -211,17 +212,18 @@ def make_programs(
     experts: ExpertMesh | None = None,
     shards: Shards | None = None,
     scan: bool = False,
+    native: bool = False,
 ) -> Programs:
     """The jitted programs. With shardings given: those of the slots, of what an extend draws in each row, and of what
     decoding does, which every host reads (replicated). `shards` are what the slots lie on where they are several.
-    `scan`: parameters and cache have their layers stacked."""
+    `scan`: parameters and cache have their layers stacked. `native`: decoding attends to the cache in C."""
     kinds: Any = {"dtype": jnp.dtype(dtype), "param_dtype": jnp.dtype(param_dtype)}
     if shards is not None:
         tpu = None if tpu is None else tpu.inside(shards.axes)
         experts = None if experts is None else experts.inside(shards.axes)
     outer = () if shards is None else shards.axes
     heads = None if state_layout is None else HeadMesh.of(state_layout.cache, scan, outer)
-    model = Transformer(config, **kinds, tpu=tpu, skips=skips, experts=experts, heads=heads)
+    model = Transformer(config, **kinds, tpu=tpu, native=native, skips=skips, experts=experts, heads=heads)
     apply: Any = functools.partial(cached_logits, model)
     everywhere = (lambda count: count) if shards is None else shards.likely_total
 
@@ -392,4 +394,5 @@ def make_programs(
             out_shardings=out.get("decode"),
         ),
         fork=jax.jit(fork, donate_argnums=0, out_shardings=out.get("fork")),
+        native=native,
     )

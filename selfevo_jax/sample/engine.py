@@ -24,10 +24,11 @@ from selfevo_jax.model import (
     init_cache,
     used_params,
 )
+from selfevo_jax.native import calls as native
 from selfevo_jax.sample import shapes
 from selfevo_jax.sample.decode import Dispatcher, SlotState, make_programs
 from selfevo_jax.sample.floor import decode_floor
-from selfevo_jax.sample.memory import kernel_width, reads_by_kernel, tree_bytes
+from selfevo_jax.sample.memory import kernel_width, reads_by_kernel, steps_in_c, tree_bytes
 from selfevo_jax.sample.methods import drawable_ids
 from selfevo_jax.sample.programs import Programs
 from selfevo_jax.sample.request import Chain, Completion, Request, Single
@@ -185,7 +186,10 @@ class Engine:
             by_slot: Any = host_sharding if on_shards is None else on_shards.layout
             self.state_layout = SlotState(caches, by_slot, by_slot, by_slot, by_slot, by_slot if drafting else None)
         self._make_state = jax.jit(make_state, out_shardings=self.state_layout)
-        self.weights = Weights(model_config, self.param_dtype, mesh, self.rules, self.scan_layers)
+        in_c = not self.scan_layers and steps_in_c(model_config, mesh, self.dtype, self.param_dtype)
+        self.weights = Weights(model_config, self.param_dtype, mesh, self.rules, self.scan_layers, in_c)
+        heads = model_config.n_heads, model_config.n_kv_heads, model_config.head_dim
+        c_attends = in_c and self.cache_dtype == jnp.float32 and native.attends(*heads, len(parts))
         self.programs: Programs = make_programs(
             model_config,
             self.dtype.name,
@@ -198,6 +202,7 @@ class Engine:
             ExpertMesh.of(model_config, mesh, self.rules),
             on_shards,
             self.scan_layers,
+            c_attends,
         )
 
     @property

@@ -26,6 +26,7 @@ from selfevo_jax.model import (
     param_shardings,
 )
 from selfevo_jax.model.int8 import is_int8
+from selfevo_jax.native import calls as native
 from selfevo_jax.sample.shapes import (
     EXTEND_TOKENS,
     LONGEST_EXTEND,
@@ -61,9 +62,10 @@ def device_bytes(shapes: Any, layout: Any) -> int:
 
 
 def host_bytes(meminfo: str | Path = "/proc/meminfo", limits: Sequence[str | Path] = _LIMITS) -> int:
-    """Memory of this host that can still be had: MemAvailable (else all there is), at most a cgroup's limit."""
+    """Memory of this host that can still be had: MemAvailable (without such a file all there is), at most a cgroup's
+    limit."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    if Path(meminfo).exists():
+    if Path(meminfo).is_file():
         fields = dict(line.split(":") for line in Path(meminfo).read_text().splitlines())
         found = [1024 * int(fields["MemAvailable"].split()[0])]
     texts = [Path(limit).read_text().strip() for limit in limits if Path(limit).exists()]
@@ -86,6 +88,15 @@ def reads_by_kernel(
     capacity = -(-cache_length // LANES) * LANES
     keys = jax.ShapeDtypeStruct((1, config.n_kv_heads, capacity, width), cache_dtype)
     return tpu is not None and tpu.serves(query, keys)
+
+
+def steps_in_c(config: ModelConfig, mesh: Mesh | None, dtype: Any, param_dtype: Any, memory: int | None = None) -> bool:
+    """Whether a CPU's products are made in C (`native`), of a copy of the parameters in another layout: where that one
+    and two in fp32 take half of the machine's memory at most. `memory`: of the machine in bytes; None asks it."""
+    if not native.serves(mesh, dtype, param_dtype):
+        return False
+    total = host_bytes(meminfo="") if memory is None else memory
+    return 2 * 3 * tree_bytes(abstract_params(config)) <= total
 
 
 def kernel_width(config: ModelConfig) -> int:
@@ -176,6 +187,7 @@ class SamplerMemory:
         """Parameters for decoding that are others than those for training."""
         train_mesh = self.train_mesh or self.mesh
         same = train_mesh.shape["tensor"] == self.mesh.shape["tensor"] and train_mesh.shape["fsdp"] == 1
+        same = same and not steps_in_c(self.config, self.mesh, self.dtype, self.param_dtype)
         return 0 if self.param_dtype == np.float32 and same else self.params(self.param_dtype, self.rules)
 
     def temporaries(self, slots: int) -> int:

@@ -3,6 +3,7 @@
 import functools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,8 +24,19 @@ def narrow_options() -> dict[str, str]:
     with its products in YNNPACK by themselves too (benchmarks/narrow_products.py). In a whole step most products end up
     in YNNPACK all the same, within fusions that begin at the elementwise work beside them.
     """
+    return _first_known({_YNNPACK: _WITHOUT_PRODUCTS}, {_YNNPACK: ""})
+
+
+@functools.cache
+def native_options() -> dict[str, str]:
+    """The same for a step whose products and attention are made in C: what is left to XLA is elementwise, in pieces for
+    which handing them to YNNPACK takes longer than they do (8.9 ms of a step of 49 against 2)."""
+    return _first_known({_YNNPACK: ""})
+
+
+def _first_known(*choices: dict[str, str]) -> dict[str, str]:
     zero = jax.device_put(0.0, jax.local_devices(backend="cpu")[0])
-    for options in ({_YNNPACK: _WITHOUT_PRODUCTS}, {_YNNPACK: ""}):
+    for options in choices:
         try:
             jax.jit(lambda x: x, compiler_options=options).lower(zero).compile()
         except (jax.errors.JaxRuntimeError, ValueError):
@@ -45,8 +57,10 @@ class Programs:
     Shared by engines that agree on model, dtype and placement.
     """
 
-    def __init__(self, extend: Any, decode_many: Any, fork: Any) -> None:
+    def __init__(self, extend: Any, decode_many: Any, fork: Any, native: bool = False) -> None:
         self._functions = {"extend": extend, "decode_many": decode_many, "fork": fork}
+        self.native = native
+        """Whether steps that draw one token a row are made in C, but for what is elementwise."""
         self._ready: dict[Any, Any] = {}
         self._layouts: dict[Any, int] = {}
         self.seconds = 0.0
@@ -63,15 +77,17 @@ class Programs:
         key = tuple((x.shape, x.dtype, x.sharding) for x in jax.tree.leaves(tree))
         return self._layouts.setdefault(key, len(self._layouts))
 
-    def compiled(self, name: str, key: Any, args: Any, *, narrow: bool = False, **static: int) -> Any:
+    def compiled(
+        self, name: str, key: Any, args: Any, *, on_cpu: Callable[[], dict[str, str]] | None = None, **static: int
+    ) -> Any:
         """The program for these shapes; `key` tells them apart, and `args` may be arrays or their shapes.
 
-        `narrow` asks for `narrow_options` where it runs on a CPU.
+        `on_cpu` gives options of its compiler where it runs on a CPU.
         """
         key = (name, key, *sorted(static.items()))
         if key not in self._ready:
             begin = time.perf_counter()
-            options = narrow_options() if narrow and _platform(args) == "cpu" else {}
+            options = on_cpu() if on_cpu is not None and _platform(args) == "cpu" else {}
             self._ready[key] = self.lower(name, args, **static).compile(compiler_options=options)
             with self._counting:
                 self.seconds += time.perf_counter() - begin

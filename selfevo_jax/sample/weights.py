@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 
 from selfevo_jax.model import LANES, ModelConfig, abstract_params, param_shardings, quantize_params, stack_layers
 from selfevo_jax.model.int8 import is_int8
+from selfevo_jax.model.panels import panelled_params
 from selfevo_jax.sample.memory import device_bytes, tree_bytes
-from selfevo_jax.sharding import ShardingRules, laid_out, reshard
+from selfevo_jax.sharding import ShardingRules, laid_out, replicated, reshard
 
 _COMPARED = "TPU v5 lite"
 """The kind of device. On v6e a scanned extend copies the cache (benchmarks/scanned_layers.py); v5p was not compared."""
@@ -45,26 +46,32 @@ class Weights:
     rules: ShardingRules
     stacked: bool
     """Whether the layers are stacked (`stack_layers`)."""
+    panelled: bool = False
+    """Whether matrices lie in panels, for products in C (`panelled_params`)."""
 
     @functools.cached_property
     def layout(self) -> Any:
         """Nested dict of NamedSharding; None without a mesh."""
         if self.mesh is None:
             return None
+        if self.panelled:
+            whole = replicated(self.mesh)
+            return jax.tree.map(lambda _: whole, self._made_shapes)
         return param_shardings(self.config, self.mesh, self.rules, self.dtype, self.stacked)
 
     @functools.cached_property
     def shapes(self) -> Any:
         """Nested dict of ShapeDtypeStruct, with their shardings where there is a mesh."""
-        shapes = abstract_params(self.config, self.dtype, self.stacked)
+        shapes = self._made_shapes if self.panelled else abstract_params(self.config, self.dtype, self.stacked)
         return shapes if self.layout is None else laid_out(shapes, self.layout)
 
     def place(self, params: Any) -> Any:
         """Of parameters with their layers apart, on the device; as they are where nothing changes."""
-        leaves, wanted = jax.tree.leaves(params), jax.tree.leaves(self.shapes)
-        if len(leaves) == len(wanted) and all(map(_is_already, leaves, wanted)):
+        given: Any = jax.tree.structure(params)
+        alike = given == jax.tree.structure(self.shapes)
+        if alike and all(map(_is_already, jax.tree.leaves(params), jax.tree.leaves(self.shapes))):
             return params
-        if self.stacked or is_int8(self.dtype):
+        if self.stacked or self.panelled or is_int8(self.dtype):
             return self._made(params)
         if self.layout is None:
             return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
@@ -72,16 +79,20 @@ class Weights:
 
     @functools.cached_property
     def _made(self) -> Any:
-        apart = abstract_params(self.config, self.dtype)
+        return jax.jit(self._make, out_shardings=self.layout)
 
-        def made(params: Any) -> Any:
-            if is_int8(self.dtype):
-                cast = quantize_params(params, declared=apart)
-            else:
-                cast = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
-            return stack_layers(cast) if self.stacked else cast
+    @functools.cached_property
+    def _made_shapes(self) -> Any:
+        return jax.eval_shape(self._make, abstract_params(self.config, self.dtype))
 
-        return jax.jit(made, out_shardings=self.layout)
+    def _make(self, params: Any) -> Any:
+        if self.panelled:
+            return panelled_params(self.config, params)
+        if is_int8(self.dtype):
+            cast = quantize_params(params, declared=abstract_params(self.config, self.dtype))
+        else:
+            cast = jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)
+        return stack_layers(cast) if self.stacked else cast
 
 
 def _is_already(leaf: Any, wanted: jax.ShapeDtypeStruct) -> bool:

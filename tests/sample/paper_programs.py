@@ -44,12 +44,12 @@ class PaperPrograms:
     def __init__(self, slots, cache_length, ways, vocab, repeats):
         self.slots, self.ways, self.vocab, self.repeats = slots, ways, vocab, repeats
         self.held = np.full((slots, cache_length), -1, np.int32)
-        self.seconds, self.count, self.calls = 0.0, 0, []
+        self.seconds, self.count, self.calls, self.native = 0.0, 0, [], False
 
     def layout(self, tree):
         return 0
 
-    def compiled(self, name, key, args, *, narrow=False, **static):
+    def compiled(self, name, key, args, *, on_cpu=None, **static):
         return functools.partial(getattr(self, name), **static)
 
     def next_token(self, slot, position, words, count):

@@ -13,7 +13,7 @@ from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import param_count
 from selfevo_jax.rounds.workbench import open_workbench
 from selfevo_jax.sample import Engine, SamplerMemory, Speculation
-from selfevo_jax.sample.memory import SAFETY, device_bytes, host_bytes
+from selfevo_jax.sample.memory import SAFETY, device_bytes, host_bytes, steps_in_c
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh
 
 # CONFIG: vocabulary 64, width 32, 2 layers, 4 heads, 2 kv heads of 8, feed-forward 64
@@ -53,11 +53,21 @@ def test_bytes_of_placed_parameters_are_those_planned_with():
     assert 1 * memory((2, 2, 2)).slot == device_bytes(cache, jax.tree.map(lambda x: x.sharding, cache))
 
 
-def test_parameters_held_are_two_masters_and_the_placed_ones_where_they_are_others():
+def test_parameters_held_are_two_masters_and_the_placed_ones_where_they_are_others(monkeypatch):
     count = param_count(CONFIG)
+    monkeypatch.setattr("selfevo_jax.native.calls.serves", lambda *_: True)
+    assert memory().parameters == 8 * count + 4 * count  # placed in panels
+    monkeypatch.setattr("selfevo_jax.native.calls.serves", lambda *_: False)
     assert memory().parameters == 8 * count  # placed as they are
     assert memory(params="bfloat16").parameters == 8 * count + 2 * count
     assert memory((2, 2, 2)).parameters > memory((2, 1, 4)).parameters - 1  # replicated over fsdp for decoding
+
+
+def test_kernels_in_c_are_left_where_a_copy_for_them_takes_too_much_of_the_memory(monkeypatch):
+    monkeypatch.setattr("selfevo_jax.native.calls.serves", lambda *_: True)
+    held = 3 * 4 * param_count(CONFIG)
+    assert steps_in_c(CONFIG, None, "float32", "float32", memory=2 * held)
+    assert not steps_in_c(CONFIG, None, "float32", "float32", memory=2 * held - 1)
 
 
 def test_where_devices_have_a_memory_of_their_own_what_is_sampled_with_is_all_that_is_held(monkeypatch):

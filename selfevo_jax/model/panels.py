@@ -1,0 +1,36 @@
+"""Parameters laid out for the products in C (`native`): matrices in panels, as `Linear` and the embedding take them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from selfevo_jax.model.config import ModelConfig
+from selfevo_jax.model.params import abstract_params
+from selfevo_jax.native.calls import panels
+
+
+def panelled_params(config: ModelConfig, params: Any) -> Any:
+    """Float32 parameters, their layers apart, with `panels` in place of each `kernel`, and `embedding_panels` (of its
+    transpose) in place of an `embedding` that is the unembedding too. The matrices of experts stay as they are."""
+    # what is declared for int8 has a scale for each output, so that it tells inputs from outputs
+    out = _convert(params, abstract_params(config, jnp.int8))
+    if config.tie_embeddings:
+        out["embedding_panels"] = panels(out.pop("embedding").T)
+    return out
+
+
+def _convert(node: Any, scaled: Any) -> Any:
+    out = {}
+    for name, leaf in node.items():
+        if isinstance(leaf, Mapping):
+            out[name] = leaf if "router" in leaf else _convert(leaf, scaled[name])
+        elif name == "kernel":
+            outputs = math.prod(scaled["scale"].shape)
+            out["panels"] = panels(jnp.asarray(leaf, jnp.float32).reshape(-1, outputs))
+        else:
+            out[name] = jnp.asarray(leaf, jnp.float32)
+    return out

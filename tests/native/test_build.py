@@ -1,0 +1,123 @@
+"""How the kernels are built: by which compiler, for which machine, by several processes at once, or not at all."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from selfevo_jax.native import build, calls
+
+needs_compiler = pytest.mark.skipif(not calls.available(), reason="no C compiler")
+COMPILER = os.environ.get(build.COMPILER) or "cc"
+KERNELS = Path(__file__).with_name("test_kernels.py")
+ASK = """
+import json
+from selfevo_jax.native import build
+found = build.library()
+print(json.dumps([found and str(found.file), build.problem()]))
+"""
+
+
+def started(cache, **more):
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu", **more}
+    command = [sys.executable, "-c", ASK]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def said(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err == ""
+    return tuple(json.loads(out))
+
+
+def compiler(tmp_path, script):
+    made = tmp_path / "my cc"
+    made.write_text(f"#!/bin/sh\n{script}\n")
+    made.chmod(0o755)
+    return f"'{made}'"
+
+
+def test_an_empty_name_is_no_compiler_and_nothing_is_said_of_it(tmp_path):
+    assert said(started(tmp_path, SELFEVO_CC="")) == (None, None)
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_compiler_that_is_not_there_is_told(tmp_path):
+    found, why = said(started(tmp_path, SELFEVO_CC="cc-of-nowhere"))
+    assert found is None
+    assert why.startswith(
+        "sampling on this CPU takes about twice as long as it could: SELFEVO_CC=cc-of-nowhere: no such"
+    )
+
+
+def test_a_machine_without_any_is_told(tmp_path):
+    found, why = said(started(tmp_path, PATH=str(tmp_path)))
+    assert found is None
+    assert "there is no C compiler (cc, gcc, clang) to build its kernels; install one, or name one in SELFEVO_CC" in why
+
+
+def test_a_compiler_that_fails_is_told_with_what_it_said(tmp_path):
+    broken = compiler(tmp_path, '[ "$1" = --version ] && exit 0; echo "product.c:7: error: no luck" >&2; exit 1')
+    found, why = said(started(tmp_path, SELFEVO_CC=broken))
+    assert found is None
+    assert "cannot build its kernels (product.c:7: error: no luck); install one, or name one" in why
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_a_library_that_cannot_be_loaded_is_told(tmp_path):
+    empty = compiler(
+        tmp_path, 'while [ "$1" != -o ] && [ $# -gt 0 ]; do shift; done; [ -n "$2" ] && echo > "$2"; exit 0'
+    )
+    found, why = said(started(tmp_path, SELFEVO_CC=empty))
+    assert found is None
+    assert "cannot build its kernels (OSError" in why
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "selfevo_jax").write_text("a file where the folder would be")
+    found, why = said(started(tmp_path))
+    assert found is None
+    assert "NotADirectoryError" in why or "there is no C compiler" in why
+
+
+@needs_compiler
+def test_processes_that_build_at_once_share_one_library_and_the_next_builds_nothing(tmp_path):
+    processes = [started(tmp_path) for _ in range(3)]
+    told = [said(p) for p in processes]
+    (file,) = tmp_path.rglob("*.so")
+    assert told == [(str(file), None)] * 3
+    built = file.stat().st_mtime_ns
+    assert [path for path in file.parent.iterdir() if path != file] == []
+    assert said(started(tmp_path)) == (str(file), None)
+    assert file.stat().st_mtime_ns == built
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("less", ["-mno-avx512f", "-mno-avx512f -mno-avx"])
+def test_machines_with_narrower_vectors_compute_the_same(tmp_path, less):
+    command = f"{COMPILER} {less}"
+    probe = subprocess.run([*shlex.split(command), "-E", "-x", "c", os.devnull], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("another kind of machine")
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "SELFEVO_CC": command, "JAX_PLATFORMS": "cpu"}
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(KERNELS)]
+    done = subprocess.run(tests, env=env, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" not in done.stdout
+    assert list(tmp_path.rglob("kernels-*.so"))
+
+
+@needs_compiler
+def test_names_change_with_whatever_the_library_depends_on(monkeypatch):
+    mine = shlex.split(COMPILER)
+    first = build._version(mine)
+    assert build._version(mine) == first
+    assert build._version([*mine, "-O1"]) != first
+    monkeypatch.setattr(build, "_cpu", lambda: b"another machine")
+    assert build._version(mine) != first

@@ -1,0 +1,94 @@
+"""Sampling with the kernels in C says what it says without them; skipped where there is no C compiler."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from sample_helpers import CONFIG, engine, random_params, requests, told
+
+from selfevo_jax.model import ModelConfig, Transformer
+from selfevo_jax.model.panels import panelled_params
+from selfevo_jax.native import calls
+from selfevo_jax.sharding import make_mesh
+
+pytestmark = pytest.mark.skipif(not calls.available(), reason="no C compiler")
+
+WIDE = dataclasses.replace(CONFIG, head_dim=16)
+"""Of heads that the kernel for attention takes."""
+FULL = ModelConfig(
+    64, 32, 4, 4, 2, 16, 64, max_position=256, sliding_window=6, local_layers=(True, False) * 2, qkv_bias=True,
+    qk_norm=True, attention_softcap=20.0, logit_softcap=30.0, post_norms=True, zero_centred_norms=True,
+    scaled_embeddings=True, activation="gelu",
+)  # fmt: skip
+SHAPES = {
+    "tied": WIDE,
+    "plain attention": CONFIG,
+    "untied": dataclasses.replace(WIDE, tie_embeddings=False),
+    "all that a shape can have": FULL,
+    "experts": dataclasses.replace(WIDE, n_experts=4, experts_per_token=2),
+}
+
+
+def has_panels(params):
+    return any("panels" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+
+
+def without(monkeypatch, **kw):
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "serves", lambda *_: False)
+        return engine(**kw)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_logits_are_those_of_plain_parameters(name):
+    config = SHAPES[name]
+    params, model = random_params(config=config), Transformer(config)
+    tokens = np.random.default_rng(0).integers(0, config.vocab_size, (3, 7))
+    at = np.broadcast_to(np.arange(7), (3, 7))
+    right, _ = model.apply({"params": params}, tokens, at)
+    found, _ = model.apply({"params": panelled_params(config, params)}, tokens, at)
+    np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("name", SHAPES)
+def test_texts_are_those_without_kernels(monkeypatch, name, temperature):
+    config = SHAPES[name]
+    native, plain = engine(config=config), without(monkeypatch, config=config)
+    assert native.programs.native == (config.head_dim == 16)
+    assert not plain.programs.native
+    params = random_params(config=config)
+    assert has_panels(native.place(params))
+    assert not has_panels(plain.place(params))
+    assert told(native, params, temperature) == told(plain, params, temperature)
+
+
+def test_parts_of_a_long_cache_and_fewer_slots_at_the_end_say_the_same(monkeypatch):
+    sizes = {"config": WIDE, "slots": 9, "cache_length": 250, "extend_lengths": None}
+    native, plain = engine(**sizes), without(monkeypatch, **sizes)
+    assert len(native.new_state().cache.starts) > 1
+    rows, params = requests(20, temperature=1.0, max_new_tokens=200, stop_ids=(2,)), random_params(config=WIDE)
+    assert [c.tokens for c in native.generate(params, rows)] == [c.tokens for c in plain.generate(params, rows)]
+
+
+def test_placed_parameters_are_taken_as_they_are_and_the_masters_stay():
+    masters, made = random_params(), engine()
+    placed = made.place(masters)
+    assert made.place(placed) is placed
+    assert not has_panels(masters)
+    assert jax.tree.map(np.shape, placed) == jax.tree.map(lambda x: x.shape, made.weights.shapes)
+
+
+@pytest.mark.parametrize(
+    "kw", [{"mesh": make_mesh(2, 1, 1)}, {"dtype": "bfloat16"}, {"param_dtype": "int8"}, {"param_dtype": "bfloat16"}]
+)
+def test_other_places_and_dtypes_do_without(kw):
+    assert not engine(**kw).weights.panelled
+
+
+def test_a_mesh_of_one_device_has_them_and_an_int8_cache_has_their_products_alone():
+    assert engine(config=WIDE, mesh=make_mesh(1, 1, 1)).programs.native
+    quantized = engine(config=WIDE, cache_dtype="int8")
+    assert quantized.weights.panelled
+    assert not quantized.programs.native
