@@ -101,14 +101,14 @@ def _version(compiler: list[str]) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def _cpu() -> bytes:
+def _cpu() -> str:
     """What tells this machine's instructions from those of another that shares its home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     flags = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
-    return "\n".join([platform.platform(), platform.machine(), platform.processor(), *flags]).encode()
+    return "\n".join([platform.platform(), platform.machine(), platform.processor(), *flags])
 
 
 def _folder() -> Path:

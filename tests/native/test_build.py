@@ -119,5 +119,5 @@ def test_names_change_with_whatever_the_library_depends_on(monkeypatch):
     first = build._version(mine)
     assert build._version(mine) == first
     assert build._version([*mine, "-O1"]) != first
-    monkeypatch.setattr(build, "_cpu", lambda: b"another machine")
+    monkeypatch.setattr(build, "_cpu", lambda: "another machine")
     assert build._version(mine) != first
