@@ -90,13 +90,8 @@ def _loaded(compiler: list[str]) -> Library:
 def _version(compiler: list[str]) -> str:
     """Changes with whatever the built kernels depend on."""
     said = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=_SECONDS).stdout
-    parts = [
-        said,
-        shlex.join(compiler).encode(),
-        repr((_FLAGS, _NATIVE)).encode(),
-        importlib.metadata.version("jaxlib").encode(),
-        _cpu(),
-    ]
+    texts = [shlex.join(compiler), repr((_FLAGS, _NATIVE)), importlib.metadata.version("jaxlib"), _cpu()]
+    parts = [said, *(text.encode() for text in texts)]
     parts += [file.read_bytes() for file in sorted(_HERE.glob("*.[ch]"))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
