@@ -243,6 +243,13 @@ def test_rows_that_do_not_fit_in_the_cache_are_told_with_their_counts_and_are_in
         measure(bench, bench.base_params(), alone, "held", heard, judge=False)
 
 
+def test_a_machine_that_could_sample_faster_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+    monkeypatch.setattr("selfevo_jax.rounds.opening.problem", lambda: "there is no C compiler")
+    with contextlib.closing(Controller(config(tmp_path / "run"), heard)):
+        assert "warning: there is no C compiler" in heard.lines
+
+
 @slow
 def test_a_round_that_keeps_too_little_says_why_and_names_the_command_that_goes_on(tmp_path: Path) -> None:
     said = Feedback("f", "stop", None, None)
