@@ -24,7 +24,9 @@ def nearest_divisors(size: int, of: int) -> list[int]:
     return sorted({*below, *above})
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(
+    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None, *, groups: int = 1
+) -> Mesh:
     """Mesh over `devices` (all by default) with axes `(slice, data, fsdp, tensor)`, neighbours in an axis near each
     other on the chips.
 
@@ -41,7 +43,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[
             f"mesh: slices of {', '.join(str(len(part)) for part in slices)} devices; expected equal ones"
         )
     shape = _shape({"data": data, "fsdp": fsdp, "tensor": tensor}, found, where)
-    return _mesh([arrange(part[: math.prod(shape)], shape) for part in slices])
+    finer = _divided(shape, groups)
+    return _mesh([arrange(part[: math.prod(shape)], finer).reshape(shape) for part in slices])
 
 
 def regroup(mesh: Mesh, tensor: int) -> Mesh:
@@ -52,6 +55,19 @@ def regroup(mesh: Mesh, tensor: int) -> Mesh:
     slices, *_ = mesh.devices.shape
     shape = _shape({"data": -1, "fsdp": 1, "tensor": tensor}, mesh.size // slices, "devices")
     return _mesh(mesh.devices.reshape(slices, *shape))
+
+
+def _divided(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    """A finer shape of an array in the same order, which has an axis or several for its runs of `groups`; the shape
+    itself where they do not come out."""
+    found: list[int] = []
+    for size in reversed(shape):
+        inner = math.gcd(size, groups)
+        if inner not in (size, groups):
+            return tuple(shape)
+        found += [inner, size // inner]
+        groups //= inner
+    return tuple(reversed(found))
 
 
 def _shape(sizes: dict[str, int], found: int, where: str) -> tuple[int, ...]:

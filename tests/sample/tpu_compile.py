@@ -1,7 +1,7 @@
 """Compiles the engine's programs for TPU topologies, with no TPU, and prints what the compiler made of them as JSON.
 
 Run as `python tpu_compile.py v5e:2x2=1x2x2=128 ...` (topology, mesh, head_dim), in a process of its own: the TPU
-compiler reads its settings when it starts.
+compiler reads its settings when it starts. A mesh `1x64x1/2` is that of a training whose sampling has a `tensor` of 2.
 """
 
 import json
@@ -57,11 +57,13 @@ def main(topology, mesh_shape, head_dim):
     from selfevo_jax.model import ModelConfig
     from selfevo_jax.sample import Engine
     from selfevo_jax.sample.decode import empty_rows
-    from selfevo_jax.sharding import laid_out, make_mesh
+    from selfevo_jax.sharding import laid_out, make_mesh, regroup
 
     devices = find_topology(topology).devices
-    shape = tuple(map(int, mesh_shape.split("x")))
-    mesh = make_mesh(*shape, devices=devices[: int(np.prod(shape))])
+    of_training, _, tensor = mesh_shape.partition("/")
+    shape = tuple(map(int, of_training.split("x")))
+    mesh = make_mesh(*shape, devices=devices[: int(np.prod(shape))], groups=int(tensor or 1))
+    mesh = regroup(mesh, int(tensor)) if tensor else mesh
     config = ModelConfig(128, 128, 2, 4, 2, int(head_dim), 256, max_position=8192)
     how = {"mesh": mesh, "dtype": jnp.bfloat16, "stream": lambda _: None, "scan_layers": True}
     engine = Engine(config, None, slots=64, cache_length=4000, **how)

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.sharding import DECODE_RULES, TRAIN_RULES, ShardingRules, make_mesh, sizes_of
-from selfevo_jax.sharding.mesh import by_slice, regroup
+from selfevo_jax.sharding.mesh import _divided, by_slice, regroup
 from selfevo_jax.sharding.torus import arrange, ring, ring_hops
 
 
@@ -85,6 +85,24 @@ def test_neighbours_in_an_axis_are_neighbours_on_the_torus(sides, kind, shape, h
     assert ring_hops(mesh, boxed(devices, *sides)) == hops
     in_order = ring_hops(np.asarray(devices).reshape(shape), boxed(devices, *sides))
     assert sum(in_order) > sum(hops)
+
+
+@pytest.mark.parametrize(
+    ("sides", "shape", "groups"), [((8, 8), (1, 64, 1), 4), ((8, 8), (2, 32, 1), 8), ((4, 8), (1, 8, 4), 16)]
+)
+def test_groups_of_chips_that_are_regrouped_lie_all_alike(sides, shape, groups, monkeypatch) -> None:
+    monkeypatch.setattr("selfevo_jax.sharding.mesh._mesh", np.asarray)
+    (mesh,) = make_mesh(*shape, devices=chips(*sides), groups=groups)
+    assert mesh.shape == shape
+    coords = np.asarray([device.coords for device in mesh.flat]).reshape(-1, groups, 3)
+    from_the_first = coords - coords[:, :1]
+    assert (from_the_first == from_the_first[0]).all()
+
+
+def test_groups_that_do_not_come_out_leave_the_mesh_as_it_is() -> None:
+    assert _divided((2, 6, 4), 8) == (2, 1, 3, 2, 1, 4)
+    assert _divided((1, 8, 6), 4) == (1, 8, 6)
+    assert _divided((1, 8, 1), 1) == (1, 1, 8, 1, 1, 1)  # one axis of 8 as before
 
 
 def test_devices_that_fill_no_box_and_those_that_are_no_tpus_stay_in_their_order() -> None:
