@@ -20,6 +20,7 @@ os.environ |= {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_TH
 OWN = "SELFEVO_TESTS_PROGRAMS" not in os.environ
 PROGRAMS = os.environ.setdefault("SELFEVO_TESTS_PROGRAMS", tempfile.mkdtemp(prefix="selfevo-programs-") if OWN else "")
 os.environ["JAX_ENABLE_COMPILATION_CACHE"], os.environ["JAX_COMPILATION_CACHE_DIR"] = "true", PROGRAMS
+os.environ["XDG_CACHE_HOME"] = os.path.join(PROGRAMS, "cache")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 

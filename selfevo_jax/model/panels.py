@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from selfevo_jax.model.config import ModelConfig
@@ -15,7 +16,9 @@ from selfevo_jax.native.calls import panels
 
 def panelled_params(config: ModelConfig, params: Any) -> Any:
     """Float32 parameters, their layers apart, with `panels` in place of each `kernel`, and `embedding_panels` (of its
-    transpose) in place of an `embedding` that is the unembedding too. The matrices of experts stay as they are."""
+    transpose) in place of an `embedding` that is the unembedding too. The matrices of experts keep their layout.
+
+    Outside a compiled function one matrix is converted at a time, so that no more than it is held besides."""
     # what is declared for int8 has a scale for each output, so that it tells inputs from outputs
     out = _convert(params, abstract_params(config, jnp.int8))
     if config.tie_embeddings:
@@ -27,10 +30,14 @@ def _convert(node: Any, scaled: Any) -> Any:
     out = {}
     for name, leaf in node.items():
         if isinstance(leaf, Mapping):
-            out[name] = leaf if "router" in leaf else _convert(leaf, scaled[name])
+            out[name] = jax.tree.map(_wide, leaf) if "router" in leaf else _convert(leaf, scaled[name])
         elif name == "kernel":
             outputs = math.prod(scaled["scale"].shape)
-            out["panels"] = panels(jnp.asarray(leaf, jnp.float32).reshape(-1, outputs))
+            out["panels"] = panels(_wide(leaf).reshape(-1, outputs))
         else:
-            out[name] = jnp.asarray(leaf, jnp.float32)
+            out[name] = _wide(leaf)
     return out
+
+
+def _wide(leaf: Any) -> jax.Array:
+    return jnp.asarray(leaf, jnp.float32)

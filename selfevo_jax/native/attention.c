@@ -41,9 +41,12 @@ INLINE vec exponential(vec x) {
   return (vec)((ivec)(p * (vec)power) & ~tiny);
 }
 
-#if defined(__has_builtin) && __has_builtin(__builtin_shufflevector)
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
 #define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
+#endif
+#endif
+#ifndef PICK /* GCC before 12 */
 #define PICK(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
 #if WIDTH == 16
@@ -134,10 +137,15 @@ INLINE void add_values(float* out, float kept, const float* weights, const float
   }
 }
 
+/* Positions up to the one of a row; past the cache is a slot at rest, which sees none. */
+INLINE int64_t reached_of(const Attention* a, int64_t row) {
+  int64_t at = a->positions[row];
+  return at < 0 || at >= a->held ? 0 : at + 1;
+}
+
 /* One row and one head of its keys. */
 static void head_of(const Attention* a, int64_t row, int64_t head) {
-  int64_t group = a->group, dim = a->dim, at = a->positions[row];
-  int64_t reached = at < 0 || at >= a->held ? 0 : at + 1; /* a position past the cache is of a slot at rest */
+  int64_t group = a->group, dim = a->dim, reached = reached_of(a, row);
   int64_t first = a->window > 0 && reached > a->window ? reached - a->window : 0;
   const float* q = a->q + (row * a->heads + head) * group * dim;
   float* out = a->out + (row * a->heads + head) * group * dim;
@@ -203,7 +211,12 @@ XLA_FFI_Error* selfevo_attention(XLA_FFI_CallFrame* frame) {
   a.scale = *(const float*)setting(frame, 0);
   a.softcap = *(const float*)setting(frame, 1);
   a.window = *(const int64_t*)setting(frame, 2);
-  int64_t units = q->dims[0] * a.heads;
-  in_parallel(frame, heads_of, &a, sizeof a, units, 1 + units * a.held * a.dim / THREAD_WORTH);
+  int64_t seen = 0;
+  for (int64_t row = 0; row < q->dims[0]; row++) {
+    int64_t reached = reached_of(&a, row);
+    seen += a.window > 0 && reached > a.window ? a.window : reached;
+  }
+  int64_t worth = 1 + seen * a.heads * a.dim / THREAD_WORTH;
+  in_parallel(frame, heads_of, &a, sizeof a, q->dims[0] * a.heads, worth);
   return NULL;
 }

@@ -62,16 +62,19 @@ def told() -> str:
 @functools.cache
 def _found() -> tuple[Library | None, str | None]:
     wanted = os.environ.get(COMPILER)
-    names = _COMPILERS if wanted is None else (wanted,) if wanted.strip() else ()
-    compiler = next((shlex.split(name) for name in names if shutil.which(shlex.split(name)[0])), None)
-    if compiler is not None:
+    if wanted is not None and not wanted.strip():
+        return None, None
+    faults = []
+    for name in _COMPILERS if wanted is None else (wanted,):
         try:
-            return _loaded(compiler), None
-        except (OSError, AttributeError, subprocess.SubprocessError) as error:
-            return None, f"{_SLOWER}: {shlex.join(compiler)} cannot build its kernels ({_said(error)}); {_REMEDY}"
-    if wanted is None:
-        return None, f"{_SLOWER}: there is no C compiler ({', '.join(_COMPILERS)}) to build its kernels; {_REMEDY}"
-    return None, f"{_SLOWER}: {COMPILER}={wanted}: no such command; {_REMEDY}" if names else None
+            compiler = shlex.split(name)
+            if shutil.which(compiler[0]):
+                return _loaded(compiler), None
+            faults += [] if wanted is None else [f"{COMPILER}={wanted}: no such command"]
+        except (OSError, ValueError, AttributeError, RuntimeError, subprocess.SubprocessError) as error:
+            faults.append(f"{name} cannot build its kernels ({_said(error)})")
+    why = "; ".join(faults) or f"there is no C compiler ({', '.join(_COMPILERS)}) to build its kernels"
+    return None, f"{_SLOWER}: {why}; {_REMEDY}"
 
 
 def _loaded(compiler: list[str]) -> Library:
@@ -80,7 +83,13 @@ def _loaded(compiler: list[str]) -> Library:
     file = _folder() / f"kernels-{version}.so"
     if not file.exists():
         _build(compiler, file)
-    loaded, found = ctypes.CDLL(str(file)), Library(file, version)
+    try:
+        loaded = ctypes.CDLL(str(file))
+    except OSError:  # it was damaged
+        file.unlink()
+        _build(compiler, file)
+        loaded = ctypes.CDLL(str(file))
+    found = Library(file, version)
     for kernel in KERNELS:
         call = jax.ffi.pycapsule(getattr(loaded, f"selfevo_{kernel}"))
         jax.ffi.register_ffi_target(found.target(kernel), call, platform="cpu")
@@ -89,9 +98,11 @@ def _loaded(compiler: list[str]) -> Library:
 
 def _version(compiler: list[str]) -> str:
     """Changes with whatever the built kernels depend on."""
-    said = subprocess.run([*compiler, "--version"], capture_output=True, check=True, timeout=_SECONDS).stdout
-    texts = [shlex.join(compiler), repr((_FLAGS, _NATIVE)), importlib.metadata.version("jaxlib"), _cpu()]
-    parts = [said, *(text.encode() for text in texts)]
+    asked = subprocess.run(
+        [*compiler, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=True
+    )
+    texts = [asked.stdout, shlex.join(compiler), repr((_FLAGS, _NATIVE)), importlib.metadata.version("jaxlib"), _cpu()]
+    parts = [text.encode() for text in texts]
     parts += [file.read_bytes() for file in sorted(_HERE.glob("*.[ch]"))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
@@ -112,21 +123,35 @@ def _folder() -> Path:
 
 
 def _build(compiler: list[str], file: Path) -> None:
-    """Puts the library in its place whole, whoever else builds it too."""
+    """Puts the library in its place whole; where another process was faster, its one stays."""
     file.parent.mkdir(parents=True, exist_ok=True)
     sources = [str(_HERE / f"{kernel}.c") for kernel in KERNELS]
+    chosen = any(option.startswith(("-march", "-mcpu")) for option in compiler)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         made = Path(folder) / file.name
-        for native in _NATIVE:
+        for native in [()] if chosen else _NATIVE:
             command = [*compiler, *_FLAGS, *native, f"-I{jax.ffi.include_dir()}", *sources, "-o", str(made), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
+            )
             if done.returncode == 0:
-                made.replace(file)
+                _publish(made, file)
                 return
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
 
 
+def _publish(made: Path, file: Path) -> None:
+    """Never in place of a file that another process may have loaded: on a shared folder that one would lose it."""
+    try:
+        os.link(made, file)
+    except FileExistsError:
+        pass
+    except OSError:  # no hard links here
+        made.replace(file)
+
+
 def _said(error: Exception) -> str:
     text = getattr(error, "stderr", None)
-    lines = [line for line in text.splitlines() if "error" in line] if isinstance(text, str) else []
-    return lines[0].strip() if lines else f"{type(error).__name__}: {error}"
+    lines = text.strip().splitlines() if isinstance(text, str) else []
+    told = next((line for line in lines if "error" in line), lines[0] if lines else None)
+    return told.strip() if told else f"{type(error).__name__}: {error}"

@@ -31,6 +31,7 @@ def serves(mesh: Mesh | None, *dtypes: Any) -> bool:
     return platform == "cpu" and size == 1 and all(jnp.dtype(x) == jnp.float32 for x in dtypes) and available()
 
 
+@jax.jit
 def panels(matrix: jax.Array) -> jax.Array:
     """A matrix `[k, n]` as `products` reads it, `[ceil(n / PANEL), k, PANEL]`, filled up with zeros."""
     k, n = matrix.shape

@@ -87,6 +87,7 @@ static void panel_of(const Product* p, int64_t number, int64_t at) {
       float* y = p->y[number] + r * n + at * PANEL + c;
       tile_of(rows, p->x + r * p->k, w + c, y, p->k, n, n - at * PANEL - c, ahead, step);
       ahead += p->k * step;
+      if (ahead >= w + 2 * p->k * PANEL) ahead = w; /* of many rows: it is all there */
     }
   }
 }

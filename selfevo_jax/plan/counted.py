@@ -65,7 +65,7 @@ def count(config: Config) -> Counted:
     from selfevo_jax.sharding import make_mesh
 
     m = config.mesh
-    return count_on(config, read_shape(config), make_mesh(m.data, m.fsdp, m.tensor, groups=config.sampling.tensor or 1))
+    return count_on(config, read_shape(config), make_mesh(m.data, m.fsdp, m.tensor, groups=config.sampling.tensor))
 
 
 def count_on(config: Config, model: ModelConfig, mesh: Mesh) -> Counted:

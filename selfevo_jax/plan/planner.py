@@ -84,7 +84,7 @@ def open_setting(config: Config, topology: str | Topology) -> Setting:
     found = find_topology(topology) if isinstance(topology, str) else topology
     m = config.mesh
     try:
-        mesh = make_mesh(m.data, m.fsdp, m.tensor, devices=found.devices, groups=config.sampling.tensor or 1)
+        mesh = make_mesh(m.data, m.fsdp, m.tensor, devices=found.devices, groups=config.sampling.tensor)
     except ConfigError as error:
         raise ConfigError(f"{found.name}: {error}") from error
     if mesh.size != len(found.devices):

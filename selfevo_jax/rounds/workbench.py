@@ -301,7 +301,7 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     hosts.check_devices()
     keep_compiled_programs()
     faults = Faults()
-    mesh = faults.of(lambda: make_mesh(**config.mesh.model_dump(), groups=config.sampling.tensor or 1))
+    mesh = faults.of(lambda: make_mesh(**config.mesh.model_dump(), groups=config.sampling.tensor))
     source = faults.of(lambda: _opened(config))
     judge = faults.of(lambda: open_judge(config.judge))
     batch = faults.of(lambda: open_batch(config.judge))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import LANES, ModelConfig, abstract_params, param_shardings, quantize_params, stack_layers
 from selfevo_jax.model.int8 import is_int8
 from selfevo_jax.model.panels import panelled_params
@@ -66,12 +67,20 @@ class Weights:
         return shapes if self.layout is None else laid_out(shapes, self.layout)
 
     def place(self, params: Any) -> Any:
-        """Of parameters with their layers apart, on the device; as they are where nothing changes."""
+        """Of parameters with their layers apart, on the device; as they are where nothing changes.
+
+        Raises ConfigError for parameters that another kind of engine has placed in panels.
+        """
         given: Any = jax.tree.structure(params)
         alike = given == jax.tree.structure(self.shapes)
         if alike and all(map(_is_already, jax.tree.leaves(params), jax.tree.leaves(self.shapes))):
             return params
-        if self.stacked or self.panelled or is_int8(self.dtype):
+        if self.panelled:
+            made = params if alike else self._make(params)
+            return made if self.layout is None else jax.device_put(made, self.layout)
+        if any(name in str(given) for name in ("'panels'", "'embedding_panels'")):
+            raise ConfigError("these parameters were placed for kernels in C; this engine wants what they were made of")
+        if self.stacked or is_int8(self.dtype):
             return self._made(params)
         if self.layout is None:
             return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), params)

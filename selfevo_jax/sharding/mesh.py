@@ -25,13 +25,20 @@ def nearest_divisors(size: int, of: int) -> list[int]:
 
 
 def make_mesh(
-    data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None, *, groups: int = 1
+    data: int = -1,
+    fsdp: int = 1,
+    tensor: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    groups: int | None = None,
 ) -> Mesh:
     """Mesh over `devices` (all by default) with axes `(slice, data, fsdp, tensor)`, neighbours in an axis near each
     other on the chips.
 
     Sizes are those of a slice; one may be -1 (inferred). Slices of TPUs, which only the data-centre network connects,
     are the outermost axis: rows are divided over it, but no parameter, so that none is gathered over that network.
+    `groups`: what `regroup` will make groups of; these lie alike then, without which decoding does not compile for
+    v5e:8x8.
 
     Raises ConfigError naming sizes, device count and the nearest valid sizes when they do not fit.
     """
@@ -43,7 +50,7 @@ def make_mesh(
             f"mesh: slices of {', '.join(str(len(part)) for part in slices)} devices; expected equal ones"
         )
     shape = _shape({"data": data, "fsdp": fsdp, "tensor": tensor}, found, where)
-    finer = _divided(shape, groups)
+    finer = _divided(shape, groups or 1)
     return _mesh([arrange(part[: math.prod(shape)], finer).reshape(shape) for part in slices])
 
 

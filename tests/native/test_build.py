@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,61 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path):
     assert "NotADirectoryError" in why or "there is no C compiler" in why
 
 
+@pytest.mark.parametrize("bad", ["'cc", "cc\\", "'' -O2"])
+def test_a_command_that_cannot_be_read_is_told(tmp_path, bad):
+    found, why = said(started(tmp_path, SELFEVO_CC=bad))
+    assert found is None
+    assert why.startswith("sampling on this CPU takes about twice as long as it could: ")
+
+
+@needs_compiler
+def test_the_next_compiler_is_tried_where_the_first_fails(tmp_path):
+    stub = tmp_path / "bin" / "cc"
+    stub.parent.mkdir()
+    stub.write_text("#!/bin/sh\necho 'error: no developer tools were found' >&2; exit 1\n")
+    stub.chmod(0o755)
+    path = f"{stub.parent}:{os.environ['PATH']}"
+    if not (shutil.which("gcc") or shutil.which("clang")):
+        pytest.skip("cc is the only one")
+    assert said(started(tmp_path, PATH=path))[1] is None
+    why = said(started(tmp_path / "other", PATH=path, SELFEVO_CC="cc"))[1]
+    assert "cc cannot build its kernels (error: no developer tools were found)" in why
+
+
+@needs_compiler
+@pytest.mark.parametrize("left", [b"", b"not a library at all\n" * 100])
+def test_a_damaged_library_is_built_again(tmp_path, left):
+    file, _ = said(started(tmp_path))
+    Path(file).write_bytes(left)
+    assert said(started(tmp_path)) == (file, None)
+    assert Path(file).read_bytes().startswith(b"\x7fELF") or sys.platform != "linux"
+
+
+@needs_compiler
+def test_a_library_that_another_process_put_there_stays(tmp_path):
+    made, there = tmp_path / "made", tmp_path / "there"
+    made.write_text("mine")
+    build._publish(made, there)
+    made.unlink()
+    made.write_text("later")
+    build._publish(made, there)
+    assert there.read_text() == "mine"
+
+
+@needs_compiler
+def test_the_architecture_that_a_command_names_is_kept(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        build.subprocess,
+        "run",
+        lambda command, **_: asked.append(command) or subprocess.CompletedProcess(command, 1, "", ""),
+    )
+    for command in (["gcc", "-march=x86-64-v3"], ["gcc"]):
+        with pytest.raises(subprocess.CalledProcessError):
+            build._build(command, tmp_path / "kernels.so")
+    assert [sum(option.startswith("-m") for option in command) for command in asked] == [1, 1, 1, 0]
+
+
 @needs_compiler
 def test_processes_that_build_at_once_share_one_library_and_the_next_builds_nothing(tmp_path):
     processes = [started(tmp_path) for _ in range(3)]
@@ -105,7 +161,7 @@ def test_machines_with_narrower_vectors_compute_the_same(tmp_path, less):
     probe = subprocess.run([*shlex.split(command), "-E", "-x", "c", os.devnull], capture_output=True, check=False)
     if probe.returncode:
         pytest.skip("another kind of machine")
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "SELFEVO_CC": command, "JAX_PLATFORMS": "cpu"}
+    env = {**os.environ, "SELFEVO_TESTS_PROGRAMS": str(tmp_path), "SELFEVO_CC": command, "JAX_PLATFORMS": "cpu"}
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(KERNELS)]
     done = subprocess.run(tests, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -5,12 +5,16 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 from sample_helpers import CONFIG, engine, random_params, requests, told
 
+from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ModelConfig, Transformer
 from selfevo_jax.model.panels import panelled_params
 from selfevo_jax.native import calls
 from selfevo_jax.sharding import make_mesh
+
+AXES = make_mesh(1, 1, 1).axis_names
 
 pytestmark = pytest.mark.skipif(not calls.available(), reason="no C compiler")
 
@@ -78,6 +82,29 @@ def test_placed_parameters_are_taken_as_they_are_and_the_masters_stay():
     assert made.place(placed) is placed
     assert not has_panels(masters)
     assert jax.tree.map(np.shape, placed) == jax.tree.map(lambda x: x.shape, made.weights.shapes)
+
+
+def test_parameters_placed_on_one_device_go_to_another():
+    one, two = (Mesh(np.asarray(jax.devices()[i : i + 1]).reshape(1, 1, 1, 1), AXES) for i in range(2))
+    placed = engine(mesh=one).place(random_params())
+    moved = engine(mesh=two).place(placed)
+    assert jax.tree.leaves(moved)[0].devices() == {jax.devices()[1]}
+    jax.tree.map(np.testing.assert_array_equal, moved, placed)
+
+
+def test_an_engine_without_kernels_says_that_it_cannot_take_panels():
+    placed = engine().place(random_params())
+    with pytest.raises(ConfigError, match="placed for kernels in C; this engine wants what they were made of"):
+        engine(dtype="bfloat16").place(placed)
+
+
+def test_masters_in_another_dtype_are_cast_with_the_matrices_of_experts():
+    config = SHAPES["experts"]
+    halves = jax.tree.map(lambda x: x.astype("bfloat16"), random_params(config=config))
+    made = engine(config=config)
+    placed = made.place(halves)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(placed)} == {"float32"}
+    assert made.place(placed) is placed
 
 
 @pytest.mark.parametrize(
