@@ -196,7 +196,8 @@ class Transformer(nn.Module):
         if self.embedding_panels is None:
             x = jnp.asarray(self.embedding)[tokens].astype(self.dtype)
         else:
-            x = jnp.asarray(self.embedding_panels)[tokens // PANEL, :, tokens % PANEL]
+            known = jnp.clip(tokens, 0, self.config.vocab_size - 1)
+            x = jnp.asarray(self.embedding_panels)[known // PANEL, :, known % PANEL]
         if self.embedding_scale is not None:
             x = (x * self.embedding_scale[tokens][..., None]).astype(self.dtype)
         if self.config.scaled_embeddings:

@@ -10,10 +10,12 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -26,7 +28,6 @@ _NATIVE = (("-march=native",), ("-mcpu=native",), ())
 _COMPILERS = ("cc", "gcc", "clang")
 _SLOWER = "sampling on this CPU takes about twice as long as it could"
 _REMEDY = f"install one, or name one in {COMPILER} (empty: none is wanted)"
-_SECONDS = 120.0
 _HERE = Path(__file__).parent
 
 
@@ -71,7 +72,12 @@ def _found() -> tuple[Library | None, str | None]:
             if shutil.which(compiler[0]):
                 return _loaded(compiler), None
             faults += [] if wanted is None else [f"{COMPILER}={wanted}: no such command"]
-        except (OSError, ValueError, AttributeError, RuntimeError, subprocess.SubprocessError) as error:
+        except OSError as error:  # of the folder, so that no other compiler helps
+            return (
+                None,
+                f"{_SLOWER}: its kernels cannot be kept or loaded ({error}); XDG_CACHE_HOME names another folder",
+            )
+        except (ValueError, AttributeError, RuntimeError, subprocess.SubprocessError) as error:
             faults.append(f"{name} cannot build its kernels ({_said(error)})")
     why = "; ".join(faults) or f"there is no C compiler ({', '.join(_COMPILERS)}) to build its kernels"
     return None, f"{_SLOWER}: {why}; {_REMEDY}"
@@ -80,16 +86,30 @@ def _found() -> tuple[Library | None, str | None]:
 def _loaded(compiler: list[str]) -> Library:
     """Built, where no process has done so before, and registered."""
     version = _version(compiler)
-    file = _folder() / f"kernels-{version}.so"
-    if not file.exists():
-        _build(compiler, file)
-    try:
-        loaded = ctypes.CDLL(str(file))
-    except OSError:  # it was damaged
-        file.unlink()
-        _build(compiler, file)
-        loaded = ctypes.CDLL(str(file))
-    found = Library(file, version)
+    file = _kept(version)
+    if file is not None:
+        try:
+            return _registered(file, version)
+        except OSError:  # it was damaged
+            file.unlink(missing_ok=True)
+    return _registered(_build(compiler, version), version)
+
+
+def _kept(version: str) -> Path | None:
+    """What a process has built before. Its name has its length: a file that was cut would end this process when it is
+    loaded, by a signal."""
+    for file in sorted(_folder().glob(f"kernels-{version}-*.so")):
+        found = file.stat()
+        if found.st_uid not in (os.getuid(), 0):
+            raise PermissionError(f"{file} belongs to another user")
+        if file.stem.endswith(f"-{found.st_size}"):
+            return file
+        file.unlink(missing_ok=True)
+    return None
+
+
+def _registered(file: Path, version: str) -> Library:
+    loaded, found = ctypes.CDLL(str(file)), Library(file, version)
     for kernel in KERNELS:
         call = jax.ffi.pycapsule(getattr(loaded, f"selfevo_{kernel}"))
         jax.ffi.register_ffi_target(found.target(kernel), call, platform="cpu")
@@ -98,9 +118,8 @@ def _loaded(compiler: list[str]) -> Library:
 
 def _version(compiler: list[str]) -> str:
     """Changes with whatever the built kernels depend on."""
-    asked = subprocess.run(
-        [*compiler, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=True
-    )
+    asked = _run([*compiler, "--version"], 10)
+    asked.check_returncode()
     texts = [asked.stdout, shlex.join(compiler), repr((_FLAGS, _NATIVE)), importlib.metadata.version("jaxlib"), _cpu()]
     parts = [text.encode() for text in texts]
     parts += [file.read_bytes() for file in sorted(_HERE.glob("*.[ch]"))]
@@ -110,7 +129,7 @@ def _version(compiler: list[str]) -> str:
 def _cpu() -> str:
     """What tells this machine's instructions from those of another that shares its home folder."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
         lines = []
     flags = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
@@ -122,22 +141,39 @@ def _folder() -> Path:
     return home / "selfevo_jax" / "native"
 
 
-def _build(compiler: list[str], file: Path) -> None:
+def _build(compiler: list[str], version: str) -> Path:
     """Puts the library in its place whole; where another process was faster, its one stays."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    place = _folder()
+    place.mkdir(parents=True, exist_ok=True)
     sources = [str(_HERE / f"{kernel}.c") for kernel in KERNELS]
     chosen = any(option.startswith(("-march", "-mcpu")) for option in compiler)
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        made = Path(folder) / file.name
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        made = Path(folder) / "kernels.so"
         for native in [()] if chosen else _NATIVE:
             command = [*compiler, *_FLAGS, *native, f"-I{jax.ffi.include_dir()}", *sources, "-o", str(made), "-lm"]
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
-            )
-            if done.returncode == 0:
+            done = _run(command, 60)
+            if done.returncode == 0 and made.exists():
+                file = place / f"kernels-{version}-{made.stat().st_size}.so"
                 _publish(made, file)
-                return
-        raise subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
+                return file
+        raise subprocess.CalledProcessError(done.returncode, compiler, done.stdout, done.stderr or "it made no file")
+
+
+def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Without input; after so many seconds it is ended with all that it started."""
+    none, pipe = subprocess.DEVNULL, subprocess.PIPE
+    how: Any = {"text": True, "errors": "replace", "start_new_session": True}
+    try:
+        process = subprocess.Popen(command, stdin=none, stdout=pipe, stderr=pipe, **how)
+    except OSError as error:
+        raise subprocess.SubprocessError(str(error)) from error
+    with process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def _publish(made: Path, file: Path) -> None:
@@ -151,7 +187,10 @@ def _publish(made: Path, file: Path) -> None:
 
 
 def _said(error: Exception) -> str:
+    """The line of a compiler that names the error, or its last two; of other errors what they are."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"it did not end in {error.timeout:.0f} s"
     text = getattr(error, "stderr", None)
     lines = text.strip().splitlines() if isinstance(text, str) else []
-    told = next((line for line in lines if "error" in line), lines[0] if lines else None)
-    return told.strip() if told else f"{type(error).__name__}: {error}"
+    told = [line for line in lines if "error:" in line and "collect2" not in line][:1] or lines[-2:]
+    return "; ".join(line.strip() for line in told) or f"{type(error).__name__}: {error}"

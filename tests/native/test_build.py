@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,14 +77,16 @@ def test_a_library_that_cannot_be_loaded_is_told(tmp_path):
     )
     found, why = said(started(tmp_path, SELFEVO_CC=empty))
     assert found is None
-    assert "cannot build its kernels (OSError" in why
+    assert "its kernels cannot be kept or loaded (" in why
+    assert why.endswith("XDG_CACHE_HOME names another folder")
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "selfevo_jax").write_text("a file where the folder would be")
     found, why = said(started(tmp_path))
     assert found is None
-    assert "NotADirectoryError" in why or "there is no C compiler" in why
+    assert "its kernels cannot be kept or loaded ([Errno 20] Not a directory" in why or "there is no C compiler" in why
+    assert why.count("cannot be") == 1  # another compiler would not help
 
 
 @pytest.mark.parametrize("bad", ["'cc", "cc\\", "'' -O2"])
@@ -91,6 +94,12 @@ def test_a_command_that_cannot_be_read_is_told(tmp_path, bad):
     found, why = said(started(tmp_path, SELFEVO_CC=bad))
     assert found is None
     assert why.startswith("sampling on this CPU takes about twice as long as it could: ")
+
+
+def test_a_script_that_cannot_run_is_told(tmp_path):
+    script = compiler(tmp_path, "")
+    (tmp_path / "my cc").write_text("#!/nowhere/at/all\n")
+    assert "cannot build its kernels (" in said(started(tmp_path, SELFEVO_CC=script))[1]
 
 
 @needs_compiler
@@ -108,12 +117,40 @@ def test_the_next_compiler_is_tried_where_the_first_fails(tmp_path):
 
 
 @needs_compiler
-@pytest.mark.parametrize("left", [b"", b"not a library at all\n" * 100])
+@pytest.mark.parametrize("left", [lambda whole: whole[:20_000], lambda whole: b"\n" * len(whole)])
 def test_a_damaged_library_is_built_again(tmp_path, left):
     file, _ = said(started(tmp_path))
-    Path(file).write_bytes(left)
+    Path(file).write_bytes(left(Path(file).read_bytes()))
     assert said(started(tmp_path)) == (file, None)
     assert Path(file).read_bytes().startswith(b"\x7fELF") or sys.platform != "linux"
+
+
+def test_a_command_that_hangs_is_ended_with_what_it_started(tmp_path):
+    begun = tmp_path / "begun"
+    with pytest.raises(subprocess.TimeoutExpired) as hung:
+        build._run(["sh", "-c", f"sleep 1000 & echo $! > {begun}; wait"], 2)
+    assert build._said(hung.value) == "it did not end in 2 s"
+    for _ in range(100):
+        try:
+            os.kill(int(begun.read_text()), 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{begun.read_text().strip()}/stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("it still runs")
+
+
+@needs_compiler
+def test_a_library_of_another_user_is_not_loaded(tmp_path, monkeypatch):
+    file, _ = said(started(tmp_path))
+    monkeypatch.setattr(build, "_folder", lambda: Path(file).parent)
+    version = Path(file).stem.split("-")[1]
+    assert build._kept(version) == Path(file)
+    monkeypatch.setattr(build.os, "getuid", lambda: 12345)
+    if os.stat(file).st_uid != 0:
+        with pytest.raises(PermissionError, match="belongs to another user"):
+            build._kept(version)
 
 
 @needs_compiler
@@ -130,14 +167,12 @@ def test_a_library_that_another_process_put_there_stays(tmp_path):
 @needs_compiler
 def test_the_architecture_that_a_command_names_is_kept(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        build.subprocess,
-        "run",
-        lambda command, **_: asked.append(command) or subprocess.CompletedProcess(command, 1, "", ""),
-    )
+    failed = subprocess.CompletedProcess([], 1, "", "")
+    monkeypatch.setattr(build, "_run", lambda command, seconds: asked.append(command) or failed)
+    monkeypatch.setattr(build, "_folder", lambda: tmp_path)
     for command in (["gcc", "-march=x86-64-v3"], ["gcc"]):
         with pytest.raises(subprocess.CalledProcessError):
-            build._build(command, tmp_path / "kernels.so")
+            build._build(command, "version")
     assert [sum(option.startswith("-m") for option in command) for command in asked] == [1, 1, 1, 0]
 
 
