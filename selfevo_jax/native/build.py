@@ -73,10 +73,8 @@ def _found() -> tuple[Library | None, str | None]:
                 return _loaded(compiler), None
             faults += [] if wanted is None else [f"{COMPILER}={wanted}: no such command"]
         except OSError as error:  # of the folder, so that no other compiler helps
-            return (
-                None,
-                f"{_SLOWER}: its kernels cannot be kept or loaded ({error}); XDG_CACHE_HOME names another folder",
-            )
+            why = f"its kernels cannot be kept or loaded ({error}); XDG_CACHE_HOME names another folder"
+            return None, f"{_SLOWER}: {why}"
         except (ValueError, AttributeError, RuntimeError, subprocess.SubprocessError) as error:
             faults.append(f"{name} cannot build its kernels ({_said(error)})")
     why = "; ".join(faults) or f"there is no C compiler ({', '.join(_COMPILERS)}) to build its kernels"
