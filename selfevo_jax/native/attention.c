@@ -62,9 +62,9 @@ INLINE vec exponential(vec x) {
 
 /* The sums of WIDTH vectors, in their order: neighbours are added until one number of each is left. */
 INLINE vec sums_of(vec each[WIDTH]) {
-UNROLL(4)
+  UNROLL(4)
   for (int left = WIDTH / 2; left >= 1; left /= 2) {
-UNROLL(8)
+    UNROLL(8)
     for (int i = 0; i < left; i++) {
       vec a = each[2 * i], b = each[2 * i + 1];
       each[i] = PICK(a, b, EVEN) + PICK(a, b, ODD);
@@ -76,7 +76,7 @@ UNROLL(8)
 INLINE float sum_of(vec x) {
   float each[WIDTH], total = 0;
   *(vec*)each = x;
-UNROLL(16)
+  UNROLL(16)
   for (int i = 0; i < WIDTH; i++) total += each[i];
   return total;
 }
@@ -84,7 +84,7 @@ UNROLL(16)
 INLINE float most_of(vec x) {
   float each[WIDTH];
   *(vec*)each = x;
-UNROLL(16)
+  UNROLL(16)
   for (int i = 1; i < WIDTH; i++) each[0] = each[i] > each[0] ? each[i] : each[0];
   return each[0];
 }
@@ -96,7 +96,7 @@ INLINE float score(float* scores, const float* q, const float* k, const float* n
   int64_t dim = a->dim;
   for (int64_t s = 0; s < count; s += WIDTH) {
     vec each[WIDTH];
-UNROLL(16)
+    UNROLL(16)
     for (int i = 0; i < WIDTH; i++) {
       const float* row = k + (s + i < count ? s + i : count - 1) * dim;
       vec sums = *(const vec*)q * *(const vec*)row;
@@ -121,13 +121,13 @@ INLINE void add_values(float* out, float kept, const float* weights, const float
   int64_t at = 0;
   for (; at + 4 * WIDTH <= dim; at += 4 * WIDTH) {
     vec sums[4];
-UNROLL(4)
+    UNROLL(4)
     for (int i = 0; i < 4; i++) sums[i] = *(vec*)(out + at + i * WIDTH) * kept;
     for (int64_t s = 0; s < count; s++) {
-UNROLL(4)
+      UNROLL(4)
       for (int i = 0; i < 4; i++) sums[i] += weights[s] * *(const vec*)(v + s * dim + at + i * WIDTH);
     }
-UNROLL(4)
+    UNROLL(4)
     for (int i = 0; i < 4; i++) *(vec*)(out + at + i * WIDTH) = sums[i];
   }
   for (; at < dim; at += WIDTH) {

@@ -1,4 +1,5 @@
-/* Products y = x W of a few rows with one matrix or several, each laid out once as it is read: in panels of PANEL columns, [panels, k, PANEL].
+/* Products y = x W of a few rows with one matrix or several, each laid out once as it is read: in panels of PANEL
+   columns, [panels, k, PANEL].
 
    A tile keeps its sums in registers from the first k to the last: a result depends on its row and its column alone, not
    on how many rows are computed or by how many threads. */
@@ -30,29 +31,29 @@ _Static_assert(sizeof(Product) <= JOB_BYTES, "a job is copied into the loop");
 INLINE void tile(int rows, const float* x, const float* w, float* y, int64_t k, int64_t n, int64_t columns,
                  const float* ahead, int64_t step) {
   vec sums[ROWS][VECTORS];
-UNROLL(16)
+  UNROLL(16)
   for (int r = 0; r < rows; r++) {
-UNROLL(4)
+    UNROLL(4)
     for (int v = 0; v < VECTORS; v++) sums[r][v] = (vec){0};
   }
   for (int64_t i = 0; i < k; i++) {
     const float* row = w + i * PANEL;
     vec weights[VECTORS];
-UNROLL(4)
+    UNROLL(4)
     for (int v = 0; v < VECTORS; v++) weights[v] = *(const vec*)(row + v * WIDTH);
     __builtin_prefetch(ahead + i * step, 0, 3);
     if (step > LINE) __builtin_prefetch(ahead + i * step + LINE, 0, 3);
-UNROLL(16)
+    UNROLL(16)
     for (int r = 0; r < rows; r++) {
       float a = x[r * k + i];
-UNROLL(4)
+      UNROLL(4)
       for (int v = 0; v < VECTORS; v++) sums[r][v] += a * weights[v];
     }
   }
-UNROLL(16)
+  UNROLL(16)
   for (int r = 0; r < rows; r++) {
     if (columns >= COLUMNS) {
-UNROLL(4)
+      UNROLL(4)
       for (int v = 0; v < VECTORS; v++) *(vec*)(y + r * n + v * WIDTH) = sums[r][v];
     } else {
       for (int64_t c = 0; c < columns; c++) y[r * n + c] = sums[r][c / WIDTH][c % WIDTH];
