@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+from pathlib import Path
 
 GPU_MEMORY = "0.92"
 """The share of a GPU's memory that JAX takes at its start, unless the environment says another; 0.75 alone."""
@@ -60,6 +61,12 @@ def give_back_freed_memory() -> None:
     """Gives the kernel what is kept: after compiling, which takes much memory once."""
     for libc in _kept_by:
         libc.malloc_trim(0)
+
+
+def cache_folder(name: str) -> Path:
+    """Where this machine's user keeps what can be made again: in ~/.cache/selfevo_jax, or under XDG_CACHE_HOME."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "selfevo_jax" / name
 
 
 def end_at_once_on_second_interrupt() -> None:

@@ -31,6 +31,10 @@ class Linear(nn.Module):
     """Of the output, which the product is summed in and made in; None: `dtype`."""
 
     @property
+    def width(self) -> int:
+        return math.prod(self.shape[: self.inputs])
+
+    @property
     def columns(self) -> int:
         return math.prod(self.shape[self.inputs :])
 
@@ -40,7 +44,7 @@ class Linear(nn.Module):
 
     def rows_of(self, x: jax.Array) -> jax.Array:
         """x as the left factor of one plain product."""
-        return x.astype(self.dtype).reshape(-1, math.prod(self.shape[: self.inputs]))
+        return x.astype(self.dtype).reshape(-1, self.width)
 
     @nn.compact
     def __call__(self, x: jax.Array, made: jax.Array | None = None) -> jax.Array:
@@ -49,7 +53,6 @@ class Linear(nn.Module):
         # one plain matrix product: with two batch axes XLA's CPU compiler makes a transposed copy of the output's
         # gradient for each weight gradient, which doubles the time of the feed-forward's backward pass
         kept = x.shape[: x.ndim - self.inputs]
-        width = math.prod(self.shape[: self.inputs])
         flat, panels = self.rows_of(x), self.panels()
         if made is not None:
             y = made
@@ -62,10 +65,12 @@ class Linear(nn.Module):
                 self.shape,
                 self.param_dtype,
             )
-            y = jnp.matmul(flat, kernel.astype(self.dtype).reshape(width, -1), preferred_element_type=self.out_dtype)
+            y = jnp.matmul(
+                flat, kernel.astype(self.dtype).reshape(self.width, -1), preferred_element_type=self.out_dtype
+            )
         if self.has_variable("lora", "a"):
             a, b = (jnp.asarray(self.get_variable("lora", name), self.dtype) for name in ("a", "b"))
-            y = y + (flat @ a.reshape(width, -1)) @ b.reshape(b.shape[0], -1)
+            y = y + (flat @ a.reshape(self.width, -1)) @ b.reshape(b.shape[0], -1)
         y = y.reshape(*kept, *outputs)
         if is_int8(self.param_dtype):
             ones = nn.with_logical_partitioning(nn.initializers.ones, self.axes[self.inputs :])

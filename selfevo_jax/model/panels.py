@@ -18,12 +18,21 @@ def panelled_params(config: ModelConfig, params: Any) -> Any:
     """Float32 parameters, their layers apart, with `panels` in place of each `kernel`, and `embedding_panels` (of its
     transpose) in place of an `embedding` that is the unembedding too. The matrices of experts keep their layout.
 
-    Outside a compiled function one matrix is converted at a time, so that no more than it is held besides."""
+    Outside a compiled function one matrix is converted at a time, so that no more than it is held besides.
+    """
     # what is declared for int8 has a scale for each output, so that it tells inputs from outputs
     out = _convert(params, abstract_params(config, jnp.int8))
     if config.tie_embeddings:
         out["embedding_panels"] = panels(out.pop("embedding").T)
     return out
+
+
+def is_panelled(params: Any) -> bool:
+    """Whether any matrix of these parameters lies in panels."""
+    return any(
+        name in ("panels", "embedding_panels") or (isinstance(leaf, Mapping) and is_panelled(leaf))
+        for name, leaf in params.items()
+    )
 
 
 def _convert(node: Any, scaled: Any) -> Any:

@@ -284,8 +284,8 @@ class Transformer(nn.Module):
                 among = number is not None and slots is None
                 if self.native and q.shape[1] == 1 and slots is None:
                     settings: Any = {"scale": scoring.scale, "softcap": scoring.softcap, "window": kind.window}
-                    whole_parts = [(part[0], part[1]) for part in cached[: len(starts)]]
-                    return attention(q[:, 0], positions[:, 0], whole_parts, **settings)[:, None], cached
+                    keys_values = [(part[0], part[1]) for part, _ in held]
+                    return attention(q[:, 0], positions[:, 0], keys_values, **settings)[:, None], cached
                 if self.tpu is not None and self.tpu.serves(q, whole, among):
                     if among and q.shape[1] == len(held) == 1:
                         keys, values, *_ = cached[0]

@@ -19,6 +19,8 @@ from typing import Any
 
 import jax
 
+from selfevo_jax.process import cache_folder
+
 COMPILER = "SELFEVO_CC"
 """Environment variable: the C compiler, with options where it needs some; empty for none, so that XLA does it all."""
 KERNELS = ("product", "attention")
@@ -135,8 +137,7 @@ def _cpu() -> str:
 
 
 def _folder() -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "selfevo_jax" / "native"
+    return cache_folder("native")
 
 
 def _build(compiler: list[str], version: str) -> Path:

@@ -25,10 +25,15 @@ def available() -> bool:
     return library() is not None
 
 
-def serves(mesh: Mesh | None, *dtypes: Any) -> bool:
-    """Whether programs with these dtypes can call the kernels: on one device, a CPU, in float32."""
+def fits(mesh: Mesh | None, *dtypes: Any) -> bool:
+    """Whether the kernels are made for programs with these dtypes: on one device, a CPU, in float32."""
     platform, size = (jax.default_backend(), 1) if mesh is None else (mesh.devices.flat[0].platform, mesh.size)
-    return platform == "cpu" and size == 1 and all(jnp.dtype(x) == jnp.float32 for x in dtypes) and available()
+    return platform == "cpu" and size == 1 and all(jnp.dtype(x) == jnp.float32 for x in dtypes)
+
+
+def serves(mesh: Mesh | None, *dtypes: Any) -> bool:
+    """Whether such programs can call them on this machine."""
+    return fits(mesh, *dtypes) and available()
 
 
 @jax.jit
@@ -39,24 +44,18 @@ def panels(matrix: jax.Array) -> jax.Array:
     return jnp.pad(matrix, ((0, 0), (0, count * PANEL - n))).reshape(k, count, PANEL).swapaxes(0, 1)
 
 
-def panels_shape(k: int, n: int) -> tuple[int, int, int]:
-    """Of `panels`."""
-    return -(-n // PANEL), k, PANEL
-
-
 def products(x: jax.Array, by: Sequence[jax.Array], columns: Sequence[int]) -> list[jax.Array]:
     """`x @ matrix`, f32 `[m, n]`, for each of at most MOST_MATRICES, of x f32 `[m, k]` and the panels of matrices
     `[k, n]`; `columns` are the n.
 
     What a row becomes depends on no other row.
     """
-    wanted = [(jnp.dtype(jnp.float32), panels_shape(x.shape[1], n)) for n in columns]
+    wanted = [(jnp.dtype(jnp.float32), (-(-n // PANEL), x.shape[1], PANEL)) for n in columns]
     if x.dtype != jnp.float32 or [(one.dtype, one.shape) for one in by] != wanted or len(by) > MOST_MATRICES:
         held = ", ".join(f"{one.dtype}{one.shape}" for one in by)
         raise ValueError(f"x is {x.dtype}{x.shape} and the panels {held}, for {list(columns)} columns")
-    made: list[jax.Array] = _call("product", [jax.ShapeDtypeStruct((x.shape[0], n), jnp.float32) for n in columns])(
-        x, *by
-    )
+    results = [jax.ShapeDtypeStruct((x.shape[0], n), jnp.float32) for n in columns]
+    made: list[jax.Array] = _call("product", results)(x, *by)
     return made
 
 

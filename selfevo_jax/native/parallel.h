@@ -71,6 +71,14 @@ static void loop_task(void* data) {
   loop_release((Loop*)data);
 }
 
+/* Whether a call of the API failed; why is not told to anyone. */
+INLINE int failed(const XLA_FFI_CallFrame* frame, XLA_FFI_Error* error) {
+  if (error == NULL) return 0;
+  XLA_FFI_Error_Destroy_Args gone = {sizeof gone, NULL, error};
+  frame->api->XLA_FFI_Error_Destroy(&gone);
+  return 1;
+}
+
 /* Runs a job of so many units on as many of XLA's threads as are worth it. The caller takes part and waits for none but
    those that have begun, so that a pool whose threads are all busy delays nothing. */
 static void in_parallel(XLA_FFI_CallFrame* frame, Body body, const void* job, size_t bytes, int64_t units,
@@ -78,12 +86,7 @@ static void in_parallel(XLA_FFI_CallFrame* frame, Body body, const void* job, si
   int64_t threads = 1;
   if (worth > 1 && units > 1) {
     XLA_FFI_ThreadPool_NumThreads_Args asked = {sizeof asked, NULL, frame->ctx, &threads};
-    XLA_FFI_Error* error = frame->api->XLA_FFI_ThreadPool_NumThreads(&asked);
-    if (error != NULL) {
-      XLA_FFI_Error_Destroy_Args gone = {sizeof gone, NULL, error};
-      frame->api->XLA_FFI_Error_Destroy(&gone);
-      threads = 1;
-    }
+    if (failed(frame, frame->api->XLA_FFI_ThreadPool_NumThreads(&asked))) threads = 1;
     if (threads > worth) threads = worth;
     if (threads > units) threads = units;
   }
@@ -102,10 +105,7 @@ static void in_parallel(XLA_FFI_CallFrame* frame, Body body, const void* job, si
   for (int64_t t = 1; t < threads; t++) {
     atomic_fetch_add(&loop->holders, 1);
     XLA_FFI_ThreadPool_Schedule_Args asked = {sizeof asked, NULL, frame->ctx, loop_task, loop};
-    XLA_FFI_Error* error = frame->api->XLA_FFI_ThreadPool_Schedule(&asked);
-    if (error != NULL) {
-      XLA_FFI_Error_Destroy_Args gone = {sizeof gone, NULL, error};
-      frame->api->XLA_FFI_Error_Destroy(&gone);
+    if (failed(frame, frame->api->XLA_FFI_ThreadPool_Schedule(&asked))) {
       atomic_fetch_sub(&loop->holders, 1);
       break;
     }

@@ -77,9 +77,9 @@ static void tile_of(int rows, const float* x, const float* w, float* y, int64_t 
 
 /* Panel `at` of matrix `number`. */
 static void panel_of(const Product* p, int64_t number, int64_t at) {
-  int64_t tiles = (p->m + ROWS - 1) / ROWS, each = tiles > 0 ? (p->m + tiles - 1) / tiles : 1;
+  int64_t tiles = (p->m + ROWS - 1) / ROWS, each = (p->m + tiles - 1) / tiles;
   /* the next panel is fetched evenly over the tiles of this one: all at once would hold up the sums */
-  int64_t passes = tiles * (PANEL / COLUMNS), step = passes > 0 ? (PANEL + passes - 1) / passes : PANEL;
+  int64_t passes = tiles * (PANEL / COLUMNS), step = (PANEL + passes - 1) / passes;
   const float *w = p->w[number] + at * p->k * PANEL, *ahead = w + p->k * PANEL; /* past the end it does no harm */
   int64_t n = p->n[number];
   for (int64_t c = 0; c < PANEL && at * PANEL + c < n; c += COLUMNS) {
@@ -107,6 +107,7 @@ XLA_FFI_Error* selfevo_product(XLA_FFI_CallFrame* frame) {
   if (only_asks(frame)) return NULL;
   XLA_FFI_Buffer **args = (XLA_FFI_Buffer**)frame->args.args, **rets = (XLA_FFI_Buffer**)frame->rets.rets;
   Product p = {.x = args[0]->data, .m = args[0]->dims[0], .k = args[0]->dims[1]};
+  if (p.m == 0) return NULL;
   int64_t units = 0;
   for (int64_t i = 0; i < frame->rets.size; i++) {
     p.w[i] = args[1 + i]->data;

@@ -18,6 +18,7 @@ from selfevo_jax.data.annotated import format_notice
 from selfevo_jax.errors import ConfigError, Faults
 from selfevo_jax.judges.endpoint import server_notice
 from selfevo_jax.model import param_count
+from selfevo_jax.native import calls as native
 from selfevo_jax.native.build import problem
 from selfevo_jax.progress import Reporter
 from selfevo_jax.rounds.amounts import little_notices
@@ -139,7 +140,8 @@ def _check(config: Config, task: Task, bench: Workbench, reporter: Reporter, fau
     writing = faults.of(lambda: check_writing(config, task, bench))
     labels = [f"{name} reads labels in its rounds: a baseline, no self-improvement" for name in bench.label_readers]
     platform = overlooked(jax.devices()[0].platform) if config.platform == "auto" else None
-    kernels = problem() if jax.devices()[0].platform == "cpu" else None
+    engine = bench.engine
+    kernels = problem() if native.fits(engine.mesh, engine.dtype, engine.param_dtype) else None
     words = words_notice(bench.judge, bench.format, bench.tokenizer.decode)
     meta = config.data.meta_skill
     other = None if meta is None else format_notice(meta.source, config.format)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -24,7 +23,7 @@ from selfevo_jax.errors import ConfigError, Faults, SelfevoError, first_line
 from selfevo_jax.judges import BatchJudge, ChainJudge, Leaks, format_for, open_batch, open_judge
 from selfevo_jax.methods import Method, open_method
 from selfevo_jax.model import ModelConfig, param_shardings, preset_shape, require_finite
-from selfevo_jax.process import give_back_freed_memory
+from selfevo_jax.process import cache_folder, give_back_freed_memory
 from selfevo_jax.progress import Reporter
 from selfevo_jax.run.sources import require_unchanged
 from selfevo_jax.sample import (
@@ -80,8 +79,7 @@ def keep_compiled_programs() -> None:
     (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false).
     """
     if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "selfevo_jax" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder("xla")))
 
 
 class Prompt(Protocol):
@@ -301,7 +299,8 @@ def open_workbench(config: Config, record: Callable[[dict[str, Any]], None] | No
     hosts.check_devices()
     keep_compiled_programs()
     faults = Faults()
-    mesh = faults.of(lambda: make_mesh(**config.mesh.model_dump(), groups=config.sampling.tensor))
+    m = config.mesh
+    mesh = faults.of(lambda: make_mesh(m.data, m.fsdp, m.tensor, groups=config.sampling.tensor))
     source = faults.of(lambda: _opened(config))
     judge = faults.of(lambda: open_judge(config.judge))
     batch = faults.of(lambda: open_batch(config.judge))

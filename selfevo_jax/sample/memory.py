@@ -61,11 +61,11 @@ def device_bytes(shapes: Any, layout: Any) -> int:
     return sum(jax.tree.leaves(sizes))
 
 
-def host_bytes(meminfo: str | Path = "/proc/meminfo", limits: Sequence[str | Path] = _LIMITS) -> int:
-    """Memory of this host that can still be had: MemAvailable (without such a file all there is), at most a cgroup's
-    limit."""
+def host_bytes(meminfo: str | Path | None = "/proc/meminfo", limits: Sequence[str | Path] = _LIMITS) -> int:
+    """Memory of this host that can still be had: MemAvailable (for None, or without the file, all there is), at most a
+    cgroup's limit."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    if Path(meminfo).is_file():
+    if meminfo is not None and Path(meminfo).exists():
         fields = dict(line.split(":") for line in Path(meminfo).read_text().splitlines())
         found = [1024 * int(fields["MemAvailable"].split()[0])]
     texts = [Path(limit).read_text().strip() for limit in limits if Path(limit).exists()]
@@ -95,7 +95,7 @@ def steps_in_c(config: ModelConfig, mesh: Mesh | None, dtype: Any, param_dtype: 
     and two in fp32 take half of the machine's memory at most. `memory`: of the machine in bytes; None asks it."""
     if not native.serves(mesh, dtype, param_dtype):
         return False
-    total = host_bytes(meminfo="") if memory is None else memory
+    total = host_bytes(meminfo=None) if memory is None else memory
     return 2 * 3 * tree_bytes(abstract_params(config)) <= total
 
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import LANES, ModelConfig, abstract_params, param_shardings, quantize_params, stack_layers
 from selfevo_jax.model.int8 import is_int8
-from selfevo_jax.model.panels import panelled_params
+from selfevo_jax.model.panels import is_panelled, panelled_params
 from selfevo_jax.sample.memory import device_bytes, tree_bytes
 from selfevo_jax.sharding import ShardingRules, laid_out, replicated, reshard
 
@@ -72,13 +72,13 @@ class Weights:
         Raises ConfigError for parameters that another kind of engine has placed in panels.
         """
         given: Any = jax.tree.structure(params)
-        alike = given == jax.tree.structure(self.shapes)
+        alike: bool = given == jax.tree.structure(self.shapes)
         if alike and all(map(_is_already, jax.tree.leaves(params), jax.tree.leaves(self.shapes))):
             return params
         if self.panelled:
             made = params if alike else self._make(params)
             return made if self.layout is None else jax.device_put(made, self.layout)
-        if any(name in str(given) for name in ("'panels'", "'embedding_panels'")):
+        if is_panelled(params):
             raise ConfigError("these parameters were placed for kernels in C; this engine wants what they were made of")
         if self.stacked or is_int8(self.dtype):
             return self._made(params)

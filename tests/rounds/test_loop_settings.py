@@ -243,11 +243,16 @@ def test_rows_that_do_not_fit_in_the_cache_are_told_with_their_counts_and_are_in
         measure(bench, bench.base_params(), alone, "held", heard, judge=False)
 
 
-def test_a_machine_that_could_sample_faster_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("more", "told"), [({}, True), ({"mesh__data": 8}, False), ({"sampling__dtype": "bfloat16"}, False)]
+)
+def test_a_run_that_could_sample_faster_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, object], told: bool
+) -> None:
     heard = Heard()
     monkeypatch.setattr("selfevo_jax.rounds.opening.problem", lambda: "there is no C compiler")
-    with contextlib.closing(Controller(config(tmp_path / "run"), heard)):
-        assert "warning: there is no C compiler" in heard.lines
+    with contextlib.closing(Controller(config(tmp_path / "run", **more), heard)):
+        assert ("warning: there is no C compiler" in heard.lines) == told
 
 
 @slow

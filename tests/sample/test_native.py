@@ -10,7 +10,7 @@ from sample_helpers import CONFIG, engine, random_params, requests, told
 
 from selfevo_jax.errors import ConfigError
 from selfevo_jax.model import ModelConfig, Transformer
-from selfevo_jax.model.panels import panelled_params
+from selfevo_jax.model.panels import is_panelled, panelled_params
 from selfevo_jax.native import calls
 from selfevo_jax.sharding import make_mesh
 
@@ -32,10 +32,6 @@ SHAPES = {
     "all that a shape can have": FULL,
     "experts": dataclasses.replace(WIDE, n_experts=4, experts_per_token=2),
 }
-
-
-def has_panels(params):
-    return any("panels" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
 
 
 def without(monkeypatch, **kw):
@@ -63,8 +59,8 @@ def test_texts_are_those_without_kernels(monkeypatch, name, temperature):
     assert native.programs.native == (config.head_dim == 16)
     assert not plain.programs.native
     params = random_params(config=config)
-    assert has_panels(native.place(params))
-    assert not has_panels(plain.place(params))
+    assert is_panelled(native.place(params))
+    assert not is_panelled(plain.place(params))
     assert told(native, params, temperature) == told(plain, params, temperature)
 
 
@@ -80,7 +76,7 @@ def test_placed_parameters_are_taken_as_they_are_and_the_masters_stay():
     masters, made = random_params(), engine()
     placed = made.place(masters)
     assert made.place(placed) is placed
-    assert not has_panels(masters)
+    assert not is_panelled(masters)
     assert jax.tree.map(np.shape, placed) == jax.tree.map(lambda x: x.shape, made.weights.shapes)
 
 
