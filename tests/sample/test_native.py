@@ -72,6 +72,24 @@ def test_parts_of_a_long_cache_and_fewer_slots_at_the_end_say_the_same(monkeypat
     assert [c.tokens for c in native.generate(params, rows)] == [c.tokens for c in plain.generate(params, rows)]
 
 
+def test_texts_depend_neither_on_the_slots_nor_on_the_order():  # C01, C03
+    params = random_params(config=WIDE)
+    alone = told(engine(config=WIDE, slots=1), params, 1.0)
+    assert told(engine(config=WIDE, slots=4), params, 1.0) == alone
+    assert told(engine(config=WIDE, slots=7), params, 1.0, np.random.default_rng(0).permutation(20)) == alone
+
+
+def test_texts_that_fill_the_cache_end_as_without_kernels(monkeypatch):  # C14
+    sizes = {"config": WIDE, "cache_length": 34}
+    rows, params = requests(12, temperature=1.0, max_new_tokens=40, stop_ids=()), random_params(config=WIDE)
+    found = engine(**sizes).generate(params, rows)
+    assert [(c.tokens, c.finish) for c in found] == [
+        (c.tokens, c.finish) for c in without(monkeypatch, **sizes).generate(params, rows)
+    ]
+    assert {c.finish for c in found} == {"cache"}
+    assert all(len(row.tokens) + len(c.tokens) <= 35 for row, c in zip(rows, found, strict=True))
+
+
 def test_placed_parameters_are_taken_as_they_are_and_the_masters_stay():
     masters, made = random_params(), engine()
     placed = made.place(masters)
